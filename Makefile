@@ -1,0 +1,12 @@
+# From a fresh clone: `make demo` shows it working, `make test` checks it. Both do all the set-up.
+# With arguments: make demo ARGS="--serve", make test ARGS="-k budgets".
+# With another Python, for a new .venv: make demo PYTHON=/path/to/python
+.PHONY: demo test test-all lint wheel bench clean
+
+demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
+test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest $(ARGS)
+test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" $(ARGS)
+lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
+wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
+bench:    ; @tools/bootstrap dev && .venv/bin/python -m benchmarks $(ARGS)
+clean:    ; rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

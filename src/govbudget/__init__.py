@@ -1,0 +1,138 @@
+"""govbudget: who may see and set a group's AI budget, decided by a policy that one can read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from govbudget.authz.grant import Grant, ListGrant
+    from govbudget.authz.policy import Policy
+    from govbudget.authz.table import Decision, DecisionTable
+    from govbudget.budgets.budget import Budget, Condition
+    from govbudget.budgets.store import BudgetStore
+    from govbudget.directory.sql import SqlDirectory
+    from govbudget.errors import (
+        Finding,
+        Forbidden,
+        GovBudgetError,
+        GrantRefused,
+        GroupChanged,
+        InvalidInput,
+        NotFound,
+        PolicyError,
+        PreconditionFailed,
+        SettingsError,
+    )
+    from govbudget.extension import GovBudget
+    from govbudget.identity import (
+        SITE,
+        Action,
+        Assignment,
+        Directory,
+        Domain,
+        Group,
+        ObjectType,
+        Organization,
+        PriceBook,
+        Scope,
+        Subject,
+    )
+    from govbudget.ids import IdType
+    from govbudget.installation import Installation
+    from govbudget.prices.price import Price
+    from govbudget.prices.store import PriceStore
+    from govbudget.tables import Layout, Tables
+
+# Where each public name lives. They are loaded when first used: a policy test pulls in neither
+# Flask nor SQLAlchemy.
+_HOMES = {
+    name: home
+    for home, names in {
+        "authz.grant": ("Grant", "ListGrant"),
+        "authz.policy": ("Policy",),
+        "authz.table": ("Decision", "DecisionTable"),
+        "budgets.budget": ("Budget", "Condition"),
+        "budgets.store": ("BudgetStore",),
+        "directory.sql": ("SqlDirectory",),
+        "errors": (
+            "Finding",
+            "Forbidden",
+            "GovBudgetError",
+            "GrantRefused",
+            "GroupChanged",
+            "InvalidInput",
+            "NotFound",
+            "PolicyError",
+            "PreconditionFailed",
+            "SettingsError",
+        ),
+        "extension": ("GovBudget",),
+        "identity": (
+            "SITE",
+            "Action",
+            "Assignment",
+            "Directory",
+            "Domain",
+            "Group",
+            "ObjectType",
+            "Organization",
+            "PriceBook",
+            "Scope",
+            "Subject",
+        ),
+        "ids": ("IdType",),
+        "installation": ("Installation",),
+        "prices.price": ("Price",),
+        "prices.store": ("PriceStore",),
+        "tables": ("Layout", "Tables"),
+    }.items()
+    for name in names
+}
+
+__all__ = [
+    "SITE",
+    "Action",
+    "Assignment",
+    "Budget",
+    "BudgetStore",
+    "Condition",
+    "Decision",
+    "DecisionTable",
+    "Directory",
+    "Domain",
+    "Finding",
+    "Forbidden",
+    "GovBudget",
+    "GovBudgetError",
+    "Grant",
+    "GrantRefused",
+    "Group",
+    "GroupChanged",
+    "IdType",
+    "Installation",
+    "InvalidInput",
+    "Layout",
+    "ListGrant",
+    "NotFound",
+    "ObjectType",
+    "Organization",
+    "Policy",
+    "PolicyError",
+    "PreconditionFailed",
+    "Price",
+    "PriceBook",
+    "PriceStore",
+    "Scope",
+    "SettingsError",
+    "SqlDirectory",
+    "Subject",
+    "Tables",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        message = f"module `govbudget` has no attribute `{name}`"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"govbudget.{_HOMES[name]}"), name)

@@ -1,0 +1,158 @@
+"""The grant: the receipt of an allowed decision, and the key to the functions that run budget SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from govbudget.errors import GrantRefused
+
+if TYPE_CHECKING:
+    from govbudget.authz.table import Decision
+    from govbudget.identity import Action, Id, Object, ObjectType, Organization, Subject
+
+
+class _Receipt:
+    """What both kinds of grant share: made by `Policy` only, for one unit of work, unchangeable."""
+
+    __slots__ = ("action", "decision", "object_type", "roles", "subject")
+
+    subject: Subject
+    roles: tuple[str, ...]
+    action: Action
+    object_type: ObjectType
+    decision: Decision
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Refuse: only an allowed decision mints a grant."""
+        message = f"a {cls.__name__} is minted by Policy.authorize or authorize_list, never by hand"
+        raise TypeError(message)
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Refuse subclasses from outside this module."""
+        if cls.__module__ != __name__:
+            message = "a grant can't be subclassed"
+            raise TypeError(message)
+        super().__init_subclass__(**kwargs)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: a grant is immutable."""
+        message = f"a grant is immutable: can't set `{name}`"
+        raise AttributeError(message)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: a grant is for one unit of work."""
+        message = "a grant can't be copied or pickled; authorize again where it is needed"
+        raise TypeError(message)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The policy lines that allowed it."""
+        return self.decision.lines
+
+    @property
+    def policy_digest(self) -> str:
+        """The digest of the policy that allowed it."""
+        return self.decision.policy_digest
+
+
+class Grant(_Receipt):
+    """Leave to do one action to one object, in the transaction that the standing was loaded in.
+
+    Minted by `Policy.authorize`. It guards against forgetting, not against hostile code in the
+    same process.
+    """
+
+    __slots__ = ("object",)
+
+    object: Object
+
+
+class ListGrant(_Receipt):
+    """Leave to list an organization's groups as far as the policy allows.
+
+    A group is readable where `allowed_elsewhere` is true, except for those in `exceptions`, for
+    which the opposite holds: the groups that the caller holds a role in, and that change the answer.
+    """
+
+    __slots__ = ("allowed_elsewhere", "exceptions", "organization")
+
+    organization: Organization
+    allowed_elsewhere: bool
+    exceptions: tuple[Id, ...]
+
+
+def mint_grant(
+    subject: Subject, roles: tuple[str, ...], action: Action, obj: Object, decision: Decision
+) -> Grant:
+    """Mint a grant for an allowed decision. Called by `Policy` and nothing else."""
+    grant = object.__new__(Grant)
+    put = object.__setattr__
+    put(grant, "subject", subject)
+    put(grant, "roles", roles)
+    put(grant, "action", action)
+    put(grant, "object_type", obj.type)
+    put(grant, "object", obj)
+    put(grant, "decision", decision)
+    return grant
+
+
+def mint_list_grant(
+    subject: Subject,
+    roles: tuple[str, ...],
+    action: Action,
+    object_type: ObjectType,
+    decision: Decision,
+    organization: Organization,
+    exceptions: tuple[Id, ...],
+) -> ListGrant:
+    """Mint a list grant. Called by `Policy` and nothing else."""
+    grant = object.__new__(ListGrant)
+    put = object.__setattr__
+    put(grant, "subject", subject)
+    put(grant, "roles", roles)
+    put(grant, "action", action)
+    put(grant, "object_type", object_type)
+    put(grant, "decision", decision)
+    put(grant, "organization", organization)
+    put(grant, "allowed_elsewhere", decision.allowed)
+    put(grant, "exceptions", exceptions)
+    return grant
+
+
+def require_grant(grant: Grant, action: Action, obj: Object, unit_of_work: object | None) -> None:
+    """Refuse (GrantRefused) a grant that does not cover this action on this object, here and now.
+
+    `unit_of_work` is `connection.get_transaction()` of the connection about to be used.
+    """
+    _require_receipt(grant, Grant, action, unit_of_work)
+    if grant.object_type is not obj.type:
+        raise GrantRefused(f"the grant is for a `{grant.object_type}`, not for a `{obj.type}`")
+    if grant.object != obj:
+        raise GrantRefused(f"the grant is for `{grant.object}`, not for `{obj}`")
+
+
+def require_list_grant(
+    grant: ListGrant, action: Action, organization: Organization, unit_of_work: object | None
+) -> None:
+    """Refuse (GrantRefused) a list grant that does not cover this organization, here and now."""
+    _require_receipt(grant, ListGrant, action, unit_of_work)
+    if grant.organization != organization:
+        raise GrantRefused(f"the grant is for `{grant.organization}`, not for `{organization}`")
+
+
+def _require_receipt(
+    grant: _Receipt, kind: type[_Receipt], action: Action, unit_of_work: object | None
+) -> None:
+    if type(grant) is not kind:
+        raise GrantRefused(f"expected a {kind.__name__} from Policy, got `{type(grant).__name__}`")
+    try:
+        unit = grant.subject.unit_of_work
+    except AttributeError:
+        raise GrantRefused("the grant was made by hand; call Policy.authorize") from None
+    if grant.action is not action:
+        raise GrantRefused(f"the grant is for the action `{grant.action}`, not for `{action}`")
+    if unit is None or unit is not unit_of_work:
+        raise GrantRefused(
+            "the grant belongs to another connection or transaction than the one in use; load the "
+            "subject and the group on this connection, in this transaction, then authorize"
+        )

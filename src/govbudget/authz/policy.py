@@ -1,0 +1,145 @@
+"""The policy: loaded from its files, asked for decisions, reloaded without a gap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from govbudget.authz.files import PolicyFiles, packaged_policy_dir, read_policy_files
+from govbudget.authz.grant import Grant, ListGrant, mint_grant, mint_list_grant
+from govbudget.authz.judge import build_table
+from govbudget.authz.matrix import compare_with_matrix
+from govbudget.authz.reader import read_policy
+from govbudget.authz.standing import find_standing
+from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
+from govbudget.identity import SITE, Action, Domain, Object, ObjectType, Organization, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from os import PathLike
+
+    from govbudget.authz.table import Decision, DecisionTable
+    from govbudget.identity import Subject
+
+
+def load_table(files: PolicyFiles) -> DecisionTable:
+    """Make the table of a policy's files: strict reader, Casbin, reviewed matrix (where there is one).
+
+    Raises PolicyError with every finding.
+    """
+    lines, findings = read_policy(files)
+    if findings:
+        raise PolicyError(findings)
+    table = build_table(files, lines)
+    if files.matrix is not None and (findings := compare_with_matrix(table, files.matrix)):
+        raise PolicyError(findings)
+    return table
+
+
+class Policy:
+    """A policy in force: a folder, and the decision table made from it.
+
+    Safe to share between threads: the table is immutable, and a reload swaps one reference.
+    """
+
+    __slots__ = ("_pinned_digest", "_table", "folder")
+
+    def __init__(self, folder: Path, table: DecisionTable, pinned_digest: str | None) -> None:
+        """Take a table that was made from the folder. Use `Policy.load`."""
+        self.folder = folder
+        self._table = table
+        self._pinned_digest = pinned_digest
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str] | None = None, *, digest: str | None = None) -> Self:
+        """Load a policy folder (the packaged policy by default).
+
+        `digest`, where given, is demanded of the files. Raises PolicyError with every finding.
+        """
+        path = packaged_policy_dir() if folder is None else Path(folder)
+        return cls(path, _load(path, digest), digest)
+
+    def reload(self) -> None:
+        """Read the folder anew; on any finding raise PolicyError and keep the table in force."""
+        self._table = _load(self.folder, self._pinned_digest)
+
+    @property
+    def table(self) -> DecisionTable:
+        """The table in force."""
+        return self._table
+
+    @property
+    def digest(self) -> str:
+        """The digest of the files that the table in force was made from (`sha256:<hex>`)."""
+        return self._table.digest
+
+    def decide(self, roles: Collection[str], obj: str, action: str) -> Decision:
+        """Decide what the roles of a standing may do; an unknown name is a ValueError."""
+        return self._table.decide(roles, obj, action)
+
+    def authorize(self, subject: Subject, action: str, obj: Object) -> Grant:
+        """Give a grant for this action on this object.
+
+        Raises Forbidden where the caller may do something else with the object, or the object is
+        site-wide; NotFound where the caller may do nothing with it; ValueError for an unknown
+        action.
+        """
+        table = self._table
+        roles = find_standing(subject, obj, table.scopes)
+        decision = table.decide(roles, obj.type, action)
+        if decision.allowed:
+            return mint_grant(subject, roles, Action(action), obj, decision)
+        would_allow = table.would_allow(obj.type, Action(action))
+        site_wide = obj.domain(Scope.ORGANIZATION) is None
+        if site_wide or any(table.decide(roles, obj.type, other).allowed for other in Action):
+            raise Forbidden(Action(action), decision.lines, would_allow)
+        raise NotFound("group", would_allow)
+
+    def authorize_list(
+        self,
+        subject: Subject,
+        action: str,
+        organization: Organization,
+        object_type: ObjectType = ObjectType.GROUP,
+    ) -> ListGrant:
+        """Give a list grant: which of the organization's groups this action is allowed on.
+
+        `subject` comes from `Directory.load_organization`. Raises NotFound where the caller has no
+        standing in the organization or one of its groups.
+        """
+        table = self._table
+        everywhere: list[str] = []
+        in_groups: dict[Domain, list[str]] = {}
+        here = (SITE, Domain(Scope.ORGANIZATION, organization.id))
+        for role, domain in dict.fromkeys(subject.assignments):
+            if table.scopes.get(role) is not domain.scope:
+                continue
+            if domain.scope is Scope.GROUP:
+                in_groups.setdefault(domain, []).append(role)
+            elif domain in here:
+                everywhere.append(role)
+        if not everywhere and not in_groups:
+            raise NotFound("organization", table.would_allow(object_type, Action(action)))
+        elsewhere = table.decide(everywhere, object_type, action)
+        exceptions = tuple(
+            domain.id
+            for domain, roles in in_groups.items()
+            if table.decide([*everywhere, *roles], object_type, action).allowed
+            is not elsewhere.allowed
+            and domain.id is not None
+        )
+        roles = tuple(dict.fromkeys([*everywhere, *(r for rs in in_groups.values() for r in rs)]))
+        return mint_list_grant(
+            subject, roles, Action(action), object_type, elsewhere, organization, exceptions
+        )
+
+
+def _load(folder: Path, pinned_digest: str | None) -> DecisionTable:
+    files = read_policy_files(folder)
+    if pinned_digest is not None and files.digest != pinned_digest:
+        sentence = (
+            f"the files have the digest {files.digest}, but {pinned_digest} is demanded "
+            "(GOVBUDGET_POLICY_DIGEST); review the change, then demand the new one"
+        )
+        raise PolicyError([Finding(folder.name, 0, "digest-differs", sentence)])
+    return load_table(files)

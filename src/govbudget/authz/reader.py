@@ -1,0 +1,177 @@
+"""The strict reader: policy files in, policy lines or every finding out.
+
+Casbin's own loader skips what it does not understand, and what it skips may have been a deny. So
+this reader accepts closed sets only (line types, scopes, objects, actions, effects, characters,
+field counts), reports all defects at once, and accepts a single model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from govbudget.authz.files import LINES_FILE, MODEL_FILE, PolicyFiles
+from govbudget.authz.model import compare_with_pinned_model
+from govbudget.errors import Finding
+from govbudget.identity import Action, ObjectType, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_ROLES = 64
+MAX_FINDINGS = 200
+FIELDS = ("role", "scope", "object", "action", "effect")
+
+ROLE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+MAX_ROLE_LENGTH = 64
+
+
+class Effect(StrEnum):
+    """What a matching line says."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One right: whoever holds `role` in a domain of `scope` is allowed or denied this."""
+
+    number: int
+    role: str
+    scope: Scope
+    object: ObjectType
+    action: Action
+    effect: Effect
+
+    @property
+    def name(self) -> str:
+        """Give `policy.csv:<number>`."""
+        return f"{LINES_FILE}:{self.number}"
+
+    @property
+    def fields(self) -> list[str]:
+        """Give the five fields as Casbin holds them."""
+        return [self.role, str(self.scope), str(self.object), str(self.action), str(self.effect)]
+
+
+def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
+    """Decode a file that may hold printable ASCII, tabs and newlines, and nothing else."""
+    if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        sentence = "the file starts with a byte order mark; save it as plain ASCII"
+        return "", [Finding(file, 1, "byte-order-mark", sentence)]
+    text = content.decode("latin-1").replace("\r\n", "\n")
+    findings = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        strange = next((c for c in line if not (" " <= c <= "~" or c == "\t")), None)
+        if strange is not None:
+            sentence = (
+                f"byte 0x{ord(strange):02x} in column {line.index(strange) + 1} is not printable "
+                "ASCII; type it again"
+            )
+            findings.append(Finding(file, number, "not-ascii", sentence))
+    return text, findings
+
+
+def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
+    """Read the model and the lines; the lines can be used only where there are no findings."""
+    model_text, findings = decode(files.model, MODEL_FILE)
+    if not findings:
+        findings += compare_with_pinned_model(model_text, MODEL_FILE)
+    text, defects = decode(files.lines, LINES_FILE)
+    findings += defects
+    lines: list[Line] = []
+    for number, content in enumerate(text.split("\n") if not defects else (), start=1):
+        parsed = _read_line(number, content.strip(" \t"))
+        if isinstance(parsed, Line):
+            lines.append(parsed)
+        else:
+            findings += parsed
+    findings += _check_roles(lines)
+    if not lines and not findings:
+        sentence = (
+            "no line allows anything, so every request would be denied; is the file truncated?"
+        )
+        findings.append(Finding(LINES_FILE, 0, "no-lines", sentence))
+    if len(findings) > MAX_FINDINGS:
+        sentence = f"{len(findings) - MAX_FINDINGS} more findings are not shown; mend these first"
+        findings[MAX_FINDINGS:] = [Finding(LINES_FILE, 0, "too-many-findings", sentence)]
+    return tuple(lines), findings
+
+
+def _read_line(number: int, content: str) -> Line | list[Finding]:
+    """Read one line; a blank or comment line is no line and no finding."""
+    if not content or content.startswith("#"):
+        return []
+    kind, *fields = (field.strip(" \t") for field in content.split(","))
+    if kind == "g":
+        sentence = (
+            "`g` lines are not accepted: who holds which role comes from the directory; remove it"
+        )
+        return [Finding(LINES_FILE, number, "unknown-line-type", sentence)]
+    if kind != "p":
+        sentence = (
+            f"`{_cut(kind)}` is no line type; a line is `p, {', '.join(FIELDS)}` or a comment"
+        )
+        return [Finding(LINES_FILE, number, "unknown-line-type", sentence)]
+    if len(fields) != len(FIELDS):
+        sentence = f"{len(fields)} fields after `p`, expected {len(FIELDS)}: {', '.join(FIELDS)}"
+        return [Finding(LINES_FILE, number, "field-count", sentence)]
+    findings = list(_check_fields(number, *fields))
+    if findings:
+        return findings
+    role, scope, obj, action, effect = fields
+    return Line(number, role, Scope(scope), ObjectType(obj), Action(action), Effect(effect))
+
+
+def _check_fields(
+    number: int, role: str, scope: str, obj: str, action: str, effect: str
+) -> Iterator[Finding]:
+    if len(role) > MAX_ROLE_LENGTH or not ROLE_NAME.fullmatch(role):
+        sentence = (
+            f"`{_cut(role)}` is no role name: lower-case letters and digits in words joined by `-`, "
+            f"starting with a letter, at most {MAX_ROLE_LENGTH} characters"
+        )
+        yield Finding(LINES_FILE, number, "role-name", sentence)
+    for what, value, known in (
+        ("scope", scope, Scope),
+        ("object", obj, ObjectType),
+        ("action", action, Action),
+        ("effect", effect, Effect),
+    ):
+        if value not in list(known):
+            sentence = f"`{_cut(value)}` is no {what}; {suggest(value, known)}"
+            yield Finding(LINES_FILE, number, f"unknown-{what}", sentence)
+
+
+def _check_roles(lines: list[Line]) -> Iterator[Finding]:
+    """Find roles with two scopes, and more roles than the table is made for."""
+    first: dict[str, Line] = {}
+    for line in lines:
+        declared = first.setdefault(line.role, line)
+        if declared.scope != line.scope:
+            sentence = (
+                f"role `{line.role}` has scope `{line.scope}` here and `{declared.scope}` on line "
+                f"{declared.number}; a role has exactly one"
+            )
+            yield Finding(LINES_FILE, line.number, "two-scopes", sentence)
+    if len(first) > MAX_ROLES:
+        sentence = f"{len(first)} roles, at most {MAX_ROLES} are accepted; merge some"
+        yield Finding(LINES_FILE, 0, "too-many-roles", sentence)
+
+
+def suggest(value: str, known: Iterable[str]) -> str:
+    """Say what is accepted, and what was probably meant."""
+    options = sorted(str(option) for option in known)
+    close = get_close_matches(value.lower()[:80], options, n=1)
+    meant = f"did you mean `{close[0]}`? " if close else ""
+    return f"{meant}known are: {', '.join(f'`{option}`' for option in options)}"
+
+
+def _cut(value: str) -> str:
+    """Keep a quoted value short."""
+    limit = 60
+    return value if len(value) <= limit else value[:limit] + "..."

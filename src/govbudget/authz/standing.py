@@ -1,0 +1,25 @@
+"""The standing of a subject toward one object: which of its roles count there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from govbudget.identity import Object, Scope, Subject
+
+
+def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) -> tuple[str, ...]:
+    """Give the roles whose domain is the object's own domain at the role's scope.
+
+    `scopes` are the policy's roles and their scopes. A role that the policy does not declare, or
+    that is held in a domain of another scope, counts for nothing. Pure; each role once.
+    """
+    roles: list[str] = []
+    for role, domain in subject.assignments:
+        scope = scopes.get(role)
+        # `obj.domain` of a scope that the object lacks is None, which no domain equals.
+        if scope is domain.scope and role not in roles and obj.domain(scope) == domain:
+            roles.append(role)
+    return tuple(roles)

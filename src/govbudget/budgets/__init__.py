@@ -1,0 +1,1 @@
+"""Budgets: one limit a group at most, behind a grant."""

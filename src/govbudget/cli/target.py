@@ -1,0 +1,118 @@
+"""What a command works on: the host's installation under `flask govbudget`, else the environment."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from flask import current_app, has_app_context
+
+from govbudget.authz.policy import Policy
+from govbudget.errors import SettingsError
+from govbudget.identity import SITE, Assignment, Scope, Subject
+from govbudget.settings import Settings, read_settings
+from govbudget.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+    from govbudget.installation import Installation
+
+DATABASE_URL = "GOVBUDGET_DATABASE_URL"
+POLICY_DIR = "GOVBUDGET_POLICY_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A database, and the settings that say how it is laid out."""
+
+    engine: Engine
+    settings: Settings
+
+    @property
+    def tables(self) -> Tables:
+        """The tables; raise SettingsError where the directory is not govbudget's own."""
+        return Tables(self.settings.layout)
+
+    def require_own_directory(self) -> Tables:
+        """Give the tables; raise SettingsError where users and groups are the host's own."""
+        if not self.settings.layout.owns_directory:
+            raise SettingsError(
+                "users, groups and roles are kept in the host's own tables here (GOVBUDGET_GROUPS); "
+                "change them there"
+            )
+        return self.tables
+
+
+def find_installation() -> Installation | None:
+    """Give the installation of the host application that the command runs in, if any."""
+    if not has_app_context():
+        return None
+    home: Installation | None = current_app.extensions.get("govbudget")
+    return home
+
+
+@contextmanager
+def open_target() -> Iterator[Target]:
+    """Find the database to work on; raise SettingsError where none is named."""
+    home = find_installation()
+    if home is not None:
+        yield Target(home.find_engine(), home.settings)
+        return
+    settings = read_settings(os.environ)
+    engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
+    try:
+        yield Target(engine, settings)
+    finally:
+        engine.dispose()
+
+
+def read_database_url() -> sa.URL:
+    """Read GOVBUDGET_DATABASE_URL; raise SettingsError where it is missing or malformed."""
+    text = os.environ.get(DATABASE_URL)
+    if not text:
+        raise SettingsError(
+            f"no database: set {DATABASE_URL}, for example postgresql://user@host/database"
+        )
+    return normalize_url(text)
+
+
+def normalize_url(text: str) -> sa.URL:
+    """Take a PostgreSQL URL as people write it, and name the driver that govbudget uses."""
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise SettingsError(
+            f"{DATABASE_URL} is no database URL; write postgresql://user@host/database"
+        ) from None
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise SettingsError(
+            f"{DATABASE_URL} names `{url.get_backend_name()}`; only PostgreSQL 15 and later is served"
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def find_policy_dir(argument: str | None = None) -> Path | None:
+    """Give the folder that is asked about: the argument, the environment's, or the packaged one."""
+    folder = argument or os.environ.get(POLICY_DIR)
+    return Path(folder) if folder else None
+
+
+def find_policy() -> Policy:
+    """Load the policy in force: the host's, the environment's, or the packaged one."""
+    home = find_installation()
+    return home.policy if home is not None else Policy.load(find_policy_dir())
+
+
+def operator(policy: Policy, connection: Connection) -> Subject:
+    """Make the subject that a command acts as: whoever has the database holds every site role."""
+    held = tuple(
+        Assignment(role, SITE) for role, scope in policy.table.scopes.items() if scope is Scope.SITE
+    )
+    return Subject("operator", held, connection.get_transaction())

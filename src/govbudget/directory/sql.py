@@ -1,0 +1,164 @@
+"""A Directory over four selectables: one statement loads the caller and what the caller asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from govbudget.identity import SITE, Assignment, Domain, Group, Id, Organization, Scope, Subject
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, FromClause
+
+    from govbudget.tables import Tables
+
+GROUP_MEMBER = "group-member"
+
+
+class SqlDirectory:
+    """Loads subjects and groups from tables, views or subqueries. Decides nothing.
+
+    - `groups`: `id`, `organization_id`, and, where some groups hold everyone in their
+      organization, a boolean `is_everyone`; rows that count as deleted are left out of it.
+    - `group_members`: `group_id`, `user_id`. A member holds the role `member_role` in the group.
+    - `organization_members`: `organization_id`, `user_id`. They are members of Everyone groups.
+    - `role_assignments`: `user_id`, `role`, `organization_id` (NULL: held on the site).
+
+    A role that is stored in a domain that is not of its scope is reported as it is stored, and
+    counts for nothing in the decision.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: FromClause,
+        group_members: FromClause,
+        organization_members: FromClause,
+        role_assignments: FromClause,
+        member_role: str = GROUP_MEMBER,
+    ) -> None:
+        """Prepare the statements; sends no SQL."""
+        self._groups = groups
+        user = sa.bindparam("user", type_=group_members.c.user_id.type)
+        asked = sa.bindparam("asked", type_=groups.c.id.type)
+        site, organization, group = (sa.literal_column(f"'{s}'") for s in Scope)
+        member = sa.literal(member_role, literal_execute=True)
+        everyone = groups.c.get("is_everyone", sa.false())
+        roles, members, everybody = role_assignments, group_members, organization_members
+
+        held_on_site = sa.select(
+            site.label("scope"),
+            sa.null().cast(groups.c.id.type).label("domain_id"),
+            roles.c.role.label("role"),
+        ).where(roles.c.user_id == user, roles.c.organization_id.is_(None))
+
+        def held_in(organization_id: sa.ColumnElement[Any]) -> sa.Select[Any]:
+            return sa.select(organization, roles.c.organization_id, roles.c.role).where(
+                roles.c.user_id == user, roles.c.organization_id == organization_id
+            )
+
+        self._subject = held_on_site
+
+        target = (
+            sa.select(groups.c.id, groups.c.organization_id, everyone.label("is_everyone"))
+            .where(groups.c.id == asked)
+            .cte("target")
+        )
+        held = sa.union_all(
+            held_on_site,
+            held_in(target.c.organization_id),
+            sa.select(group, members.c.group_id, member).where(
+                members.c.user_id == user, members.c.group_id == target.c.id
+            ),
+            sa.select(group, target.c.id, member).where(
+                target.c.is_everyone,
+                everybody.c.user_id == user,
+                everybody.c.organization_id == target.c.organization_id,
+            ),
+        ).lateral("held")
+        self._group = sa.select(
+            target.c.id, target.c.organization_id, held.c.scope, held.c.domain_id, held.c.role
+        ).select_from(target.outerjoin(held, sa.true()))
+
+        exists = (
+            sa.select(sa.literal(1).label("found"))
+            .where(sa.exists(sa.select(groups.c.id).where(groups.c.organization_id == asked)))
+            .cte("organization")
+        )
+        held = sa.union_all(
+            held_on_site,
+            held_in(asked),
+            sa.select(group, groups.c.id, member)
+            .join_from(groups, members, members.c.group_id == groups.c.id)
+            .where(groups.c.organization_id == asked, members.c.user_id == user),
+            sa.select(group, groups.c.id, member)
+            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
+            .where(everyone, groups.c.organization_id == asked, everybody.c.user_id == user),
+        ).subquery("held")
+        self._organization = sa.select(held.c.scope, held.c.domain_id, held.c.role).select_from(
+            exists.outerjoin(held, sa.true())
+        )
+
+    @property
+    def groups(self) -> FromClause:
+        """The groups as the database has them."""
+        return self._groups
+
+    def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
+        """Load the caller with the roles held on the site. One statement; never commits."""
+        rows = connection.execute(self._subject, {"user": subject_id}).all()
+        return _subject(connection, subject_id, rows)
+
+    def load_group(
+        self, connection: Connection, subject_id: Id, group_id: Id
+    ) -> tuple[Subject, Group | None]:
+        """Load a group and the caller's roles toward it. One statement; never commits."""
+        rows = connection.execute(self._group, {"user": subject_id, "asked": group_id}).all()
+        group = Group(rows[0][0], rows[0][1]) if rows else None
+        return _subject(connection, subject_id, [row[2:] for row in rows]), group
+
+    def load_organization(
+        self, connection: Connection, subject_id: Id, organization_id: Id
+    ) -> tuple[Subject, Organization | None]:
+        """Load an organization (one that has a group) and the caller's roles in it and its groups.
+
+        One statement; never commits.
+        """
+        values = {"user": subject_id, "asked": organization_id}
+        rows = connection.execute(self._organization, values).all()
+        organization = Organization(organization_id) if rows else None
+        return _subject(connection, subject_id, rows), organization
+
+
+def own_directory(tables: Tables) -> SqlDirectory:
+    """Make the directory over govbudget's own tables; a deleted organization's groups are not there."""
+    groups = (
+        sa.select(
+            tables.groups.c.id,
+            tables.groups.c.organization_id,
+            (tables.groups.c.id == tables.groups.c.organization_id).label("is_everyone"),
+        )
+        .join_from(
+            tables.groups,
+            tables.organizations,
+            tables.organizations.c.id == tables.groups.c.organization_id,
+        )
+        .where(~tables.organizations.c.deleted)
+        .subquery("live_groups")
+    )
+    return SqlDirectory(
+        groups=groups,
+        group_members=tables.group_members,
+        organization_members=tables.organization_members,
+        role_assignments=tables.role_assignments,
+    )
+
+
+def _subject(connection: Connection, subject_id: Id, rows: Any) -> Subject:  # noqa: ANN401 - rows
+    assignments = tuple(
+        Assignment(role, SITE if scope == Scope.SITE else Domain(Scope(scope), domain_id))
+        for scope, domain_id, role in rows
+        if role is not None
+    )
+    return Subject(subject_id, assignments, connection.get_transaction())

@@ -1,0 +1,111 @@
+"""Bearer tokens of the stand-alone server: 256 random bits, stored as their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+
+from govbudget.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from govbudget.identity import Id
+    from govbudget.tables import Tables
+
+TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
+MAX_DAYS = 3650
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is stored: never the secret itself."""
+
+    id: UUID
+    user_id: Id
+    user_name: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """`active`, `expired` or `revoked`, now."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "active" if self.expires_at > datetime.now(UTC) else "expired"
+
+
+class TokenStore:
+    """The tokens. Its functions run on the caller's connection and never commit."""
+
+    def __init__(self, tables: Tables) -> None:
+        """Prepare the look-up."""
+        self._tables = tables
+        tokens = tables.api_tokens
+        self._find_user = sa.select(tokens.c.user_id).where(
+            tokens.c.secret_sha256 == sa.bindparam("secret"),
+            tokens.c.revoked_at.is_(None),
+            tokens.c.expires_at > sa.func.now(),
+        )
+
+    def find_user(self, connection: Connection, token: str) -> Id | None:
+        """Give the user whose live token this is, or None. One statement, by key."""
+        user: Id | None = connection.scalar(self._find_user, {"secret": _hash(token)})
+        return user
+
+    def create(self, connection: Connection, user_id: Id, days: int) -> str:
+        """Make a token for a user and give its text, which is stored nowhere."""
+        users = self._tables.users
+        if connection.scalar(sa.select(users.c.id).where(users.c.id == user_id)) is None:
+            raise InvalidInput(
+                f"no user `{user_id}`; load users with `govbudget directory load`",
+                code="input-invalid",
+            )
+        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        row = {
+            "id": uuid4(),
+            "secret_sha256": _hash(token),
+            "user_id": user_id,
+            "expires_at": datetime.now(UTC) + timedelta(days=days),
+        }
+        connection.execute(sa.insert(self._tables.api_tokens), row)
+        return token
+
+    def list(self, connection: Connection) -> list[Token]:
+        """List all tokens, the oldest first."""
+        tokens, users = self._tables.api_tokens, self._tables.users
+        statement = (
+            sa.select(
+                tokens.c.id,
+                tokens.c.user_id,
+                users.c.name,
+                tokens.c.created_at,
+                tokens.c.expires_at,
+                tokens.c.revoked_at,
+            )
+            .join_from(tokens, users)
+            .order_by(tokens.c.created_at, tokens.c.id)
+        )
+        return [Token(*row) for row in connection.execute(statement)]
+
+    def revoke(self, connection: Connection, token_id: UUID) -> bool:
+        """Revoke a token, once; give whether there was a live one to revoke."""
+        tokens = self._tables.api_tokens
+        statement = (
+            sa.update(tokens)
+            .where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None))
+            .values(revoked_at=sa.func.now())
+            .returning(tokens.c.id)
+        )
+        return connection.scalar(statement) is not None
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

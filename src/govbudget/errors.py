@@ -1,0 +1,177 @@
+"""Every error that govbudget raises, with its stable code, HTTP status and sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from govbudget.identity import Action
+
+# code -> (HTTP status, title). Codes are stable: people script against them.
+CATALOGUE: dict[str, tuple[HTTPStatus, str]] = {
+    "unauthenticated": (HTTPStatus.UNAUTHORIZED, "authentication is required"),
+    "invalid-id": (HTTPStatus.BAD_REQUEST, "an id in the path is malformed"),
+    "invalid-query": (HTTPStatus.BAD_REQUEST, "a query parameter is invalid"),
+    "invalid-body": (HTTPStatus.BAD_REQUEST, "the request body is invalid"),
+    "bad-request": (HTTPStatus.BAD_REQUEST, "the request is malformed"),
+    "feature-disabled": (HTTPStatus.FORBIDDEN, "the feature is off"),
+    "forbidden": (HTTPStatus.FORBIDDEN, "the caller may not do this"),
+    "not-found": (HTTPStatus.NOT_FOUND, "no such path"),
+    "group-not-found": (HTTPStatus.NOT_FOUND, "no such group"),
+    "organization-not-found": (HTTPStatus.NOT_FOUND, "no such organization"),
+    "price-not-found": (HTTPStatus.NOT_FOUND, "no such price"),
+    "budget-not-set": (HTTPStatus.NOT_FOUND, "the group has no budget"),
+    "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "the path has no such method"),
+    "group-changed": (HTTPStatus.CONFLICT, "the group changed meanwhile"),
+    "precondition-failed": (HTTPStatus.PRECONDITION_FAILED, "a precondition failed"),
+    "body-too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
+    "unsupported-media-type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be JSON"),
+    "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"),
+    "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "the service is unavailable"),
+    "policy-invalid": (HTTPStatus.INTERNAL_SERVER_ERROR, "the policy is invalid"),
+    "settings-invalid": (HTTPStatus.INTERNAL_SERVER_ERROR, "the settings are invalid"),
+    "grant-refused": (HTTPStatus.INTERNAL_SERVER_ERROR, "a store refused a grant"),
+    "input-invalid": (HTTPStatus.BAD_REQUEST, "the input is invalid"),
+}
+
+
+class GovBudgetError(Exception):
+    """The base of every error of govbudget.
+
+    `code` is stable and a key of `CATALOGUE`; `detail` is a sentence for people.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Take one of the catalogue's codes and a sentence that says what to do."""
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+    @property
+    def status(self) -> HTTPStatus:
+        """The HTTP status of this error's code."""
+        return CATALOGUE[self.code][0]
+
+    @property
+    def title(self) -> str:
+        """The title of this error's code: the same for every error with that code."""
+        return CATALOGUE[self.code][1]
+
+
+class NotFound(GovBudgetError):
+    """The thing is not there, or the caller may not know that it is."""
+
+    def __init__(self, what: str, would_allow: tuple[str, ...] = ()) -> None:
+        """Take `group`, `organization`, `price` or `budget`.
+
+        `would_allow` names the policy lines that would have allowed the act; it is for the
+        log and never part of an answer.
+        """
+        code = "budget-not-set" if what == "budget" else f"{what}-not-found"
+        details = {
+            "budget": "the group has no budget; PUT one to set it",
+            "price": "no price is known for this provider and model",
+        }
+        super().__init__(code, details.get(what, f"no such {what}, or nothing you may do with it"))
+        self.would_allow = would_allow
+
+
+class Forbidden(GovBudgetError):
+    """The caller may know of the object but not do this to it."""
+
+    def __init__(
+        self, action: Action, lines: tuple[str, ...], would_allow: tuple[str, ...]
+    ) -> None:
+        """Take the missing action, the lines that denied it and those that would have allowed it.
+
+        Both are for the log and never part of an answer.
+        """
+        super().__init__(
+            "forbidden", f"this needs the action `{action}`, which you do not have here"
+        )
+        self.action = action
+        self.lines = lines
+        self.would_allow = would_allow
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong at one place of an input: a JSON pointer (or a parameter's name), a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidInput(GovBudgetError):
+    """An input (a body, a query, a file) breaks its rules; `errors` names each place."""
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = (), code: str = "invalid-body"):
+        """Take a sentence about the whole and the errors found in its parts."""
+        super().__init__(code, detail)
+        self.errors = tuple(errors)
+
+
+class PreconditionFailed(GovBudgetError):
+    """`If-Match` or `If-None-Match` does not hold; nothing was written."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__(
+            "precondition-failed", "the budget is not in the state that you named; GET it again"
+        )
+
+
+class GroupChanged(GovBudgetError):
+    """The group moved to another organization, or went, after the decision; nothing was written."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("group-changed", "the group moved or was deleted meanwhile; try again")
+
+
+class GrantRefused(GovBudgetError):
+    """A store was handed a grant that does not cover what it was asked to do: a programming error."""
+
+    def __init__(self, detail: str) -> None:
+        """Take the reason."""
+        super().__init__("grant-refused", detail)
+
+
+class SettingsError(GovBudgetError):
+    """A setting is missing, unknown or malformed; the text names it and says what to do."""
+
+    def __init__(self, detail: str) -> None:
+        """Take the reason."""
+        super().__init__("settings-invalid", detail)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One defect of a policy: where it is, its stable code, and a sentence about it.
+
+    `line` is 1-based; 0 stands for the file as a whole.
+    """
+
+    file: str
+    line: int
+    code: str
+    sentence: str
+
+    def __str__(self) -> str:
+        """Give `file:line: code: sentence`."""
+        return f"{self.file}:{self.line}: {self.code}: {self.sentence}"
+
+
+class PolicyError(GovBudgetError):
+    """A policy was refused; `findings` holds every defect, in the order of the files and lines."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        """Take at least one finding."""
+        self.findings = tuple(findings)
+        noun = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
+        listing = "\n".join(str(finding) for finding in self.findings)
+        super().__init__("policy-invalid", f"the policy has {noun}:\n{listing}")

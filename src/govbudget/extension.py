@@ -1,0 +1,151 @@
+"""The Flask extension: wires settings, policy, directory and blueprint into an application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from govbudget.authz.policy import Policy
+from govbudget.budgets.store import BudgetStore
+from govbudget.directory.sql import own_directory
+from govbudget.errors import SettingsError
+from govbudget.installation import Installation
+from govbudget.prices.store import PriceStore
+from govbudget.settings import Settings, read_features, read_settings
+from govbudget.tables import Tables
+from govbudget.web.blueprint import NAME, make_blueprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Set
+    from os import PathLike
+
+    from flask import Flask
+    from sqlalchemy import Engine
+
+    from govbudget.identity import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class _Arguments:
+    engine: Engine | Callable[[], Engine] | None
+    identify: Callable[[], object] | None
+    policy: Policy | str | PathLike[str] | None
+    features: Set[str] | Callable[[], Set[str]] | None
+    directory: Directory | None
+    challenge: str
+
+
+class GovBudget:
+    """AI budgets for a Flask application. Holds no application: one object can serve several."""
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        engine: Engine | Callable[[], Engine] | None = None,
+        identify: Callable[[], object] | None = None,
+        policy: Policy | str | PathLike[str] | None = None,
+        features: Set[str] | Callable[[], Set[str]] | None = None,
+        directory: Directory | None = None,
+        challenge: str = "Bearer",
+    ) -> None:
+        """Take the arguments of `init_app`, and call it where an application is given."""
+        self._arguments = _Arguments(engine, identify, policy, features, directory, challenge)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(
+        self,
+        app: Flask,
+        *,
+        engine: Engine | Callable[[], Engine] | None = None,
+        identify: Callable[[], object] | None = None,
+        policy: Policy | str | PathLike[str] | None = None,
+        features: Set[str] | Callable[[], Set[str]] | None = None,
+        directory: Directory | None = None,
+        challenge: str | None = None,
+    ) -> Installation:
+        """Install the endpoints into an application; sends no SQL.
+
+        - `engine`: an Engine, or a callable that gives one, called in each request.
+        - `identify`: gives the caller's id (of the id type, or its text), or None.
+        - `policy`: a Policy, or the absolute path of a folder; default: the packaged policy.
+        - `features`: the features that are on, or a callable asked at each request.
+        - `directory`: where subjects and groups are loaded from; default: govbudget's own tables.
+        - `challenge`: the `WWW-Authenticate` of a 401.
+
+        Raises SettingsError, or PolicyError with every finding; the application then has nothing
+        of govbudget.
+        """
+        given = self._arguments
+        if NAME in app.extensions:
+            raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
+        settings = read_settings(app.config)
+        engine = engine or given.engine
+        if engine is None:
+            raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
+        identify = identify or given.identify
+        if identify is None:
+            raise SettingsError(
+                "GovBudget needs `identify=`, a function that gives the caller's id, or None"
+            )
+        tables = Tables(settings.layout)
+        directory = directory or given.directory
+        if directory is None:
+            if not settings.layout.owns_directory:
+                raise SettingsError(
+                    "GOVBUDGET_GROUPS names groups of your own, so GovBudget needs `directory=`, a "
+                    "SqlDirectory over your tables or an object with the Directory protocol"
+                )
+            directory = own_directory(tables)
+        home = Installation(
+            settings=settings,
+            policy=_load_policy(policy if policy is not None else given.policy, settings),
+            directory=directory,
+            budgets=BudgetStore(tables, directory.groups),
+            prices=PriceStore(tables),
+            find_engine=_constant(engine),
+            identify=identify,
+            find_features=_read_features_argument(
+                features if features is not None else given.features, settings
+            ),
+            challenge=challenge or given.challenge,
+        )
+        app.register_blueprint(make_blueprint(home))
+        app.extensions[NAME] = home
+        return home
+
+
+def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
+    if isinstance(policy, Policy):
+        if settings.policy_digest not in (None, policy.digest):
+            raise SettingsError(
+                f"GOVBUDGET_POLICY_DIGEST demands {settings.policy_digest}, but `policy=` has "
+                f"{policy.digest}"
+            )
+        return policy
+    folder = Path(policy) if policy is not None else settings.policy_dir
+    if folder is not None and not folder.is_absolute():
+        raise SettingsError(
+            f"the policy folder `{folder}` is a relative path, which depends on where the process "
+            "was started; give the absolute path"
+        )
+    return Policy.load(folder, digest=settings.policy_digest)
+
+
+def _constant(engine: Engine | Callable[[], Engine]) -> Callable[[], Engine]:
+    from sqlalchemy import Engine as EngineType
+
+    return (lambda: engine) if isinstance(engine, EngineType) else engine
+
+
+def _read_features_argument(
+    features: Set[str] | Callable[[], Set[str]] | None, settings: Settings
+) -> Callable[[], frozenset[str]]:
+    if features is None:
+        return lambda: settings.features
+    if callable(features):
+        return lambda: read_features("features=", features())
+    fixed = read_features("features=", features)
+    return lambda: fixed

@@ -1,0 +1,145 @@
+"""Who asks and what for, as pure values: subjects, objects, domains, and the Directory protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, FromClause
+
+Id = UUID | int | str
+
+
+class Scope(StrEnum):
+    """The kinds of domain that a role can be held in."""
+
+    SITE = "site"
+    ORGANIZATION = "organization"
+    GROUP = "group"
+
+
+class ObjectType(StrEnum):
+    """The kinds of object that a policy line can speak of."""
+
+    GROUP = "group"
+    AI_MODEL_PRICE = "ai_model_price"
+
+
+class Action(StrEnum):
+    """What can be done to an object."""
+
+    READ = "read"
+    UPDATE = "update"
+
+
+class Domain(NamedTuple):
+    """Where a role is held: the site, one organization or one group."""
+
+    scope: Scope
+    id: Id | None = None
+
+    def __str__(self) -> str:
+        """Give `site`, `organization:<id>` or `group:<id>`."""
+        return str(self.scope) if self.id is None else f"{self.scope}:{self.id}"
+
+
+SITE = Domain(Scope.SITE)
+
+
+class Assignment(NamedTuple):
+    """One role, and the domain it is held in."""
+
+    role: str
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The caller: an id and its role assignments.
+
+    `unit_of_work` is the database transaction that the assignments were read in
+    (`connection.get_transaction()`); a store accepts a grant only inside it. A subject made by
+    hand, without one, can be decided about but can't touch a row.
+    """
+
+    id: Id
+    assignments: tuple[Assignment, ...] = ()
+    unit_of_work: object | None = None
+
+
+class Object(Protocol):
+    """What is acted on: an immutable value, never a database row."""
+
+    @property
+    def type(self) -> ObjectType:
+        """The name under which the policy speaks of it."""
+
+    @property
+    def id(self) -> Id | None:
+        """Its id; None where there is only one such object."""
+
+    def domain(self, scope: Scope) -> Domain | None:
+        """Give its own domain of that scope, or None where it lacks one: nobody can hold a role there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of one organization, and its budget: the policy authorizes budgets as their group."""
+
+    id: Id
+    organization_id: Id
+    type: ObjectType = ObjectType.GROUP
+
+    def domain(self, scope: Scope) -> Domain:
+        """Give the group's own domain of that scope."""
+        if scope is Scope.GROUP:
+            return Domain(scope, self.id)
+        return SITE if scope is Scope.SITE else Domain(scope, self.organization_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBook:
+    """The prices of all models: a site-wide object, which belongs to no organization and no group."""
+
+    type: ClassVar[ObjectType] = ObjectType.AI_MODEL_PRICE
+    id: ClassVar[None] = None
+
+    def domain(self, scope: Scope) -> Domain | None:
+        """Give the site; the price book lacks every other domain."""
+        return SITE if scope is Scope.SITE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """An organization: the place whose groups are listed."""
+
+    id: Id
+
+
+class Directory(Protocol):
+    """Where subjects and groups are loaded from. It reports assignments and decides nothing.
+
+    Each `load_*` sends one statement on the connection that it is given, names no budget, price or
+    spend table in it, never commits, and puts `connection.get_transaction()` into the subject as
+    its unit of work. A subject that it does not know has no assignments.
+    """
+
+    @property
+    def groups(self) -> FromClause:
+        """The groups as the database has them: a selectable with `id` and `organization_id`."""
+
+    def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
+        """Load the caller with the roles held on the site."""
+
+    def load_group(
+        self, connection: Connection, subject_id: Id, group_id: Id
+    ) -> tuple[Subject, Group | None]:
+        """Load the group, and the caller with the roles held on the site, in its organization, in it."""
+
+    def load_organization(
+        self, connection: Connection, subject_id: Id, organization_id: Id
+    ) -> tuple[Subject, Organization | None]:
+        """Load the organization, and the caller with the roles held on the site, in it, in its groups."""

@@ -1,0 +1,1 @@
+"""Prices: what each model costs, in micros per one million tokens."""

@@ -1,0 +1,65 @@
+"""The price of a model, as a value, and how a batch of prices is read from JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from govbudget.errors import FieldError, InvalidInput
+from govbudget.strict_json import MAX_ERRORS, parse_json
+from govbudget.tables import MAX_PRICE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_NAME = 256
+
+# Text that PostgreSQL can store and a path can carry: no control characters.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+Provider = Annotated[str, Field(max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f/]+$")]
+Model = Annotated[str, Field(max_length=MAX_NAME, pattern=_PRINTABLE)]
+Micros = Annotated[int, Field(ge=0, le=MAX_PRICE)]
+
+
+class Price(BaseModel):
+    """What one model costs: micros per one million tokens, by category; None is not known.
+
+    All six keys must be present. The provider holds no slash; the model may.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    provider: Provider
+    model: Model
+    input_price: Micros | None
+    output_price: Micros | None
+    cache_read_price: Micros | None
+    cache_write_price: Micros | None
+
+
+BATCH = TypeAdapter(list[Price], config=ConfigDict(strict=True))
+
+
+def parse_prices(content: bytes) -> list[Price]:
+    """Read a JSON array of price rows; raise InvalidInput that names every row that is wrong."""
+    prices = parse_json(content, BATCH)
+    refuse_duplicates(prices)
+    return prices
+
+
+def refuse_duplicates(prices: Sequence[Price]) -> None:
+    """Raise InvalidInput that names the models that stand more than once in a batch."""
+    counts = Counter((price.provider, price.model) for price in prices)
+    if len(counts) == len(prices):
+        return
+    errors = [
+        FieldError(f"/{index}", f"`{price.provider}` `{price.model}` stands more than once")
+        for index, price in enumerate(prices)
+        if counts[price.provider, price.model] > 1
+    ]
+    raise InvalidInput(
+        f"{len(errors)} rows name a model that another row names too; keep one of each",
+        errors[:MAX_ERRORS],
+    )

@@ -1,0 +1,97 @@
+"""The SQL of prices: a batch in one statement, a look-up by key; each behind a grant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from govbudget.authz.grant import Grant, require_grant
+from govbudget.errors import NotFound
+from govbudget.identity import Action, PriceBook
+from govbudget.prices.price import BATCH, Price, refuse_duplicates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from govbudget.tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """How many rows a batch had, and how many models were new or got another price."""
+
+    received: int
+    changed: int
+
+
+class PriceStore:
+    """The prices of one layout. Its functions send one statement each, on the caller's connection.
+
+    They never commit, roll back, close or SET anything.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        """Prepare the statements."""
+        table = tables.ai_model_prices
+        keys = [table.c.provider, table.c.model]
+        prices = [
+            table.c.input_price,
+            table.c.output_price,
+            table.c.cache_read_price,
+            table.c.cache_write_price,
+        ]
+        batch = (
+            sa.func.jsonb_to_recordset(sa.cast(sa.bindparam("batch", type_=sa.Text), pg.JSONB))
+            .table_valued(*(sa.column(c.name, c.type) for c in (*keys, *prices)))
+            .render_derived(with_types=True)
+        )
+        # Locks are taken in key order, so that two batches never wait for each other.
+        rows = sa.select(*batch.c).order_by(batch.c.provider, batch.c.model)
+        insert = pg.insert(table).from_select([c.name for c in (*keys, *prices)], rows)
+        given = sa.tuple_(*(insert.excluded[c.name] for c in prices))
+        changed = insert.on_conflict_do_update(
+            index_elements=keys,
+            set_={
+                **{c.name: insert.excluded[c.name] for c in prices},
+                "updated_at": sa.func.greatest(
+                    sa.func.clock_timestamp(),
+                    table.c.updated_at + sa.text("interval '1 microsecond'"),
+                ),
+            },
+            where=sa.tuple_(*prices).is_distinct_from(given),
+        )
+        changed_rows = changed.returning(table.c.model).cte("changed")
+        self._upsert = sa.select(sa.func.count()).select_from(changed_rows)
+        self._get = sa.select(*keys, *prices).where(
+            table.c.provider == sa.bindparam("provider"), table.c.model == sa.bindparam("model")
+        )
+
+    def get(
+        self, connection: Connection, grant: Grant, book: PriceBook, provider: str, model: str
+    ) -> Price:
+        """Give the price in force. Needs a grant for `read`. Raises NotFound (`price-not-found`)."""
+        require_grant(grant, Action.READ, book, connection.get_transaction())
+        key = {"provider": provider, "model": model}
+        row = connection.execute(self._get, key).one_or_none()
+        if row is None:
+            raise NotFound("price")
+        return Price.model_construct(**row._mapping)  # noqa: SLF001 - a public name of Row
+
+    def upsert(
+        self, connection: Connection, grant: Grant, book: PriceBook, prices: Sequence[Price]
+    ) -> BatchResult:
+        """Store a batch of prices, all or nothing. Needs a grant for `update`.
+
+        A price that is the same as before is left as it is, `updated_at` too. Raises InvalidInput
+        where a model stands twice in the batch.
+        """
+        require_grant(grant, Action.UPDATE, book, connection.get_transaction())
+        refuse_duplicates(prices)
+        batch = BATCH.dump_json(list(prices)).decode()
+        changed = connection.execute(self._upsert, {"batch": batch}).scalar_one()
+        return BatchResult(received=len(prices), changed=changed)

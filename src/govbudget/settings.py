@@ -1,0 +1,138 @@
+"""The settings: `GOVBUDGET_*` keys read once into one frozen object."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from govbudget.authz.reader import suggest
+from govbudget.errors import SettingsError
+from govbudget.ids import IdType
+from govbudget.tables import OWN_GROUPS, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "GOVBUDGET_"
+AIBRIDGE = "aibridge"
+KNOWN_FEATURES = frozenset({AIBRIDGE})
+# Read by the command, not by the extension.
+COMMAND_KEYS = frozenset({"GOVBUDGET_DATABASE_URL", "GOVBUDGET_TEST_DATABASE_URL"})
+
+_URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set by a `GOVBUDGET_*` key; each field's key is its name in capitals.
+
+    - `url_prefix`: the path that the endpoints are under.
+    - `policy_dir`: the policy folder, absolute; empty: the packaged policy.
+    - `policy_digest`: the digest demanded of the policy's files; empty: none.
+    - `features`: the features that are on, comma-separated.
+    - `id_type`: `uuid`, `bigint` or `text`.
+    - `schema`: the PostgreSQL schema of govbudget's tables.
+    - `groups`: `own`, `none`, or the `schema.table.column` of the host's group ids (see `Layout`).
+    - `expose_policy_digest`: put the digest into the header `Govbudget-Policy-Digest` of each answer.
+    """
+
+    url_prefix: str = "/api/v2"
+    policy_dir: Path | None = None
+    policy_digest: str | None = None
+    features: frozenset[str] = KNOWN_FEATURES
+    id_type: IdType = IdType.UUID
+    schema: str = "govbudget"
+    groups: str = OWN_GROUPS
+    expose_policy_digest: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the tables."""
+        return Layout(self.id_type, self.schema, self.groups)
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Read the `GOVBUDGET_*` keys of a Flask configuration or of the environment.
+
+    Raises SettingsError for an unknown key or a value that can't be meant.
+    """
+    known = {f"{PREFIX}{field.name.upper()}": field.name for field in fields(Settings)}
+    given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
+    for key in given:
+        if key not in known and key not in COMMAND_KEYS:
+            raise SettingsError(f"`{key}` is no setting; {suggest(key, known)}")
+    readers = {
+        "url_prefix": _read_url_prefix,
+        "policy_dir": _read_policy_dir,
+        "policy_digest": _read_digest,
+        "features": read_features,
+        "id_type": _read_id_type,
+        "expose_policy_digest": _read_flag,
+    }
+    values = {
+        name: readers.get(name, _read_text)(key, given[key])
+        for key, name in known.items()
+        if key in given
+    }
+    settings = Settings(**values)
+    settings.layout  # noqa: B018 - refuses names that can't be
+    return settings
+
+
+def _read_text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"`{key}` is `{value!r}`; write a text")
+    return value
+
+
+def _read_url_prefix(key: str, value: object) -> str:
+    if not isinstance(value, str) or not _URL_PREFIX.fullmatch(value):
+        raise SettingsError(f"`{key}` is `{value!r}`; write a path such as `/api/v2`")
+    return value
+
+
+def _read_policy_dir(key: str, value: object) -> Path | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str | Path):
+        raise SettingsError(f"`{key}` is `{value!r}`; write the path of a folder")
+    return Path(value)
+
+
+def _read_digest(key: str, value: object) -> str | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise SettingsError(f"`{key}` is `{value!r}`; write `sha256:` and 64 hex digits")
+    return value
+
+
+def read_features(key: str, value: object) -> frozenset[str]:
+    """Read a set of features, or a text of comma-separated ones; an unknown one is an error."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, set | frozenset | list | tuple):
+        raise SettingsError(f"`{key}` is `{value!r}`; write a set of features")
+    for name in value:
+        if name not in KNOWN_FEATURES:
+            raise SettingsError(f"`{key}` names `{name}`; {suggest(str(name), KNOWN_FEATURES)}")
+    return frozenset(value)
+
+
+def _read_id_type(key: str, value: object) -> IdType:
+    try:
+        return IdType(str(value))
+    except ValueError:
+        raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), IdType)}") from None
+
+
+def _read_flag(key: str, value: object) -> bool:
+    words = {"1": True, "true": True, "0": False, "false": False, "": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise SettingsError(f"`{key}` is `{value!r}`; write `true` or `false`")
+    return words[value.lower()]

@@ -1,0 +1,74 @@
+"""Read JSON strictly: UTF-8, no duplicate keys, no NaN, no nesting that exhausts the stack."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from govbudget.errors import FieldError, InvalidInput
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+MAX_ERRORS = 50
+
+
+def parse_json(content: bytes, adapter: TypeAdapter[T]) -> T:
+    """Read and validate JSON; raise InvalidInput, with a JSON pointer for each place that is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"not JSON: {error.msg[0].lower()}{error.msg[1:]} at line {error.lineno}, "
+            f"column {error.colno}"
+        ) from None
+    except RecursionError:
+        raise InvalidInput("not accepted: nested too deeply") from None
+    except ValueError as error:
+        raise InvalidInput(f"not accepted: {error}") from None
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        message = f"the key {json.dumps(twice)[:80]} stands twice in one object"
+        raise ValueError(message)
+    return result
+
+
+def _refuse(constant: str) -> None:
+    message = f"{constant} is not JSON"
+    raise ValueError(message)
+
+
+def _explain(error: ValidationError) -> InvalidInput:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [FieldError(_pointer(item["loc"]), _sentence(item["msg"])) for item in found]
+    more = f" (the first {MAX_ERRORS} are listed)" if len(errors) > MAX_ERRORS else ""
+    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    return InvalidInput(f"the body has {count}{more}", errors[:MAX_ERRORS])
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    """Write a location as a JSON pointer (RFC 6901)."""
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in escaped)
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

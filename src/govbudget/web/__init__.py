@@ -1,0 +1,1 @@
+"""The blueprint: routes, the order of checks, problem details, preconditions, pages."""

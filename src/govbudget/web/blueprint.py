@@ -1,0 +1,174 @@
+"""The blueprint: every request under the prefix, through the checks in their one order.
+
+path -> method -> caller -> ids -> feature -> directory (one statement) -> decision -> view. What the
+view does, and reads of the body, comes after the decision.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as UnknownPath
+from werkzeug.routing import PathConverter, Rule
+
+from govbudget.authz.grant import Grant, ListGrant
+from govbudget.errors import Forbidden, GovBudgetError, NotFound
+from govbudget.identity import Group, Object, Organization, PriceBook
+from govbudget.settings import AIBRIDGE
+from govbudget.web import requestlog
+from govbudget.web.problems import explain, explain_http
+from govbudget.web.routes import ROUTES, Call, Route, Target
+from govbudget.web.units import explain_outage, run_unit
+
+if TYPE_CHECKING:
+    from flask.sansio.blueprints import BlueprintSetupState
+    from sqlalchemy import Connection
+    from werkzeug.routing import BaseConverter
+
+    from govbudget.identity import Id, Subject
+    from govbudget.installation import Installation
+
+logger = logging.getLogger("govbudget")
+
+NAME = "govbudget"
+
+
+class _Rest(PathConverter):
+    """The rest of a path, whatever it holds: slashes at its start, in a row, at its end; nothing."""
+
+    regex = ".*?"
+    part_isolating = False
+
+
+class _Rule(Rule):
+    """A rule with the converter `rest`, for any method, that never redirects.
+
+    The converter is known to this rule only: the host's URL map keeps the ones it has.
+    """
+
+    def get_converter(
+        self,
+        variable_name: str,
+        converter_name: str,
+        args: Any,
+        kwargs: Any,  # noqa: ANN401
+    ) -> BaseConverter:
+        if converter_name == "rest":
+            return _Rest(self.map, *args, **kwargs)
+        return super().get_converter(variable_name, converter_name, args, kwargs)
+
+
+def make_blueprint(home: Installation) -> Blueprint:
+    """Make the blueprint of one application. It adds nothing outside its own prefix."""
+    blueprint = Blueprint(NAME, __name__)
+    paths: dict[str, dict[str, Route]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method] = route
+
+    def register(state: BlueprintSetupState) -> None:
+        prefix = home.settings.url_prefix
+        for path, routes in paths.items():
+            endpoint = f"{NAME}.{routes[min(routes)].view.__name__.partition('_')[2]}"
+            state.app.url_map.add(_Rule(prefix + path, endpoint=endpoint, strict_slashes=True))
+            state.app.view_functions[endpoint] = _make_view(home, routes)
+        for path in ("", "/<rest:path>"):
+            state.app.url_map.add(_Rule(prefix + path, endpoint=f"{NAME}.unknown"))
+        state.app.view_functions[f"{NAME}.unknown"] = _refuse_path
+
+    def handle(error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            if error.response is not None:
+                return error.response  # type: ignore[return-value]  # the host's own answer
+            return explain_http(error, home.challenge)
+        known = error if isinstance(error, GovBudgetError) else explain_outage(error)
+        if known is None or known.status == HTTP_INTERNAL:
+            logger.error("a request failed", exc_info=error)
+            known = GovBudgetError("internal-error", "the server's log says more")
+        elif known is not error:
+            logger.error("the database is unavailable: %s", str(error).splitlines()[0])
+        return explain(known, home.challenge)
+
+    def finish(response: Response) -> Response:
+        if home.settings.expose_policy_digest:
+            response.headers["Govbudget-Policy-Digest"] = home.policy.digest
+        return requestlog.finish_record(response)
+
+    blueprint.record_once(register)
+    blueprint.before_request(requestlog.start_record)
+    blueprint.after_request(finish)
+    blueprint.register_error_handler(Exception, handle)
+    return blueprint
+
+
+HTTP_INTERNAL = 500
+
+
+def _refuse_path(path: str = "") -> Response:  # noqa: ARG001 - Flask passes it
+    raise UnknownPath
+
+
+def _make_view(home: Installation, routes: dict[str, Route]) -> Any:  # noqa: ANN401 - a Flask view
+    allowed = sorted({*routes, "OPTIONS", *(("HEAD",) if "GET" in routes else ())})
+
+    def view(**path: str) -> Response:
+        route = routes.get("GET" if request.method == "HEAD" else request.method)
+        if route is not None:
+            return _serve(home, route, path)
+        if request.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": ", ".join(allowed)})
+        raise MethodNotAllowed(valid_methods=allowed)
+
+    return view
+
+
+def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
+    caller = home.identify()
+    if caller is None:
+        raise GovBudgetError(
+            "unauthenticated", "say who you are: the credentials are missing or bad"
+        )
+    caller_id = home.settings.id_type.accept(caller)
+    requestlog.note(caller=caller_id, action=route.action, object=route.target)
+    asked: Id | None = None
+    if route.target in path:
+        asked = home.settings.id_type.parse(path[route.target])
+        requestlog.note(id=asked)
+    if AIBRIDGE not in home.find_features():
+        raise GovBudgetError("feature-disabled", "AI budgets are switched off here (`aibridge`)")
+
+    def work(connection: Connection) -> Response:
+        subject, obj = _load(home, route.target, connection, caller_id, asked)
+        grant = _authorize(home, route, subject, obj)
+        requestlog.note_allowed(grant)
+        return route.view(Call(home, connection, grant, obj, path))
+
+    return run_unit(home.find_engine(), work)
+
+
+def _load(
+    home: Installation, target: Target, connection: Connection, caller: Id, asked: Id | None
+) -> tuple[Subject, Group | Organization | PriceBook | None]:
+    """Send the one statement that precedes the decision."""
+    if asked is None:
+        return home.directory.load_subject(connection, caller), PriceBook()
+    if target is Target.GROUP:
+        return home.directory.load_group(connection, caller, asked)
+    return home.directory.load_organization(connection, caller, asked)
+
+
+def _authorize(
+    home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
+) -> Grant | ListGrant:
+    policy = home.policy
+    try:
+        if obj is None:
+            raise NotFound(str(route.target))
+        if isinstance(obj, Organization):
+            return policy.authorize_list(subject, route.action, obj)
+        return policy.authorize(subject, route.action, obj)
+    except (Forbidden, NotFound) as error:
+        requestlog.note_refused(error, policy.digest)
+        raise

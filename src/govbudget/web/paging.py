@@ -1,0 +1,76 @@
+"""Pages: a size, and an opaque token that holds the last id seen (so it survives other changes)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING
+
+from govbudget.errors import FieldError, GovBudgetError, InvalidInput
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
+
+    from govbudget.identity import Id
+    from govbudget.ids import IdType
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+PARAMETERS = frozenset({"page_size", "page_token"})
+MAX_TOKEN = 4096
+
+
+def read_page(
+    query: MultiDict[str, str], organization: Id, id_type: IdType
+) -> tuple[int, Id | None]:
+    """Read (page size, id after which the page starts) from a query; raise `invalid-query`."""
+    errors = [
+        FieldError(name[:60], "unknown parameter; known are: page_size, page_token")
+        for name in query
+        if name not in PARAMETERS
+    ]
+    errors += [
+        FieldError(name, "given more than once")
+        for name in PARAMETERS
+        if len(query.getlist(name)) > 1
+    ]
+    size_text = query.get("page_size", str(DEFAULT_PAGE_SIZE))
+    size = (
+        int(size_text) if size_text.isascii() and size_text.isdigit() and len(size_text) < 9 else 0
+    )
+    if not 1 <= size <= MAX_PAGE_SIZE:
+        errors.append(FieldError("page_size", f"must be a whole number from 1 to {MAX_PAGE_SIZE}"))
+    after = None
+    token = query.get("page_token")
+    if token is not None:
+        after = _read_token(token, organization, id_type)
+        if after is None:
+            sentence = "not a token of this list; take `next_page_token` of the page before"
+            errors.append(FieldError("page_token", sentence))
+    if errors:
+        raise InvalidInput("the query can't be understood", errors, code="invalid-query")
+    return size, after
+
+
+def write_token(organization: Id, last: Id) -> str:
+    """Write the token of the page after the one that ends with `last`."""
+    content = json.dumps([str(organization), str(last)], separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def _read_token(token: str, organization: Id, id_type: IdType) -> Id | None:
+    if len(token) > MAX_TOKEN or not token.isascii():
+        return None
+    try:
+        content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        place, last = content
+        if not isinstance(last, str):
+            return None
+        after = id_type.parse(last)
+    except (binascii.Error, ValueError, TypeError, RecursionError, GovBudgetError):
+        return None
+    # Only the one spelling that `write_token` gives is a token of this list.
+    return (
+        after if place == str(organization) and write_token(organization, after) == token else None
+    )

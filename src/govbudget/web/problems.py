@@ -1,0 +1,81 @@
+"""Answers: JSON, and RFC 9457 problem details for every failure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+from govbudget.errors import GovBudgetError, InvalidInput
+from govbudget.web.units import RETRY_AFTER_SECONDS
+
+_CODES = {
+    400: "bad-request",
+    401: "unauthenticated",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+    503: "unavailable",
+}
+
+
+def answer(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - any JSON
+    """Answer with JSON. The host's JSON provider has no say: the bytes are the contract's."""
+    return Response(dump_json(value), status=status, mimetype="application/json")
+
+
+def dump_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """Write JSON on one line, in ASCII: a newline in a name can't forge a line."""
+    return json.dumps(value, separators=(",", ":"), default=str).encode("ascii") + b"\n"
+
+
+def explain(error: GovBudgetError, challenge: str) -> Response:
+    """Answer with an error of ours."""
+    problem: dict[str, Any] = {}
+    if isinstance(error, InvalidInput):
+        problem["errors"] = [
+            {"pointer": item.pointer, "detail": item.detail} for item in error.errors
+        ]
+    response = _problem(error.code, error.title, int(error.status), error.detail, problem)
+    if error.code == "unauthenticated":
+        response.headers["WWW-Authenticate"] = challenge
+    if error.code == "unavailable":
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def explain_http(error: HTTPException, challenge: str) -> Response:
+    """Answer with an error of Flask's or the host's (an `abort`), in the same shape."""
+    status = error.code or 500
+    if status in _CODES:
+        response = explain(GovBudgetError(_CODES[status], _detail(error)), challenge)
+    else:
+        name = error.name.lower()
+        response = _problem(name.replace(" ", "-"), name, status, _detail(error), {})
+    for key, value in error.get_headers():
+        if key.lower() not in {"content-type", "content-length"}:
+            response.headers.setdefault(key, value)
+    return response
+
+
+def _detail(error: HTTPException) -> str:
+    details = {
+        404: "there is nothing at this path; the endpoints are listed in the documentation",
+        413: "the body is larger than this endpoint takes",
+    }
+    return details.get(error.code or 500, error.description or error.name)
+
+
+def _problem(code: str, title: str, status: int, detail: str, more: dict[str, Any]) -> Response:
+    body = {
+        "type": f"urn:govbudget:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **more,
+    }
+    return Response(dump_json(body), status=status, mimetype="application/problem+json")

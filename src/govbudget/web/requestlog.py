@@ -1,0 +1,72 @@
+"""One structured log line a request: who, what, which decision, by which lines of which policy.
+
+A line is one JSON object in ASCII: no name can forge a second one. It goes to the logger
+`govbudget.request`, which hangs on no logger of Casbin's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from flask import Response, g, request
+
+from govbudget.web.problems import dump_json
+
+if TYPE_CHECKING:
+    from govbudget.authz.grant import Grant, ListGrant
+    from govbudget.errors import GovBudgetError
+
+logger = logging.getLogger("govbudget.request")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+def start_record() -> None:
+    """Start the record of this request; a request id that the caller sent is kept if it is plain."""
+    given = request.headers.get("X-Request-Id", "")
+    g.govbudget_started = time.perf_counter()
+    g.govbudget_record = {
+        "request_id": given if _REQUEST_ID.fullmatch(given) else uuid4().hex,
+        "caller": None,
+        "method": request.method,
+        "route": str(request.url_rule) if request.url_rule else None,
+    }
+
+
+def note(**facts: Any) -> None:  # noqa: ANN401 - anything JSON can hold, or str can write
+    """Add facts to the record."""
+    g.govbudget_record.update(facts)
+
+
+def note_allowed(grant: Grant | ListGrant) -> None:
+    """Note an allowed decision."""
+    note(decision="allow", roles=grant.roles, lines=grant.lines, digest=grant.policy_digest)
+
+
+def note_refused(error: GovBudgetError, digest: str) -> None:
+    """Note a denial, its code, and the lines that would have allowed it."""
+    note(
+        decision="deny",
+        code=error.code,
+        lines=getattr(error, "lines", ()),
+        would_allow=getattr(error, "would_allow", ()),
+        digest=digest,
+    )
+
+
+def finish_record(response: Response) -> Response:
+    """Put the request id into the answer and send the line: a warning for a denial."""
+    if "govbudget_record" not in g:
+        return response
+    record = g.govbudget_record
+    response.headers["X-Request-Id"] = record["request_id"]
+    level = logging.WARNING if record.get("decision") == "deny" else logging.INFO
+    if logger.isEnabledFor(level):
+        milliseconds = (time.perf_counter() - g.govbudget_started) * 1000
+        line = {**record, "status": response.status_code, "ms": round(milliseconds, 3)}
+        logger.log(level, dump_json(line).decode("ascii").rstrip("\n"), extra={"govbudget": line})
+    return response

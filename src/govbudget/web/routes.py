@@ -1,0 +1,182 @@
+"""The endpoints: each one's path, object, action and view, in one place.
+
+A view runs after the decision. It gets a `Call`, which holds the grant; it reads the body or the
+query first and then sends its one statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+from flask import Response, request
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from govbudget.authz.grant import Grant, ListGrant
+from govbudget.errors import GovBudgetError
+from govbudget.identity import Action, Group, Organization, PriceBook
+from govbudget.prices.price import parse_prices
+from govbudget.strict_json import parse_json
+from govbudget.tables import MAX_LIMIT_MICROS
+from govbudget.web.paging import read_page, write_token
+from govbudget.web.preconditions import is_unchanged, read_condition
+from govbudget.web.problems import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from govbudget.budgets.budget import Budget
+    from govbudget.installation import Installation
+
+MIB = 1024 * 1024
+MAX_BUDGET_BODY = MIB
+MAX_PRICES_BODY = 16 * MIB
+
+GrantT = TypeVar("GrantT", Grant, ListGrant)
+ObjectT = TypeVar("ObjectT", Group, Organization, PriceBook)
+
+
+class Target(StrEnum):
+    """What a route is about, and so what is loaded before the decision."""
+
+    GROUP = "group"
+    GROUPS_OF_ORGANIZATION = "organization"
+    PRICE_BOOK = "price book"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[GrantT, ObjectT]):
+    """An authorized request: the grant, and what its view needs to do the work."""
+
+    home: Installation
+    connection: Connection
+    grant: GrantT
+    object: ObjectT
+    path: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint: method and path, what is authorized, and the view that runs after it."""
+
+    method: str
+    path: str
+    target: Target
+    action: Action
+    view: Callable[[Any], Response]
+
+
+class BudgetBody(BaseModel):
+    """The body of a PUT of a budget."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    spend_limit_micros: Annotated[int, Field(ge=0, le=MAX_LIMIT_MICROS)]
+
+
+BUDGET_BODY = TypeAdapter(BudgetBody)
+
+
+def read_body(max_bytes: int) -> bytes:
+    """Read a JSON body; raise `unsupported-media-type` or, through Flask, 413."""
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if request.mimetype != "application/json" or charset != "utf-8" or encoding != "identity":
+        raise GovBudgetError(
+            "unsupported-media-type", "send `Content-Type: application/json`, UTF-8, not compressed"
+        )
+    request.max_content_length = max_bytes
+    return request.get_data()
+
+
+def get_budget(call: Call[Grant, Group]) -> Response:
+    """Answer with the group's budget, or 304 where the caller has it."""
+    budget = call.home.budgets.get(call.connection, call.grant, call.object)
+    if is_unchanged(request, budget):
+        response = Response(status=304)
+        response.set_etag(budget.etag)
+        return response
+    return _answer_budget(budget)
+
+
+def put_budget(call: Call[Grant, Group]) -> Response:
+    """Create or change the group's budget."""
+    body = parse_json(read_body(MAX_BUDGET_BODY), BUDGET_BODY)
+    budget = call.home.budgets.set(
+        call.connection,
+        call.grant,
+        call.object,
+        body.spend_limit_micros,
+        read_condition(request),
+    )
+    return _answer_budget(budget)
+
+
+def delete_budget(call: Call[Grant, Group]) -> Response:
+    """Delete the group's budget."""
+    condition = read_condition(request)
+    call.home.budgets.delete(call.connection, call.grant, call.object, condition)
+    return Response(status=204)
+
+
+def list_budgets(call: Call[ListGrant, Organization]) -> Response:
+    """Answer with a page of the budgets that the caller may read."""
+    organization = call.object
+    size, after = read_page(request.args, organization.id, call.home.settings.id_type)
+    budgets = call.home.budgets.list(
+        call.connection, call.grant, organization, limit=size + 1, after=after
+    )
+    page = budgets[:size]
+    token = write_token(organization.id, page[-1].group_id) if len(budgets) > size else None
+    return answer({"budgets": [_write_budget(b) for b in page], "next_page_token": token})
+
+
+def get_price(call: Call[Grant, PriceBook]) -> Response:
+    """Answer with the price in force."""
+    price = call.home.prices.get(
+        call.connection, call.grant, call.object, call.path["provider"], call.path["model"]
+    )
+    return answer(price.model_dump())
+
+
+def put_prices(call: Call[Grant, PriceBook]) -> Response:
+    """Store a batch of prices, all or nothing."""
+    prices = parse_prices(read_body(MAX_PRICES_BODY))
+    result = call.home.prices.upsert(call.connection, call.grant, call.object, prices)
+    return answer({"received": result.received, "changed": result.changed})
+
+
+_BUDGET = "/groups/<group>/ai/budget"
+_LIST = "/organizations/<organization>/ai/budgets"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", _BUDGET, Target.GROUP, Action.READ, get_budget),
+    Route("PUT", _BUDGET, Target.GROUP, Action.UPDATE, put_budget),
+    Route("DELETE", _BUDGET, Target.GROUP, Action.UPDATE, delete_budget),
+    Route("GET", _LIST, Target.GROUPS_OF_ORGANIZATION, Action.READ, list_budgets),
+    Route("GET", "/ai/prices/<provider>/<rest:model>", Target.PRICE_BOOK, Action.READ, get_price),
+    Route("PUT", "/ai/prices", Target.PRICE_BOOK, Action.UPDATE, put_prices),
+)
+
+
+def _write_budget(budget: Budget) -> dict[str, Any]:
+    return {
+        "group_id": budget.group_id if isinstance(budget.group_id, int) else str(budget.group_id),
+        "spend_limit_micros": budget.spend_limit_micros,
+        "created_at": _write_time(budget.created_at),
+        "updated_at": _write_time(budget.updated_at),
+    }
+
+
+def _write_time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _answer_budget(budget: Budget) -> Response:
+    response = answer(_write_budget(budget))
+    response.set_etag(budget.etag)
+    return response

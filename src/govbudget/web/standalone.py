@@ -1,0 +1,113 @@
+"""The stand-alone application: govbudget's own tables, bearer tokens, health, JSON logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from flask import Flask, Response, request
+
+from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
+from govbudget.extension import GovBudget
+from govbudget.migrations import head_revision, read_revision
+from govbudget.settings import PREFIX, read_settings
+from govbudget.tables import Tables
+from govbudget.web import requestlog
+from govbudget.web.problems import answer
+from govbudget.web.units import run_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from govbudget.identity import Id
+
+STATEMENT_TIMEOUT_MS = 5000
+CONNECT_TIMEOUT_SECONDS = 5
+
+
+class JsonLines(logging.Formatter):
+    """Writes each record as one JSON object in ASCII, so that no text in it can forge a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a request's facts, or any other message, with time and level."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+        }
+        facts = getattr(record, "govbudget", None)
+        if facts is None:
+            line |= {"logger": record.name, "message": record.getMessage()}
+            if record.exc_info:
+                line["exception"] = self.formatException(record.exc_info)
+        else:
+            line |= facts
+        return json.dumps(line, default=str)
+
+
+def log_as_json() -> None:
+    """Send everything that is logged in this process to standard output, as JSON lines."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("govbudget").setLevel(logging.INFO)
+
+
+def make_engine(url: sa.URL, threads: int) -> sa.Engine:
+    """Make an engine that gives up in time: a database that is away is a 503, soon."""
+    arguments: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    if "options" not in url.query:
+        arguments["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
+    return sa.create_engine(
+        url,
+        pool_size=threads,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        connect_args=arguments,
+    )
+
+
+def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
+    """Make the stand-alone application from `GOVBUDGET_*` variables."""
+    app = Flask("govbudget")
+    app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
+    settings = read_settings(app.config)
+    tokens = TokenStore(Tables(settings.layout))
+
+    def identify() -> Id | None:
+        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+        secret = secret.strip()
+        if kind.lower() != "bearer" or not secret.startswith(TOKEN_PREFIX):
+            return None
+        return run_unit(engine, lambda connection: tokens.find_user(connection, secret))
+
+    GovBudget(app, engine=engine, identify=identify)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return answer({"status": "ok"})
+
+    @app.get("/readyz")
+    def readyz() -> Response | tuple[Response, int]:
+        try:
+            revision = run_unit(engine, lambda c: read_revision(c, settings.layout))
+        except sa.exc.SQLAlchemyError:
+            return answer({"status": "the database does not answer"}, 503)
+        if revision != head_revision():
+            return answer({"status": "the schema is behind; run `govbudget db upgrade`"}, 503)
+        return answer({"status": "ready"})
+
+    @app.before_request
+    def start_record() -> None:
+        requestlog.start_record()
+
+    @app.after_request
+    def finish_record(response: Response) -> Response:
+        return response if request.blueprint else requestlog.finish_record(response)
+
+    return app

@@ -1,0 +1,65 @@
+"""Units of work: one connection in AUTOCOMMIT, a few tries, and what counts as "unavailable"."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import exc
+
+from govbudget.errors import GovBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+
+T = TypeVar("T")
+
+MAX_TRIES = 4
+RETRY_AFTER_SECONDS = 5
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+RETRIED = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+AWAY = frozenset({"57014", "55P03", "25006"})  # timeout or cancel, lock timeout, read-only standby
+AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
+
+
+def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock.
+
+    Raises the error `unavailable` where the database is away, busy beyond the tries, or too slow.
+    """
+    for left in reversed(range(MAX_TRIES)):
+        try:
+            with engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                return work(connection)
+        except exc.DBAPIError as error:
+            if not (left and _sqlstate(error) in RETRIED):
+                raise
+        time.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - spreads the tries, nothing secret
+    message = "a unit of work ends by returning or raising"
+    raise AssertionError(message)
+
+
+def explain_outage(error: Exception) -> GovBudgetError | None:
+    """Give the error `unavailable` where the exception says that the database can't serve now."""
+    away = isinstance(error, exc.TimeoutError)
+    if isinstance(error, exc.DBAPIError):
+        state = _sqlstate(error)
+        away = (
+            error.connection_invalidated
+            or (state is None and isinstance(error, exc.OperationalError | exc.InterfaceError))
+            or state in RETRIED | AWAY
+            or (state is not None and state[:2] in AWAY_CLASSES)
+        )
+    if not away:
+        return None
+    return GovBudgetError("unavailable", "the database does not answer in time; try again later")
+
+
+def _sqlstate(error: exc.DBAPIError) -> str | None:
+    state = getattr(error.orig, "sqlstate", None)
+    return state if isinstance(state, str) else None

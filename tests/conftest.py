@@ -1,0 +1,83 @@
+"""What all tests share: one real PostgreSQL for the session, started when first asked for."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """The URL of a PostgreSQL in which databases may be made."""
+    from govbudget.cli.target import normalize_url
+    from govbudget.embedded import start_postgres
+
+    given = os.environ.get("GOVBUDGET_TEST_DATABASE_URL")
+    with ExitStack() as stack:
+        if given:
+            yield normalize_url(given)
+            return
+        url = sa.make_url(stack.enter_context(start_postgres()))
+        with _admin(url) as connection:
+            # Durability is not under test here; the crash suite starts a server of its own.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        yield url
+
+
+def _admin(url):
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    return engine.connect()
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres_url):
+    """A function that makes an empty database and gives its URL; all are dropped at the end."""
+    made = []
+
+    def make(template=None):
+        name = f"govbudget_test_{uuid4().hex}"
+        with _admin(postgres_url) as connection:
+            clause = f" TEMPLATE {template}" if template else ""
+            connection.exec_driver_sql(f"CREATE DATABASE {name}{clause}")
+        made.append(name)
+        return postgres_url.set(database=name)
+
+    yield make
+    with _admin(postgres_url) as connection:
+        for name in made:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def database_url(make_database):
+    """A migrated database with ids of type uuid, shared: each test makes its own world in it."""
+    from govbudget.migrations import upgrade
+    from govbudget.tables import Layout
+
+    url = make_database()
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        upgrade(connection, Layout())
+    return url
+
+
+@pytest.fixture(scope="session")
+def engine(database_url):
+    """An engine on the shared database."""
+    engine = sa.create_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def world(engine):
+    """Two organizations with groups of both, and someone in each role."""
+    from tests.support import World
+
+    return World(engine)

@@ -1,0 +1,138 @@
+"""Worlds, applications and statement counting for the tests."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from types import SimpleNamespace
+from uuid import uuid4
+
+import sqlalchemy as sa
+from flask import Flask, request
+
+from govbudget import GovBudget, Layout, Tables
+from govbudget.directory.sql import own_directory
+
+TABLES = Tables(Layout())
+
+BUDGET_TABLES = re.compile(r"\b(group_ai_budgets|ai_model_prices)\b")
+
+
+class World:
+    """Organizations `a` and `b`, each with groups; people named for the role they hold.
+
+    `member` is in group `a1`, `outsider` in `b1`, `joined` in organization a and no group of it,
+    `nobody` is nowhere; `stranger` has no row at all.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.tables = TABLES
+        self.directory = own_directory(TABLES)
+        names = ("owner", "org_admin", "user_admin", "member", "joined", "outsider", "b_admin")
+        self.people = {name: uuid4() for name in (*names, "nobody")}
+        self.stranger = uuid4()
+        self.a, self.b = uuid4(), uuid4()
+        with engine.begin() as connection:
+            self._put(connection, "users", [{"id": i, "name": n} for n, i in self.people.items()])
+            for organization in (self.a, self.b):
+                self.add_organization(connection, organization)
+            self.a1, self.a2, self.b1 = (
+                self.add_group(connection, organization)
+                for organization in (self.a, self.a, self.b)
+            )
+            for person in ("org_admin", "user_admin", "member", "joined"):
+                self.join(connection, self.a, person)
+            for person in ("outsider", "b_admin"):
+                self.join(connection, self.b, person)
+            self.join_group(connection, self.a, self.a1, "member")
+            self.join_group(connection, self.b, self.b1, "outsider")
+            self.assign(connection, "owner", "owner", None)
+            self.assign(connection, "org_admin", "org-admin", self.a)
+            self.assign(connection, "user_admin", "user-admin", self.a)
+            self.assign(connection, "b_admin", "org-admin", self.b)
+
+    def __getattr__(self, name):
+        try:
+            return self.__dict__["people"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def _put(self, connection, table, rows):
+        connection.execute(sa.insert(getattr(self.tables, table)), rows)
+
+    def add_organization(self, connection, organization):
+        self._put(connection, "organizations", [{"id": organization, "name": "an organization"}])
+        everyone = {"id": organization, "organization_id": organization, "name": "Everyone"}
+        self._put(connection, "groups", [everyone])
+
+    def add_group(self, connection, organization, group=None):
+        group = group or uuid4()
+        row = {"id": group, "organization_id": organization, "name": "a group"}
+        self._put(connection, "groups", [row])
+        return group
+
+    def join(self, connection, organization, person):
+        row = {"organization_id": organization, "user_id": self.people.get(person, person)}
+        self._put(connection, "organization_members", [row])
+
+    def join_group(self, connection, organization, group, person):
+        user = self.people.get(person, person)
+        row = {"organization_id": organization, "group_id": group, "user_id": user}
+        self._put(connection, "group_members", [row])
+
+    def assign(self, connection, person, role, organization):
+        user = self.people.get(person, person)
+        row = {"id": uuid4(), "user_id": user, "role": role, "organization_id": organization}
+        self._put(connection, "role_assignments", [row])
+
+
+def make_app(engine, config=None, **arguments):
+    """An application whose callers say who they are in a header."""
+    app = Flask(__name__)
+    app.config.update(config or {})
+    arguments.setdefault("identify", lambda: request.headers.get("X-User"))
+    GovBudget(app, engine=engine, **arguments)
+    return app
+
+
+class Client:
+    """Sends requests as people of a world, under the default prefix."""
+
+    def __init__(self, app, prefix="/api/v2"):
+        self.app, self.prefix = app, prefix
+        self.client = app.test_client()
+
+    def __call__(self, method, path, person=None, *, headers=None, **options):
+        headers = dict(headers or {})
+        if person is not None:
+            headers["X-User"] = str(person)
+        return self.client.open(self.prefix + path, method=method, headers=headers, **options)
+
+
+def budget_path(group):
+    return f"/groups/{group}/ai/budget"
+
+
+def list_path(organization):
+    return f"/organizations/{organization}/ai/budgets"
+
+
+@contextmanager
+def count_statements(engine):
+    """Collect the statements that an engine sends."""
+    seen = SimpleNamespace(sent=[])
+
+    def listen(_conn, _cursor, statement, _parameters, _context, _many):
+        seen.sent.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", listen)
+    try:
+        yield seen.sent
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", listen)
+
+
+def names_budget_table(statement):
+    """Whether a statement names a table that only an authorized request may touch."""
+    return BUDGET_TABLES.search(statement) is not None
