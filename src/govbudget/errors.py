@@ -100,7 +100,7 @@ class Forbidden(GovBudgetError):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong at one place of an input: a JSON pointer (or a parameter's name), a sentence."""
+    """What is wrong at one place of an input: a JSON pointer or parameter, and a sentence."""
 
     pointer: str
     detail: str
@@ -109,7 +109,9 @@ class FieldError:
 class InvalidInput(GovBudgetError):
     """An input (a body, a query, a file) breaks its rules; `errors` names each place."""
 
-    def __init__(self, detail: str, errors: Sequence[FieldError] = (), code: str = "invalid-body"):
+    def __init__(
+        self, detail: str, errors: Sequence[FieldError] = (), code: str = "invalid-body"
+    ) -> None:
         """Take a sentence about the whole and the errors found in its parts."""
         super().__init__(code, detail)
         self.errors = tuple(errors)
@@ -134,7 +136,7 @@ class GroupChanged(GovBudgetError):
 
 
 class GrantRefused(GovBudgetError):
-    """A store was handed a grant that does not cover what it was asked to do: a programming error."""
+    """A store was handed a grant that does not cover what it was asked: a programming error."""
 
     def __init__(self, detail: str) -> None:
         """Take the reason."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Engine
+
 from govbudget.authz.policy import Policy
 from govbudget.budgets.store import BudgetStore
 from govbudget.directory.sql import own_directory
@@ -17,11 +19,11 @@ from govbudget.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
     from os import PathLike
 
     from flask import Flask
-    from sqlalchemy import Engine
 
     from govbudget.identity import Directory
 
@@ -31,7 +33,7 @@ class _Arguments:
     engine: Engine | Callable[[], Engine] | None
     identify: Callable[[], object] | None
     policy: Policy | str | PathLike[str] | None
-    features: Set[str] | Callable[[], Set[str]] | None
+    features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None
     directory: Directory | None
     challenge: str
 
@@ -46,7 +48,7 @@ class GovBudget:
         engine: Engine | Callable[[], Engine] | None = None,
         identify: Callable[[], object] | None = None,
         policy: Policy | str | PathLike[str] | None = None,
-        features: Set[str] | Callable[[], Set[str]] | None = None,
+        features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
         directory: Directory | None = None,
         challenge: str = "Bearer",
     ) -> None:
@@ -62,7 +64,7 @@ class GovBudget:
         engine: Engine | Callable[[], Engine] | None = None,
         identify: Callable[[], object] | None = None,
         policy: Policy | str | PathLike[str] | None = None,
-        features: Set[str] | Callable[[], Set[str]] | None = None,
+        features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
         directory: Directory | None = None,
         challenge: str | None = None,
     ) -> Installation:
@@ -135,13 +137,11 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
 
 
 def _constant(engine: Engine | Callable[[], Engine]) -> Callable[[], Engine]:
-    from sqlalchemy import Engine as EngineType
-
-    return (lambda: engine) if isinstance(engine, EngineType) else engine
+    return (lambda: engine) if isinstance(engine, Engine) else engine
 
 
 def _read_features_argument(
-    features: Set[str] | Callable[[], Set[str]] | None, settings: Settings
+    features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None, settings: Settings
 ) -> Callable[[], frozenset[str]]:
     if features is None:
         return lambda: settings.features

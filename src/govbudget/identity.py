@@ -82,7 +82,7 @@ class Object(Protocol):
         """Its id; None where there is only one such object."""
 
     def domain(self, scope: Scope) -> Domain | None:
-        """Give its own domain of that scope, or None where it lacks one: nobody can hold a role there."""
+        """Give its own domain of that scope; None where it lacks one, which nobody can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class PriceBook:
-    """The prices of all models: a site-wide object, which belongs to no organization and no group."""
+    """The prices of all models: a site-wide object, of no organization and no group."""
 
     type: ClassVar[ObjectType] = ObjectType.AI_MODEL_PRICE
     id: ClassVar[None] = None
@@ -137,9 +137,9 @@ class Directory(Protocol):
     def load_group(
         self, connection: Connection, subject_id: Id, group_id: Id
     ) -> tuple[Subject, Group | None]:
-        """Load the group, and the caller with the roles held on the site, in its organization, in it."""
+        """Load the group, and the caller's roles on the site, in its organization and in it."""
 
     def load_organization(
         self, connection: Connection, subject_id: Id, organization_id: Id
     ) -> tuple[Subject, Organization | None]:
-        """Load the organization, and the caller with the roles held on the site, in it, in its groups."""
+        """Load the organization, and the caller's roles on the site, in it and in its groups."""

@@ -36,7 +36,7 @@ class Settings:
     - `id_type`: `uuid`, `bigint` or `text`.
     - `schema`: the PostgreSQL schema of govbudget's tables.
     - `groups`: `own`, `none`, or the `schema.table.column` of the host's group ids (see `Layout`).
-    - `expose_policy_digest`: put the digest into the header `Govbudget-Policy-Digest` of each answer.
+    - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer.
     """
 
     url_prefix: str = "/api/v2"
@@ -72,7 +72,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "id_type": _read_id_type,
         "expose_policy_digest": _read_flag,
     }
-    values = {
+    values: dict[str, Any] = {
         name: readers.get(name, _read_text)(key, given[key])
         for key, name in known.items()
         if key in given

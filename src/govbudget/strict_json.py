@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from govbudget.errors import FieldError, InvalidInput
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -16,9 +18,7 @@ MAX_ERRORS = 50
 
 
 def parse_json(content: bytes, adapter: TypeAdapter[T]) -> T:
-    """Read and validate JSON; raise InvalidInput, with a JSON pointer for each place that is wrong."""
-    from pydantic import ValidationError
-
+    """Read and validate JSON; raise InvalidInput, with a JSON pointer for each wrong place."""
     try:
         value = json.loads(
             content.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse

@@ -1,4 +1,4 @@
-"""The grant: the receipt of an allowed decision, and the key to the functions that run budget SQL."""
+"""The grant: the receipt of an allowed decision, and the key to every function with budget SQL."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Grant(_Receipt):
 class ListGrant(_Receipt):
     """Leave to list an organization's groups as far as the policy allows.
 
-    A group is readable where `allowed_elsewhere` is true, except for those in `exceptions`, for
-    which the opposite holds: the groups that the caller holds a role in, and that change the answer.
+    A group is listed where `allowed_elsewhere` is true, except for those in `exceptions`, for which
+    the opposite holds: groups in which the caller holds a role that changes the answer.
     """
 
     __slots__ = ("allowed_elsewhere", "exceptions", "organization")
@@ -96,13 +96,14 @@ def mint_grant(
     return grant
 
 
-def mint_list_grant(
+def mint_list_grant(  # noqa: PLR0917 - called in one place
     subject: Subject,
     roles: tuple[str, ...],
     action: Action,
     object_type: ObjectType,
     decision: Decision,
     organization: Organization,
+    allowed_elsewhere: bool,  # noqa: FBT001 - as above
     exceptions: tuple[Id, ...],
 ) -> ListGrant:
     """Mint a list grant. Called by `Policy` and nothing else."""
@@ -114,7 +115,7 @@ def mint_list_grant(
     put(grant, "object_type", object_type)
     put(grant, "decision", decision)
     put(grant, "organization", organization)
-    put(grant, "allowed_elsewhere", decision.allowed)
+    put(grant, "allowed_elsewhere", allowed_elsewhere)
     put(grant, "exceptions", exceptions)
     return grant
 

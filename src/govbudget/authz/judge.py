@@ -8,7 +8,11 @@ import logging
 import threading
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import casbin
+from casbin.persist.adapters.string_adapter import StringAdapter
 
 from govbudget.authz.files import LINES_FILE, PolicyFiles
 from govbudget.authz.model import PINNED_MODEL
@@ -20,8 +24,6 @@ from govbudget.identity import Action, Group, Object, ObjectType, PriceBook, Sco
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import casbin
-
 # What an object lacks is a domain that nobody can hold: no scope is written like this.
 NOWHERE = "nowhere"
 
@@ -29,6 +31,8 @@ EXAMPLES: dict[ObjectType, Object] = {
     ObjectType.GROUP: Group("g", "o"),
     ObjectType.AI_MODEL_PRICE: PriceBook(),
 }
+
+CELLS = tuple((obj, action) for obj in ObjectType for action in Action)
 
 # CPython 3.11 can raise SystemError when two threads parse at once, and Casbin parses its matcher.
 _ONE_AT_A_TIME = threading.Lock()
@@ -40,69 +44,66 @@ def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
     """Build the table of a policy that passed the reader; raise PolicyError where Casbin disagrees.
 
     Each role is put, for Casbin, into the domain that its scope names and asked about every
-    object and action: once against the whole policy, and once against each line alone. A line is
-    asked about with its effect set to allow, since Casbin answers no to a deny line in any case.
+    object and action: once against the whole policy, and once against each line alone.
     """
     ensure_one_casbin()
-    speaking: dict[tuple[str, ObjectType, Action], tuple[Line, ...]] = {}
-    findings = []
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
-            whole = _Judge(files.lines.decode("ascii"), lines)
-            if whole.policy != [line.fields for line in lines]:
-                sentence = "Casbin reads other lines in this file than the strict reader does"
-                raise PolicyError([Finding(LINES_FILE, 0, "casbin-disagrees", sentence)])
-            alone: dict[tuple[str, ...], frozenset[tuple[ObjectType, Action]]] = {}
-            for line in lines:
-                key = tuple(line.fields[:4])
-                if key not in alone:
-                    judge = _Judge(", ".join(("p", *key, Effect.ALLOW)), (line,))
-                    alone[key] = frozenset(
-                        (obj, action)
-                        for obj in ObjectType
-                        for action in Action
-                        if judge.allows(line.role, obj, action)
-                    )
-                for obj, action in alone[key]:
-                    cell = (line.role, obj, action)
-                    speaking[cell] = (*speaking.get(cell, ()), line)
-            table = DecisionTable(files.digest, lines, speaking)
-            for role in table.scopes:
-                for obj in ObjectType:
-                    for action in Action:
-                        decision = table.decide({role}, obj, action)
-                        if whole.allows(role, obj, action) != decision.allowed:
-                            sentence = (
-                                f"Casbin and its own lines disagree on {role}, {obj}, {action}"
-                            )
-                            findings.append(Finding(LINES_FILE, 0, "casbin-disagrees", sentence))
-        except PolicyError:
-            raise
+            table = DecisionTable(files.digest, lines, _ask_line_by_line(lines))
+            disagreements = list(_compare_with_whole(files, table))
         except Exception as error:
             sentence = f"Casbin failed: {type(error).__name__}: {error}"
             raise PolicyError([Finding(LINES_FILE, 0, "casbin-failed", sentence)]) from error
-    if findings:
-        raise PolicyError(findings)
+    if disagreements:
+        raise PolicyError(disagreements)
     return table
+
+
+def _ask_line_by_line(lines: tuple[Line, ...]) -> dict[tuple[str, ObjectType, Action], list[Line]]:
+    """Ask Casbin which lines speak about which cell.
+
+    A line is asked about with its effect set to allow, since Casbin answers no to a deny line in
+    any case; lines that differ in their effect only are asked about once.
+    """
+    speaking: dict[tuple[str, ObjectType, Action], list[Line]] = {}
+    known: dict[tuple[str, ...], list[tuple[ObjectType, Action]]] = {}
+    for line in lines:
+        right = tuple(line.fields[:-1])
+        if right not in known:
+            judge = _Judge(", ".join(("p", *right, Effect.ALLOW)), (line,))
+            known[right] = [
+                (obj, action) for obj, action in CELLS if judge.allows(line.role, obj, action)
+            ]
+        for obj, action in known[right]:
+            speaking.setdefault((line.role, obj, action), []).append(line)
+    return speaking
+
+
+def _compare_with_whole(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
+    """Compare the table with Casbin's answers from the whole file, as Casbin itself reads it."""
+    judge = _Judge(files.lines.decode("ascii"), table.lines)
+    if judge.policy != [line.fields for line in table.lines]:
+        sentence = "Casbin reads other lines in this file than the strict reader does"
+        yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
+    for role in table.scopes:
+        for obj, action in CELLS:
+            if judge.allows(role, obj, action) != table.decide((role,), obj, action).allowed:
+                sentence = f"Casbin and the file's own lines disagree on {role}, {obj}, {action}"
+                yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
 
 
 class _Judge:
     """A stock Casbin enforcer over some lines, in which each role is held by one subject."""
 
     def __init__(self, text: str, lines: tuple[Line, ...]) -> None:
-        import casbin
-        from casbin.persist.adapters.string_adapter import StringAdapter
-
-        model = casbin.Enforcer.new_model(text=PINNED_MODEL)
         scopes = {line.role: line.scope for line in lines}
         held = [
             f"g, {_holder(role)}, {role}, {_domain(EXAMPLES[ObjectType.GROUP], scope)}"
             for role, scope in scopes.items()
         ]
         rows = [row.strip() for row in text.split("\n")]
-        self._enforcer: casbin.Enforcer = casbin.Enforcer(
-            model, StringAdapter("\n".join([*rows, *held]))
-        )
+        model = casbin.Enforcer.new_model(text=PINNED_MODEL)
+        self._enforcer = casbin.Enforcer(model, StringAdapter("\n".join([*rows, *held])))
 
     @property
     def policy(self) -> list[list[str]]:
@@ -147,7 +148,7 @@ def _quiet_casbin() -> Iterator[None]:
 
 
 def ensure_one_casbin() -> None:
-    """Make sure that the import package `casbin` is pycasbin's, unchanged; raise PolicyError if not.
+    """Make sure that the import package `casbin` is pycasbin's, unchanged; else raise PolicyError.
 
     `casbin` on the package index is the frozen predecessor with the same import name: whichever was
     installed last overwrites the other, and the package list still shows both.
@@ -163,7 +164,7 @@ def ensure_one_casbin() -> None:
         if path.suffix != ".py" or path.hash is None or path.hash.mode != "sha256":
             continue
         try:
-            digest = hashlib.sha256(path.locate().read_bytes()).digest()
+            digest = hashlib.sha256(Path(path.locate()).read_bytes()).digest()
         except OSError:
             digest = b""
         if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:

@@ -11,6 +11,7 @@ from govbudget.authz.judge import build_table
 from govbudget.authz.matrix import compare_with_matrix
 from govbudget.authz.reader import read_policy
 from govbudget.authz.standing import find_standing
+from govbudget.authz.table import Decision
 from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
 from govbudget.identity import SITE, Action, Domain, Object, ObjectType, Organization, Scope
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from os import PathLike
 
-    from govbudget.authz.table import Decision, DecisionTable
-    from govbudget.identity import Subject
+    from govbudget.authz.table import DecisionTable
+    from govbudget.identity import Id, Subject
 
 
 def load_table(files: PolicyFiles) -> DecisionTable:
-    """Make the table of a policy's files: strict reader, Casbin, reviewed matrix (where there is one).
+    """Make the table of a policy's files: strict reader, Casbin, the reviewed matrix if any.
 
     Raises PolicyError with every finding.
     """
@@ -121,16 +122,25 @@ class Policy:
         if not everywhere and not in_groups:
             raise NotFound("organization", table.would_allow(object_type, Action(action)))
         elsewhere = table.decide(everywhere, object_type, action)
-        exceptions = tuple(
-            domain.id
-            for domain, roles in in_groups.items()
-            if table.decide([*everywhere, *roles], object_type, action).allowed
-            is not elsewhere.allowed
-            and domain.id is not None
+        exceptions: list[Id] = []
+        lines = dict.fromkeys(elsewhere.lines)
+        for domain, roles in in_groups.items():
+            decision = table.decide([*everywhere, *roles], object_type, action)
+            if decision.allowed is not elsewhere.allowed and domain.id is not None:
+                exceptions.append(domain.id)
+                lines |= dict.fromkeys(decision.lines)
+        held = dict.fromkeys(
+            [*everywhere, *(role for roles in in_groups.values() for role in roles)]
         )
-        roles = tuple(dict.fromkeys([*everywhere, *(r for rs in in_groups.values() for r in rs)]))
         return mint_list_grant(
-            subject, roles, Action(action), object_type, elsewhere, organization, exceptions
+            subject,
+            tuple(held),
+            Action(action),
+            object_type,
+            Decision(elsewhere.allowed or bool(exceptions), tuple(lines), table.digest),
+            organization,
+            elsewhere.allowed,
+            tuple(exceptions),
         )
 
 

@@ -127,13 +127,13 @@ def _read_line(number: int, content: str) -> Line | list[Finding]:
     return Line(number, role, Scope(scope), ObjectType(obj), Action(action), Effect(effect))
 
 
-def _check_fields(
+def _check_fields(  # noqa: PLR0917 - a line's fields, in their order
     number: int, role: str, scope: str, obj: str, action: str, effect: str
 ) -> Iterator[Finding]:
     if len(role) > MAX_ROLE_LENGTH or not ROLE_NAME.fullmatch(role):
         sentence = (
-            f"`{_cut(role)}` is no role name: lower-case letters and digits in words joined by `-`, "
-            f"starting with a letter, at most {MAX_ROLE_LENGTH} characters"
+            f"`{_cut(role)}` is no role name: lower-case letters and digits in words joined by "
+            f"`-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
         )
         yield Finding(LINES_FILE, number, "role-name", sentence)
     for what, value, known in (

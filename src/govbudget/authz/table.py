@@ -9,7 +9,7 @@ from govbudget.authz.reader import Effect, Line, suggest
 from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,14 @@ class DecisionTable:
     digest: str
     lines: tuple[Line, ...]
     scopes: Mapping[str, Scope]
+    _cells: dict[tuple[str, str], dict[str, Cell]]
+    _would_allow: dict[tuple[str, str], tuple[str, ...]]
 
     def __init__(
         self,
         digest: str,
         lines: tuple[Line, ...],
-        speaking: Mapping[tuple[str, ObjectType, Action], tuple[Line, ...]],
+        speaking: Mapping[tuple[str, ObjectType, Action], Sequence[Line]],
     ) -> None:
         """Build from the lines that speak about each cell, which Casbin was asked for."""
         scopes = {line.role: line.scope for line in lines}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from uuid import UUID
 
     from govbudget.identity import Id
 
@@ -24,7 +24,7 @@ class Budget:
 
     @property
     def etag(self) -> str:
-        """The strong entity tag, without quotes: another with every change, re-creation included."""
+        """The strong entity tag, without quotes: new with every change, re-creation included."""
         return self.revision.hex
 
 

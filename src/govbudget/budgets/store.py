@@ -37,7 +37,7 @@ class BudgetStore:
     """
 
     def __init__(self, tables: Tables, groups: FromClause) -> None:
-        """Prepare the statements; `groups` is `Directory.groups` (columns `id`, `organization_id`)."""
+        """Prepare the statements; `groups` is `Directory.groups`."""
         table = tables.group_ai_budgets
         id_type = tables.layout.id_sql_type
         columns = (
@@ -229,10 +229,10 @@ class BudgetStore:
 
 def _report(
     authorized: sa.CTE,
-    change: Any,
+    change: sa.Insert | sa.Update | sa.Delete,
     *more: sa.ColumnElement[Any],
 ) -> sa.Select[Any]:
-    """Select one row where the authorized group is there, with the changed row or NULLs beside it."""
+    """Select a row where the authorized group is there, with the changed row or NULLs beside it."""
     changed = change.cte("changed")
     return sa.select(authorized.c.id, *changed.c, *more).select_from(
         authorized.outerjoin(changed, sa.true())

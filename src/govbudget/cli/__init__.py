@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OK, NOT_SO, WRONG = 0, 1, 2
 
@@ -40,20 +44,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except GovBudgetError as error:
-            _say(error)
-        except click.ClickException as error:
-            _say_line(error.format_message())
-        except OSError as error:
-            _say_line(f"{error.strerror or error}: {error.filename or 'no file'}")
-        except Exception as error:
-            from sqlalchemy.exc import SQLAlchemyError
-
-            if not isinstance(error, SQLAlchemyError):
-                raise
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            _say_line(f"the database refused: {reason}; is GOVBUDGET_DATABASE_URL right?")
-        ctx.exit(WRONG)
+        except (GovBudgetError, click.ClickException, OSError, SQLAlchemyError) as error:
+            for line in _explain(error):
+                click.echo(line, err=True)
+        return ctx.exit(WRONG)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,24 +61,29 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         status = cli.main(arguments, prog_name="govbudget", standalone_mode=False)
     except click.ClickException as error:
-        _say_line(error.format_message())
+        click.echo(next(_explain(error)), err=True)
         status = WRONG
     except click.Abort:
-        _say_line("interrupted")
+        click.echo("govbudget: interrupted", err=True)
         status = 130
     sys.exit(status if isinstance(status, int) else OK)
 
 
-def _say(error: GovBudgetError) -> None:
+def _explain(error: Exception) -> Iterator[str]:
+    """Say what was wrong: one line, and one more for each finding or wrong entry."""
     if isinstance(error, PolicyError):
-        for finding in error.findings:
-            click.echo(str(finding), err=True)
+        yield from map(str, error.findings)
         return
-    _say_line(error.detail)
+    if isinstance(error, GovBudgetError):
+        reason = error.detail
+    elif isinstance(error, click.ClickException):
+        reason = error.format_message()
+    elif isinstance(error, OSError):
+        reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
+    else:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        reason = f"the database refused: {cause}; is GOVBUDGET_DATABASE_URL right?"
+    yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):
         for item in error.errors:
-            click.echo(f"  {item.pointer or '/'}: {item.detail}", err=True)
-
-
-def _say_line(text: str) -> None:
-    click.echo("govbudget: " + " ".join(text.split()), err=True)
+            yield f"  {item.pointer or '/'}: {item.detail}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
@@ -20,6 +19,7 @@ from govbudget.prices.store import PriceStore
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+    from uuid import UUID
 
 
 @click.group()

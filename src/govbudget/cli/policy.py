@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def policy() -> None:
-    """Check and print a policy. DIR: the argument, else GOVBUDGET_POLICY_DIR, else the packaged one."""
+    """Check and print a policy.
+
+    DIR: the argument, else GOVBUDGET_POLICY_DIR, else the packaged policy.
+    """
 
 
 def open_folder(argument: str | None) -> Path:

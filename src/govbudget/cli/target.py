@@ -1,4 +1,4 @@
-"""What a command works on: the host's installation under `flask govbudget`, else the environment."""
+"""What a command works on: the host's installation inside a host, else the environment."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Target:
         """Give the tables; raise SettingsError where users and groups are the host's own."""
         if not self.settings.layout.owns_directory:
             raise SettingsError(
-                "users, groups and roles are kept in the host's own tables here (GOVBUDGET_GROUPS); "
-                "change them there"
+                "users, groups and roles are kept in the host's own tables here "
+                "(GOVBUDGET_GROUPS); change them there"
             )
         return self.tables
 
@@ -93,7 +93,7 @@ def normalize_url(text: str) -> sa.URL:
         ) from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise SettingsError(
-            f"{DATABASE_URL} names `{url.get_backend_name()}`; only PostgreSQL 15 and later is served"
+            f"{DATABASE_URL} names `{url.get_backend_name()}`; name a PostgreSQL, 15 or later"
         )
     return url.set(drivername="postgresql+psycopg")
 

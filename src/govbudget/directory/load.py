@@ -119,8 +119,13 @@ def load_directory(
     changed nothing. Never commits.
     """
     file = parse_json(content, FILE)
-    errors = [*_find_duplicates(file), *_find_bad_references(connection, tables, file)]
-    errors += _find_bad_roles(file, scopes)
+    known = _find_known(connection, tables, file)
+    errors = [
+        *_find_duplicates(file),
+        *_find_bad_groups(file, known),
+        *_find_bad_members(file, known),
+        *_find_bad_roles(file, known, scopes),
+    ]
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
         raise InvalidInput(f"{count} wrong; nothing was loaded", errors[:MAX_ERRORS])
@@ -148,73 +153,86 @@ def _find_duplicates(file: DirectoryFile) -> Iterator[FieldError]:
         )
 
 
-def _find_bad_references(
-    connection: Connection, tables: Tables, file: DirectoryFile
-) -> Iterator[FieldError]:
-    """Find references to nobody, and groups that would change what they are."""
-    organizations = {entry.id for entry in file.organizations}
-    users = {entry.id for entry in file.users} | set(
-        connection.scalars(sa.select(tables.users.c.id))
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What entries may refer to: by the file, and by the tables as they are."""
+
+    organizations: frozenset[UUID]
+    users: frozenset[UUID]
+    groups: Mapping[UUID, UUID]
+    stored_groups: Mapping[UUID, UUID]
+    members: frozenset[tuple[UUID, UUID]]
+
+    def check_user(self, pointer: str, user: UUID) -> Iterator[FieldError]:
+        if user not in self.users:
+            yield FieldError(f"{pointer}/user_id", f"there is no user `{user}`; list it")
+
+    def check_organization(self, pointer: str, organization: UUID | None) -> Iterator[FieldError]:
+        if organization is not None and organization not in self.organizations:
+            sentence = f"this file has no organization `{organization}`; list it"
+            yield FieldError(f"{pointer}/organization_id", sentence)
+
+
+def _find_known(connection: Connection, tables: Tables, file: DirectoryFile) -> _Known:
+    groups = sa.select(tables.groups.c.id, tables.groups.c.organization_id)
+    stored_users = connection.scalars(sa.select(tables.users.c.id))
+    return _Known(
+        organizations=frozenset(entry.id for entry in file.organizations),
+        users=frozenset(entry.id for entry in file.users) | frozenset(stored_users),
+        groups={entry.id: entry.organization_id for entry in file.groups},
+        stored_groups={row.id: row.organization_id for row in connection.execute(groups)},
+        members=frozenset(
+            (entry.organization_id, entry.user_id) for entry in file.organization_members
+        ),
     )
-    groups = {entry.id: entry.organization_id for entry in file.groups}
-    home = {
-        row.id: row.organization_id
-        for row in connection.execute(
-            sa.select(tables.groups.c.id, tables.groups.c.organization_id)
-        )
-    }
-    members = {(entry.organization_id, entry.user_id) for entry in file.organization_members}
 
-    def refer(pointer: str, known: Any, value: UUID | None, what: str) -> Iterator[FieldError]:  # noqa: ANN401
-        if value is not None and value not in known:
-            yield FieldError(pointer, f"there is no {what} `{value}`; list it, or mend the id")
 
+def _find_bad_groups(file: DirectoryFile, known: _Known) -> Iterator[FieldError]:
+    """Find groups that would change what they are."""
     for index, entry in enumerate(file.organizations):
-        if home.get(entry.id, entry.id) != entry.id:
+        if known.stored_groups.get(entry.id, entry.id) != entry.id:
             yield FieldError(f"/organizations/{index}/id", "a group has this id already")
     for index, group in enumerate(file.groups):
         place = f"/groups/{index}"
-        yield from refer(
-            f"{place}/organization_id", organizations, group.organization_id, "organization here"
-        )
-        if group.id in organizations or home.get(group.id) == group.id:
+        yield from known.check_organization(place, group.organization_id)
+        stored = known.stored_groups.get(group.id, group.organization_id)
+        if group.id in known.organizations or stored == group.id:
             sentence = "an organization's Everyone group has its id and exists by itself; remove it"
             yield FieldError(f"{place}/id", sentence)
-        elif home.get(group.id, group.organization_id) != group.organization_id:
-            sentence = f"the group is in organization `{home[group.id]}`; a group never changes it"
+        elif stored != group.organization_id:
+            sentence = f"the group is in organization `{stored}`; a group never changes it"
             yield FieldError(f"{place}/organization_id", sentence)
+
+
+def _find_bad_members(file: DirectoryFile, known: _Known) -> Iterator[FieldError]:
+    """Find memberships of nobody, in nothing, or in a group of an organization not one's own."""
     for index, member in enumerate(file.organization_members):
         place = f"/organization_members/{index}"
-        yield from refer(
-            f"{place}/organization_id", organizations, member.organization_id, "organization here"
-        )
-        yield from refer(f"{place}/user_id", users, member.user_id, "user")
+        yield from known.check_organization(place, member.organization_id)
+        yield from known.check_user(place, member.user_id)
     for index, joined in enumerate(file.group_members):
         place = f"/group_members/{index}"
-        if joined.group_id in organizations:
+        organization = known.groups.get(joined.group_id)
+        if joined.group_id in known.organizations:
             sentence = "everybody in an organization is in its Everyone group; remove the entry"
             yield FieldError(f"{place}/group_id", sentence)
-            continue
-        yield from refer(f"{place}/group_id", groups, joined.group_id, "group here")
-        yield from refer(f"{place}/user_id", users, joined.user_id, "user")
-        organization = groups.get(joined.group_id)
-        if (
-            organization
-            and joined.user_id in users
-            and (organization, joined.user_id) not in members
-        ):
+        elif organization is None:
+            sentence = f"this file has no group `{joined.group_id}`; list it"
+            yield FieldError(f"{place}/group_id", sentence)
+        elif joined.user_id not in known.users:
+            yield from known.check_user(place, joined.user_id)
+        elif (organization, joined.user_id) not in known.members:
             sentence = f"the user is not a member of the group's organization `{organization}`"
             yield FieldError(f"{place}/user_id", sentence)
-    for index, role in enumerate(file.roles):
-        place = f"/roles/{index}"
-        yield from refer(f"{place}/user_id", users, role.user_id, "user")
-        yield from refer(
-            f"{place}/organization_id", organizations, role.organization_id, "organization here"
-        )
 
 
-def _find_bad_roles(file: DirectoryFile, scopes: Mapping[str, Scope]) -> Iterator[FieldError]:
+def _find_bad_roles(
+    file: DirectoryFile, known: _Known, scopes: Mapping[str, Scope]
+) -> Iterator[FieldError]:
+    """Find roles of nobody, and roles that can't be held where they stand."""
     for index, entry in enumerate(file.roles):
+        yield from known.check_user(f"/roles/{index}", entry.user_id)
+        yield from known.check_organization(f"/roles/{index}", entry.organization_id)
         place = f"/roles/{index}/role"
         scope = scopes.get(entry.role)
         held = Scope.SITE if entry.organization_id is None else Scope.ORGANIZATION
@@ -302,7 +320,7 @@ def _remove(
                 for column, value in zip(columns, row, strict=True)
             ]
             connection.execute(sa.delete(table).where(*same))
-            yield Change("removed", _describe(table, key, row._mapping))  # noqa: SLF001 - public
+            yield Change("removed", _describe(table, key, dict(row._mapping)))  # noqa: SLF001 - public
 
 
 def _put(

@@ -1,4 +1,4 @@
-"""A Directory over four selectables: one statement loads the caller and what the caller asks for."""
+"""A Directory over four selectables: one statement loads the caller and what is asked for."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SqlDirectory:
         self._groups = groups
         user = sa.bindparam("user", type_=group_members.c.user_id.type)
         asked = sa.bindparam("asked", type_=groups.c.id.type)
-        site, organization, group = (sa.literal_column(f"'{s}'") for s in Scope)
+        site, organization, group = (sa.literal_column(f"'{scope}'", sa.Text()) for scope in Scope)
         member = sa.literal(member_role, literal_execute=True)
         everyone = groups.c.get("is_everyone", sa.false())
         roles, members, everybody = role_assignments, group_members, organization_members
@@ -86,7 +86,7 @@ class SqlDirectory:
             .where(sa.exists(sa.select(groups.c.id).where(groups.c.organization_id == asked)))
             .cte("organization")
         )
-        held = sa.union_all(
+        held_within = sa.union_all(
             held_on_site,
             held_in(asked),
             sa.select(group, groups.c.id, member)
@@ -96,9 +96,9 @@ class SqlDirectory:
             .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
             .where(everyone, groups.c.organization_id == asked, everybody.c.user_id == user),
         ).subquery("held")
-        self._organization = sa.select(held.c.scope, held.c.domain_id, held.c.role).select_from(
-            exists.outerjoin(held, sa.true())
-        )
+        self._organization = sa.select(
+            held_within.c.scope, held_within.c.domain_id, held_within.c.role
+        ).select_from(exists.outerjoin(held_within, sa.true()))
 
     @property
     def groups(self) -> FromClause:
@@ -121,7 +121,7 @@ class SqlDirectory:
     def load_organization(
         self, connection: Connection, subject_id: Id, organization_id: Id
     ) -> tuple[Subject, Organization | None]:
-        """Load an organization (one that has a group) and the caller's roles in it and its groups.
+        """Load an organization (one with a group) and the caller's roles in it and its groups.
 
         One statement; never commits.
         """
@@ -132,7 +132,7 @@ class SqlDirectory:
 
 
 def own_directory(tables: Tables) -> SqlDirectory:
-    """Make the directory over govbudget's own tables; a deleted organization's groups are not there."""
+    """Make the directory over govbudget's own tables; a deleted organization has no groups."""
     groups = (
         sa.select(
             tables.groups.c.id,

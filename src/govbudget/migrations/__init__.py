@@ -43,15 +43,15 @@ def head_revision() -> str | None:
 
 
 def find_differences(connection: Connection, layout: Layout) -> list[str]:
-    """Say in what the database differs from the tables that this package expects; empty: nothing."""
-    context = MigrationContext.configure(connection, opts=comparison_options(layout), as_sql=False)
+    """Say in what the database differs from the tables that this package expects."""
+    context = MigrationContext.configure(connection, opts=comparison_options(layout))
     return [repr(change) for change in compare_metadata(context, Tables(layout).metadata)]
 
 
 def comparison_options(layout: Layout) -> dict[str, Any]:
     """Give Alembic's options for looking at govbudget's schema and at nothing else."""
 
-    def is_ours(item: Any, name: str | None, kind: str, *_: Any) -> bool:  # noqa: ANN401 - Alembic's
+    def is_ours(item: Any, name: str | None, kind: str, *_: Any) -> bool:  # noqa: ANN401
         if kind != "table":
             return True
         return item.schema == layout.schema and name != VERSION_TABLE

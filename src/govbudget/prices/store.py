@@ -74,7 +74,7 @@ class PriceStore:
     def get(
         self, connection: Connection, grant: Grant, book: PriceBook, provider: str, model: str
     ) -> Price:
-        """Give the price in force. Needs a grant for `read`. Raises NotFound (`price-not-found`)."""
+        """Give the price in force. Needs a grant for `read`. Raises NotFound."""
         require_grant(grant, Action.READ, book, connection.get_transaction())
         key = {"provider": provider, "model": model}
         row = connection.execute(self._get, key).one_or_none()

@@ -1,12 +1,13 @@
 """The blueprint: every request under the prefix, through the checks in their one order.
 
-path -> method -> caller -> ids -> feature -> directory (one statement) -> decision -> view. What the
-view does, and reads of the body, comes after the decision.
+path -> method -> caller -> ids -> feature -> directory (one statement) -> decision -> view. The
+view reads the body and sends its statement after the decision.
 """
 
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
@@ -14,7 +15,6 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as UnknownPath
 from werkzeug.routing import PathConverter, Rule
 
-from govbudget.authz.grant import Grant, ListGrant
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.identity import Group, Object, Organization, PriceBook
 from govbudget.settings import AIBRIDGE
@@ -24,10 +24,13 @@ from govbudget.web.routes import ROUTES, Call, Route, Target
 from govbudget.web.units import explain_outage, run_unit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flask.sansio.blueprints import BlueprintSetupState
     from sqlalchemy import Connection
     from werkzeug.routing import BaseConverter
 
+    from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Id, Subject
     from govbudget.installation import Installation
 
@@ -37,14 +40,14 @@ NAME = "govbudget"
 
 
 class _Rest(PathConverter):
-    """The rest of a path, whatever it holds: slashes at its start, in a row, at its end; nothing."""
+    """The rest of a path, whatever it holds: slashes anywhere, or nothing."""
 
     regex = ".*?"
     part_isolating = False
 
 
 class _Rule(Rule):
-    """A rule with the converter `rest`, for any method, that never redirects.
+    """A rule with a converter `rest`, for any method, that never redirects.
 
     The converter is known to this rule only: the host's URL map keeps the ones it has.
     """
@@ -53,8 +56,8 @@ class _Rule(Rule):
         self,
         variable_name: str,
         converter_name: str,
-        args: Any,
-        kwargs: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> BaseConverter:
         if converter_name == "rest":
             return _Rest(self.map, *args, **kwargs)
@@ -78,19 +81,6 @@ def make_blueprint(home: Installation) -> Blueprint:
             state.app.url_map.add(_Rule(prefix + path, endpoint=f"{NAME}.unknown"))
         state.app.view_functions[f"{NAME}.unknown"] = _refuse_path
 
-    def handle(error: Exception) -> Response:
-        if isinstance(error, HTTPException):
-            if error.response is not None:
-                return error.response  # type: ignore[return-value]  # the host's own answer
-            return explain_http(error, home.challenge)
-        known = error if isinstance(error, GovBudgetError) else explain_outage(error)
-        if known is None or known.status == HTTP_INTERNAL:
-            logger.error("a request failed", exc_info=error)
-            known = GovBudgetError("internal-error", "the server's log says more")
-        elif known is not error:
-            logger.error("the database is unavailable: %s", str(error).splitlines()[0])
-        return explain(known, home.challenge)
-
     def finish(response: Response) -> Response:
         if home.settings.expose_policy_digest:
             response.headers["Govbudget-Policy-Digest"] = home.policy.digest
@@ -99,11 +89,23 @@ def make_blueprint(home: Installation) -> Blueprint:
     blueprint.record_once(register)
     blueprint.before_request(requestlog.start_record)
     blueprint.after_request(finish)
-    blueprint.register_error_handler(Exception, handle)
+    blueprint.register_error_handler(Exception, lambda error: _explain(error, home.challenge))
     return blueprint
 
 
-HTTP_INTERNAL = 500
+def _explain(error: Exception, challenge: str) -> Response:
+    """Turn any failure under the prefix into a problem; what is our own fault is logged."""
+    if isinstance(error, HTTPException):
+        if isinstance(error.response, Response):
+            return error.response  # the host's own answer
+        return explain_http(error, challenge)
+    known = error if isinstance(error, GovBudgetError) else explain_outage(error)
+    if known is None or known.status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("a request failed", exc_info=error)
+        known = GovBudgetError("internal-error", "the server's log says more")
+    elif known is not error:
+        logger.error("the database is unavailable: %s", str(error).splitlines()[0])
+    return explain(known, challenge)
 
 
 def _refuse_path(path: str = "") -> Response:  # noqa: ARG001 - Flask passes it
@@ -162,13 +164,13 @@ def _load(
 def _authorize(
     home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
 ) -> Grant | ListGrant:
-    policy = home.policy
     try:
-        if obj is None:
-            raise NotFound(str(route.target))
         if isinstance(obj, Organization):
-            return policy.authorize_list(subject, route.action, obj)
-        return policy.authorize(subject, route.action, obj)
+            return home.policy.authorize_list(subject, route.action, obj)
+        if obj is not None:
+            return home.policy.authorize(subject, route.action, obj)
+        refusal: Forbidden | NotFound = NotFound(str(route.target))
     except (Forbidden, NotFound) as error:
-        requestlog.note_refused(error, policy.digest)
-        raise
+        refusal = error
+    requestlog.note_refused(refusal, home.policy.digest)
+    raise refusal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import TYPE_CHECKING
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
@@ -19,6 +20,7 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 PARAMETERS = frozenset({"page_size", "page_token"})
 MAX_TOKEN = 4096
+_SIZE = re.compile(r"[0-9]{1,6}")
 
 
 def read_page(
@@ -36,9 +38,7 @@ def read_page(
         if len(query.getlist(name)) > 1
     ]
     size_text = query.get("page_size", str(DEFAULT_PAGE_SIZE))
-    size = (
-        int(size_text) if size_text.isascii() and size_text.isdigit() and len(size_text) < 9 else 0
-    )
+    size = int(size_text) if _SIZE.fullmatch(size_text) else 0
     if not 1 <= size <= MAX_PAGE_SIZE:
         errors.append(FieldError("page_size", f"must be a whole number from 1 to {MAX_PAGE_SIZE}"))
     after = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_condition(request: Request) -> Condition:
-    """Read what the request demands of the stored budget. A tag that is not ours matches nothing."""
+    """Read what the request demands of the budget. A tag that is not ours matches nothing."""
     wanted: ETags | None = request.if_match if "If-Match" in request.headers else None
     unwanted = request.if_none_match
     return Condition(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response
-from werkzeug.exceptions import HTTPException
 
 from govbudget.errors import GovBudgetError, InvalidInput
 from govbudget.web.units import RETRY_AFTER_SECONDS
+
+if TYPE_CHECKING:
+    from werkzeug.exceptions import HTTPException
 
 _CODES = {
     400: "bad-request",

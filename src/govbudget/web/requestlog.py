@@ -26,7 +26,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 def start_record() -> None:
-    """Start the record of this request; a request id that the caller sent is kept if it is plain."""
+    """Start the record of this request; a plain request id that the caller sent is kept."""
     given = request.headers.get("X-Request-Id", "")
     g.govbudget_started = time.perf_counter()
     g.govbudget_record = {

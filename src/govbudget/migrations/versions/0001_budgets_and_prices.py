@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 revision = "0001"
 down_revision = None
@@ -22,7 +22,7 @@ def _timestamp(name: str, *, nullable: bool = False, default: bool = True) -> sa
 
 def upgrade() -> None:
     """Make the tables; the directory's own ones only where the layout asks for them."""
-    layout = op.get_context().config.attributes["layout"]
+    layout = context.config.attributes["layout"]
     if layout.owns_directory:
         _create_directory(layout.schema, layout.id_sql_type)
     foreign_keys = []
@@ -191,7 +191,7 @@ def _create_directory(schema: str, id_type: sa.types.TypeEngine[Any]) -> None:
 
 def downgrade() -> None:
     """Drop the tables, and with them their rows."""
-    layout = op.get_context().config.attributes["layout"]
+    layout = context.config.attributes["layout"]
     tables = ["ai_model_prices", "group_ai_budgets"]
     if layout.owns_directory:
         tables += [
