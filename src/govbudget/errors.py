@@ -46,7 +46,6 @@ class GovBudgetError(Exception):
     """
 
     def __init__(self, code: str, detail: str) -> None:
-        """Take one of the catalogue's codes and a sentence that says what to do."""
         super().__init__(detail)
         self.code = code
         self.detail = detail
@@ -86,10 +85,6 @@ class Forbidden(GovBudgetError):
     def __init__(
         self, action: Action, lines: tuple[str, ...], would_allow: tuple[str, ...]
     ) -> None:
-        """Take the missing action, the lines that denied it and those that would have allowed it.
-
-        Both are for the log and never part of an answer.
-        """
         super().__init__(
             "forbidden", f"this needs the action `{action}`, which you do not have here"
         )
@@ -121,7 +116,6 @@ class PreconditionFailed(GovBudgetError):
     """`If-Match` or `If-None-Match` does not hold; nothing was written."""
 
     def __init__(self) -> None:
-        """Say so."""
         super().__init__(
             "precondition-failed", "the budget is not in the state that you named; GET it again"
         )
@@ -131,7 +125,6 @@ class GroupChanged(GovBudgetError):
     """The group moved to another organization, or went, after the decision; nothing was written."""
 
     def __init__(self) -> None:
-        """Say so."""
         super().__init__("group-changed", "the group moved or was deleted meanwhile; try again")
 
 
@@ -139,7 +132,6 @@ class GrantRefused(GovBudgetError):
     """A store was handed a grant that does not cover what it was asked: a programming error."""
 
     def __init__(self, detail: str) -> None:
-        """Take the reason."""
         super().__init__("grant-refused", detail)
 
 
@@ -147,7 +139,6 @@ class SettingsError(GovBudgetError):
     """A setting is missing, unknown or malformed; the text names it and says what to do."""
 
     def __init__(self, detail: str) -> None:
-        """Take the reason."""
         super().__init__("settings-invalid", detail)
 
 
@@ -172,7 +163,6 @@ class PolicyError(GovBudgetError):
     """A policy was refused; `findings` holds every defect, in the order of the files and lines."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        """Take at least one finding."""
         self.findings = tuple(findings)
         noun = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
         listing = "\n".join(str(finding) for finding in self.findings)

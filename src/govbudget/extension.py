@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from govbudget.authz.policy import Policy
 from govbudget.budgets.store import BudgetStore
+from govbudget.cli import cli
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
 from govbudget.installation import Installation
@@ -105,7 +106,7 @@ class GovBudget:
             settings=settings,
             policy=_load_policy(policy if policy is not None else given.policy, settings),
             directory=directory,
-            budgets=BudgetStore(tables, directory.groups),
+            budgets=BudgetStore(tables, directory.groups, settings.budget_object),
             prices=PriceStore(tables),
             find_engine=_constant(engine),
             identify=identify,
@@ -115,6 +116,7 @@ class GovBudget:
             challenge=challenge or given.challenge,
         )
         app.register_blueprint(make_blueprint(home))
+        app.cli.add_command(cli, NAME)  # `flask govbudget ...`
         app.extensions[NAME] = home
         return home
 

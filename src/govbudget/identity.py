@@ -25,6 +25,7 @@ class ObjectType(StrEnum):
     """The kinds of object that a policy line can speak of."""
 
     GROUP = "group"
+    GROUP_AI_BUDGET = "group_ai_budget"
     AI_MODEL_PRICE = "ai_model_price"
 
 
@@ -87,7 +88,11 @@ class Object(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of one organization, and its budget: the policy authorizes budgets as their group."""
+    """A group of one organization.
+
+    `type` is what the policy is asked about: the group itself, or its budget, where the setting
+    `budget_object` makes budgets a resource of their own (see `BudgetStore.object_of`).
+    """
 
     id: Id
     organization_id: Id

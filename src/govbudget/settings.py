@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.authz.reader import suggest
 from govbudget.errors import SettingsError
+from govbudget.identity import ObjectType
 from govbudget.ids import IdType
 from govbudget.tables import OWN_GROUPS, Layout
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PREFIX = "GOVBUDGET_"
 AIBRIDGE = "aibridge"
+BUDGET_OBJECTS = (ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET)
 KNOWN_FEATURES = frozenset({AIBRIDGE})
 # Read by the command, not by the extension.
 COMMAND_KEYS = frozenset({"GOVBUDGET_DATABASE_URL", "GOVBUDGET_TEST_DATABASE_URL"})
@@ -36,6 +38,7 @@ class Settings:
     - `id_type`: `uuid`, `bigint` or `text`.
     - `schema`: the PostgreSQL schema of govbudget's tables.
     - `groups`: `own`, `none`, or the `schema.table.column` of the host's group ids (see `Layout`).
+    - `budget_object`: what the policy is asked about a budget: `group`, or `group_ai_budget`.
     - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer.
     """
 
@@ -46,6 +49,7 @@ class Settings:
     id_type: IdType = IdType.UUID
     schema: str = "govbudget"
     groups: str = OWN_GROUPS
+    budget_object: ObjectType = ObjectType.GROUP
     expose_policy_digest: bool = False
 
     @property
@@ -70,6 +74,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "policy_digest": _read_digest,
         "features": read_features,
         "id_type": _read_id_type,
+        "budget_object": _read_budget_object,
         "expose_policy_digest": _read_flag,
     }
     values: dict[str, Any] = {
@@ -127,6 +132,12 @@ def _read_id_type(key: str, value: object) -> IdType:
         return IdType(str(value))
     except ValueError:
         raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), IdType)}") from None
+
+
+def _read_budget_object(key: str, value: object) -> ObjectType:
+    if value not in BUDGET_OBJECTS:
+        raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), BUDGET_OBJECTS)}")
+    return ObjectType(str(value))
 
 
 def _read_flag(key: str, value: object) -> bool:

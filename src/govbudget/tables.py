@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
 
 MAX_LIMIT_MICROS = 10**12
 MAX_PRICE = 10**12
+# Micros per one million tokens; NULL: not known.
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 OWN_GROUPS = "own"
@@ -69,16 +70,10 @@ class Layout:
         return types[self.id_type]
 
 
-def _timestamp(name: str, *, nullable: bool = False, default: bool = True) -> sa.Column[Any]:
-    now = sa.func.now() if default else None
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=now)
-
-
 class Tables:
-    """The tables of one layout, in a MetaData of their own."""
+    """The tables of one layout, in a MetaData of their own; sends no SQL."""
 
     def __init__(self, layout: Layout) -> None:
-        """Describe the tables; sends no SQL."""
         self.layout = layout
         self.metadata = sa.MetaData(
             schema=layout.schema,
@@ -95,125 +90,104 @@ class Tables:
         self._describe_budgets()
         self._describe_prices()
 
-    def _id(self, name: str, **options: Any) -> sa.Column[Any]:  # noqa: ANN401 - SQLAlchemy's own
-        return sa.Column(name, self.layout.id_sql_type, **options)
+    def _table(self, name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+        return sa.Table(name, self.metadata, *items)
+
+    def _id(self, name: str, refers_to: str | None = None, *, key: bool = False) -> sa.Column[Any]:
+        """Describe a column of the id type; what it refers to takes its row along when it goes."""
+        items = [sa.ForeignKey(refers_to, ondelete="CASCADE")] if refers_to else []
+        return sa.Column(
+            name, self.layout.id_sql_type, *items, primary_key=key, autoincrement=False
+        )
 
     def _describe_directory(self) -> None:
-        self.organizations = sa.Table(
+        own = f"{self.layout.schema}.{{}}".format
+        self.organizations = self._table(
             "organizations",
-            self.metadata,
-            self._id("id", primary_key=True, autoincrement=False),
+            self._id("id", key=True),
             sa.Column("name", sa.Text, nullable=False),
             sa.Column("is_default", sa.Boolean, nullable=False, server_default=sa.false()),
             sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
         )
-        self.users = sa.Table(
-            "users",
-            self.metadata,
-            self._id("id", primary_key=True, autoincrement=False),
-            sa.Column("name", sa.Text, nullable=False),
+        self.users = self._table(
+            "users", self._id("id", key=True), sa.Column("name", sa.Text, nullable=False)
         )
-        self.groups = sa.Table(
+        self.groups = self._table(
             "groups",
-            self.metadata,
-            self._id("id", primary_key=True, autoincrement=False),
-            self._id("organization_id", nullable=False),
+            self._id("id", key=True),
+            _required(self._id("organization_id", own("organizations.id"))),
             sa.Column("name", sa.Text, nullable=False),
-            sa.ForeignKeyConstraint(
-                ["organization_id"], [f"{self.layout.schema}.organizations.id"], ondelete="CASCADE"
-            ),
             # The order in which a page of an organization's budgets is read.
             sa.UniqueConstraint("organization_id", "id"),
         )
-        self.organization_members = sa.Table(
+        self.organization_members = self._table(
             "organization_members",
-            self.metadata,
-            self._id("organization_id", primary_key=True, autoincrement=False),
-            self._id("user_id", primary_key=True, autoincrement=False),
+            self._id("organization_id", own("organizations.id"), key=True),
+            self._id("user_id", own("users.id"), key=True),
             _timestamp("joined_at"),
-            sa.ForeignKeyConstraint(
-                ["organization_id"], [f"{self.layout.schema}.organizations.id"], ondelete="CASCADE"
-            ),
-            sa.ForeignKeyConstraint(
-                ["user_id"], [f"{self.layout.schema}.users.id"], ondelete="CASCADE"
-            ),
             sa.Index(None, "user_id"),
         )
         # A group's member is a member of its organization: the two keys see to it.
-        self.group_members = sa.Table(
+        self.group_members = self._table(
             "group_members",
-            self.metadata,
-            self._id("group_id", primary_key=True, autoincrement=False),
-            self._id("user_id", primary_key=True, autoincrement=False),
-            self._id("organization_id", nullable=False),
+            self._id("group_id", key=True),
+            self._id("user_id", key=True),
+            _required(self._id("organization_id")),
             sa.ForeignKeyConstraint(
                 ["organization_id", "group_id"],
-                [
-                    f"{self.layout.schema}.groups.organization_id",
-                    f"{self.layout.schema}.groups.id",
-                ],
+                [own("groups.organization_id"), own("groups.id")],
                 ondelete="CASCADE",
             ),
             sa.ForeignKeyConstraint(
                 ["organization_id", "user_id"],
-                [
-                    f"{self.layout.schema}.organization_members.organization_id",
-                    f"{self.layout.schema}.organization_members.user_id",
-                ],
+                [own("organization_members.organization_id"), own("organization_members.user_id")],
                 ondelete="CASCADE",
             ),
             sa.Index(None, "user_id", "organization_id"),
         )
-        self.role_assignments = sa.Table(
+        self.role_assignments = self._table(
             "role_assignments",
-            self.metadata,
             sa.Column("id", sa.Uuid, primary_key=True),
-            self._id("user_id", nullable=False),
+            _required(self._id("user_id", own("users.id"))),
             sa.Column("role", sa.Text, nullable=False),
-            # NULL: the role is held on the site.
-            self._id("organization_id", nullable=True),
-            sa.ForeignKeyConstraint(
-                ["user_id"], [f"{self.layout.schema}.users.id"], ondelete="CASCADE"
-            ),
-            sa.ForeignKeyConstraint(
-                ["organization_id"], [f"{self.layout.schema}.organizations.id"], ondelete="CASCADE"
-            ),
+            self._id("organization_id", own("organizations.id")),  # NULL: held on the site
         )
+        held = self.role_assignments.c
+        on_site = held.organization_id.is_(None)
         sa.Index(
             "role_assignments_site_key",
-            self.role_assignments.c.user_id,
-            self.role_assignments.c.role,
+            held.user_id,
+            held.role,
             unique=True,
-            postgresql_where=self.role_assignments.c.organization_id.is_(None),
+            postgresql_where=on_site,
         )
         sa.Index(
             "role_assignments_organization_key",
-            self.role_assignments.c.user_id,
-            self.role_assignments.c.organization_id,
-            self.role_assignments.c.role,
+            held.user_id,
+            held.organization_id,
+            held.role,
             unique=True,
-            postgresql_where=self.role_assignments.c.organization_id.is_not(None),
+            postgresql_where=~on_site,
         )
-        self.api_tokens = sa.Table(
+        self.api_tokens = self._table(
             "api_tokens",
-            self.metadata,
             sa.Column("id", sa.Uuid, primary_key=True),
-            sa.Column("secret_sha256", pg.BYTEA, nullable=False, unique=True),
-            self._id("user_id", nullable=False),
+            sa.Column("secret_sha256", sa.LargeBinary, nullable=False, unique=True),
+            _required(self._id("user_id", own("users.id"))),
             _timestamp("created_at"),
-            _timestamp("expires_at", default=False),
-            _timestamp("revoked_at", nullable=True, default=False),
-            sa.ForeignKeyConstraint(
-                ["user_id"], [f"{self.layout.schema}.users.id"], ondelete="CASCADE"
-            ),
+            sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+            sa.Column("revoked_at", sa.DateTime(timezone=True)),
         )
 
     def _describe_budgets(self) -> None:
         group_key = self.layout.groups_key
-        self.group_ai_budgets = sa.Table(
+        if group_key is not None and not self.layout.owns_directory:
+            # Enough of the host's table for the foreign key; migrations never touch it.
+            schema, table, column = group_key.split(".")
+            sa.Table(table, self.metadata, self._id(column), schema=schema)
+        self.group_ai_budgets = self._table(
             "group_ai_budgets",
-            self.metadata,
-            self._id("group_id", primary_key=True, autoincrement=False),
+            self._id("group_id", group_key, key=True),
             sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
             # A fresh one with every change: the ETag, which no delete and re-create brings back.
             sa.Column("revision", sa.Uuid, nullable=False),
@@ -223,28 +197,26 @@ class Tables:
                 f"spend_limit_micros BETWEEN 0 AND {MAX_LIMIT_MICROS}", name="limit"
             ),
         )
-        if group_key is not None:
-            schema, table, column = group_key.split(".")
-            if not self.layout.owns_directory:
-                # Enough of the host's table for the foreign key; migrations never touch it.
-                sa.Table(table, self.metadata, self._id(column), schema=schema, info={"host": True})
-            self.group_ai_budgets.append_constraint(
-                sa.ForeignKeyConstraint(["group_id"], [group_key], ondelete="CASCADE")
-            )
 
     def _describe_prices(self) -> None:
-        prices = ("input_price", "output_price", "cache_read_price", "cache_write_price")
-        self.ai_model_prices = sa.Table(
+        self.ai_model_prices = self._table(
             "ai_model_prices",
-            self.metadata,
             sa.Column("provider", sa.Text, primary_key=True),
             sa.Column("model", sa.Text, primary_key=True),
-            # Micros per one million tokens; NULL: not known.
-            *(sa.Column(price, sa.BigInteger) for price in prices),
+            *(sa.Column(price, sa.BigInteger) for price in PRICES),
             _timestamp("created_at"),
             _timestamp("updated_at"),
             *(
                 sa.CheckConstraint(f"{price} BETWEEN 0 AND {MAX_PRICE}", name=price)
-                for price in prices
+                for price in PRICES
             ),
         )
+
+
+def _required(column: sa.Column[Any]) -> sa.Column[Any]:
+    column.nullable = False
+    return column
+
+
+def _timestamp(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def read_policy_files(folder: Path) -> PolicyFiles:
     def read(name: str, *, required: bool) -> bytes | None:
         path = folder / name
         try:
-            if not required and not path.exists():
+            # A link to nothing is not "no file": a review that got lost must not pass for none.
+            if not required and not os.path.lexists(path):
                 return None
             with path.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)

@@ -39,6 +39,11 @@ class _Receipt:
         message = f"a grant is immutable: can't set `{name}`"
         raise AttributeError(message)
 
+    def __delattr__(self, name: str) -> None:
+        """Refuse: a grant is immutable."""
+        message = f"a grant is immutable: can't delete `{name}`"
+        raise AttributeError(message)
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a grant is for one unit of work."""
         message = "a grant can't be copied or pickled; authorize again where it is needed"
@@ -125,24 +130,30 @@ def require_grant(grant: Grant, action: Action, obj: Object, unit_of_work: objec
 
     `unit_of_work` is `connection.get_transaction()` of the connection about to be used.
     """
-    _require_receipt(grant, Grant, action, unit_of_work)
-    if grant.object_type is not obj.type:
-        raise GrantRefused(f"the grant is for a `{grant.object_type}`, not for a `{obj.type}`")
+    _require_receipt(grant, Grant, action, obj.type, unit_of_work)
     if grant.object != obj:
         raise GrantRefused(f"the grant is for `{grant.object}`, not for `{obj}`")
 
 
 def require_list_grant(
-    grant: ListGrant, action: Action, organization: Organization, unit_of_work: object | None
+    grant: ListGrant,
+    action: Action,
+    object_type: ObjectType,
+    organization: Organization,
+    unit_of_work: object | None,
 ) -> None:
     """Refuse (GrantRefused) a list grant that does not cover this organization, here and now."""
-    _require_receipt(grant, ListGrant, action, unit_of_work)
+    _require_receipt(grant, ListGrant, action, object_type, unit_of_work)
     if grant.organization != organization:
         raise GrantRefused(f"the grant is for `{grant.organization}`, not for `{organization}`")
 
 
 def _require_receipt(
-    grant: _Receipt, kind: type[_Receipt], action: Action, unit_of_work: object | None
+    grant: _Receipt,
+    kind: type[_Receipt],
+    action: Action,
+    object_type: ObjectType,
+    unit_of_work: object | None,
 ) -> None:
     if type(grant) is not kind:
         raise GrantRefused(f"expected a {kind.__name__} from Policy, got `{type(grant).__name__}`")
@@ -152,6 +163,8 @@ def _require_receipt(
         raise GrantRefused("the grant was made by hand; call Policy.authorize") from None
     if grant.action is not action:
         raise GrantRefused(f"the grant is for the action `{grant.action}`, not for `{action}`")
+    if grant.object_type is not object_type:
+        raise GrantRefused(f"the grant is for a `{grant.object_type}`, not for a `{object_type}`")
     if unit is None or unit is not unit_of_work:
         raise GrantRefused(
             "the grant belongs to another connection or transaction than the one in use; load the "

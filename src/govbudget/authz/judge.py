@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 # What an object lacks is a domain that nobody can hold: no scope is written like this.
 NOWHERE = "nowhere"
+# Makes another organization and group of the example's.
+ELSEWHERE = "-elsewhere"
 
 EXAMPLES: dict[ObjectType, Object] = {
     ObjectType.GROUP: Group("g", "o"),
+    ObjectType.GROUP_AI_BUDGET: Group("g", "o", ObjectType.GROUP_AI_BUDGET),
     ObjectType.AI_MODEL_PRICE: PriceBook(),
 }
 
@@ -79,6 +82,15 @@ def _ask_line_by_line(lines: tuple[Line, ...]) -> dict[tuple[str, ObjectType, Ac
     return speaking
 
 
+def reaches_elsewhere(role: str, lines: tuple[Line, ...]) -> list[tuple[ObjectType, Action]]:
+    """Ask Casbin what the role, held in one organization, may do to another's objects."""
+    with _ONE_AT_A_TIME, _quiet_casbin():
+        judge = _Judge("\n".join(", ".join(("p", *line.fields)) for line in lines), lines)
+        return [
+            (obj, action) for obj, action in CELLS if judge.allows(role, obj, action, ELSEWHERE)
+        ]
+
+
 def _compare_with_whole(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
     """Compare the table with Casbin's answers from the whole file, as Casbin itself reads it."""
     judge = _Judge(files.lines.decode("ascii"), table.lines)
@@ -110,11 +122,14 @@ class _Judge:
         """The lines as Casbin read them."""
         return [list(row) for row in self._enforcer.get_policy()]
 
-    def allows(self, role: str, obj: ObjectType, action: Action) -> bool:
-        """Ask Casbin whether the holder of the role may do this to the example object."""
+    def allows(self, role: str, obj: ObjectType, action: Action, suffix: str = "") -> bool:
+        """Ask Casbin whether the holder of the role may do this to the example object.
+
+        With a suffix, the object is another one, of another organization.
+        """
         example = EXAMPLES[obj]
-        organization = _domain(example, Scope.ORGANIZATION)
-        group = _domain(example, Scope.GROUP)
+        organization = _domain(example, Scope.ORGANIZATION) + suffix
+        group = _domain(example, Scope.GROUP) + suffix
         answer = self._enforcer.enforce(_holder(role), organization, group, str(obj), str(action))
         return answer is True
 
@@ -160,7 +175,14 @@ def ensure_one_casbin() -> None:
         )
     if not _is_installed("pycasbin"):
         raise _wrong_casbin("the distribution `pycasbin` is not installed; install it")
-    for path in metadata.distribution("pycasbin").files or ():
+    pycasbin = metadata.distribution("pycasbin")
+    imported, installed = Path(casbin.__file__), Path(str(pycasbin.locate_file("casbin")))
+    if imported.resolve().parent != installed.resolve():
+        raise _wrong_casbin(
+            f"`{imported}` is imported as `casbin`, not what pycasbin installed in `{installed}`; "
+            "take it off the path"
+        )
+    for path in pycasbin.files or ():
         if path.suffix != ".py" or path.hash is None or path.hash.mode != "sha256":
             continue
         try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE
-from govbudget.authz.reader import Effect, decode, suggest
+from govbudget.authz.reader import NOT_ASCII, decode, suggest
+from govbudget.authz.table import Verdict
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from govbudget.authz.table import DecisionTable
 
 HEADER = ("role", "object", "action", "decision")
@@ -20,17 +21,17 @@ HEADER = ("role", "object", "action", "decision")
 def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     """Find every cell in which the reviewed decisions and the table differ.
 
-    A cell that the file does not list is reviewed as denied. Blank lines and lines that start
-    with `#` are passed over; everything else must be a row of the closed sets.
+    A decision is `allow`, `deny` or `forbid` (see `Verdict`), which together say what every set of
+    roles may do. A cell that the file does not list is reviewed as `deny`. Blank lines and lines
+    that start with `#` are passed over; everything else must be a row of the closed sets.
     """
     text, findings = decode(content, MATRIX_FILE)
-    if findings:
-        return findings
+    unreadable = {finding.line for finding in findings if finding.code == NOT_ASCII}
     reviewed: dict[tuple[str, ...], tuple[int, str]] = {}
     header_seen = False
     for number, raw in enumerate(text.split("\n"), start=1):
         content_line = raw.strip(" \t")
-        if not content_line or content_line.startswith("#"):
+        if number in unreadable or not content_line or content_line.startswith("#"):
             continue
         fields = tuple(field.strip(" \t") for field in content_line.split(","))
         if not header_seen:
@@ -49,14 +50,14 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     if not header_seen:
         sentence = "the file is empty; print one with `govbudget policy matrix --format csv`"
         findings.append(Finding(MATRIX_FILE, 0, "matrix-row", sentence))
-    return findings or list(_compare(table, reviewed))
+    return sorted(findings or _compare(table, reviewed), key=lambda finding: finding.line)
 
 
 def _check_row(table: DecisionTable, number: int, fields: tuple[str, ...]) -> list[Finding]:
     if len(fields) != len(HEADER):
         sentence = f"{len(fields)} fields, expected {len(HEADER)}: {','.join(HEADER)}"
         return [Finding(MATRIX_FILE, number, "matrix-row", sentence)]
-    known = (table.scopes, ObjectType, Action, Effect)
+    known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict)
     return [
         Finding(
             MATRIX_FILE,
@@ -71,40 +72,34 @@ def _check_row(table: DecisionTable, number: int, fields: tuple[str, ...]) -> li
 
 def _compare(
     table: DecisionTable, reviewed: dict[tuple[str, ...], tuple[int, str]]
-) -> list[Finding]:
-    findings = []
-    for role, obj, action, decision in list_decisions(table):
-        number, expected = reviewed.get((role, obj, action), (0, str(Effect.DENY)))
-        if decision != expected:
+) -> Iterator[Finding]:
+    for role, obj, action in list_cells(table):
+        cell = table.cell(role, obj, action)
+        number, expected = reviewed.get((role, obj, action), (0, str(Verdict.DENY)))
+        if cell.verdict != expected:
             listed = "says" if number else "lists nothing, which means"
-            lines = table.decide({role}, obj, action).lines
-            why = f" by {', '.join(lines)}" if lines else ", since no line allows it"
-            past = {"allow": "allowed", "deny": "denied"}
+            lines = cell.decision.lines
+            why = f"by {', '.join(lines)}" if lines else "since no line allows it"
             sentence = (
-                f"{role}, {obj}, {action}: the review {listed} `{expected}`, the policy "
-                f"decides `{decision}`; it is {past[decision]}{why}"
+                f"{role}, {obj}, {action}: the review {listed} `{expected}`, the policy decides "
+                f"`{cell.verdict}`, {why}"
             )
-            findings.append(Finding(MATRIX_FILE, number, "matrix-differs", sentence))
-    return findings
+            yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
 
 
-def list_decisions(table: DecisionTable) -> list[tuple[str, str, str, str]]:
-    """Give (role, object, action, `allow` or `deny`) for every cell, sorted."""
+def list_cells(table: DecisionTable) -> list[tuple[str, ObjectType, Action]]:
+    """Give every (role, object, action) of the closed domain, sorted."""
     return sorted(
-        (
-            role,
-            str(obj),
-            str(action),
-            str(Effect.ALLOW if table.decide({role}, obj, action).allowed else Effect.DENY),
-        )
-        for role in table.scopes
-        for obj in ObjectType
-        for action in Action
+        (role, obj, action) for role in table.scopes for obj in ObjectType for action in Action
     )
 
 
-def write_matrix(table: DecisionTable) -> str:
-    """Write the table in the form of `matrix.csv`."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([HEADER, *list_decisions(table)])
-    return out.getvalue()
+def write_matrix(
+    table: DecisionTable, cells: Iterable[tuple[str, ObjectType, Action]] | None = None
+) -> str:
+    """Write cells (all of them by default) in the form of `matrix.csv`."""
+    rows = (
+        (*cell, table.cell(*cell).verdict)
+        for cell in (list_cells(table) if cells is None else cells)
+    )
+    return "".join(f"{','.join(row)}\n" for row in (HEADER, *rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 from itertools import zip_longest
 
 from govbudget.errors import Finding
@@ -29,11 +30,11 @@ p.scope == "group" && g(r.sub, p.role, r.grp))
 _TOKEN = re.compile(r'"[^"]*"|[\w.]+|&&|\|\||==|[^ \t]')
 
 
-def _meaningful_lines(text: str) -> list[tuple[int, str, list[str]]]:
+def _meaningful_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
     """Give number, text and tokens of each line that is neither blank nor a comment."""
     numbered = enumerate((line.strip(" \t\r") for line in text.split("\n")), start=1)
     return [
-        (number, line, _TOKEN.findall(line))
+        (number, line, tuple(_TOKEN.findall(line)))
         for number, line in numbered
         if line and not line.startswith("#")
     ]
@@ -44,18 +45,17 @@ def compare_with_pinned_model(text: str, file: str) -> list[Finding]:
     findings = []
     pinned = _meaningful_lines(PINNED_MODEL)
     given = _meaningful_lines(text)
-    last = given[-1][0] if given else 1
-    for mine, theirs in zip_longest(pinned, given):
-        if mine is not None and theirs is not None and mine[2] == theirs[2]:
+    end = (given[-1][0] if given else 1, "", ())
+    mine_all, theirs_all = ([tokens for _, _, tokens in lines] for lines in (pinned, given))
+    differences = SequenceMatcher(None, mine_all, theirs_all, autojunk=False).get_opcodes()
+    for kind, i, i_end, j, j_end in differences:
+        if kind == "equal":
             continue
-        expected = f"`{mine[1]}`" if mine else "nothing more"
-        found = f"`{theirs[1]}`" if theirs else "the end of the file"
-        findings.append(
-            Finding(
-                file,
-                theirs[0] if theirs else last,
-                "model-not-pinned",
-                f"the model is pinned: expected {expected}, found {found}",
-            )
-        )
+        following = given[j_end] if j_end < len(given) else end
+        for mine, theirs in zip_longest(pinned[i:i_end], given[j:j_end]):
+            number, line, _ = theirs or following
+            expected = f"`{mine[1]}`" if mine else "nothing here"
+            found = f"`{line[:300]}`" if line else "the end of the file"
+            sentence = f"the model is pinned: expected {expected}, found {found}"
+            findings.append(Finding(file, number, "model-not-pinned", sentence))
     return findings

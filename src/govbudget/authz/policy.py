@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -10,7 +11,7 @@ from govbudget.authz.grant import Grant, ListGrant, mint_grant, mint_list_grant
 from govbudget.authz.judge import build_table
 from govbudget.authz.matrix import compare_with_matrix
 from govbudget.authz.reader import read_policy
-from govbudget.authz.standing import find_standing
+from govbudget.authz.standing import find_standing, is_holdable
 from govbudget.authz.table import Decision
 from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
 from govbudget.identity import SITE, Action, Domain, Object, ObjectType, Organization, Scope
@@ -43,13 +44,14 @@ class Policy:
     Safe to share between threads: the table is immutable, and a reload swaps one reference.
     """
 
-    __slots__ = ("_pinned_digest", "_table", "folder")
+    __slots__ = ("_pinned_digest", "_reloading", "_table", "folder")
 
     def __init__(self, folder: Path, table: DecisionTable, pinned_digest: str | None) -> None:
         """Take a table that was made from the folder. Use `Policy.load`."""
         self.folder = folder
         self._table = table
         self._pinned_digest = pinned_digest
+        self._reloading = threading.Lock()
 
     @classmethod
     def load(cls, folder: str | PathLike[str] | None = None, *, digest: str | None = None) -> Self:
@@ -62,7 +64,10 @@ class Policy:
 
     def reload(self) -> None:
         """Read the folder anew; on any finding raise PolicyError and keep the table in force."""
-        self._table = _load(self.folder, self._pinned_digest)
+        # INVARIANT: a reload that raises keeps the table in force.
+        # One at a time: the reload that read the older files must not be the last to swap.
+        with self._reloading:
+            self._table = _load(self.folder, self._pinned_digest)
 
     @property
     def table(self) -> DecisionTable:
@@ -81,9 +86,9 @@ class Policy:
     def authorize(self, subject: Subject, action: str, obj: Object) -> Grant:
         """Give a grant for this action on this object.
 
-        Raises Forbidden where the caller may do something else with the object, or the object is
-        site-wide; NotFound where the caller may do nothing with it; ValueError for an unknown
-        action.
+        Raises Forbidden where the caller may do something else with the object or its group, or the
+        object is site-wide; NotFound where the caller may do nothing with them; ValueError for an
+        unknown action.
         """
         table = self._table
         roles = find_standing(subject, obj, table.scopes)
@@ -92,7 +97,11 @@ class Policy:
             return mint_grant(subject, roles, Action(action), obj, decision)
         would_allow = table.would_allow(obj.type, Action(action))
         site_wide = obj.domain(Scope.ORGANIZATION) is None
-        if site_wide or any(table.decide(roles, obj.type, other).allowed for other in Action):
+        if site_wide or any(
+            table.decide(roles, known, other).allowed
+            for known in (obj.type, ObjectType.GROUP)
+            for other in Action
+        ):
             raise Forbidden(Action(action), decision.lines, would_allow)
         raise NotFound("group", would_allow)
 
@@ -113,7 +122,7 @@ class Policy:
         in_groups: dict[Domain, list[str]] = {}
         here = (SITE, Domain(Scope.ORGANIZATION, organization.id))
         for role, domain in dict.fromkeys(subject.assignments):
-            if table.scopes.get(role) is not domain.scope:
+            if table.scopes.get(role) is not domain.scope or not is_holdable(domain):
                 continue
             if domain.scope is Scope.GROUP:
                 in_groups.setdefault(domain, []).append(role)

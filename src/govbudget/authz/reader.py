@@ -21,12 +21,16 @@ from govbudget.identity import Action, ObjectType, Scope
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+NOT_ASCII = "not-ascii"
+
 MAX_ROLES = 64
 MAX_FINDINGS = 200
 FIELDS = ("role", "scope", "object", "action", "effect")
 
 ROLE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 MAX_ROLE_LENGTH = 64
+
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 class Effect(StrEnum):
@@ -59,32 +63,43 @@ class Line:
 
 
 def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
-    """Decode a file that may hold printable ASCII, tabs and newlines, and nothing else."""
-    if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        sentence = "the file starts with a byte order mark; save it as plain ASCII"
-        return "", [Finding(file, 1, "byte-order-mark", sentence)]
-    text = content.decode("latin-1").replace("\r\n", "\n")
+    """Decode a file that may hold printable ASCII, tabs and newlines, and nothing else.
+
+    The text is given in any case, so that one defect does not hide the others.
+    """
     findings = []
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "latin-1")
+    if encoding != "latin-1":
+        sentence = "the file starts with a byte order mark; save it as plain ASCII"
+        findings.append(Finding(file, 1, "byte-order-mark", sentence))
+    text = content.decode(encoding, "replace").replace("\r\n", "\n")
     for number, line in enumerate(text.split("\n"), start=1):
         strange = next((c for c in line if not (" " <= c <= "~" or c == "\t")), None)
         if strange is not None:
             sentence = (
-                f"byte 0x{ord(strange):02x} in column {line.index(strange) + 1} is not printable "
-                "ASCII; type it again"
+                f"character 0x{ord(strange):02x} in column {line.index(strange) + 1} is not "
+                "printable ASCII; type it again"
             )
-            findings.append(Finding(file, number, "not-ascii", sentence))
+            findings.append(Finding(file, number, NOT_ASCII, sentence))
     return text, findings
 
 
 def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
     """Read the model and the lines; the lines can be used only where there are no findings."""
     model_text, findings = decode(files.model, MODEL_FILE)
-    if not findings:
-        findings += compare_with_pinned_model(model_text, MODEL_FILE)
+    known = {finding.line for finding in findings}
+    findings += [
+        finding
+        for finding in compare_with_pinned_model(model_text, MODEL_FILE)
+        if finding.line not in known
+    ]
     text, defects = decode(files.lines, LINES_FILE)
     findings += defects
+    unreadable = {finding.line for finding in defects if finding.code == NOT_ASCII}
     lines: list[Line] = []
-    for number, content in enumerate(text.split("\n") if not defects else (), start=1):
+    for number, content in enumerate(text.split("\n"), start=1):
+        if number in unreadable:
+            continue
         parsed = _read_line(number, content.strip(" \t"))
         if isinstance(parsed, Line):
             lines.append(parsed)
@@ -96,6 +111,7 @@ def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
             "no line allows anything, so every request would be denied; is the file truncated?"
         )
         findings.append(Finding(LINES_FILE, 0, "no-lines", sentence))
+    findings.sort(key=lambda finding: (finding.file == LINES_FILE, finding.line))
     if len(findings) > MAX_FINDINGS:
         sentence = f"{len(findings) - MAX_FINDINGS} more findings are not shown; mend these first"
         findings[MAX_FINDINGS:] = [Finding(LINES_FILE, 0, "too-many-findings", sentence)]

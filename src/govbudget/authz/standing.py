@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from govbudget.identity import SITE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from govbudget.identity import Object, Scope, Subject
+    from govbudget.identity import Domain, Object, Scope, Subject
 
 
 def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) -> tuple[str, ...]:
@@ -19,7 +21,21 @@ def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) ->
     roles: list[str] = []
     for role, domain in subject.assignments:
         scope = scopes.get(role)
+        # INVARIANT: a role held outside the object's own domain counts for nothing.
         # `obj.domain` of a scope that the object lacks is None, which no domain equals.
-        if scope is domain.scope and role not in roles and obj.domain(scope) == domain:
+        if (
+            scope is domain.scope
+            and role not in roles
+            and is_holdable(domain)
+            and obj.domain(scope) == domain
+        ):
             roles.append(role)
     return tuple(roles)
+
+
+def is_holdable(domain: Domain) -> bool:
+    """Whether a role can be held there: an organization or a group without an id is nowhere.
+
+    Without this, "no organization" would be one organization, the same for everyone.
+    """
+    return domain.id is not None or domain == SITE

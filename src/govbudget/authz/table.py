@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from govbudget.authz.reader import Effect, Line, suggest
 from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,32 @@ class Decision:
     policy_digest: str
 
 
+class Verdict(StrEnum):
+    """What one role brings into a set of roles, from the worst to the best.
+
+    `forbid`: a line denies, for whoever holds the role, whatever else they hold. `deny`: no line
+    speaks for it, so another role may allow it. `allow`: a line allows and none denies.
+    """
+
+    FORBID = "forbid"
+    DENY = "deny"
+    ALLOW = "allow"
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one role alone may do: the decision, and all lines that speak for and against."""
+    """What one role has to say on one action on one kind of object, with every line that speaks."""
 
     decision: Decision
     allow: tuple[Line, ...]
     deny: tuple[Line, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The role's part in any set of roles: the set is allowed by an `allow` and no `forbid`."""
+        if self.deny:
+            return Verdict.FORBID
+        return Verdict.ALLOW if self.allow else Verdict.DENY
 
 
 class DecisionTable:
@@ -58,19 +78,14 @@ class DecisionTable:
         would_allow: dict[tuple[str, str], tuple[str, ...]] = {}
         for obj in ObjectType:
             for action in Action:
-                row = {}
-                for role in scopes:
-                    spoken = speaking.get((role, obj, action), ())
-                    allow = tuple(line for line in spoken if line.effect is Effect.ALLOW)
-                    deny = tuple(line for line in spoken if line.effect is Effect.DENY)
-                    row[role] = Cell(_decide(allow, deny, digest), allow, deny)
+                row = {
+                    role: _make_cell(speaking.get((role, obj, action), ()), digest)
+                    for role in scopes
+                }
                 cells[obj, action] = row
                 would_allow[obj, action] = tuple(
                     f"{line.name} ({line.role} in its {line.scope})"
-                    for line in sorted(
-                        {line for cell in row.values() for line in cell.allow},
-                        key=lambda line: line.number,
-                    )
+                    for line in _in_order(line for cell in row.values() for line in cell.allow)
                 )
         put = object.__setattr__
         put(self, "digest", digest)
@@ -90,23 +105,18 @@ class DecisionTable:
         Raises ValueError for a role, object type or action that the policy does not know.
         """
         row = self._cells.get((obj, action))
-        if row is None:
+        if row is None or isinstance(roles, str):
             raise self._unknown(roles, obj, action)
         try:
-            if len(roles) == 1:
-                for role in roles:
-                    return row[role].decision
             cells = [row[role] for role in roles]
         except KeyError:
             raise self._unknown(roles, obj, action) from None
-        return _decide(
-            tuple(line for cell in cells for line in cell.allow),
-            tuple(line for cell in cells for line in cell.deny),
-            self.digest,
-        )
+        if len(cells) == 1:
+            return cells[0].decision
+        return _decide([c.allow for c in cells], [c.deny for c in cells], self.digest)
 
     def cell(self, role: str, obj: ObjectType, action: Action) -> Cell:
-        """Give what one role alone may do, with every line that speaks about it."""
+        """Give what one role has to say, with every line that speaks."""
         return self._cells[obj, action][role]
 
     def would_allow(self, obj: ObjectType, action: Action) -> tuple[str, ...]:
@@ -126,9 +136,22 @@ class DecisionTable:
         return ValueError("the roles are not a collection of role names")
 
 
-def _decide(allow: tuple[Line, ...], deny: tuple[Line, ...], digest: str) -> Decision:
+def _make_cell(lines: Sequence[Line], digest: str) -> Cell:
+    allow = tuple(line for line in lines if line.effect is Effect.ALLOW)
+    deny = tuple(line for line in lines if line.effect is Effect.DENY)
+    return Cell(_decide([allow], [deny], digest), allow, deny)
+
+
+def _decide(
+    allow: Iterable[tuple[Line, ...]], deny: Iterable[tuple[Line, ...]], digest: str
+) -> Decision:
     """Apply the policy effect: some line allows, and no line denies."""
-    deciding = sorted(deny or allow, key=lambda line: line.number)
-    return Decision(
-        bool(allow) and not deny, tuple(dict.fromkeys(line.name for line in deciding)), digest
-    )
+    allowing = [line for lines in allow for line in lines]
+    denying = [line for lines in deny for line in lines]
+    deciding = _in_order(denying or allowing)
+    return Decision(bool(allowing) and not denying, tuple(line.name for line in deciding), digest)
+
+
+def _in_order(lines: Iterable[Line]) -> list[Line]:
+    """Give each line once, in the order of the file."""
+    return sorted(set(lines), key=lambda line: line.number)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
 from govbudget.budgets.budget import UNCONDITIONAL, Budget, Condition
 from govbudget.errors import GroupChanged, NotFound, PreconditionFailed
-from govbudget.identity import Action
+from govbudget.identity import Action, Group, ObjectType
 from govbudget.tables import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, FromClause, Row
 
-    from govbudget.identity import Group, Id, Organization
+    from govbudget.identity import Id, Organization
     from govbudget.tables import Tables
 
 FOREIGN_KEY_VIOLATION = "23503"
@@ -36,8 +36,17 @@ class BudgetStore:
     They never commit, roll back, close or SET anything.
     """
 
-    def __init__(self, tables: Tables, groups: FromClause) -> None:
-        """Prepare the statements; `groups` is `Directory.groups`."""
+    def __init__(
+        self,
+        tables: Tables,
+        groups: FromClause,
+        budget_object: ObjectType = ObjectType.GROUP,
+    ) -> None:
+        """Prepare the statements; `groups` is `Directory.groups`.
+
+        `budget_object` is what the policy must allow: the group, or `group_ai_budget`.
+        """
+        self.budget_object = budget_object
         table = tables.group_ai_budgets
         id_type = tables.layout.id_sql_type
         columns = (
@@ -125,12 +134,16 @@ class BudgetStore:
             for allowed in (True, False)
         }
 
+    def object_of(self, group: Group) -> Group:
+        """Give the object to authorize for a group's budget, as this store demands it."""
+        return Group(group.id, group.organization_id, self.budget_object)
+
     def get(self, connection: Connection, grant: Grant, group: Group) -> Budget:
         """Give the group's budget. Needs a grant for `read`.
 
         Raises NotFound (`budget-not-set`, or `group-not-found` where the group moved or went).
         """
-        require_grant(grant, Action.READ, group, connection.get_transaction())
+        require_grant(grant, Action.READ, self.object_of(group), connection.get_transaction())
         row = connection.execute(self._get, _key(group)).one_or_none()
         if row is None:
             raise NotFound("group")
@@ -151,7 +164,7 @@ class BudgetStore:
         `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision. Raises
         PreconditionFailed or GroupChanged, and has then written nothing.
         """
-        require_grant(grant, Action.UPDATE, group, connection.get_transaction())
+        require_grant(grant, Action.UPDATE, self.object_of(group), connection.get_transaction())
         if type(limit_micros) is not int or not 0 <= limit_micros <= MAX_LIMIT_MICROS:
             message = f"limit_micros must be an int from 0 to {MAX_LIMIT_MICROS}: {limit_micros!r}"
             raise ValueError(message)
@@ -187,7 +200,7 @@ class BudgetStore:
         Raises NotFound (`budget-not-set`) where there is none, whatever the condition, else
         PreconditionFailed or GroupChanged, and has then deleted nothing.
         """
-        require_grant(grant, Action.UPDATE, group, connection.get_transaction())
+        require_grant(grant, Action.UPDATE, self.object_of(group), connection.get_transaction())
         values = {**_key(group), **_terms(condition)}
         if condition.must_not_exist:
             values |= {"any_revision": False, "must_be": []}
@@ -214,7 +227,9 @@ class BudgetStore:
         At most `limit`, those whose group id is greater than `after`. Needs a list grant for
         `read`.
         """
-        require_list_grant(grant, Action.READ, organization, connection.get_transaction())
+        require_list_grant(
+            grant, Action.READ, self.budget_object, organization, connection.get_transaction()
+        )
         statement = self._list[grant.allowed_elsewhere][after is None]
         values = {
             "organization": organization.id,

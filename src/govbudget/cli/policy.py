@@ -60,7 +60,6 @@ def policy_check(ctx: click.Context, folder: str | None, form: str) -> None:
     if form == "json":
         value = {
             "policy_digest": review.digest,
-            "reviewed": review.reviewed,
             "findings": [asdict(finding) for finding in review.findings],
         }
         click.echo(json.dumps(value, indent=2))

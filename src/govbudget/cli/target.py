@@ -99,7 +99,10 @@ def normalize_url(text: str) -> sa.URL:
 
 
 def find_policy_dir(argument: str | None = None) -> Path | None:
-    """Give the folder that is asked about: the argument, the environment's, or the packaged one."""
+    """Give the folder asked about: the argument, the host's, the environment's; else None."""
+    home = find_installation()
+    if not argument and home is not None:
+        return home.policy.folder
     folder = argument or os.environ.get(POLICY_DIR)
     return Path(folder) if folder else None
 

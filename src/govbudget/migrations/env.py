@@ -15,7 +15,7 @@ connection.execute(sa.schema.CreateSchema(layout.schema, if_not_exists=True))
 context.configure(
     connection=connection,
     target_metadata=Tables(layout).metadata,
-    **comparison_options(layout),
+    **comparison_options(layout, layout.schema),
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -6,40 +6,56 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
-from govbudget.authz.policy import load_table
+from govbudget.authz.judge import build_table
+from govbudget.authz.matrix import compare_with_matrix
+from govbudget.authz.reader import read_policy
 from govbudget.errors import Finding, PolicyError
+from govbudget.review.meaning import find_broken_invariants, find_idle_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from govbudget.authz.files import PolicyFiles
     from govbudget.authz.table import DecisionTable
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What came of checking a folder: findings, or a table (None where the reader refused)."""
+    """What came of checking a folder: the findings, and the table (None: the files are refused)."""
 
     digest: str | None
     table: DecisionTable | None
     findings: tuple[Finding, ...]
-    reviewed: bool
 
 
 def check_policy(folder: Path) -> Review:
-    """Check a policy folder; never raises for what the folder holds."""
+    """Check a policy folder: the reader, Casbin, what the lines mean, what was reviewed.
+
+    Never raises for what the folder holds. The table is there even where it differs from the
+    review, so that it can be printed and reviewed anew.
+    """
+    digest = None
     try:
         files = read_policy_files(folder)
+        digest = files.digest
+        lines, defects = read_policy(files)
+        if defects:
+            return Review(digest, None, tuple(defects))
+        table = build_table(files, lines)
     except PolicyError as error:
-        return Review(None, None, error.findings, reviewed=False)
-    try:
-        table = load_table(files)
-    except PolicyError as error:
-        return Review(files.digest, None, error.findings, files.matrix is not None)
-    findings: tuple[Finding, ...] = ()
-    if files.matrix is None:
+        return Review(digest, None, error.findings)
+    return Review(digest, table, tuple(_find_meaning(files, table)))
+
+
+def _find_meaning(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
+    yield from find_idle_lines(table)
+    yield from find_broken_invariants(table)
+    if files.matrix is not None:
+        yield from compare_with_matrix(table, files.matrix)
+    else:
         sentence = (
             "nobody has reviewed this policy: read `govbudget policy matrix`, then keep its "
             f"`--format csv` as {MATRIX_FILE}"
         )
-        findings = (Finding(MATRIX_FILE, 0, "not-reviewed", sentence),)
-    return Review(files.digest, table, findings, files.matrix is not None)
+        yield Finding(MATRIX_FILE, 0, "not-reviewed", sentence)

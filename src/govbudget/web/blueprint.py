@@ -166,7 +166,11 @@ def _authorize(
 ) -> Grant | ListGrant:
     try:
         if isinstance(obj, Organization):
-            return home.policy.authorize_list(subject, route.action, obj)
+            return home.policy.authorize_list(
+                subject, route.action, obj, home.budgets.budget_object
+            )
+        if isinstance(obj, Group):
+            obj = home.budgets.object_of(obj)
         if obj is not None:
             return home.policy.authorize(subject, route.action, obj)
         refusal: Forbidden | NotFound = NotFound(str(route.target))

@@ -15,9 +15,15 @@ depends_on = None
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 
 
-def _timestamp(name: str, *, nullable: bool = False, default: bool = True) -> sa.Column[Any]:
-    now = sa.text("now()") if default else None
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=now)
+def _timestamp(name: str) -> sa.Column[Any]:
+    return sa.Column(
+        name, sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")
+    )
+
+
+def _reference(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
+    name = f"{table}_{column}_fkey"
+    return sa.ForeignKeyConstraint([column], [target], name=name, ondelete="CASCADE")
 
 
 def upgrade() -> None:
@@ -25,16 +31,9 @@ def upgrade() -> None:
     layout = context.config.attributes["layout"]
     if layout.owns_directory:
         _create_directory(layout.schema, layout.id_sql_type)
-    foreign_keys = []
-    if layout.groups_key is not None:
-        foreign_keys.append(
-            sa.ForeignKeyConstraint(
-                ["group_id"],
-                [layout.groups_key],
-                name="group_ai_budgets_group_id_fkey",
-                ondelete="CASCADE",
-            )
-        )
+    belongs_to = (
+        [_reference("group_ai_budgets", "group_id", layout.groups_key)] if layout.groups_key else []
+    )
     op.create_table(
         "group_ai_budgets",
         sa.Column("group_id", layout.id_sql_type, autoincrement=False, nullable=False),
@@ -46,7 +45,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "spend_limit_micros BETWEEN 0 AND 1000000000000", name="group_ai_budgets_limit_check"
         ),
-        *foreign_keys,
+        *belongs_to,
         schema=layout.schema,
     )
     op.create_table(
@@ -71,59 +70,45 @@ def _create_directory(schema: str, id_type: sa.types.TypeEngine[Any]) -> None:
     def id_column(name: str, *, nullable: bool = False) -> sa.Column[Any]:
         return sa.Column(name, id_type, autoincrement=False, nullable=nullable)
 
-    def reference(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
-        return sa.ForeignKeyConstraint(
-            [column],
-            [f"{schema}.{target}.id"],
-            name=f"{table}_{column}_fkey",
-            ondelete="CASCADE",
-        )
+    def create(table: str, key: tuple[str, ...], *items: sa.schema.SchemaItem) -> None:
+        primary = sa.PrimaryKeyConstraint(*key, name=f"{table}_pkey")
+        op.create_table(table, *items, primary, schema=schema)
 
-    op.create_table(
-        "organizations",
-        id_column("id"),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("is_default", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.Column("deleted", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="organizations_pkey"),
-        schema=schema,
-    )
-    op.create_table(
-        "users",
-        id_column("id"),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="users_pkey"),
-        schema=schema,
-    )
-    op.create_table(
+    def refers(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
+        return _reference(table, column, f"{schema}.{target}.id")
+
+    def name() -> sa.Column[Any]:
+        return sa.Column("name", sa.Text(), nullable=False)
+
+    def flag(column: str) -> sa.Column[Any]:
+        return sa.Column(column, sa.Boolean(), server_default=sa.false(), nullable=False)
+
+    create("organizations", ("id",), id_column("id"), name(), flag("is_default"), flag("deleted"))
+    create("users", ("id",), id_column("id"), name())
+    create(
         "groups",
+        ("id",),
         id_column("id"),
         id_column("organization_id"),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="groups_pkey"),
-        reference("groups", "organization_id", "organizations"),
+        name(),
+        refers("groups", "organization_id", "organizations"),
         sa.UniqueConstraint("organization_id", "id", name="groups_organization_id_id_key"),
-        schema=schema,
     )
-    op.create_table(
+    create(
         "organization_members",
+        ("organization_id", "user_id"),
         id_column("organization_id"),
         id_column("user_id"),
         _timestamp("joined_at"),
-        sa.PrimaryKeyConstraint("organization_id", "user_id", name="organization_members_pkey"),
-        reference("organization_members", "organization_id", "organizations"),
-        reference("organization_members", "user_id", "users"),
-        schema=schema,
+        refers("organization_members", "organization_id", "organizations"),
+        refers("organization_members", "user_id", "users"),
     )
-    op.create_index(
-        "organization_members_user_id_idx", "organization_members", ["user_id"], schema=schema
-    )
-    op.create_table(
+    create(
         "group_members",
+        ("group_id", "user_id"),
         id_column("group_id"),
         id_column("user_id"),
         id_column("organization_id"),
-        sa.PrimaryKeyConstraint("group_id", "user_id", name="group_members_pkey"),
         sa.ForeignKeyConstraint(
             ["organization_id", "group_id"],
             [f"{schema}.groups.organization_id", f"{schema}.groups.id"],
@@ -139,69 +124,54 @@ def _create_directory(schema: str, id_type: sa.types.TypeEngine[Any]) -> None:
             name="group_members_organization_id_user_id_fkey",
             ondelete="CASCADE",
         ),
-        schema=schema,
     )
-    op.create_index(
-        "group_members_user_id_organization_id_idx",
-        "group_members",
-        ["user_id", "organization_id"],
-        schema=schema,
-    )
-    op.create_table(
+    create(
         "role_assignments",
+        ("id",),
         sa.Column("id", sa.Uuid(), nullable=False),
         id_column("user_id"),
         sa.Column("role", sa.Text(), nullable=False),
         id_column("organization_id", nullable=True),
-        sa.PrimaryKeyConstraint("id", name="role_assignments_pkey"),
-        reference("role_assignments", "user_id", "users"),
-        reference("role_assignments", "organization_id", "organizations"),
-        schema=schema,
+        refers("role_assignments", "user_id", "users"),
+        refers("role_assignments", "organization_id", "organizations"),
     )
-    op.create_index(
-        "role_assignments_site_key",
-        "role_assignments",
-        ["user_id", "role"],
-        unique=True,
-        schema=schema,
-        postgresql_where=sa.text("organization_id IS NULL"),
-    )
-    op.create_index(
-        "role_assignments_organization_key",
-        "role_assignments",
-        ["user_id", "organization_id", "role"],
-        unique=True,
-        schema=schema,
-        postgresql_where=sa.text("organization_id IS NOT NULL"),
-    )
-    op.create_table(
+    create(
         "api_tokens",
+        ("id",),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("secret_sha256", sa.LargeBinary(), nullable=False),
         id_column("user_id"),
         _timestamp("created_at"),
-        _timestamp("expires_at", default=False),
-        _timestamp("revoked_at", nullable=True, default=False),
-        sa.PrimaryKeyConstraint("id", name="api_tokens_pkey"),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.UniqueConstraint("secret_sha256", name="api_tokens_secret_sha256_key"),
-        reference("api_tokens", "user_id", "users"),
-        schema=schema,
+        refers("api_tokens", "user_id", "users"),
     )
+    for table, columns in (
+        ("organization_members", ["user_id"]),
+        ("group_members", ["user_id", "organization_id"]),
+    ):
+        op.create_index(f"{table}_{'_'.join(columns)}_idx", table, columns, schema=schema)
+    for index, columns, condition in (
+        ("site", ["user_id", "role"], "organization_id IS NULL"),
+        ("organization", ["user_id", "organization_id", "role"], "organization_id IS NOT NULL"),
+    ):
+        op.create_index(
+            f"role_assignments_{index}_key",
+            "role_assignments",
+            columns,
+            unique=True,
+            schema=schema,
+            postgresql_where=sa.text(condition),
+        )
 
 
 def downgrade() -> None:
     """Drop the tables, and with them their rows."""
     layout = context.config.attributes["layout"]
-    tables = ["ai_model_prices", "group_ai_budgets"]
-    if layout.owns_directory:
-        tables += [
-            "api_tokens",
-            "role_assignments",
-            "group_members",
-            "organization_members",
-            "groups",
-            "users",
-            "organizations",
-        ]
-    for table in tables:
+    own = (
+        "api_tokens role_assignments group_members organization_members groups users organizations"
+    )
+    directory = own.split() if layout.owns_directory else []
+    for table in ("ai_model_prices", "group_ai_budgets", *directory):
         op.drop_table(table, schema=layout.schema)

@@ -1,0 +1,152 @@
+"""What the lines of a policy mean beyond being well formed: idle lines, and the invariants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from govbudget.authz.files import LINES_FILE
+from govbudget.authz.judge import CELLS, reaches_elsewhere
+from govbudget.authz.reader import Effect, Line
+from govbudget.authz.table import Cell, DecisionTable, Verdict
+from govbudget.errors import Finding
+from govbudget.identity import Action, ObjectType, Scope
+
+
+def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
+    """Find lines whose removal changes no decision of any set of roles, and idle roles.
+
+    A set of roles is allowed by an `allow` of one and no `forbid` of any (see `Verdict`). So an
+    allow line counts unless its cell is forbidden or another line says the same; a deny line counts
+    where some role that is not itself forbidden there would have been allowed.
+    """
+    first: dict[tuple[str, ...], Line] = {}
+    working: set[str] = set()
+    for line in table.lines:
+        earlier = first.setdefault(tuple(line.fields), line)
+        cell = table.cell(line.role, line.object, line.action)
+        if earlier is not line:
+            sentence = f"says the same as line {earlier.number}; keep one"
+            yield Finding(LINES_FILE, line.number, "duplicate-line", sentence)
+        elif line not in (*cell.allow, *cell.deny):
+            sentence = f"never applies: a `{line.object}` has no {line.scope}; remove the line"
+            yield Finding(LINES_FILE, line.number, "dead-line", sentence)
+        elif line.effect is Effect.ALLOW and cell.deny:
+            sentence = f"changes nothing: line {cell.deny[0].number} denies the same; keep one"
+            yield Finding(LINES_FILE, line.number, "dead-line", sentence)
+        elif line.effect is Effect.DENY and not _denies_somebody(table, line, cell):
+            sentence = "denies what no line allows to anybody; remove the line"
+            yield Finding(LINES_FILE, line.number, "idle-deny", sentence)
+        else:
+            working.add(line.role)
+    declared = {line.role: line for line in reversed(table.lines)}
+    for role in sorted(set(table.scopes) - working):
+        sentence = (
+            f"role `{role}` can do nothing and changes nothing; remove its lines or mend them"
+        )
+        yield Finding(LINES_FILE, declared[role].number, "powerless-role", sentence)
+
+
+def _denies_somebody(table: DecisionTable, line: Line, cell: Cell) -> bool:
+    """Whether the deny line takes something away: from its own role, or from one beside it."""
+    others = (table.cell(role, line.object, line.action) for role in table.scopes)
+    return bool(cell.allow) or any(other.verdict is Verdict.ALLOW for other in others)
+
+
+Broken = Iterator[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """What must hold of every policy, and how to find where one breaks it (line, sentence)."""
+
+    code: str
+    statement: str
+    find: Callable[[DecisionTable], Broken]
+
+
+def find_broken_invariants(table: DecisionTable) -> Iterator[Finding]:
+    """Find each invariant that the policy breaks, with a counter-example."""
+    for invariant in INVARIANTS:
+        for number, example in invariant.find(table):
+            sentence = f"{invariant.statement}, but {example}"
+            yield Finding(LINES_FILE, number, invariant.code, sentence)
+
+
+# INVARIANT: nobody without a role can do anything
+def _allowed_without_a_role(table: DecisionTable) -> Broken:
+    for obj, action in CELLS:
+        if table.decide((), obj, action).allowed:
+            yield 0, f"without any role, `{action}` on `{obj}` is allowed"
+
+
+# INVARIANT: only site roles reach more than one organization
+def _reaches_other_organizations(table: DecisionTable) -> Broken:
+    for role, scope in table.scopes.items():
+        if scope is not Scope.SITE:
+            for obj, action in reaches_elsewhere(role, table.lines):
+                yield 0, f"{role} may `{action}` a `{obj}` of an organization it is not held in"
+
+
+# INVARIANT: membership of a group never writes
+def _members_write(table: DecisionTable) -> Broken:
+    for role, scope in table.scopes.items():
+        for obj, action in CELLS:
+            cell = table.cell(role, obj, action)
+            if scope is Scope.GROUP and action is not Action.READ and cell.decision.allowed:
+                yield cell.allow[0].number, f"{role} may `{action}` a `{obj}`"
+
+
+# INVARIANT: owner can do all that org-admin can, org-admin all that user-admin can
+def _ranks_broken(table: DecisionTable) -> Broken:
+    for higher, lower in (("owner", "org-admin"), ("org-admin", "user-admin")):
+        if higher not in table.scopes or lower not in table.scopes:
+            continue
+        for obj, action in CELLS:
+            mine, theirs = (table.cell(role, obj, action) for role in (higher, lower))
+            if theirs.decision.allowed and not mine.decision.allowed:
+                example = f"{lower} may `{action}` a `{obj}` and {higher} may not"
+                yield theirs.allow[0].number, example
+
+
+# INVARIANT: deny wins
+def _deny_loses(table: DecisionTable) -> Broken:
+    for obj, action in CELLS:
+        allowed = [r for r in table.scopes if table.cell(r, obj, action).decision.allowed]
+        for role in table.scopes:
+            denies = table.cell(role, obj, action).deny
+            if denies and table.decide((role, *allowed), obj, action).allowed:
+                yield denies[0].number, f"{role} with {', '.join(allowed)} may `{action}` a `{obj}`"
+
+
+# INVARIANT: where budgets are a resource of their own, who sets them does not administer groups
+def _duties_mixed(table: DecisionTable) -> Broken:
+    for role, scope in table.scopes.items():
+        group, budget = (
+            table.cell(role, obj, Action.UPDATE)
+            for obj in (ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET)
+        )
+        if scope is not Scope.SITE and group.decision.allowed and budget.decision.allowed:
+            yield budget.allow[0].number, f"{role} may update both"
+
+
+INVARIANTS = (
+    Invariant("no-role-no-right", "nobody without a role can do anything", _allowed_without_a_role),
+    Invariant(
+        "organizations-apart",
+        "only site roles reach more than one organization",
+        _reaches_other_organizations,
+    ),
+    Invariant("members-read-only", "membership of a group never writes", _members_write),
+    Invariant(
+        "ranks",
+        "owner can do all that org-admin can, org-admin all that user-admin can",
+        _ranks_broken,
+    ),
+    Invariant("deny-wins", "deny wins", _deny_loses),
+    Invariant(
+        "separate-duties",
+        "where budgets are a resource of their own, who sets them does not administer groups",
+        _duties_mixed,
+    ),
+)
