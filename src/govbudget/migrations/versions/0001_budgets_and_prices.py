@@ -43,7 +43,8 @@ def upgrade() -> None:
         _timestamp("updated_at"),
         sa.PrimaryKeyConstraint("group_id", name="group_ai_budgets_pkey"),
         sa.CheckConstraint(
-            "spend_limit_micros BETWEEN 0 AND 1000000000000", name="group_ai_budgets_limit_check"
+            "spend_limit_micros BETWEEN 0 AND 1000000000000",
+            name=op.f("group_ai_budgets_limit_check"),
         ),
         *belongs_to,
         schema=layout.schema,
@@ -58,7 +59,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("provider", "model", name="ai_model_prices_pkey"),
         *(
             sa.CheckConstraint(
-                f"{price} BETWEEN 0 AND 1000000000000", name=f"ai_model_prices_{price}_check"
+                f"{price} BETWEEN 0 AND 1000000000000", name=op.f(f"ai_model_prices_{price}_check")
             )
             for price in PRICES
         ),
