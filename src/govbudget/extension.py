@@ -102,9 +102,10 @@ class GovBudget:
                     "SqlDirectory over your tables or an object with the Directory protocol"
                 )
             directory = own_directory(tables)
+        loaded = _load_policy(policy if policy is not None else given.policy, settings)
         home = Installation(
             settings=settings,
-            policy=_load_policy(policy if policy is not None else given.policy, settings),
+            policy=loaded,
             directory=directory,
             budgets=BudgetStore(tables, directory.groups, settings.budget_object),
             prices=PriceStore(tables),
@@ -122,6 +123,18 @@ class GovBudget:
 
 
 def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
+    """Load the policy, and refuse one that judges budgets as something else than is asked about."""
+    loaded = _open_policy(policy, settings)
+    judged_as = loaded.table.budget_object
+    if judged_as is not settings.budget_object:
+        raise SettingsError(
+            f"GOVBUDGET_BUDGET_OBJECT is `{settings.budget_object}`, but the policy in "
+            f"`{loaded.folder}` judges budgets as `{judged_as}`; set it to that"
+        )
+    return loaded
+
+
+def _open_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
     if isinstance(policy, Policy):
         if settings.policy_digest not in (None, policy.digest):
             raise SettingsError(

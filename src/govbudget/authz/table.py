@@ -115,6 +115,12 @@ class DecisionTable:
             return cells[0].decision
         return _decide([c.allow for c in cells], [c.deny for c in cells], self.digest)
 
+    @property
+    def budget_object(self) -> ObjectType:
+        """What the policy judges budgets as: a resource of their own, where some line names it."""
+        own = any(line.object is ObjectType.GROUP_AI_BUDGET for line in self.lines)
+        return ObjectType.GROUP_AI_BUDGET if own else ObjectType.GROUP
+
     def cell(self, role: str, obj: ObjectType, action: Action) -> Cell:
         """Give what one role has to say, with every line that speaks."""
         return self._cells[obj, action][role]

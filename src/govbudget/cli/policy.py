@@ -1,4 +1,4 @@
-"""Commands that work on policy files alone: no database, no server."""
+"""Commands that work on policy files; only `explain --user` asks a database."""
 
 from __future__ import annotations
 
@@ -10,33 +10,41 @@ import click
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_policy_dir
-from govbudget.errors import PolicyError
+from govbudget.cli.target import find_policy_dir, open_target
+from govbudget.directory.sql import own_directory
+from govbudget.errors import NotFound, PolicyError
 from govbudget.review.check import check_policy
+from govbudget.review.diff import check_approvals, diff_tables, load_side, read_approvals
+from govbudget.review.explain import explain_assignment, explain_decision
 from govbudget.review.render import RENDERERS, select_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, BinaryIO
 
+    from govbudget.authz.reader import Line
     from govbudget.authz.table import DecisionTable
+    from govbudget.review.diff import Change
+
+FOLDER = click.argument("folder", metavar="[DIR]", required=False)
+FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 
 
 @click.group()
 def policy() -> None:
-    """Check and print a policy.
+    """Check, print, explain and compare policies.
 
     DIR: the argument, else GOVBUDGET_POLICY_DIR, else the packaged policy.
     """
 
 
-def open_folder(argument: str | None) -> Path:
-    """Give the folder that is asked about."""
+def _find_folder(argument: str | None) -> Path:
     return find_policy_dir(argument) or packaged_policy_dir()
 
 
-def open_table(argument: str | None) -> DecisionTable:
+def _open_table(argument: str | None) -> DecisionTable:
     """Load the table of the folder that is asked about and say which it is, on stderr."""
-    folder = open_folder(argument)
+    folder = _find_folder(argument)
     review = check_policy(folder)
     _announce(folder, review.digest)
     if review.table is None:
@@ -48,21 +56,22 @@ def _announce(folder: Path, digest: str | None) -> None:
     click.echo(f"policy: {folder} {digest or '(unreadable)'}", err=True)
 
 
+def _echo_json(value: Any) -> None:  # noqa: ANN401 - any JSON
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
 @policy.command("check")
-@click.argument("folder", metavar="[DIR]", required=False)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@FOLDER
+@FORMAT
 @click.pass_context
 def policy_check(ctx: click.Context, folder: str | None, form: str) -> None:
     """Print every finding as `file:line: code: sentence`; status 1 on any."""
-    path = open_folder(folder)
+    path = _find_folder(folder)
     review = check_policy(path)
     _announce(path, review.digest)
     if form == "json":
-        value = {
-            "policy_digest": review.digest,
-            "findings": [asdict(finding) for finding in review.findings],
-        }
-        click.echo(json.dumps(value, indent=2))
+        findings = [asdict(finding) for finding in review.findings]
+        _echo_json({"policy_digest": review.digest, "findings": findings})
     else:
         for finding in review.findings:
             click.echo(str(finding))
@@ -74,7 +83,7 @@ def policy_check(ctx: click.Context, folder: str | None, form: str) -> None:
 
 
 @policy.command("matrix")
-@click.argument("folder", metavar="[DIR]", required=False)
+@FOLDER
 @click.option("--role", multiple=True)
 @click.option("--object", "obj", multiple=True)
 @click.option("--action", multiple=True)
@@ -87,9 +96,165 @@ def policy_matrix(
     form: str,
 ) -> None:
     """Print every decision, with its deciding lines."""
-    table = open_table(folder)
+    table = _open_table(folder)
     try:
         cells = select_cells(table, role, obj, action)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(RENDERERS[form](table, cells), nl=False)
+
+
+@policy.command("explain")
+@FOLDER
+@click.option("--role", "roles", multiple=True, help="A role of the standing; may be repeated.")
+@click.option("--user", help="Instead of roles: a user's id, in the database ...")
+@click.option("--group", help="... and the id of the group that is asked about.")
+@click.option("--object", "obj", default="group", show_default=True)
+@click.option("--action", required=True)
+@FORMAT
+@click.pass_context
+def policy_explain(  # noqa: PLR0917 - click passes them by name
+    ctx: click.Context,
+    folder: str | None,
+    roles: tuple[str, ...],
+    user: str | None,
+    group: str | None,
+    obj: str,
+    action: str,
+    form: str,
+) -> None:
+    """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking."""
+    if bool(roles) == bool(user) or bool(user) != bool(group):
+        raise click.UsageError("give either --role (once or more), or --user and --group")
+    table = _open_table(folder)
+    held: list[dict[str, str]] = []
+    if user and group:
+        held = _explain_user(table, user, group)
+        roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"] == "counts"))
+    try:
+        explanation = explain_decision(table, roles, obj, action)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    decision = explanation.decision
+    if form == "json":
+        _echo_json(
+            {
+                "policy_digest": table.digest,
+                "decision": "allow" if decision.allowed else "deny",
+                "roles": roles,
+                "lines": decision.lines,
+                "speaking": [_describe(line) for line in explanation.speaking],
+                "nearest": [{**_describe(line), "lacks": why} for line, why in explanation.nearest],
+                **({"held": held} if user else {}),
+            }
+        )
+    else:
+        for item in held:
+            click.echo(f"holds {item['role']} in {item['domain']}: {item['counts']}")
+        who = ", ".join(roles) or "no role"
+        click.echo(f"{'allowed' if decision.allowed else 'denied'}: {who}, {obj}, {action}")
+        for line in explanation.speaking:
+            decides = ", which decides" if explanation.is_deciding(line) else ""
+            click.echo(f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}")
+        if not explanation.speaking:
+            click.echo("  no line speaks, so it is denied; the nearest lines:")
+        for line, why in explanation.nearest:
+            click.echo(f"  {line.name} {why}: {_show(line)}")
+    if not decision.allowed:
+        ctx.exit(NOT_SO)
+
+
+def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str, str]]:
+    """Find where a user holds roles, and say of each whether it counts toward the group."""
+    with open_target() as target, target.engine.connect() as connection:
+        parse = target.settings.id_type.parse
+        user_id, group_id = parse(user), parse(group)
+        directory = own_directory(target.require_own_directory())
+        _, found = directory.load_group(connection, user_id, group_id)
+        if found is None:
+            raise NotFound("group")
+        assignments = directory.load_assignments(connection, user_id)
+    return [
+        {
+            "role": assignment.role,
+            "domain": str(assignment.domain),
+            "counts": explain_assignment(table, assignment, found),
+        }
+        for assignment in assignments
+    ]
+
+
+def _show(line: Line) -> str:
+    return ", ".join(("p", *line.fields))
+
+
+def _describe(line: Line) -> dict[str, str]:
+    return {"line": line.name, "text": _show(line), "effect": line.effect}
+
+
+@policy.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option("--allow", "approvals", type=click.File("rb"), help="A file of approved gains.")
+@FORMAT
+@click.pass_context
+def policy_diff(
+    ctx: click.Context, old: str, new: str, approvals: BinaryIO | None, form: str
+) -> None:
+    """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
+
+    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`.
+    """
+    default = _find_folder(None)
+    before, after = load_side(old, new, default), load_side(new, old, default)
+    changes = diff_tables(before, after)
+    approved = read_approvals(approvals.read(), approvals.name) if approvals else frozenset()
+    unapproved, unused = check_approvals(changes, approved)
+    if form == "json":
+        _echo_json(
+            {
+                "old": before.digest,
+                "new": after.digest,
+                "changes": [
+                    {
+                        **asdict(c),
+                        "kind": "gain" if c.is_gain else "loss",
+                        "approved": c.right in approved,
+                    }
+                    for c in changes
+                ],
+            }
+        )
+    else:
+        click.echo(f"old: {old} {before.digest}\nnew: {new} {after.digest}", err=True)
+        if before.budget_object is not after.budget_object:
+            click.echo(
+                f"budgets are judged as `{before.budget_object}` by the old policy and as "
+                f"`{after.budget_object}` by the new one (setting: budget_object)\n"
+            )
+        click.echo(_show_changes(changes, approved), nl=False)
+        for right in unused:
+            click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
+    if unapproved:
+        ctx.exit(NOT_SO)
+
+
+def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -> str:
+    """Write the changes by role: gains with `+`, losses with `-`."""
+    if not changes:
+        return "no decision differs\n"
+    out, before = [], None
+    for change in changes:
+        if (change.role, change.scope) != before:
+            before = (change.role, change.scope)
+            out.append(f"{change.role} (held in scope {change.scope})")
+        sign = "+ gains" if change.is_gain else "- loses"
+        note = " [approved]" if change.is_gain and change.right in approved else ""
+        lines = ", ".join(change.lines) or "no line"
+        out.append(
+            f"  {sign} {change.object} {change.action}: {change.before} -> {change.after} "
+            f"({lines}){note}"
+        )
+    gains = sum(change.is_gain for change in changes)
+    out.append(f"{gains} gained, {len(changes) - gains} lost")
+    return "\n".join(out) + "\n"

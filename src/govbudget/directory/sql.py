@@ -81,6 +81,17 @@ class SqlDirectory:
             target.c.id, target.c.organization_id, held.c.scope, held.c.domain_id, held.c.role
         ).select_from(target.outerjoin(held, sa.true()))
 
+        self._assignments = sa.union_all(
+            held_on_site,
+            sa.select(organization, roles.c.organization_id, roles.c.role).where(
+                roles.c.user_id == user, roles.c.organization_id.is_not(None)
+            ),
+            sa.select(group, members.c.group_id, member).where(members.c.user_id == user),
+            sa.select(group, groups.c.id, member)
+            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
+            .where(everyone, everybody.c.user_id == user),
+        )
+
         exists = (
             sa.select(sa.literal(1).label("found"))
             .where(sa.exists(sa.select(groups.c.id).where(groups.c.organization_id == asked)))
@@ -117,6 +128,11 @@ class SqlDirectory:
         rows = connection.execute(self._group, {"user": subject_id, "asked": group_id}).all()
         group = Group(rows[0][0], rows[0][1]) if rows else None
         return _subject(connection, subject_id, [row[2:] for row in rows]), group
+
+    def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
+        """Give every role that a user holds anywhere, for `policy explain`. One statement."""
+        rows = connection.execute(self._assignments, {"user": user_id}).all()
+        return _subject(connection, user_id, rows).assignments
 
     def load_organization(
         self, connection: Connection, subject_id: Id, organization_id: Id

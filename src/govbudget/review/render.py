@@ -1,4 +1,4 @@
-"""Views of a decision table: text, CSV, JSON, Markdown."""
+"""Views of a decision table: text, CSV, JSON, Markdown, HTML."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import list_cells, write_matrix
 from govbudget.identity import Action, ObjectType
+from govbudget.review.page import render_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,4 +91,5 @@ RENDERERS: dict[str, Callable[[DecisionTable, Cells], str]] = {
     "csv": write_matrix,
     "json": render_json,
     "md": render_markdown,
+    "html": render_html,
 }
