@@ -106,7 +106,7 @@ def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
         else:
             findings += parsed
     findings += _check_roles(lines)
-    if not lines and not findings:
+    if not lines and not any(finding.file == LINES_FILE for finding in findings):
         sentence = (
             "no line allows anything, so every request would be denied; is the file truncated?"
         )

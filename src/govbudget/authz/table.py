@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from govbudget.authz.reader import Effect, Line, suggest
@@ -90,7 +91,7 @@ class DecisionTable:
         put = object.__setattr__
         put(self, "digest", digest)
         put(self, "lines", lines)
-        put(self, "scopes", scopes)
+        put(self, "scopes", MappingProxyType(scopes))
         put(self, "_cells", cells)
         put(self, "_would_allow", would_allow)
 
@@ -152,6 +153,7 @@ def _decide(
     allow: Iterable[tuple[Line, ...]], deny: Iterable[tuple[Line, ...]], digest: str
 ) -> Decision:
     """Apply the policy effect: some line allows, and no line denies."""
+    # INVARIANT: a deny line wins over every allow line.
     allowing = [line for lines in allow for line in lines]
     denying = [line for lines in deny for line in lines]
     deciding = _in_order(denying or allowing)

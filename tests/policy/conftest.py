@@ -1,0 +1,12 @@
+"""The shipped policy, loaded once. Nothing here needs a database or Flask."""
+
+from __future__ import annotations
+
+import pytest
+from tests.policy.helpers import MATRIX, load
+
+
+@pytest.fixture(scope="session")
+def policy():
+    """The shipped policy."""
+    return load(matrix=MATRIX)

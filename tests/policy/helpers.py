@@ -1,0 +1,100 @@
+"""Policies in memory or in a folder, people who hold roles, and stock Casbin to compare with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import casbin
+import pytest
+from casbin.persist.adapters.string_adapter import StringAdapter
+
+from govbudget import Assignment, Domain, Forbidden, NotFound, Policy, PolicyError, Scope, Subject
+from govbudget.authz.files import PolicyFiles, packaged_policy_dir
+from govbudget.authz.policy import load_table
+
+MODEL, LINES, MATRIX = (
+    (packaged_policy_dir() / name).read_bytes()
+    for name in ("model.conf", "policy.csv", "matrix.csv")
+)
+
+
+def load(*, model=MODEL, lines=LINES, matrix=None):
+    """Load a policy that no folder holds."""
+    table = load_table(PolicyFiles(model, lines, matrix))
+    return Policy(Path("nowhere"), table, None)
+
+
+def find(*, model=MODEL, lines=LINES, matrix=None):
+    """The findings that refuse a policy, [(file, line, code), ...], each printed as it should."""
+    with pytest.raises(PolicyError) as caught:
+        load(model=model, lines=lines, matrix=matrix)
+    return list_findings(caught.value)
+
+
+def list_findings(error):
+    for finding in error.findings:
+        file, line, code = finding.file, finding.line, finding.code
+        assert str(finding) == f"{file}:{line}: {code}: {finding.sentence}"
+        assert str(finding).isascii()
+        assert str(finding).replace("\t", " ").isprintable()
+        assert str(finding) in str(error)
+    return [(finding.file, finding.line, finding.code) for finding in error.findings]
+
+
+def write_policy(folder, *, model=MODEL, lines=LINES, matrix=None):
+    """Write a policy folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model.conf").write_bytes(model)
+    (folder / "policy.csv").write_bytes(lines)
+    if matrix is not None:
+        (folder / "matrix.csv").write_bytes(matrix)
+    return folder
+
+
+def hold(*assignments, subject_id="someone", unit=None):
+    """A subject holding `(role, scope, id)`; the site has no id."""
+    held = (
+        Assignment(role, Domain(Scope(scope), *domain_id))
+        for role, scope, *domain_id in assignments
+    )
+    return Subject(subject_id, tuple(held), unit)
+
+
+def answer(policy, subject, action, obj):
+    """What `authorize` says: allowed, forbidden or not-found."""
+    try:
+        policy.authorize(subject, action, obj)
+    except Forbidden:
+        return "forbidden"
+    except NotFound:
+        return "not-found"
+    return "allowed"
+
+
+class StockCasbin:
+    """One stock enforcer over the shipped model, some lines, and a `g` line for each assignment."""
+
+    def __init__(self, lines, subjects):
+        held = [
+            f"g, user:{name}, {assignment.role}, {assignment.domain}"
+            for name, subject in subjects.items()
+            for assignment in subject.assignments
+        ]
+        model = casbin.Enforcer.new_model(text=MODEL.decode())
+        adapter = StringAdapter("\n".join([lines.decode(), *held]))
+        self.enforcer = casbin.Enforcer(model, adapter)
+
+    def allows(self, name, action, obj):
+        organization, group = (
+            str(obj.domain(scope) or "nowhere") for scope in (Scope.ORGANIZATION, Scope.GROUP)
+        )
+        return self.enforcer.enforce(f"user:{name}", organization, group, obj.type, action)
+
+    def answer(self, name, action, obj):
+        """What `authorize` must say, by the contract's table of errors."""
+        if self.allows(name, action, obj):
+            return "allowed"
+        site_wide = obj.domain(Scope.ORGANIZATION) is None
+        if site_wide or any(self.allows(name, other, obj) for other in ("read", "update")):
+            return "forbidden"
+        return "not-found"
