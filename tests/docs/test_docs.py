@@ -1,0 +1,470 @@
+"""The documents are true: their code runs, their lists are the code's, their links resolve."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from flask import Flask, request
+from flask.cli import FlaskGroup
+from tests.support import budget_path, make_app
+
+from govbudget import IdType, Layout, Policy, PolicyError
+from govbudget.cli import cli
+from govbudget.errors import CATALOGUE, GovBudgetError
+from govbudget.migrations import upgrade
+from govbudget.review.check import check_policy
+from govbudget.review.meaning import INVARIANTS
+from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
+from govbudget.web.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "govbudget"
+README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"
+POLICY_README, FLOW = ROOT / "policy" / "README.md", ROOT / "docs" / "security-flow.md"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), POLICY_README, *(ROOT / "docs").rglob("*.md")])
+
+every_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+def read_blocks(document, language):
+    """The fenced code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def read_rows(document, heading):
+    """The cells of all table rows under a heading of the second level, table headers left out."""
+    section = document.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    bars = re.sub(r"`[^`\n]*`", lambda code: code[0].replace("|", "\0"), section)
+    rows = [
+        [cell.strip().replace("\0", "|") for cell in line.strip("|").split("|")]
+        for line in bars.splitlines()
+        if line.startswith("|")
+    ]
+    return [
+        row
+        for row, following in zip(rows, [*rows[1:], [""]], strict=True)
+        if not row[0].startswith("---") and not following[0].startswith("---")
+    ]
+
+
+def read_code(text):
+    """The code spans of a text."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+# -- the README's code --
+
+
+@pytest.fixture
+def readme():
+    """The names that the README's two blocks define."""
+    names = {"__name__": "an_application"}
+    for block in read_blocks(README, "python"):
+        exec(compile(block, str(README), "exec"), names)
+    return names
+
+
+@pytest.fixture
+def readme_app(readme, world, database_url):
+    app = readme["create_app"](database_url.render_as_string(hide_password=False), "a secret")
+    yield app
+    app.extensions["govbudget"].find_engine().dispose()
+
+
+def send(app, person, method, path, **options):
+    client = app.test_client()
+    with client.session_transaction() as session:
+        session["user_id"] = str(person)
+    return client.open("/api/v2" + path, method=method, **options)
+
+
+def test_ten_lines_of_the_readme_embed_it(readme_app, world):
+    first = read_blocks(README, "python")[0]
+    assert len([line for line in first.splitlines() if line.strip()]) <= 10
+    body = {"spend_limit_micros": 5_000_000}
+    path = budget_path(world.a1)
+    assert send(readme_app, world.member, "GET", path).json["code"] == "budget-not-set"
+    assert send(readme_app, world.org_admin, "PUT", path, json=body).status_code == 200
+    assert send(readme_app, world.member, "GET", path).json["spend_limit_micros"] == 5_000_000
+    assert send(readme_app, world.member, "PUT", path, json=body).status_code == 403
+    assert send(readme_app, world.b_admin, "PUT", path, json=body).status_code == 404
+    assert readme_app.test_client().get("/api/v2" + path).status_code == 401
+
+
+def test_the_readmes_second_block_serves_groups_of_the_hosts_own(readme, make_database):
+    engine = sa.create_engine(make_database())
+    tables = sa.MetaData()
+    number = sa.BigInteger
+    team = sa.Table(
+        "team",
+        tables,
+        sa.Column("id", number, primary_key=True, autoincrement=False),
+        sa.Column("company_id", number),
+    )
+    team_user = sa.Table(
+        "team_user", tables, sa.Column("team_id", number), sa.Column("user_id", number)
+    )
+    company_user = sa.Table(
+        "company_user", tables, sa.Column("company_id", number), sa.Column("user_id", number)
+    )
+    staff = sa.Table(
+        "staff",
+        tables,
+        sa.Column("user_id", number),
+        sa.Column("role", sa.Text),
+        sa.Column("company_id", number),
+    )
+    with engine.begin() as connection:
+        tables.create_all(connection)
+        connection.execute(team.insert(), [{"id": 7, "company_id": 1}, {"id": 8, "company_id": 2}])
+        connection.execute(team_user.insert(), [{"team_id": 7, "user_id": 100}])
+        connection.execute(company_user.insert(), [{"company_id": 1, "user_id": 100}])
+        connection.execute(staff.insert(), [{"user_id": 200, "role": "org-admin", "company_id": 1}])
+        upgrade(connection, Layout(IdType.BIGINT, groups="public.team.id"))
+    app = Flask(__name__)
+    readme["add_budgets"](
+        app,
+        engine,
+        lambda: request.headers.get("X-User"),
+        team,
+        team_user,
+        company_user,
+        staff,
+    )
+
+    def ask(user, method, group, **options):
+        path = f"/api/v2/groups/{group}/ai/budget"
+        return app.test_client().open(path, method=method, headers={"X-User": user}, **options)
+
+    body = {"spend_limit_micros": 9}
+    assert ask("200", "PUT", 7, json=body).json["group_id"] == 7
+    assert ask("100", "GET", 7).json["spend_limit_micros"] == 9
+    assert ask("100", "DELETE", 7).status_code == 403
+    assert ask("200", "PUT", 8, json=body).status_code == 404
+    with engine.begin() as connection:
+        connection.execute(team.delete())
+        left = connection.scalar(sa.text("SELECT count(*) FROM govbudget.group_ai_budgets"))
+    assert left == 0
+    engine.dispose()
+
+
+def run_flask(app, *arguments):
+    """Run `flask govbudget ...` for an application."""
+    flask = FlaskGroup(create_app=lambda: app, load_dotenv=False, set_debug_flag=False)
+    return CliRunner().invoke(flask, ["govbudget", *arguments], prog_name="flask")
+
+
+def test_the_commands_stand_under_flask_as_the_readme_says(readme_app):
+    result = run_flask(readme_app, "db", "check")
+    assert result.exit_code == 0, result.output
+    assert "as it should be" in result.output
+
+
+def test_a_policy_command_under_flask_is_about_the_hosts_own_policy(engine, tmp_path):
+    folder = tmp_path / "host-policy"
+    shutil.copytree(ROOT / "policy", folder)
+    (folder / "matrix.csv").unlink()
+    app = make_app(engine, {"GOVBUDGET_POLICY_DIR": str(folder)})
+    result = run_flask(app, "policy", "check")
+    assert result.exit_code == 1, result.output
+    assert "not-reviewed" in result.stdout
+    assert str(folder) in result.stderr
+
+
+# -- the README's lists --
+
+
+def test_the_readme_stays_short():
+    assert len(README.read_text().splitlines()) <= 170
+
+
+def test_every_setting_is_in_the_readme_and_nothing_else_is():
+    fields = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    documented = [read_code(row[0])[0] for row in read_rows(README, "Settings")]
+    assert sorted(documented) == sorted(fields | COMMAND_KEYS)
+
+
+def test_the_defaults_in_the_readme_are_the_settings_own():
+    rows = {read_code(row[0])[0]: row[1] for row in read_rows(README, "Settings")}
+    for field in dataclasses.fields(Settings):
+        default = field.default
+        if default is None:
+            continue
+        shown = ",".join(default) if isinstance(default, frozenset) else str(default)
+        shown = shown.lower() if isinstance(default, bool) else shown
+        assert rows[f"{PREFIX}{field.name.upper()}"] == f"`{shown}`", field.name
+
+
+def test_every_route_is_in_the_readme_and_nothing_else_is():
+    documented = {read_code(row[0])[0] for row in read_rows(README, "HTTP, in short")}
+    routes = {
+        f"{route.method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path) for route in ROUTES
+    }
+    assert documented == routes
+
+
+def test_the_action_that_the_readme_names_is_the_one_that_the_route_asks_for():
+    rows = {read_code(row[0])[0]: row[2] for row in read_rows(README, "HTTP, in short")}
+    for route in ROUTES:
+        call = f"{route.method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
+        assert read_code(rows[call])[0] == route.action, call
+
+
+# -- the reference --
+
+
+def test_every_error_code_is_in_the_reference_with_its_status_and_nothing_else_is():
+    rows = read_rows(REFERENCE, "Error codes")
+    documented = [(read_code(code)[0], int(status)) for code, status, _ in rows]
+    known = [(code, int(status)) for code, (status, _) in CATALOGUE.items()]
+    assert sorted(documented) == sorted(known)
+
+
+def test_what_the_reference_keeps_from_http_becomes_an_internal_error(engine):
+    text = REFERENCE.read_text().split("These don't reach HTTP")[1].split("\n## ")[0]
+    hidden = [code for code in CATALOGUE if f"| `{code}` | 500 |" in text]
+    assert hidden
+    for code in hidden:
+
+        def fail(code=code):
+            raise GovBudgetError(code, "a secret of the host")
+
+        answer = make_app(engine, identify=fail).test_client().put("/api/v2/ai/prices", json=[])
+        assert (answer.status_code, answer.json["code"]) == (500, "internal-error")
+        assert b"secret" not in answer.data
+
+
+def list_commands(command=cli, path=("govbudget",)):
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from list_commands(command.get_command(context, name), (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+COMMANDS = dict(list_commands())
+
+
+def test_every_command_is_in_the_reference_with_its_arguments_and_options():
+    rows = [row[0].strip("`") for row in read_rows(REFERENCE, "Commands")]
+    undocumented = []
+    for name, command in COMMANDS.items():
+        row = next((row for row in rows if re.match(rf"{name}(?: |$)", row)), "")
+        words = [name]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                words.append(parameter.opts[0])
+            else:
+                words.append((parameter.metavar or parameter.name.upper()).strip("[]"))
+        undocumented += [f"{name}: {word}" for word in words if word not in row]
+    assert undocumented == []
+    assert len(rows) == len(COMMANDS)
+
+
+@every_document
+def test_a_command_that_a_document_names_is_there(document):
+    named = re.findall(
+        r"(?:^|bin/|flask )govbudget((?: [a-z][a-z-]*)+)", as_code(document), re.MULTILINE
+    )
+    for words in named:
+        command = cli
+        for word in words.split():
+            if not isinstance(command, click.Group):
+                break
+            command = command.get_command(click.Context(command), word)
+            assert command is not None, f"govbudget{words}"
+
+
+def as_code(document):
+    """All code of a document: its blocks and its spans (which may go on in the next line)."""
+    text = document.read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return "\n".join(
+        [*blocks, *(code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", prose))]
+    )
+
+
+def find_finding_codes(path):
+    """The codes that a file makes findings with; an f-string is given as it is written."""
+    tree = ast.parse(path.read_text())
+    assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
+    constants = {ast.unparse(node.targets[0]): node.value for node in assignments}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Finding":
+            code = constants.get(ast.unparse(node.args[2]), node.args[2])
+            yield code.value if isinstance(code, ast.Constant) else ast.unparse(code)
+
+
+def test_every_finding_is_in_the_reference_and_nothing_else_is():
+    raised = {code for path in PACKAGE.rglob("*.py") for code in find_finding_codes(path)}
+    families = {
+        "f'unknown-{what}'": {f"unknown-{w}" for w in ("scope", "object", "action", "effect")},
+        "invariant.code": {invariant.code for invariant in INVARIANTS},
+    }
+    assert families.keys() <= raised
+    raised = (raised - families.keys()).union(*families.values())
+    rows = read_rows(REFERENCE, "Findings of a policy")
+    documented = [code for row in rows for code in read_code(row[0])]
+    assert sorted(documented) == sorted(raised)
+
+
+def test_every_key_of_the_request_log_is_in_the_reference_and_nothing_else_is(
+    readme_app, world, caplog
+):
+    caplog.set_level("INFO", logger="govbudget.request")
+    for person in (world.org_admin, world.outsider):
+        send(readme_app, person, "GET", budget_path(world.a1))
+    logged = {key for record in caplog.records for key in record.govbudget}
+    rows = read_rows(REFERENCE, "The request log")
+    assert {code for row in rows for code in read_code(row[0])} == logged
+
+
+# -- the way of a request --
+
+
+def find_definitions(path):
+    """The names of functions, classes and methods (`Class.method`) that a file defines."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, kinds):
+            yield node.name
+            if isinstance(node, ast.ClassDef):
+                yield from (f"{node.name}.{n.name}" for n in node.body if isinstance(n, kinds))
+
+
+def test_each_step_of_the_security_flow_is_where_the_document_says():
+    rows = read_steps()
+    assert len(rows) >= 15
+    for step, file, function, *_ in rows:
+        assert read_code(function)[0] in set(find_definitions(PACKAGE / read_code(file)[0])), step
+
+
+def read_steps():
+    table = FLOW.read_text().split("\n## ")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if re.match(r"\| \d", line)
+    ]
+
+
+def test_each_error_code_of_the_security_flow_is_known_with_its_status():
+    for step, *_, answer in read_steps():
+        for status, code in re.findall(r"(\d{3}) `([a-z-]+)`", answer):
+            assert int(CATALOGUE[code][0]) == int(status), step
+
+
+# -- the policy, for its reviewer --
+
+
+def read_policy_rights():
+    lines = (ROOT / "policy" / "policy.csv").read_text().splitlines()
+    return [line for line in lines if line.startswith("p,")]
+
+
+def test_the_lines_that_may_change_a_budget_are_those_that_the_reviewer_is_shown():
+    shown = read_blocks(POLICY_README, "")[0].splitlines()
+    assert shown == [line for line in read_policy_rights() if ", group, update, allow" in line]
+    assert "It has nine lines." in POLICY_README.read_text()
+    assert len(read_policy_rights()) == 9
+
+
+def test_the_worked_example_adds_a_role_by_two_lines(tmp_path):
+    _, line, cell, _ = read_blocks(POLICY_README, "")
+    folder = tmp_path / "policy"
+    shutil.copytree(ROOT / "policy", folder)
+    with (folder / "policy.csv").open("a") as file:
+        file.write(line)
+    with pytest.raises(PolicyError) as refused:
+        Policy.load(folder)
+    assert [finding.code for finding in refused.value.findings] == ["matrix-differs"]
+    with (folder / "matrix.csv").open("a") as file:
+        file.write(cell)
+    assert check_policy(folder).findings == ()
+    policy = Policy.load(folder)
+    assert policy.decide({"budget-viewer"}, "group", "read").allowed
+    assert not policy.decide({"budget-viewer"}, "group", "update").allowed
+    assert not policy.decide({"budget-viewer"}, "ai_model_price", "read").allowed
+
+
+def test_the_model_is_explained_in_its_own_words():
+    model = (ROOT / "policy" / "model.conf").read_text()
+    rows = read_rows(POLICY_README, "What the model says, word by word")
+    quoted = [read_code(row[0])[0] for row in rows]
+    assert [quote for quote in quoted if quote not in model] == []
+    left = " ".join(line for line in model.splitlines() if line and line[0] not in "#[")
+    for quote in quoted:
+        left = left.replace(quote, "")
+    assert re.sub(r"[ ()]|&&|\|\|", "", left) == "m="
+
+
+# -- files, targets, links --
+
+
+@every_document
+def test_the_files_that_a_document_names_are_there(document):
+    code = as_code(document)
+    spans = re.findall(r"`([\w./-]+(?:\.(?:py|md|csv|conf|json|toml)|/))`", document.read_text())
+    paths = re.findall(r"(?<![\w./-])(?:src|tests|docs|policy|tools|\.ci)/[\w./-]*[\w/]", code)
+    homes = (ROOT, document.parent, PACKAGE, ROOT / "policy")
+    missing = [
+        name for name in [*spans, *paths] if not any((home / name).exists() for home in homes)
+    ]
+    assert missing == []
+
+
+@every_document
+def test_the_make_targets_that_a_document_names_are_there(document):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z-]+)", as_code(document), re.MULTILINE))
+    assert named <= targets
+
+
+def test_every_target_of_the_makefile_that_works_is_in_contributing():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"^make ([a-z-]+)", as_code(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    assert targets - {"bench"} == set(named) - {"bench"}
+
+
+@every_document
+def test_the_links_of_a_document_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert anchor in slugs, link
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "docs" / "adr").glob("*.md")), ids=lambda p: p.stem
+)
+def test_a_decision_record_ends_with_what_violates_it(record):
+    text = record.read_text()
+    parts = [
+        "**Context.**",
+        "**Decision.**",
+        "**Consequences.**",
+        "**A change violates this decision when**",
+    ]
+    places = [text.find(part) for part in parts]
+    assert places == sorted(places)
+    assert places[0] > 0
+    assert "\n\n" not in text[places[-1] :].rstrip()
