@@ -24,7 +24,7 @@ class _Receipt:
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         """Refuse: only an allowed decision mints a grant."""
-        # INVARIANT: a grant is minted by an allowed decision and nothing else.
+        # INVARIANT: a grant is minted by an allowed decision and nothing else
         message = f"a {cls.__name__} is minted by Policy.authorize or authorize_list, never by hand"
         raise TypeError(message)
 

@@ -49,7 +49,6 @@ def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
     Each role is put, for Casbin, into the domain that its scope names and asked about every
     object and action: once against the whole policy, and once against each line alone.
     """
-    ensure_one_casbin()
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
             table = DecisionTable(files.digest, lines, _ask_line_by_line(lines))

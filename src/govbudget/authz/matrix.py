@@ -8,21 +8,23 @@ from govbudget.authz.files import MATRIX_FILE
 from govbudget.authz.reader import NOT_ASCII, decode, suggest
 from govbudget.authz.table import Verdict
 from govbudget.errors import Finding
-from govbudget.identity import Action, ObjectType
+from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from govbudget.authz.table import DecisionTable
 
-HEADER = ("role", "object", "action", "decision")
+HEADER = ("role", "object", "action", "decision", "scope")
+REQUIRED = HEADER[:-1]
 
 
 def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     """Find every cell in which the reviewed decisions and the table differ.
 
     A decision is `allow`, `deny` or `forbid` (see `Verdict`), which together say what every set of
-    roles may do. A cell that the file does not list is reviewed as `deny`. Blank lines and lines
+    roles may do. A cell that the file does not list is reviewed as `deny`. The last column, the
+    scope that the role is held in, may be left out; it is not reviewed then. Blank lines and lines
     that start with `#` are passed over; everything else must be a row of the closed sets.
     """
     text, findings = decode(content, MATRIX_FILE)
@@ -36,8 +38,8 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
         fields = tuple(field.strip(" \t") for field in content_line.split(","))
         if not header_seen:
             header_seen = True
-            if fields != HEADER:
-                sentence = f"the first row must be `{','.join(HEADER)}`"
+            if fields not in (HEADER, REQUIRED):
+                sentence = f"the first row must be `{','.join(HEADER)}`, or that without the scope"
                 findings.append(Finding(MATRIX_FILE, number, "matrix-row", sentence))
             continue
         defects = _check_row(table, number, fields)
@@ -54,20 +56,27 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
 
 
 def _check_row(table: DecisionTable, number: int, fields: tuple[str, ...]) -> list[Finding]:
-    if len(fields) != len(HEADER):
+    if len(fields) not in (len(HEADER), len(REQUIRED)):
         sentence = f"{len(fields)} fields, expected {len(HEADER)}: {','.join(HEADER)}"
         return [Finding(MATRIX_FILE, number, "matrix-row", sentence)]
-    known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict)
-    return [
+    known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict, Scope)
+    defects = [
         Finding(
             MATRIX_FILE,
             number,
             "matrix-row",
             f"`{value[:60]}` is no {what}; {suggest(value, options)}",
         )
-        for what, value, options in zip(HEADER, fields, known, strict=True)
+        for what, value, options in zip(HEADER, fields, known, strict=False)
         if value not in list(options)
     ]
+    scope = table.scopes.get(fields[0])
+    if not defects and len(fields) == len(HEADER) and fields[-1] != scope:
+        sentence = (
+            f"{fields[0]}: the review says held in scope `{fields[-1]}`, the policy `{scope}`"
+        )
+        defects.append(Finding(MATRIX_FILE, number, "matrix-differs", sentence))
+    return defects
 
 
 def _compare(
@@ -99,7 +108,7 @@ def write_matrix(
 ) -> str:
     """Write cells (all of them by default) in the form of `matrix.csv`."""
     rows = (
-        (*cell, table.cell(*cell).verdict)
+        (*cell, table.cell(*cell).verdict, table.scopes[cell[0]])
         for cell in (list_cells(table) if cells is None else cells)
     )
     return "".join(f"{','.join(row)}\n" for row in (HEADER, *rows))

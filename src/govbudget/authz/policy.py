@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from govbudget.authz.files import PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.grant import Grant, ListGrant, mint_grant, mint_list_grant
-from govbudget.authz.judge import build_table
+from govbudget.authz.judge import build_table, ensure_one_casbin
 from govbudget.authz.matrix import compare_with_matrix
 from govbudget.authz.reader import read_policy
 from govbudget.authz.standing import find_standing, is_holdable
@@ -64,7 +64,7 @@ class Policy:
 
     def reload(self) -> None:
         """Read the folder anew; on any finding raise PolicyError and keep the table in force."""
-        # INVARIANT: a reload that raises keeps the table in force.
+        # INVARIANT: a reload that raises keeps the table in force
         # One at a time: the reload that read the older files must not be the last to swap.
         with self._reloading:
             self._table = _load(self.folder, self._pinned_digest)
@@ -154,6 +154,7 @@ class Policy:
 
 
 def _load(folder: Path, pinned_digest: str | None) -> DecisionTable:
+    ensure_one_casbin()
     files = read_policy_files(folder)
     if pinned_digest is not None and files.digest != pinned_digest:
         sentence = (

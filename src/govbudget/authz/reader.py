@@ -182,8 +182,9 @@ def _check_roles(lines: list[Line]) -> Iterator[Finding]:
 def suggest(value: str, known: Iterable[str]) -> str:
     """Say what is accepted, and what was probably meant."""
     options = sorted(str(option) for option in known)
-    close = get_close_matches(value.lower()[:80], options, n=1)
-    meant = f"did you mean `{close[0]}`? " if close else ""
+    folded = {option.lower(): option for option in options}
+    close = get_close_matches(value.lower()[:80], folded, n=1)
+    meant = f"did you mean `{folded[close[0]]}`? " if close else ""
     return f"{meant}known are: {', '.join(f'`{option}`' for option in options)}"
 
 

@@ -21,7 +21,7 @@ def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) ->
     roles: list[str] = []
     for role, domain in subject.assignments:
         scope = scopes.get(role)
-        # INVARIANT: a role held outside the object's own domain counts for nothing.
+        # INVARIANT: a role held outside the object's own domain counts for nothing
         # `obj.domain` of a scope that the object lacks is None, which no domain equals.
         if (
             scope is domain.scope

@@ -153,7 +153,7 @@ def _decide(
     allow: Iterable[tuple[Line, ...]], deny: Iterable[tuple[Line, ...]], digest: str
 ) -> Decision:
     """Apply the policy effect: some line allows, and no line denies."""
-    # INVARIANT: a deny line wins over every allow line.
+    # INVARIANT: a deny line wins over every allow line
     allowing = [line for lines in allow for line in lines]
     denying = [line for lines in deny for line in lines]
     deciding = _in_order(denying or allowing)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
-from govbudget.authz.judge import build_table
+from govbudget.authz.judge import build_table, ensure_one_casbin
 from govbudget.authz.matrix import compare_with_matrix
 from govbudget.authz.reader import read_policy
 from govbudget.errors import Finding, PolicyError
@@ -37,6 +37,7 @@ def check_policy(folder: Path) -> Review:
     """
     digest = None
     try:
+        ensure_one_casbin()
         files = read_policy_files(folder)
         digest = files.digest
         lines, defects = read_policy(files)

@@ -1,0 +1,188 @@
+"""A conformance suite for anyone's Directory, against the database that it reads."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from govbudget.identity import Assignment, Domain, Group, Organization, Scope, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+    from govbudget.identity import Directory, Id
+
+FORBIDDEN_TABLES = ("group_ai_budgets", "ai_model_prices")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFacts:
+    """What the database holds, as far as the suite asks about it.
+
+    `member` is in `group`, a group of `organization`, and in no group of `other_organization`,
+    which has `other_group`. `administrator` holds `administrator_role` in `organization` only;
+    `site_holder` holds `site_role` on the site. `missing` is the id of nothing and nobody.
+    """
+
+    member: Id
+    group: Id
+    organization: Id
+    other_group: Id
+    other_organization: Id
+    administrator: Id
+    administrator_role: str
+    site_holder: Id
+    site_role: str
+    missing: Id
+    member_role: str = "group-member"
+
+
+def check_directory(directory: Directory, connection: Connection, facts: KnownFacts) -> list[str]:
+    """Check a Directory and give a sentence for everything that is wrong; empty: it is right.
+
+    Sends the directory's statements on the connection; never commits.
+    """
+    return list(_Check(directory, connection, facts).run())
+
+
+class _Check:
+    def __init__(self, directory: Directory, connection: Connection, facts: KnownFacts) -> None:
+        self.directory, self.connection, self.facts = directory, connection, facts
+
+    def run(self) -> Iterator[str]:
+        yield from self._check_groups()
+        yield from self._check_organizations()
+        yield from self._check_site()
+        yield from self._check_selectable()
+
+    def _load(self, name: str, *ids: Id) -> tuple[Any, list[str]]:
+        """Call a loader and give what it returned, with what it did wrong."""
+        loader: Callable[..., Any] = getattr(self.directory, name)
+        with _watch(self.connection) as (statements, endings):
+            result = loader(self.connection, *ids)
+        subject = result[0] if isinstance(result, tuple) else result
+        wrong = []
+        if len(statements) != 1:
+            wrong.append(f"{name} sent {len(statements)} statements, expected 1")
+        wrong += [f"{name} did a {ending} on the caller's connection" for ending in endings]
+        wrong += [
+            f"{name} names the table {table}, which only an authorized call may touch"
+            for table in FORBIDDEN_TABLES
+            if any(table in statement for statement in statements)
+        ]
+        if not isinstance(subject, Subject) or subject.id != ids[0]:
+            wrong.append(f"{name} gave no Subject with the id that it was asked for")
+        elif subject.unit_of_work is not self.connection.get_transaction():
+            wrong.append(
+                f"{name} did not put connection.get_transaction() into the subject's unit_of_work"
+            )
+        return result, wrong
+
+    def _expect(self, name: str, subject: Subject, wanted: set[Assignment]) -> Iterator[str]:
+        held = set(subject.assignments)
+        for missing in sorted(wanted - held, key=str):
+            yield f"{name} left out {missing.role} in {missing.domain}"
+        for extra in sorted(held - wanted, key=str):
+            yield f"{name} reported {extra.role} in {extra.domain}, which is not held toward this"
+
+    def _check_groups(self) -> Iterator[str]:
+        facts, name = self.facts, "load_group"
+        in_group = Assignment(facts.member_role, Domain(Scope.GROUP, facts.group))
+        for user, asked, organization, wanted in (
+            (facts.member, facts.group, facts.organization, {in_group}),
+            (facts.member, facts.other_group, facts.other_organization, set()),
+            (facts.administrator, facts.group, facts.organization, {self._administers()}),
+            (facts.administrator, facts.other_group, facts.other_organization, set()),
+            (facts.site_holder, facts.other_group, facts.other_organization, {self._on_site()}),
+            (facts.missing, facts.group, facts.organization, set()),
+        ):
+            (subject, group), wrong = self._load(name, user, asked)
+            yield from wrong
+            if group != Group(asked, organization):
+                yield f"{name} gave {group}, expected group {asked} of organization {organization}"
+            yield from self._expect(name, subject, wanted)
+        (subject, group), wrong = self._load(name, facts.member, facts.missing)
+        yield from wrong
+        if group is not None:
+            yield f"{name} found a group where there is none"
+
+    def _check_organizations(self) -> Iterator[str]:
+        facts, name = self.facts, "load_organization"
+        in_group = Assignment(facts.member_role, Domain(Scope.GROUP, facts.group))
+        for user, asked, wanted in (
+            (facts.member, facts.organization, {in_group}),
+            (facts.member, facts.other_organization, set()),
+            (facts.administrator, facts.organization, {self._administers()}),
+            (facts.administrator, facts.other_organization, set()),
+            (facts.site_holder, facts.organization, {self._on_site()}),
+        ):
+            (subject, organization), wrong = self._load(name, user, asked)
+            yield from wrong
+            if organization != Organization(asked):
+                yield f"{name} gave {organization}, expected organization {asked}"
+            yield from self._expect(name, subject, wanted)
+        (_, organization), wrong = self._load(name, facts.member, facts.missing)
+        yield from wrong
+        if organization is not None:
+            yield f"{name} found an organization where there is none"
+
+    def _check_site(self) -> Iterator[str]:
+        facts, name = self.facts, "load_subject"
+        for user, wanted in (
+            (facts.site_holder, {self._on_site()}),
+            (facts.administrator, set()),
+            (facts.missing, set()),
+        ):
+            subject, wrong = self._load(name, user)
+            yield from wrong
+            yield from self._expect(name, subject, wanted)
+
+    def _check_selectable(self) -> Iterator[str]:
+        groups = self.directory.groups
+        if "id" not in groups.c or "organization_id" not in groups.c:
+            yield "groups needs the columns id and organization_id"
+            return
+        statement = sa.select(groups.c.organization_id).where(groups.c.id == self.facts.group)
+        if self.connection.execute(statement).scalars().all() != [self.facts.organization]:
+            yield "groups does not show the group, once, in its organization"
+
+    def _administers(self) -> Assignment:
+        facts = self.facts
+        return Assignment(facts.administrator_role, Domain(Scope.ORGANIZATION, facts.organization))
+
+    def _on_site(self) -> Assignment:
+        return Assignment(self.facts.site_role, Domain(Scope.SITE))
+
+
+@contextmanager
+def _watch(connection: Connection) -> Iterator[tuple[list[str], list[str]]]:
+    """Collect the statements that a connection sends, and its commits and rollbacks."""
+    statements: list[str] = []
+    endings: list[str] = []
+
+    def on_statement(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:  # noqa: ANN401
+        statements.append(statement)
+
+    def on_commit(_: Any) -> None:  # noqa: ANN401 - SQLAlchemy's signature
+        endings.append("commit")
+
+    def on_rollback(_: Any) -> None:  # noqa: ANN401 - as above
+        endings.append("rollback")
+
+    listeners = (
+        ("before_cursor_execute", on_statement),
+        ("commit", on_commit),
+        ("rollback", on_rollback),
+    )
+    for name, listener in listeners:
+        sa.event.listen(connection, name, listener)
+    try:
+        yield statements, endings
+    finally:
+        for name, listener in listeners:
+            sa.event.remove(connection, name, listener)

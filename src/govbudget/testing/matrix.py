@@ -1,0 +1,80 @@
+"""A policy against a table of expected decisions; what the table does not list is denied."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from govbudget.authz.matrix import list_cells
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from govbudget.authz.policy import Policy
+
+Expected = Mapping[tuple[str, str, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One cell: a role, an object type, an action, and whether it is expected to be allowed."""
+
+    role: str
+    object: str
+    action: str
+    allowed: bool
+
+    def __str__(self) -> str:
+        """Name the case, for `ids=str`."""
+        return f"{self.role}-{self.object}-{self.action}-{'allow' if self.allowed else 'deny'}"
+
+
+def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[Case]:
+    """Give one case for every cell of the policy, for `pytest.mark.parametrize(..., ids=str)`.
+
+    `table` is the path of a CSV file with the columns role, object, action, decision (`allow`
+    means allowed, any other word denied), or a mapping of (role, object, action) to a bool. A cell
+    that it does not list is expected to be denied. Raises ValueError where it lists a cell that
+    the policy does not have.
+    """
+    expected = dict(table) if isinstance(table, Mapping) else _read_table(Path(table))
+    cells = [(role, str(obj), str(action)) for role, obj, action in list_cells(policy.table)]
+    unknown = sorted(set(expected) - set(cells))
+    if unknown:
+        message = f"the policy has no cell {unknown[0]}; is a name misspelt?"
+        raise ValueError(message)
+    return [Case(*cell, expected.get(cell, False)) for cell in cells]
+
+
+def assert_matrix(policy: Policy, table: str | PathLike[str] | Expected) -> None:
+    """Raise AssertionError that names every cell in which policy and table differ."""
+    wrong = [case for case in matrix_cases(policy, table) if not _holds(policy, case)]
+    if wrong:
+        message = "\n".join(_describe(policy, wrong))
+        raise AssertionError(message)
+
+
+def _holds(policy: Policy, case: Case) -> bool:
+    return policy.decide((case.role,), case.object, case.action).allowed is case.allowed
+
+
+def _describe(policy: Policy, wrong: Iterable[Case]) -> Iterable[str]:
+    for case in wrong:
+        decision = policy.decide((case.role,), case.object, case.action)
+        why = ", ".join(decision.lines) or "no line allows it"
+        answer = "allows" if decision.allowed else "denies"
+        yield f"{case.role}, {case.object}, {case.action}: the policy {answer} it ({why})"
+
+
+def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
+    with path.open(newline="", encoding="ascii") as file:
+        rows = csv.DictReader(line for line in file if line.strip() and not line.startswith("#"))
+        return {
+            (row["role"].strip(), row["object"].strip(), row["action"].strip()): (
+                row["decision"].strip() == "allow"
+            )
+            for row in rows
+        }

@@ -1,0 +1,84 @@
+"""Mutants of a policy: every one-step edit of its lines, and what notices it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from govbudget.authz.files import PolicyFiles, read_policy_files
+from govbudget.authz.judge import build_table
+from govbudget.authz.matrix import compare_with_matrix, list_cells
+from govbudget.authz.reader import Effect, Line, read_policy
+from govbudget.identity import Action, ObjectType, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from govbudget.authz.policy import Policy
+    from govbudget.authz.table import DecisionTable
+    from govbudget.errors import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One edited policy: what was edited, the findings that kill it, whether it means the same."""
+
+    edit: str
+    findings: tuple[Finding, ...]
+    is_equivalent: bool
+
+    @property
+    def survives(self) -> bool:
+        """Whether it means something else and nothing notices: `matrix.csv` is too weak."""
+        return not self.findings and not self.is_equivalent
+
+
+def mutants(policy: Policy) -> Iterator[Mutant]:
+    """Make every one-step edit of the policy's lines and judge it by the reader and `matrix.csv`.
+
+    Edits: delete a line, flip its effect, put another value of its set into a field, add a deny.
+    A mutant is equivalent where no role's scope and no cell's verdict differs, which is where no
+    set of roles is decided differently.
+    """
+    files = read_policy_files(policy.folder)
+    for edit, lines in _edit(policy.table):
+        text = "".join(", ".join(("p", *line.fields)) + "\n" for line in lines)
+        mutated = PolicyFiles(files.model, text.encode("ascii"), files.matrix)
+        read, findings = read_policy(mutated)
+        if findings:
+            yield Mutant(edit, tuple(findings), is_equivalent=False)
+            continue
+        table = build_table(mutated, read)
+        seen = compare_with_matrix(table, files.matrix) if files.matrix is not None else []
+        yield Mutant(edit, tuple(seen), _means_the_same(policy.table, table))
+
+
+def _means_the_same(one: DecisionTable, other: DecisionTable) -> bool:
+    return one.scopes == other.scopes and all(
+        one.cell(*cell).verdict is other.cell(*cell).verdict for cell in list_cells(one)
+    )
+
+
+def _edit(table: DecisionTable) -> Iterator[tuple[str, list[Line]]]:
+    lines = list(table.lines)
+    for index, line in enumerate(lines):
+        before, after = lines[:index], lines[index + 1 :]
+        yield f"delete {line.name}", [*before, *after]
+        for changed in _swap_fields(line, sorted(table.scopes)):
+            differs = next(
+                f"{old} to {new}"
+                for old, new in zip(line.fields, changed.fields, strict=True)
+                if old != new
+            )
+            yield f"change {differs} in {line.name}", [*before, changed, *after]
+    for role, obj, action in list_cells(table):
+        deny = Line(0, role, table.scopes[role], obj, action, Effect.DENY)
+        yield f"add {', '.join(('p', *deny.fields))}", [*lines, deny]
+
+
+def _swap_fields(line: Line, roles: list[str]) -> Iterator[Line]:
+    yield from (replace(line, role=role) for role in roles if role != line.role)
+    yield from (replace(line, scope=scope) for scope in Scope if scope is not line.scope)
+    yield from (replace(line, object=obj) for obj in ObjectType if obj is not line.object)
+    yield from (replace(line, action=action) for action in Action if action is not line.action)
+    yield from (replace(line, effect=effect) for effect in Effect if effect is not line.effect)

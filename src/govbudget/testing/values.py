@@ -1,0 +1,29 @@
+"""Subjects and groups, made by hand in one line."""
+
+from __future__ import annotations
+
+from govbudget.identity import SITE, Assignment, Domain, Group, Id, Scope, Subject
+
+
+def make_group(group_id: Id, organization_id: Id) -> Group:
+    """Make a group of an organization."""
+    return Group(group_id, organization_id)
+
+
+def make_subject(subject_id: Id, *held: tuple[str, str]) -> Subject:
+    """Make a subject from (role, domain) pairs.
+
+    A domain is written `site`, `organization:<id>` or `group:<id>`; ids are texts then. Use
+    `Subject` and `Assignment` for ids of another type. Raises ValueError for another domain.
+    """
+    return Subject(subject_id, tuple(Assignment(role, _read_domain(d)) for role, d in held))
+
+
+def _read_domain(text: str) -> Domain:
+    scope, _, domain_id = text.partition(":")
+    if text == Scope.SITE:
+        return SITE
+    if scope not in {Scope.ORGANIZATION, Scope.GROUP} or not domain_id:
+        message = f"`{text}` is no domain; write `site`, `organization:<id>` or `group:<id>`"
+        raise ValueError(message)
+    return Domain(Scope(scope), domain_id)
