@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OK, NOT_SO, WRONG = 0, 1, 2
+
+# SQLSTATE: undefined table, undefined column, invalid schema name.
+_SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
 
 # Where each command lives; loaded when it is named.
 _COMMANDS = {
@@ -44,6 +49,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # who read our output has gone; nothing is left to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ctx.exit(128 + signal.SIGPIPE)
         except (GovBudgetError, click.ClickException, OSError, SQLAlchemyError) as error:
             for line in _explain(error):
                 click.echo(line, err=True)
@@ -78,11 +86,19 @@ def _explain(error: Exception) -> Iterator[str]:
         reason = error.detail
     elif isinstance(error, click.ClickException):
         reason = error.format_message()
+        if reason.startswith("Usage: "):  # a group without a command: click says the help
+            yield reason
+            return
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            reason += f" See `{error.ctx.command_path} --help`."
     elif isinstance(error, OSError):
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        reason = f"the database refused: {cause}; is GOVBUDGET_DATABASE_URL right?"
+        cause = getattr(error, "orig", None) or error
+        hint = "is GOVBUDGET_DATABASE_URL right?"
+        if getattr(cause, "sqlstate", None) in _SCHEMA_IS_BEHIND:
+            hint = "run `govbudget db upgrade`"
+        reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
     yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):
         for item in error.errors:

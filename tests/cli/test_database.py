@@ -1,0 +1,233 @@
+"""db, directory, token and prices: what they do, what they print, and their statuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.support import TABLES
+
+from govbudget.authz.files import packaged_policy_dir
+from govbudget.cli.target import normalize_url
+
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+
+
+@pytest.fixture
+def here(run, url):
+    """Run the command on the shared database."""
+
+    def here(*arguments, **options):
+        return run(*arguments, database_url=url, **options)
+
+    return here
+
+
+def count(engine, table):
+    with engine.connect() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(getattr(TABLES, table)))
+
+
+# -- db --
+
+
+def test_upgrade_makes_the_schema_and_check_goes_from_1_to_0(run, empty_url):
+    before = run("db", "check", database_url=empty_url)
+    assert (before.status, before.err) == (1, "")
+    assert "is at nothing" in before.out
+    assert "run `govbudget db upgrade`" in before.out
+
+    upgraded = run("db", "upgrade", database_url=empty_url)
+    assert (upgraded.status, upgraded.err) == (0, "")
+    assert upgraded.out.startswith("schema `govbudget`: from nothing to ")
+
+    again = run("db", "upgrade", database_url=empty_url)
+    assert again.status == 0
+    assert again.out.endswith(" already\n")
+
+    after = run("db", "check", database_url=empty_url)
+    assert (after.status, after.err) == (0, "")
+    assert "as it should be" in after.out
+
+
+def test_check_names_what_differs_with_status_1(run, empty_url):
+    run("db", "upgrade", database_url=empty_url)
+    engine = sa.create_engine(normalize_url(empty_url), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE govbudget.users DROP COLUMN name")
+    result = run("db", "check", database_url=empty_url)
+    assert (result.status, result.err) == (1, "")
+    assert "users" in result.out
+    assert "name" in result.out
+
+
+def test_the_commands_use_the_schema_that_the_settings_name(run, empty_url):
+    run("db", "upgrade", database_url=empty_url, schema="money")
+    assert run("db", "check", database_url=empty_url, schema="money").status == 0
+    assert run("db", "check", database_url=empty_url).status == 1
+
+
+# -- directory --
+
+
+@pytest.fixture
+def acme():
+    """A small organization as a file for `directory load`."""
+    organization, group, person = (str(uuid4()) for _ in range(3))
+    return {
+        "organizations": [{"id": organization, "name": "Acme"}],
+        "users": [{"id": person, "name": "Ada"}],
+        "groups": [{"id": group, "organization_id": organization, "name": "Lab"}],
+        "organization_members": [{"organization_id": organization, "user_id": person}],
+        "group_members": [{"group_id": group, "user_id": person}],
+        "roles": [{"user_id": person, "role": "org-admin", "organization_id": organization}],
+    }
+
+
+def test_a_directory_is_loaded_from_a_file_and_says_what_it_added(here, acme, tmp_path):
+    path = tmp_path / "acme.json"
+    path.write_text(json.dumps(acme))
+    result = here("directory", "load", path)
+    assert (result.status, result.err) == (0, "")
+    *changes, summary = result.out.splitlines()
+    assert summary == "7 added, 0 changed, 0 removed"  # the Everyone group is one of them
+    assert len(changes) == 7
+    assert all(change.startswith("added ") for change in changes)
+    assert "`Lab`" in result.out
+
+    again = here("directory", "load", path)
+    assert again.out == "0 added, 0 changed, 0 removed\n"
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(here, acme, engine):
+    content = json.dumps(acme).encode()
+    before = count(engine, "users"), count(engine, "groups")
+    dry = here("directory", "load", "-", "--dry-run", stdin=content)
+    assert dry.status == 0
+    assert dry.out.endswith("7 added, 0 changed, 0 removed (dry run: nothing was changed)\n")
+    assert (count(engine, "users"), count(engine, "groups")) == before
+    wet = here("directory", "load", "-", stdin=content)
+    assert wet.out.splitlines()[:-1] == dry.out.splitlines()[:-1]
+
+
+def test_what_is_absent_from_the_file_is_taken_away(here, acme):
+    here("directory", "load", "-", stdin=json.dumps(acme).encode())
+    acme["roles"], acme["group_members"] = [], []
+    result = here("directory", "load", "-", stdin=json.dumps(acme).encode())
+    assert result.out.splitlines()[-1] == "0 added, 0 changed, 2 removed"
+
+
+def test_every_wrong_entry_is_named_and_nothing_is_loaded(here, acme, engine):
+    acme["roles"][0]["role"] = "org-admn"
+    acme["group_members"][0]["user_id"] = str(uuid4())
+    before = count(engine, "users")
+    result = here("directory", "load", "-", stdin=json.dumps(acme).encode())
+    assert (result.status, result.out) == (2, "")
+    first, *entries = result.err.splitlines()
+    assert first == "govbudget: 2 entries are wrong; nothing was loaded"
+    assert [entry.split(":")[0] for entry in entries] == [
+        "  /group_members/0/user_id",
+        "  /roles/0/role",
+    ]
+    assert "did you mean `org-admin`" in entries[1]
+    assert count(engine, "users") == before
+
+
+def test_roles_are_those_of_the_policy_in_force(here, acme, tmp_path):
+    shutil.copy(packaged_policy_dir() / "model.conf", tmp_path)
+    (tmp_path / "policy.csv").write_text("p, boss, organization, group, update, allow\n")
+    acme["roles"][0]["role"] = "boss"
+    content = json.dumps(acme).encode()
+    assert "no role `boss`" in here("directory", "load", "-", stdin=content).err
+    loaded = here("directory", "load", "-", stdin=content, policy_dir=tmp_path)
+    assert loaded.status == 0
+    assert "role=boss" in loaded.out
+
+
+# -- token --
+
+
+def test_create_prints_the_token_and_nothing_else(here, world, engine):
+    from govbudget.directory.tokens import TokenStore
+
+    result = here("token", "create", world.member)
+    assert (result.status, result.err) == (0, "")
+    token = result.out.removesuffix("\n")
+    assert token.split() == [token]
+    with engine.connect() as connection:
+        assert TokenStore(TABLES).find_user(connection, token) == world.member
+
+
+def test_a_token_lives_for_the_days_that_are_asked_for(here, world):
+    here("token", "create", world.member, "--days", "3")
+    (line,) = lines_of(here("token", "list"), world.member)
+    assert (datetime.now(UTC) + timedelta(days=3)).date().isoformat() in line
+    assert " active " in line
+
+
+def test_list_shows_no_secret(here, world):
+    token = here("token", "create", world.member).out.strip()
+    result = here("token", "list")
+    assert (result.status, result.err) == (0, "")
+    assert token not in result.out
+    assert len(lines_of(result, world.member)) == 1
+
+
+def test_a_token_is_revoked_once(here, world):
+    here("token", "create", world.member)
+    (line,) = lines_of(here("token", "list"), world.member)
+    token_id = line.split()[0]
+    first = here("token", "revoke", token_id)
+    assert (first.status, first.out, first.err) == (0, f"revoked {token_id}\n", "")
+    assert " revoked " in lines_of(here("token", "list"), world.member)[0]
+    second = here("token", "revoke", token_id)
+    assert second.status == 1
+    assert token_id in second.sentence
+
+
+def test_a_token_for_nobody_is_refused_and_says_what_to_do(here):
+    result = here("token", "create", uuid4())
+    assert result.status == 2
+    assert "govbudget directory load" in result.sentence
+
+
+def lines_of(result, user):
+    return [line for line in result.out.splitlines() if str(user) in line]
+
+
+# -- prices --
+
+
+def price(model, *values):
+    return {"provider": "acme", "model": model, **dict(zip(PRICES, values, strict=True))}
+
+
+def test_prices_are_loaded_and_shown(here):
+    model = f"meta/{uuid4()}"
+    row = price(model, 3_000_000, 15_000_000, 0, None)
+    loaded = here("prices", "load", "-", stdin=json.dumps([row]).encode())
+    assert (loaded.status, loaded.out, loaded.err) == (0, "1 received, 1 changed\n", "")
+    again = here("prices", "load", "-", stdin=json.dumps([row]).encode())
+    assert again.out == "1 received, 0 changed\n"
+    shown = here("prices", "show", "acme", model)
+    assert (shown.status, shown.err) == (0, "")
+    assert json.loads(shown.out) == row
+
+
+def test_a_wrong_row_is_named_and_nothing_is_loaded(here):
+    model = str(uuid4())
+    rows = [price(model, 1, 1, 1, 1), price(f"{model}-2", 1.5, 1, 1, 1)]
+    result = here("prices", "load", "-", stdin=json.dumps(rows).encode())
+    assert (result.status, result.out) == (2, "")
+    assert "/1/input_price: " in result.err
+    assert here("prices", "show", "acme", model).status == 1
+
+
+def test_an_unknown_price_is_status_1(here):
+    result = here("prices", "show", "acme", "none")
+    assert result.status == 1
+    assert "`acme` `none`" in result.sentence

@@ -1,0 +1,153 @@
+"""policy check and policy matrix: the reviewer's two commands, without a database."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+
+from govbudget.authz.files import packaged_policy_dir
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the packaged policy, to be changed."""
+    for name in ("model.conf", "policy.csv", "matrix.csv"):
+        shutil.copy(packaged_policy_dir() / name, tmp_path)
+    return tmp_path
+
+
+def append(path, text):
+    path.write_text(path.read_text() + text)
+
+
+def test_the_packaged_policy_has_no_findings(run):
+    result = run("policy", "check")
+    assert result.status == 0
+    assert result.out.startswith("no findings: ")
+    assert result.err.startswith(f"policy: {packaged_policy_dir()} sha256:")
+
+
+def test_the_folder_is_the_argument_else_the_variable_else_the_packaged(run, folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    named = run("policy", "check", folder, policy_dir=other)
+    assert named.err.startswith(f"policy: {folder} ")
+    assert run("policy", "check", policy_dir=other).err.startswith(f"policy: {other} ")
+
+
+def test_every_finding_is_a_line_of_file_line_code_sentence_with_status_1(run, folder):
+    last = len((folder / "policy.csv").read_text().splitlines())
+    append(folder / "policy.csv", "p, x, site, grup, read, allow\np, y, site, group, raed, allow\n")
+    result = run("policy", "check", folder)
+    assert result.status == 1
+    assert "Traceback" not in result.err
+    places = [line.split(": ", 2) for line in result.out.splitlines()]
+    assert [place for place, _, _ in places] == [f"policy.csv:{last + 1}", f"policy.csv:{last + 2}"]
+    assert all(code.replace("-", "").isalpha() for _, code, _ in places)
+
+
+def test_a_folder_that_nobody_reviewed_is_a_finding(run, folder):
+    (folder / "matrix.csv").unlink()
+    result = run("policy", "check", folder)
+    assert result.status == 1
+    assert "matrix.csv:0: not-reviewed: " in result.out
+
+
+def test_a_folder_that_is_not_there_is_a_finding(run, tmp_path):
+    result = run("policy", "check", tmp_path / "nowhere")
+    assert result.status == 1
+    assert "unreadable-file" in result.out
+    assert "Traceback" not in result.err
+
+
+def test_a_file_instead_of_a_folder_is_a_finding(run, folder):
+    result = run("policy", "check", folder / "policy.csv")
+    assert result.status == 1
+    assert "unreadable-file" in result.out
+
+
+def test_check_as_json_says_the_same(run, folder):
+    good = run("policy", "check", folder, "--format", "json")
+    assert good.status == 0
+    value = json.loads(good.out)
+    assert value["findings"] == []
+    assert value["policy_digest"] in good.err
+
+    append(folder / "policy.csv", "p, x\n")
+    bad = run("policy", "check", folder, "--format", "json")
+    assert bad.status == 1
+    assert json.loads(bad.out)["findings"][0]["file"] == "policy.csv"
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv", "md"])
+def test_the_matrix_of_a_bad_policy_prints_only_findings_on_stderr(run, folder, form):
+    append(folder / "policy.csv", "p, x\n")
+    result = run("policy", "matrix", folder, "--format", form)
+    assert (result.status, result.out) == (2, "")
+    assert "policy.csv:" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_matrix_as_csv_is_the_reviewed_file(run, folder):
+    result = run("policy", "matrix", folder, "--format", "csv")
+    assert result.status == 0
+    assert result.out == (folder / "matrix.csv").read_text()
+
+
+def test_the_matrix_as_json_agrees_with_the_csv(run, folder):
+    rows = list(csv.DictReader(io.StringIO((folder / "matrix.csv").read_text())))
+    value = json.loads(run("policy", "matrix", folder, "--format", "json").out)
+    names = ("role", "object", "action", "decision")
+    said, reviewed = (
+        [[cell[name] for name in names] for cell in x] for x in (value["cells"], rows)
+    )
+    assert sorted(said) == sorted(reviewed)
+    assert all(cell["lines"] for cell in value["cells"] if cell["decision"] == "allow")
+
+
+def test_the_matrix_as_text_is_aligned_and_names_the_deciding_lines(run, folder):
+    header, *rows = run("policy", "matrix", folder).out.splitlines()
+    start = header.index("decided by")
+    assert all(row[start - 1] == " " and row[start] != " " for row in rows)
+    (row,) = [row for row in rows if row.split()[:4] == ["owner", "site", "group", "update"]]
+    number = next(
+        number
+        for number, line in enumerate((folder / "policy.csv").read_text().splitlines(), start=1)
+        if line == "p, owner, site, group, update, allow"
+    )
+    assert row.endswith(f"policy.csv:{number}")
+
+
+def test_the_matrix_as_markdown_has_a_row_for_each_role(run, folder):
+    header, line, *rows = run("policy", "matrix", folder, "--format", "md").out.splitlines()
+    assert set(line) == {"|", "-"}
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "group-member",
+        "org-admin",
+        "owner",
+        "user-admin",
+    ]
+    assert {row.count("|") for row in rows} == {header.count("|")}
+
+
+def test_the_matrix_can_be_narrowed(run, folder):
+    narrow = ["--role", "owner", "--object", "group", "--action", "read"]
+    result = run("policy", "matrix", folder, *narrow, "--format", "csv")
+    header, *rows = (folder / "matrix.csv").read_text().splitlines(keepends=True)
+    assert result.out == header + "".join(r for r in rows if r.startswith("owner,group,read,"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "meant"),
+    [("--role", "ownr", "owner"), ("--object", "grup", "group"), ("--action", "raed", "read")],
+)
+def test_a_mistyped_name_is_wrong_usage_and_suggests_the_right_one(
+    run, folder, option, value, meant
+):
+    result = run("policy", "matrix", folder, option, value)
+    assert (result.status, result.out) == (2, "")
+    assert f"did you mean `{meant}`" in result.err

@@ -1,0 +1,205 @@
+"""What a newcomer mistypes: one sentence on stderr, status 2, no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+USER = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["polcy", "check"], "See `govbudget --help`"),
+        (["policy", "chek"], "See `govbudget policy --help`"),
+        (["policy", "chek"], "'check'"),
+        (["--verbose"], "No such option '--verbose'"),
+        (["serve", "--prot", "1"], "'--port'"),
+        (["serve", "--port", "http"], "'http' is not a valid integer"),
+        (["serve", "--port", "65536"], "65536"),
+        (["demo", "--port", "-1"], "-1"),
+        (["demo", "extra"], "extra"),
+        (["directory", "load"], "'FILE'"),
+        (["prices", "show", "openai"], "'MODEL'"),
+        (["token", "create"], "'USER'"),
+        (["token", "create", "olivia"], "'olivia' is not a valid UUID"),
+        (["token", "create", USER, "--days", "0"], "0 is not in the range"),
+        (["token", "revoke", "7"], "'7' is not a valid UUID"),
+        (["policy", "matrix", "--format", "xml"], "'xml' is not one of"),
+    ],
+    ids=str,
+)
+def test_a_mistyped_command_is_one_sentence_and_status_2(run, arguments, says):
+    result = run(*arguments)
+    assert result.status == 2
+    assert says in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["db", "demo", "directory", "policy", "prices", "serve", "token"]),
+        (["db"], ["check", "upgrade"]),
+        (["directory"], ["load"]),
+        (["policy"], ["check", "matrix"]),
+        (["prices"], ["load", "show"]),
+        (["token"], ["create", "list", "revoke"]),
+    ],
+    ids=str,
+)
+def test_a_missing_command_lists_those_there_are_on_stderr_with_status_2(run, arguments, names):
+    result = run(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(" ".join(["Usage: govbudget", *arguments]))
+    for name in names:
+        assert f"\n  {name} " in result.err
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_goes_to_stdout_with_status_0(run, option):
+    result = run(option)
+    assert (result.status, result.err) == (0, "")
+    assert "Commands:" in result.out
+
+
+def test_every_command_has_help(run):
+    from govbudget.cli import cli
+
+    for name in cli.list_commands(None):
+        command = cli.get_command(None, name)
+        for path in ([name], *([name, sub] for sub in getattr(command, "commands", ()))):
+            result = run(*path, "--help")
+            assert (result.status, result.err) == (0, ""), path
+            assert result.out.startswith("Usage: govbudget "), path
+
+
+def test_python_dash_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "govbudget", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"govbudget {version('govbudget')}\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nonsense", "is no database URL"),
+        ("postgresql://u@host:abc/db", "is no database URL"),
+        ("mysql://u@host/db", "names `mysql`"),
+        ("postgresql://u:s3cret@127.0.0.1:1/db", "Connection refused"),
+        ("postgresql:///db?host=/nonexistent", "/nonexistent"),
+        ("postgresql:///db?nosuchoption=1", "nosuchoption"),
+    ],
+)
+@pytest.mark.parametrize("command", [["db", "check"], ["prices", "show", "a", "b"]], ids=" ".join)
+def test_a_bad_database_url_is_one_sentence_that_names_the_variable(run, command, url, says):
+    result = run(*command, database_url=url)
+    assert result.status == 2
+    assert says in result.sentence
+    assert "GOVBUDGET_DATABASE_URL" in result.err
+    assert "s3cret" not in result.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["db", "upgrade"],
+        ["db", "check"],
+        ["token", "create", USER],
+        ["token", "list"],
+        ["token", "revoke", USER],
+        ["prices", "show", "a", "b"],
+        ["serve"],
+    ],
+    ids=" ".join,
+)
+def test_a_missing_database_url_is_one_sentence_that_names_the_variable(run, command):
+    result = run(*command)
+    assert result.status == 2
+    assert "GOVBUDGET_DATABASE_URL" in result.sentence
+
+
+@pytest.mark.parametrize("command", [["directory", "load", "-"], ["prices", "load", "-"]])
+def test_loading_without_a_database_url_says_so_too(run, command):
+    empty = b"{}" if command[0] == "directory" else b"[]"
+    result = run(*command, stdin=empty)
+    assert result.status == 2
+    assert "GOVBUDGET_DATABASE_URL" in result.sentence
+
+
+def test_a_mistyped_variable_is_found(run, url):
+    result = run("db", "check", database_url=url, schemma="other")
+    assert result.status == 2
+    assert "did you mean `GOVBUDGET_SCHEMA`" in result.sentence
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["token", "list"],
+        ["token", "create", USER],
+        ["token", "revoke", USER],
+        ["prices", "show", "a", "b"],
+    ],
+    ids=" ".join,
+)
+def test_an_unmigrated_database_is_one_sentence(run, empty_url, command):
+    result = run(*command, database_url=empty_url)
+    assert result.status == 2
+    assert "govbudget db upgrade" in result.sentence
+
+
+@pytest.mark.parametrize("noun", ["directory", "prices"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file or directory"),
+        ("folder", "Is a directory"),
+        (b"{", "not JSON"),
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b"", "not JSON"),
+    ],
+    ids=["missing", "folder", "not JSON", "not UTF-8", "twice", "deep", "empty"],
+)
+def test_an_unreadable_file_is_one_sentence(run, url, tmp_path, *, noun, content, says):
+    path = tmp_path / "file.json"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    result = run(noun, "load", path, database_url=url)
+    assert result.status == 2
+    assert says in result.sentence
+
+
+@pytest.mark.parametrize(("noun", "content"), [("directory", b"[1]"), ("prices", b'{"a": 1}')])
+def test_json_of_another_shape_is_explained_by_pointer(run, url, noun, content):
+    result = run(noun, "load", "-", stdin=content, database_url=url)
+    assert (result.status, result.out) == (2, "")
+    first, second = result.err.splitlines()
+    assert first.startswith("govbudget: ")
+    assert second.startswith("  /: ")
+
+
+def test_a_reader_that_goes_away_ends_the_command_in_silence():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "govbudget", "policy", "matrix", "--format", "json"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert [line for line in done.stderr.splitlines() if not line.startswith("policy: ")] == []
