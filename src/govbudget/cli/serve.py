@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 import click
 import sqlalchemy as sa
 
-from govbudget.cli.target import DATABASE_URL, read_database_url
+from govbudget.cli.target import (
+    DATABASE_URL,
+    find_installation,
+    normalize_url,
+    read_database_url,
+)
 from govbudget.embedded import start_postgres
 from govbudget.errors import SettingsError
 from govbudget.migrations import upgrade
 from govbudget.settings import read_settings
+from govbudget.web.standalone import create_app, log_as_json, make_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
 
 LISTENING = "listening on "
@@ -40,11 +49,14 @@ def serve(host: str, port: int, threads: int, workers: int, embedded: Path | Non
 
     Reads GOVBUDGET_DATABASE_URL, GOVBUDGET_POLICY_DIR, GOVBUDGET_FEATURES.
     """
-    try:
-        from gunicorn.app.base import BaseApplication
-    except ImportError:
-        raise SettingsError("no server here; install `govbudget[serve]`") from None
+    if find_installation() is not None:
+        raise SettingsError(
+            "`serve` is the stand-alone server; this application serves the endpoints itself"
+        )
+    make_server = _import_server()
     settings = read_settings(os.environ)
+    # A policy or a setting that is wrong is found before anything starts.
+    create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
     with ExitStack() as stack:
         if embedded is None:
             if not os.environ.get(DATABASE_URL):
@@ -53,45 +65,76 @@ def serve(host: str, port: int, threads: int, workers: int, embedded: Path | Non
                     "`--embedded DIR` run one for trying"
                 )
             url = read_database_url()
+            _require_free(host, port)
         else:
+            _require_free(host, port)
             signal.signal(signal.SIGTERM, _exit)
-            say = lambda text: click.echo(text, err=True)  # noqa: E731
-            url = sa.make_url(stack.enter_context(start_postgres(embedded, say)))
+            url = sa.make_url(stack.enter_context(start_postgres(embedded, _say)))
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             with engine.begin() as connection:
                 upgrade(connection, settings.layout)
+            shown = url.set(drivername="postgresql").render_as_string()
+            _say(f"for other commands, in another shell: export {DATABASE_URL}='{shown}'")
 
-        class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-            def load_config(self) -> None:
-                options = {
-                    "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
-                    "workers": workers,
-                    "threads": threads,
-                    "worker_class": "gthread",
-                    "graceful_timeout": DRAIN_SECONDS,
-                    "when_ready": _announce,
-                    "loglevel": "warning",
-                }
-                for key, value in options.items():
-                    self.cfg.set(key, value)
+        def load() -> Flask:
+            log_as_json()
+            return create_app(make_engine(url, threads), os.environ)
 
-            def load(self) -> Flask:
-                from govbudget.web.standalone import create_app, log_as_json, make_engine
+        options = {
+            "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
+            "workers": workers,
+            "threads": threads,
+            "worker_class": "gthread",
+            "graceful_timeout": DRAIN_SECONDS,
+            "when_ready": _announce,
+            "loglevel": "warning",
+        }
+        make_server(options, load).run()
 
-                log_as_json()
-                return create_app(make_engine(url, threads), os.environ)
 
-        # A policy or a setting that is wrong is found before the first worker starts.
-        from govbudget.web.standalone import create_app, make_engine
+def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
+    """Import gunicorn; give what makes a server of its options and the application's loader."""
+    try:
+        from gunicorn.app.base import BaseApplication
+    except ImportError:
+        raise SettingsError("no server here; install `govbudget[serve]`") from None
 
-        create_app(make_engine(url, 1), os.environ)
-        Server().run()
+    class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+        def __init__(self, options: dict[str, object], load: Callable[[], Flask]) -> None:
+            self._options, self.load = options, load
+            super().__init__()
+
+        def load_config(self) -> None:
+            for key, value in self._options.items():
+                self.cfg.set(key, value)
+
+    return Server
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise SettingsError where one can't listen: gunicorn would try for seconds, and say pages."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SettingsError(
+            f"can't listen on `{host}` port {port}: {reason}; name another `--host` or `--port`"
+        ) from None
 
 
 def _announce(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"{LISTENING}http://{shown}:{port}", err=True)
+    _say(f"{LISTENING}http://{shown}:{port}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _exit(*_: object) -> None:

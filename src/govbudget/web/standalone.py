@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
 
 from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.extension import GovBudget
@@ -17,7 +18,7 @@ from govbudget.migrations import head_revision, read_revision
 from govbudget.settings import PREFIX, read_settings
 from govbudget.tables import Tables
 from govbudget.web import requestlog
-from govbudget.web.problems import answer
+from govbudget.web.problems import answer, explain_http
 from govbudget.web.units import run_unit
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def make_engine(url: sa.URL, threads: int) -> sa.Engine:
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args=arguments,
+        hide_parameters=True,  # the text of an error goes to the log; what a caller sent does not
     )
 
 
@@ -86,7 +88,12 @@ def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
             return None
         return run_unit(engine, lambda connection: tokens.find_user(connection, secret))
 
-    GovBudget(app, engine=engine, identify=identify)
+    home = GovBudget().init_app(app, engine=engine, identify=identify)
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        """Answer outside the prefix in the shape of the blueprint: all of it is our application."""
+        return explain_http(error, home.challenge)
 
     @app.get("/healthz")
     def healthz() -> Response:
