@@ -29,7 +29,7 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     """
     text, findings = decode(content, MATRIX_FILE)
     unreadable = {finding.line for finding in findings if finding.code == NOT_ASCII}
-    reviewed: dict[tuple[str, ...], tuple[int, str]] = {}
+    reviewed: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
     header_seen = False
     for number, raw in enumerate(text.split("\n"), start=1):
         content_line = raw.strip(" \t")
@@ -48,7 +48,7 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
             defects = [Finding(MATRIX_FILE, number, "matrix-row", sentence)]
         findings += defects
         if not defects:
-            reviewed[fields[:3]] = (number, fields[3])
+            reviewed[fields[:3]] = (number, fields[3:])
     if not header_seen:
         sentence = "the file is empty; print one with `govbudget policy matrix --format csv`"
         findings.append(Finding(MATRIX_FILE, 0, "matrix-row", sentence))
@@ -60,7 +60,7 @@ def _check_row(table: DecisionTable, number: int, fields: tuple[str, ...]) -> li
         sentence = f"{len(fields)} fields, expected {len(HEADER)}: {','.join(HEADER)}"
         return [Finding(MATRIX_FILE, number, "matrix-row", sentence)]
     known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict, Scope)
-    defects = [
+    return [
         Finding(
             MATRIX_FILE,
             number,
@@ -70,21 +70,14 @@ def _check_row(table: DecisionTable, number: int, fields: tuple[str, ...]) -> li
         for what, value, options in zip(HEADER, fields, known, strict=False)
         if value not in list(options)
     ]
-    scope = table.scopes.get(fields[0])
-    if not defects and len(fields) == len(HEADER) and fields[-1] != scope:
-        sentence = (
-            f"{fields[0]}: the review says held in scope `{fields[-1]}`, the policy `{scope}`"
-        )
-        defects.append(Finding(MATRIX_FILE, number, "matrix-differs", sentence))
-    return defects
 
 
 def _compare(
-    table: DecisionTable, reviewed: dict[tuple[str, ...], tuple[int, str]]
+    table: DecisionTable, reviewed: dict[tuple[str, ...], tuple[int, tuple[str, ...]]]
 ) -> Iterator[Finding]:
     for role, obj, action in list_cells(table):
         cell = table.cell(role, obj, action)
-        number, expected = reviewed.get((role, obj, action), (0, str(Verdict.DENY)))
+        number, (expected, *scopes) = reviewed.get((role, obj, action), (0, (Verdict.DENY,)))
         if cell.verdict != expected:
             listed = "says" if number else "lists nothing, which means"
             lines = cell.decision.lines
@@ -94,6 +87,13 @@ def _compare(
                 f"`{cell.verdict}`, {why}"
             )
             yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
+        for scope in scopes:
+            if scope != table.scopes[role]:
+                sentence = (
+                    f"{role}: the review says held in scope `{scope}`, the policy "
+                    f"`{table.scopes[role]}`"
+                )
+                yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
 
 
 def list_cells(table: DecisionTable) -> list[tuple[str, ObjectType, Action]]:

@@ -139,7 +139,8 @@ class DecisionTable:
             ("action", action, Action),
         ):
             if value not in list(known):
-                return ValueError(f"`{value}` is no {what} of this policy; {suggest(value, known)}")
+                known_names = suggest(str(value), known)
+                return ValueError(f"`{value}` is no {what} of this policy; {known_names}")
         return ValueError("the roles are not a collection of role names")
 
 

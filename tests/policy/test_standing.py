@@ -1,0 +1,83 @@
+"""The standing: which of a subject's roles count toward one object."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+from tests.policy.helpers import hold
+
+from govbudget import Group, ObjectType, PriceBook, Scope
+from govbudget.authz.standing import find_standing
+
+SCOPES = MappingProxyType(
+    {
+        "owner": Scope.SITE,
+        "org-admin": Scope.ORGANIZATION,
+        "user-admin": Scope.ORGANIZATION,
+        "group-member": Scope.GROUP,
+    }
+)
+GROUP = Group("g", "o")
+BUDGET = Group("g", "o", ObjectType.GROUP_AI_BUDGET)
+
+COUNTS = [
+    (("owner", "site"), ["group", "budget", "prices"]),
+    (("org-admin", "organization", "o"), ["group", "budget"]),
+    (("user-admin", "organization", "o"), ["group", "budget"]),
+    (("group-member", "group", "g"), ["group", "budget"]),
+    # another organization, another group
+    (("org-admin", "organization", "other"), []),
+    (("group-member", "group", "other"), []),
+    # an id of another kind of thing, or of another type
+    (("org-admin", "organization", "g"), []),
+    (("group-member", "group", "o"), []),
+    (("org-admin", "organization", 1), []),
+    # a wrong scope
+    (("owner", "organization", "o"), []),
+    (("owner", "group", "g"), []),
+    (("org-admin", "site"), []),
+    (("org-admin", "group", "g"), []),
+    (("group-member", "site"), []),
+    (("group-member", "organization", "o"), []),
+    # no such role, no such place
+    (("auditor", "site"), []),
+    (("", "site"), []),
+    (("owner", "site", "o"), []),
+    (("org-admin", "organization"), []),
+    (("group-member", "group"), []),
+]
+
+
+@pytest.mark.parametrize(("assignment", "counts"), COUNTS)
+def test_a_role_held_outside_the_objects_own_domain_counts_for_nothing(assignment, counts):
+    subject = hold(assignment)
+    for name, obj in (("group", GROUP), ("budget", BUDGET), ("prices", PriceBook())):
+        expected = (assignment[0],) if name in counts else ()
+        assert find_standing(subject, obj, SCOPES) == expected
+
+
+@pytest.mark.parametrize("obj", [Group(None, None), Group("g", None), Group(None, "o")])
+def test_having_no_organization_or_no_group_is_not_one_that_is_shared(obj):
+    subject = hold(("org-admin", "organization", None), ("group-member", "group", None))
+    assert find_standing(subject, obj, SCOPES) == ()
+
+
+def test_each_role_counts_once_in_the_order_held():
+    subject = hold(
+        ("group-member", "group", "g"),
+        ("org-admin", "organization", "other"),
+        ("owner", "site"),
+        ("group-member", "group", "g"),
+        ("org-admin", "organization", "o"),
+    )
+    assert find_standing(subject, GROUP, SCOPES) == ("group-member", "owner", "org-admin")
+
+
+def test_nobody_has_no_standing():
+    assert find_standing(hold(), GROUP, SCOPES) == ()
+
+
+def test_a_subject_that_is_named_like_a_role_or_a_group_has_no_standing():
+    for name in ("owner", "g", "o"):
+        assert find_standing(hold(subject_id=name), GROUP, SCOPES) == ()
