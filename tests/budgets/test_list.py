@@ -38,7 +38,7 @@ SCOPES = {
 EFFECTS = {
     role: st.sampled_from(("allow", "deny", None) if scope == "group" else ("allow", "allow", None))
     for role, scope in SCOPES.items()
-} | {"suspended": st.sampled_from(("deny", None))}
+} | {"suspended": st.sampled_from(("deny", None, None))}
 
 
 @st.composite
@@ -89,15 +89,10 @@ def scenes(draw):
     joined = draw(st.sampled_from((frozenset({0}), frozenset({0, 1}), frozenset())))
     own = [g for g, place in groups.items() if place in joined and g not in organizations]
     # Roles held in places that are not of their scope, the group's role too, are in there.
-    roles = {
-        (role, place)
-        for role, scope in SCOPES.items()
-        for place in draw(
-            st.sampled_from(
-                ((), (), (None if scope == "site" else 0,), (0 if scope == "site" else None, 1))
-            )
-        )
-    }
+    roles = set()
+    for role, scope in SCOPES.items():
+        well, ill = (None, 0) if scope == "site" else (0, None)
+        roles |= {(role, p) for p in draw(st.sampled_from(((), (well,), (well, 1), (ill, 1))))}
     return Scene(
         organizations,
         draw(st.sampled_from(((False, False), (False, False), (False, True), (True, False)))),
