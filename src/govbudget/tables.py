@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
@@ -89,6 +90,7 @@ class Tables:
             self._describe_directory()
         self._describe_budgets()
         self._describe_prices()
+        self._describe_audit_log()
 
     def _table(self, name: str, *items: sa.schema.SchemaItem) -> sa.Table:
         return sa.Table(name, self.metadata, *items)
@@ -193,6 +195,7 @@ class Tables:
             sa.Column("revision", sa.Uuid, nullable=False),
             _timestamp("created_at"),
             _timestamp("updated_at"),
+            sa.Column("receipt", pg.JSONB),
             sa.CheckConstraint(
                 f"spend_limit_micros BETWEEN 0 AND {MAX_LIMIT_MICROS}", name="limit"
             ),
@@ -206,10 +209,27 @@ class Tables:
             *(sa.Column(price, sa.BigInteger) for price in PRICES),
             _timestamp("created_at"),
             _timestamp("updated_at"),
+            sa.Column("receipt", pg.JSONB),
             *(
                 sa.CheckConstraint(f"{price} BETWEEN 0 AND {MAX_PRICE}", name=price)
                 for price in PRICES
             ),
+        )
+
+    def _describe_audit_log(self) -> None:
+        self.audit_log = self._table(
+            "audit_log",
+            sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.func.gen_random_uuid()),
+            _timestamp("at", sa.func.clock_timestamp()),
+            self._id("organization_id"),  # NULL: of the site
+            sa.Column("object_type", sa.Text, nullable=False),
+            sa.Column("object_id", sa.Text, nullable=False),
+            sa.Column("before", pg.JSONB(none_as_null=True)),
+            sa.Column("after", pg.JSONB(none_as_null=True)),
+            sa.Column("receipt", pg.JSONB, nullable=False),
+            # Which budget an authorized delete took away; see the trigger.
+            sa.Column("deleted_revision", sa.Uuid, unique=True),
+            sa.Index(None, "organization_id", "at", "id"),
         )
 
 
@@ -218,5 +238,10 @@ def _required(column: sa.Column[Any]) -> sa.Column[Any]:
     return column
 
 
-def _timestamp(name: str) -> sa.Column[Any]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())
+def _timestamp(name: str, now: Any = None) -> sa.Column[Any]:  # noqa: ANN401 - a SQL function
+    return sa.Column(
+        name,
+        sa.DateTime(timezone=True),
+        nullable=False,
+        server_default=sa.func.now() if now is None else now,
+    )

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.exc import IntegrityError
 
+from govbudget.audit.entry import CASCADE, write_receipt
 from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
 from govbudget.budgets.budget import UNCONDITIONAL, Budget, Condition
 from govbudget.errors import GroupChanged, NotFound, PreconditionFailed
@@ -69,6 +70,7 @@ class BudgetStore:
 
         limit = sa.bindparam("limit", type_=sa.BigInteger)
         revision = sa.bindparam("revision", type_=sa.Uuid)
+        receipt = sa.bindparam("receipt", type_=pg.JSONB)
         # Always later than it was, even twice within one transaction.
         now = sa.func.greatest(
             sa.func.clock_timestamp(), table.c.updated_at + sa.text("interval '1 microsecond'")
@@ -80,40 +82,58 @@ class BudgetStore:
         )
         is_unwanted = table.c.revision == sa.any_(sa.bindparam("must_not_be", type_=uuids))
 
-        new_row = sa.select(
-            authorized.c.id, limit, revision, sa.func.clock_timestamp(), sa.func.clock_timestamp()
-        )
+        clock = sa.func.clock_timestamp()
+        new_row = sa.select(authorized.c.id, limit, revision, clock, clock, receipt)
         insert = pg.insert(table).from_select(
-            ["group_id", "spend_limit_micros", "revision", "created_at", "updated_at"],
+            ["group_id", "spend_limit_micros", "revision", "created_at", "updated_at", "receipt"],
             new_row,
             include_defaults=False,
         )
-        change = {"spend_limit_micros": limit, "revision": revision, "updated_at": now}
-        self._upsert = _report(
-            authorized,
-            insert.on_conflict_do_update(
-                index_elements=["group_id"], set_=change, where=~is_unwanted
-            ).returning(*columns),
+        change = {
+            "spend_limit_micros": limit,
+            "revision": revision,
+            "updated_at": now,
+            "receipt": receipt,
+        }
+        upsert = insert.on_conflict_do_update(
+            index_elements=["group_id"], set_=change, where=~is_unwanted
         )
-        self._create = _report(
-            authorized,
-            insert.on_conflict_do_nothing(index_elements=["group_id"]).returning(*columns),
-        )
-        self._replace = _report(
-            authorized,
+        create = insert.on_conflict_do_nothing(index_elements=["group_id"])
+        replace = (
             sa.update(table)
             .values(change)
             .where(table.c.group_id == authorized.c.id, is_wanted, ~is_unwanted)
-            .returning(*columns),
+        )
+        self._upsert, self._create, self._replace = (
+            _report(authorized, change.returning(*columns).cte("changed"))
+            for change in (upsert, create, replace)
         )
         existing = sa.select(table.c.group_id).where(table.c.group_id == authorized.c.id)
-        self._delete = _report(
-            authorized,
+        deleted = (
             sa.delete(table)
             .where(table.c.group_id == authorized.c.id, is_wanted, ~is_unwanted)
-            .returning(*columns),
-            existing.exists().label("existed"),
+            .returning(*columns)
+            .cte("changed")
         )
+        # A deleted row can't carry its receipt to the trigger, so the entry is written here.
+        entry = _record_deleted(
+            tables, deleted, sa.bindparam("organization", type_=id_type), receipt
+        )
+        self._delete = _report(authorized, deleted, existing.exists().label("existed")).add_cte(
+            entry
+        )
+        orphaned = (
+            sa.delete(table)
+            .where(~sa.exists().where(groups.c.id == table.c.group_id))
+            .returning(*columns, table.c.receipt)
+            .cte("orphaned")
+        )
+        last_known = orphaned.c.receipt["organization_id"]
+        nobody = sa.func.jsonb_build_object(
+            "actor", None, "cause", CASCADE, "organization_id", last_known
+        )
+        gone = _record_deleted(tables, orphaned, sa.cast(last_known.astext, id_type), nobody)
+        self._delete_orphans = sa.select(sa.func.count()).select_from(orphaned).add_cte(gone)
         listed = sa.bindparam("listed", type_=pg.ARRAY(id_type))
         pages = (
             sa.select(*columns)
@@ -158,11 +178,14 @@ class BudgetStore:
         group: Group,
         limit_micros: int,
         condition: Condition = UNCONDITIONAL,
+        *,
+        request_id: str | None = None,
     ) -> Budget:
         """Create or change the group's budget. Needs a grant for `update`.
 
-        `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision. Raises
-        PreconditionFailed or GroupChanged, and has then written nothing.
+        `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision, and leaves an
+        entry in the audit trail, with `request_id`. Raises PreconditionFailed or GroupChanged, and
+        has then written nothing.
         """
         require_grant(grant, Action.UPDATE, self.object_of(group), connection.get_transaction())
         if type(limit_micros) is not int or not 0 <= limit_micros <= MAX_LIMIT_MICROS:
@@ -175,7 +198,13 @@ class BudgetStore:
             statement = self._create
         elif condition.must_exist or condition.must_be is not None:
             statement = self._replace
-        values = {"limit": limit_micros, "revision": uuid4(), **_key(group), **_terms(condition)}
+        values = {
+            "limit": limit_micros,
+            "revision": uuid4(),
+            "receipt": write_receipt(grant, group.organization_id, request_id),
+            **_key(group),
+            **_terms(condition),
+        }
         try:
             row = connection.execute(statement, values).one_or_none()
         except IntegrityError as error:
@@ -194,14 +223,22 @@ class BudgetStore:
         grant: Grant,
         group: Group,
         condition: Condition = UNCONDITIONAL,
+        *,
+        request_id: str | None = None,
     ) -> Budget:
         """Delete the group's budget and give it as it was. Needs a grant for `update`.
+
+        Leaves an entry in the audit trail, with `request_id`.
 
         Raises NotFound (`budget-not-set`) where there is none, whatever the condition, else
         PreconditionFailed or GroupChanged, and has then deleted nothing.
         """
         require_grant(grant, Action.UPDATE, self.object_of(group), connection.get_transaction())
-        values = {**_key(group), **_terms(condition)}
+        values = {
+            "receipt": write_receipt(grant, group.organization_id, request_id),
+            **_key(group),
+            **_terms(condition),
+        }
         if condition.must_not_exist:
             values |= {"any_revision": False, "must_be": []}
         row = connection.execute(self._delete, values).one_or_none()
@@ -212,6 +249,14 @@ class BudgetStore:
         if row.existed and condition != UNCONDITIONAL:
             raise PreconditionFailed
         raise NotFound("budget")
+
+    def delete_orphans(self, connection: Connection) -> int:
+        """Delete the budgets of groups that are not there any more, and give their number.
+
+        For hosts whose groups a foreign key can't point at; call it after deleting groups. Needs no
+        grant: it touches no budget of a living group. Leaves entries with the cause `cascade`.
+        """
+        return int(connection.execute(self._delete_orphans).scalar_one())
 
     def list(
         self,
@@ -242,16 +287,38 @@ class BudgetStore:
         return [_budget(row) for row in connection.execute(statement, values)]
 
 
-def _report(
-    authorized: sa.CTE,
-    change: sa.Insert | sa.Update | sa.Delete,
-    *more: sa.ColumnElement[Any],
-) -> sa.Select[Any]:
+def _report(authorized: sa.CTE, changed: sa.CTE, *more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     """Select a row where the authorized group is there, with the changed row or NULLs beside it."""
-    changed = change.cte("changed")
     return sa.select(authorized.c.id, *changed.c, *more).select_from(
         authorized.outerjoin(changed, sa.true())
     )
+
+
+def _record_deleted(
+    tables: Tables,
+    deleted: sa.CTE,
+    organization: sa.ColumnElement[Any],
+    receipt: sa.ColumnElement[Any],
+) -> sa.CTE:
+    """Write the audit entries of deleted budgets."""
+    columns = (
+        "organization_id",
+        "object_type",
+        "object_id",
+        "before",
+        "receipt",
+        "deleted_revision",
+    )
+    values = sa.select(
+        organization,
+        sa.literal_column("'group_ai_budget'"),
+        sa.cast(deleted.c.group_id, sa.Text),
+        sa.func.jsonb_build_object("spend_limit_micros", deleted.c.spend_limit_micros),
+        receipt,
+        deleted.c.revision,
+    )
+    entry = sa.insert(tables.audit_log).from_select(columns, values, include_defaults=False)
+    return entry.cte("entry")
 
 
 def _key(group: Group) -> dict[str, Any]:

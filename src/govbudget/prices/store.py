@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from govbudget.audit.entry import write_receipt
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
@@ -51,13 +52,16 @@ class PriceStore:
             .render_derived(with_types=True)
         )
         # Locks are taken in key order, so that two batches never wait for each other.
-        rows = sa.select(*batch.c).order_by(batch.c.provider, batch.c.model)
-        insert = pg.insert(table).from_select([c.name for c in (*keys, *prices)], rows)
+        receipt = sa.bindparam("receipt", type_=pg.JSONB)
+        rows = sa.select(*batch.c, receipt).order_by(batch.c.provider, batch.c.model)
+        insert = pg.insert(table).from_select(
+            [c.name for c in (*keys, *prices, table.c.receipt)], rows
+        )
         given = sa.tuple_(*(insert.excluded[c.name] for c in prices))
         changed = insert.on_conflict_do_update(
             index_elements=keys,
             set_={
-                **{c.name: insert.excluded[c.name] for c in prices},
+                **{c.name: insert.excluded[c.name] for c in (*prices, table.c.receipt)},
                 "updated_at": sa.func.greatest(
                     sa.func.clock_timestamp(),
                     table.c.updated_at + sa.text("interval '1 microsecond'"),
@@ -76,6 +80,8 @@ class PriceStore:
     ) -> Price:
         """Give the price in force. Needs a grant for `read`. Raises NotFound."""
         require_grant(grant, Action.READ, book, connection.get_transaction())
+        if "\0" in provider + model:  # PostgreSQL's text can't hold it, so no price has it
+            raise NotFound("price")
         key = {"provider": provider, "model": model}
         row = connection.execute(self._get, key).one_or_none()
         if row is None:
@@ -83,15 +89,23 @@ class PriceStore:
         return Price.model_construct(**row._mapping)  # noqa: SLF001 - a public name of Row
 
     def upsert(
-        self, connection: Connection, grant: Grant, book: PriceBook, prices: Sequence[Price]
+        self,
+        connection: Connection,
+        grant: Grant,
+        book: PriceBook,
+        prices: Sequence[Price],
+        *,
+        request_id: str | None = None,
     ) -> BatchResult:
         """Store a batch of prices, all or nothing. Needs a grant for `update`.
 
-        A price that is the same as before is left as it is, `updated_at` too. Raises InvalidInput
-        where a model stands twice in the batch.
+        A price that is the same as before is left as it is, `updated_at` too; each other one leaves
+        an entry in the audit trail, with `request_id`. Raises InvalidInput where a model stands
+        twice in the batch.
         """
         require_grant(grant, Action.UPDATE, book, connection.get_transaction())
         refuse_duplicates(prices)
         batch = BATCH.dump_json(list(prices)).decode()
-        changed = connection.execute(self._upsert, {"batch": batch}).scalar_one()
+        values = {"batch": batch, "receipt": write_receipt(grant, None, request_id)}
+        changed = connection.execute(self._upsert, values).scalar_one()
         return BatchResult(received=len(prices), changed=changed)

@@ -1,0 +1,55 @@
+"""An entry of the audit trail, and the receipt that a change carries into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from govbudget.authz.grant import Grant
+    from govbudget.identity import Id
+
+COMMAND, CALL, REQUEST, CASCADE = "command", "call", "request", "cascade"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change: `before` and `after` are its values, None where there was or is nothing.
+
+    `receipt` says who and why: actor, roles, lines, policy_digest, request_id and cause. The cause
+    is `request` (HTTP), `call` (the library), `command`, `cascade` (the group went, and its budget
+    with it) or `direct` (somebody wrote to the table behind govbudget's back; the actor is null).
+    """
+
+    id: UUID
+    at: datetime
+    organization_id: Id | None
+    object_type: str
+    object_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    receipt: dict[str, Any]
+
+
+def write_receipt(
+    grant: Grant, organization_id: Id | None, request_id: str | None
+) -> dict[str, Any]:
+    """Write down the grant that a change is made with; each receipt has an id of its own."""
+    return {
+        "id": str(uuid4()),
+        "organization_id": None if organization_id is None else str(organization_id),
+        "actor": str(grant.subject.id),
+        "roles": list(grant.roles),
+        "lines": list(grant.lines),
+        "policy_digest": grant.policy_digest,
+        "request_id": request_id,
+        "cause": CALL if request_id is None else REQUEST,
+    }
+
+
+def write_command_receipt(actor: str) -> dict[str, Any]:
+    """Write down that a command made a change; no policy was asked."""
+    return {"id": str(uuid4()), "actor": actor, "cause": COMMAND}

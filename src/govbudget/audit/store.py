@@ -1,0 +1,122 @@
+"""The SQL of the audit trail. Budgets and prices are recorded by triggers, in the same statement.
+
+The database writes those entries (see the migration `0002`), so that "before" is right under
+concurrent writers and a budget that goes with its group leaves one too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from govbudget.audit.entry import Entry
+from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
+from govbudget.identity import Action, Id, Organization, PriceBook
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from govbudget.identity import ObjectType
+    from govbudget.tables import Tables
+
+
+class AuditStore:
+    """The audit trail of one layout. Its functions send one statement each, and never commit."""
+
+    def __init__(self, tables: Tables, budget_object: ObjectType) -> None:
+        self._table = tables.audit_log
+        self._id_type = tables.layout.id_sql_type
+        self._budget_object = budget_object
+
+    def list(
+        self,
+        connection: Connection,
+        grant: ListGrant,
+        organization: Organization,
+        *,
+        limit: int,
+        after: tuple[datetime, UUID] | None = None,
+    ) -> Sequence[Entry]:
+        """List the organization's entries, the newest first, as far as the grant reaches.
+
+        At most `limit`, those older than `after` (time and id of an entry). Needs a list grant for
+        `update`.
+        """
+        require_list_grant(
+            grant, Action.UPDATE, self._budget_object, organization, connection.get_transaction()
+        )
+        table = self._table
+        listed = sa.literal([str(i) for i in grant.exceptions], pg.ARRAY(sa.Text))
+        reach = table.c.object_id != sa.all_(listed)
+        if not grant.allowed_elsewhere:
+            reach = table.c.object_id == sa.any_(listed)
+        place = table.c.organization_id == sa.literal(organization.id, self._id_type)
+        return self._read(connection, sa.and_(place, reach), limit, after)
+
+    def list_site(
+        self,
+        connection: Connection,
+        grant: Grant,
+        book: PriceBook,
+        *,
+        limit: int,
+        after: tuple[datetime, UUID] | None = None,
+    ) -> Sequence[Entry]:
+        """List the entries that belong to no organization; needs a grant to `update` the prices."""
+        require_grant(grant, Action.UPDATE, book, connection.get_transaction())
+        return self._read(connection, self._table.c.organization_id.is_(None), limit, after)
+
+    def record(  # noqa: PLR0917 - an entry's parts, in their order
+        self,
+        connection: Connection,
+        organization_id: Id | None,
+        object_type: str,
+        object_id: str,
+        before: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+        receipt: dict[str, Any],
+    ) -> None:
+        """Write the entry of a change that a command makes, in the transaction of the change."""
+        entry = {
+            "organization_id": organization_id,
+            "object_type": object_type,
+            "object_id": object_id,
+            "before": before,
+            "after": after,
+            "receipt": receipt,
+        }
+        connection.execute(sa.insert(self._table), entry)
+
+    def _read(
+        self,
+        connection: Connection,
+        place: sa.ColumnElement[bool],
+        limit: int,
+        after: tuple[datetime, UUID] | None,
+    ) -> Sequence[Entry]:
+        table = self._table
+        position = sa.tuple_(table.c.at, table.c.id)
+        statement = (
+            sa.select(
+                table.c.id,
+                table.c.at,
+                table.c.organization_id,
+                table.c.object_type,
+                table.c.object_id,
+                table.c.before,
+                table.c.after,
+                table.c.receipt,
+            )
+            .where(place)
+            .order_by(table.c.at.desc(), table.c.id.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(position < after)
+        return [Entry(*row) for row in connection.execute(statement)]
