@@ -182,7 +182,10 @@ def ensure_one_casbin() -> None:
             "take it off the path"
         )
     for path in pycasbin.files or ():
-        if path.suffix != ".py" or path.hash is None or path.hash.mode != "sha256":
+        # Some releases record files beside the package, which are nothing to us.
+        if path.parts[0] != "casbin" or path.suffix != ".py":
+            continue
+        if path.hash is None or path.hash.mode != "sha256":
             continue
         try:
             digest = hashlib.sha256(Path(path.locate()).read_bytes()).digest()

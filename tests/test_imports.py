@@ -1,0 +1,85 @@
+"""Imports run one way: values, then authz, then the stores, then what serves them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import govbudget
+
+ROOT = Path(govbudget.__file__).parent
+VALUES = {"errors", "identity", "ids"}
+ANY = {""}
+
+# What each room may import of the others; `authz.grant` means that module only. A room that is not
+# listed here fails: say where it stands.
+MAY_IMPORT = {
+    **dict.fromkeys(VALUES, VALUES),
+    "strict_json": VALUES,
+    "tables": VALUES,
+    "authz": VALUES,
+    "review": VALUES | {"authz"},
+    "embedded": VALUES,
+    "audit": VALUES | {"authz.grant", "tables"},
+    "budgets": VALUES | {"authz.grant", "tables", "audit.entry"},
+    "prices": VALUES | {"authz.grant", "tables", "strict_json", "audit.entry"},
+    "directory": VALUES | {"tables", "strict_json", "authz.reader"},
+    "migrations": VALUES | {"tables"},
+    "settings": VALUES | {"tables", "authz.reader"},
+    "installation": VALUES | {"authz", "budgets", "directory", "prices", "settings"},
+    "testing": VALUES | {"authz", "review", "directory", "tables"},
+    **dict.fromkeys(("web", "extension", "cli", "__init__", "__main__"), ANY),
+}
+MODULES = sorted(path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_run_one_way(module):
+    room = module.parts[0]
+    allowed = MAY_IMPORT[room] | {room}
+    tree = ast.parse((ROOT / module).with_suffix(".py").read_text())
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            whole = node.module == "govbudget"
+            names = [f"govbudget.{a.name}" for a in node.names] if whole else [node.module]
+        for name in names:
+            if allowed == ANY | {room} or not name.startswith("govbudget"):
+                continue
+            other = name.removeprefix("govbudget.")
+            assert {other, other.split(".")[0]} & allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("room", ["web", "cli"])
+def test_only_what_serves_imports_web_or_cli(room):
+    serving = {"web": {"web", "cli", "extension"}, "cli": {"cli", "extension", "__main__"}}[room]
+    for module in MODULES:
+        tree = ast.parse((ROOT / module).with_suffix(".py").read_text())
+        names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        if any(f"{name}.".startswith(f"govbudget.{room}.") for name in names):
+            assert module.parts[0] in serving, f"{module} imports {room}"
+
+
+DECIDE = """
+import sys
+from govbudget import Assignment, Domain, Group, Policy, Scope, Subject
+policy = Policy.load()
+assert policy.decide({"group-member"}, "group", "read").allowed
+member = Subject("u", (Assignment("group-member", Domain(Scope.GROUP, "g")),))
+assert policy.authorize(member, "read", Group("g", "o")).lines
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_a_policy_is_loaded_and_asked_without_flask_or_a_database():
+    command = [sys.executable, "-W", "error", "-c", DECIDE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"govbudget", "casbin"} <= loaded
+    heavy = {"flask", "werkzeug", "sqlalchemy", "psycopg", "pydantic", "alembic", "click"}
+    assert loaded & heavy == set()
