@@ -1,0 +1,164 @@
+"""Every route x every role x every place, against what the reviewed matrix says.
+
+The expectation is worked out here from `policy/matrix.csv` and from where each role was put. It
+asks nothing of the code under test: a role that reaches further than the reviewer read fails here.
+"""
+
+from __future__ import annotations
+
+import csv
+from itertools import product
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.support import World, budget_path, count_statements, list_path, names_budget_table
+from tests.web.helpers import outcome, put_limit
+
+POLICY = Path(__file__).parents[2] / "policy"
+PRICE = {
+    "provider": "acme",
+    "model": "allow-list",
+    "input_price": 1,
+    "output_price": None,
+    "cache_read_price": 0,
+    "cache_write_price": 0,
+}
+ROUTES = {
+    "get budget": ("GET", "group", "read"),
+    "put budget": ("PUT", "group", "update"),
+    "delete budget": ("DELETE", "group", "update"),
+    "list budgets": ("GET", "organization", "read"),
+    "get price": ("GET", "ai_model_price", "read"),
+    "put prices": ("PUT", "ai_model_price", "update"),
+}
+
+
+def read_matrix():
+    """Read who may do what, as the reviewer reads it."""
+    with (POLICY / "matrix.csv").open(newline="") as file:
+        rows = list(csv.DictReader(line for line in file if line[:1] not in "#\n"))
+    return {(row["role"], row["object"], row["action"]): row["decision"] for row in rows}
+
+
+def read_scopes():
+    """Read where each role is held, as the reviewer reads it."""
+    lines = (POLICY / "policy.csv").read_text().splitlines()
+    fields = [[part.strip() for part in line.split(",")] for line in lines if line[:1] == "p"]
+    return {field[1]: field[2] for field in fields}
+
+
+MATRIX = read_matrix()
+SCOPES = read_scopes()
+ROLES = sorted(SCOPES)
+CASES = list(product(ROUTES, [*ROLES, None], ("same", "other"), (False, True)))
+
+
+def may(roles, obj, action):
+    return any(MATRIX[role, obj, action] == "allow" for role in roles)
+
+
+class Neighbourhood(World):
+    """A world with one person for every (role, same or other organization, member or not)."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.cast = {}
+        with engine.begin() as connection:
+            for role, place, member in product([*ROLES, None], ("same", "other"), (False, True)):
+                name = f"{role}-{place}-{member}"
+                person = self.cast[role, place, member] = uuid4()
+                self._put(connection, "users", [{"id": person, "name": name}])
+                here, group = (self.a, self.a1) if place == "same" else (self.b, self.b1)
+                joins = {self.a: {self.a1}} if member else {}
+                if role is not None and SCOPES[role] == "group":
+                    joins.setdefault(here, set()).add(group)
+                elif role is not None:
+                    site = SCOPES[role] == "site"
+                    self.assign(connection, person, role, None if site else here)
+                for organization, groups in joins.items():
+                    self.join(connection, organization, person)
+                    for one in groups:
+                        self.join_group(connection, organization, one, person)
+
+    def roles_toward_a1(self, role, place, member):
+        """Say which roles count toward group a1, from where they were put."""
+        roles = {"group-member"} if member else set()
+        if role is not None and (SCOPES[role] == "site" or place == "same"):
+            roles.add(role)
+        return roles
+
+
+@pytest.fixture(scope="module")
+def neighbourhood(engine):
+    return Neighbourhood(engine)
+
+
+def expect(route, roles):
+    """Say the answer from the roles that count toward the object, and the matrix."""
+    method, obj, action = ROUTES[route]
+    if obj == "ai_model_price":
+        sited = {role for role in roles if SCOPES[role] == "site"}
+        return (200, None) if may(sited, obj, action) else (403, "forbidden")
+    if obj == "organization":
+        return (200, None) if roles else (404, "organization-not-found")
+    if may(roles, obj, action):
+        return (204 if method == "DELETE" else 200), None
+    known = may(roles, obj, "read") or may(roles, obj, "update")
+    return (403, "forbidden") if known else (404, "group-not-found")
+
+
+def ask(send, town, route, person):
+    if route == "list budgets":
+        return send("GET", list_path(town.a), person)
+    if route == "get price":
+        return send("GET", f"/ai/prices/{PRICE['provider']}/{PRICE['model']}", person)
+    if route == "put prices":
+        return send("PUT", "/ai/prices", person, json=[PRICE])
+    if route == "put budget":
+        return put_limit(send, town.a1, person, 1)
+    return send(ROUTES[route][0], budget_path(town.a1), person)
+
+
+@pytest.mark.parametrize(("route", "role", "place", "member"), CASES)
+def test_the_answer_is_the_matrixs_and_a_refusal_sends_one_statement(  # noqa: PLR0917 - a case
+    engine, send, neighbourhood, route, role, place, member
+):
+    town = neighbourhood
+    assert put_limit(send, town.a1, town.owner, 77).status_code == 200
+    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
+    roles = town.roles_toward_a1(role, place, member)
+    with count_statements(engine) as sent:
+        response = ask(send, town, route, town.cast[role, place, member])
+    expected = expect(route, roles)
+    assert outcome(response) == expected
+    assert not names_budget_table(sent[0]), "the directory names a table that it must not"
+    if expected[1] is None:
+        assert len(sent) == 2
+        assert names_budget_table(sent[1])
+    else:
+        assert len(sent) == 1
+        after = send("GET", budget_path(town.a1), town.owner).json["spend_limit_micros"]
+        assert after == 77, "a refused request changed the budget"
+    if route == "list budgets" and expected[1] is None:
+        listed = str(town.a1) in [budget["group_id"] for budget in response.json["budgets"]]
+        assert listed == may(roles, "group", "read"), "the list and the matrix differ"
+
+
+def test_the_cases_cover_every_cell_of_the_matrix_that_a_route_asks_about():
+    """Adding a role to the policy adds its cases here, with nobody thinking of it."""
+    asked = {(role, ROUTES[route][1], ROUTES[route][2]) for route, role, _, _ in CASES if role}
+    asked = {(role, "group" if o == "organization" else o, a) for role, o, a in asked}
+    cells = {cell for cell in MATRIX if cell[1] != "group_ai_budget"}
+    assert asked == cells
+    assert all(
+        decision == "deny" for (_, obj, _), decision in MATRIX.items() if obj == "group_ai_budget"
+    )
+
+
+def test_every_route_of_the_blueprint_is_among_the_cases():
+    from govbudget.web.routes import ROUTES as SERVED
+
+    described = {(method, action) for method, _, action in ROUTES.values()}
+    assert len(SERVED) == len(ROUTES)
+    assert {(route.method, str(route.action)) for route in SERVED} == described

@@ -1,0 +1,332 @@
+"""Bodies: one integer from 0 to 10^12 under one key, in UTF-8 JSON, and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support import budget_path
+from tests.web.helpers import exchange, outcome, put_limit, read_problem, read_row, serve
+
+MIB = 1024 * 1024
+KEY = "spend_limit_micros"
+INVALID = (400, "invalid-body")
+
+
+@pytest.fixture(scope="module")
+def put(send, town):
+    """Sends bytes as the body of a PUT of a1's budget."""
+
+    def put(body, content_type="application/json", **options):
+        path = budget_path(town.a1)
+        return send("PUT", path, town.owner, data=body, content_type=content_type, **options)
+
+    return put
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-2, 3)
+    | st.integers(10**12 - 2, 10**12 + 2)
+    | st.floats()
+    | st.sampled_from([0.0, 1.0, -0.0, 1e12])
+    | st.text(max_size=5)
+    | st.integers(0, 99).map(str),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def is_limit(value):
+    return type(value) is int and 0 <= value <= 10**12
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=VALUES)
+def test_only_an_integer_within_bounds_is_a_limit(engine, town, put, value):
+    put(f'{{"{KEY}": 123}}')
+    response = put(json.dumps({KEY: value}))
+    if is_limit(value):
+        assert response.json[KEY] == value
+        assert read_row(engine, town.a1) == value
+    else:
+        assert outcome(response) == INVALID
+        assert read_row(engine, town.a1) == 123
+
+
+@settings(max_examples=80, deadline=None)
+@given(value=VALUES)
+def test_a_body_of_any_other_form_is_refused(put, value):
+    """Whatever JSON it is, only an object with the one key passes."""
+    response = put(json.dumps(value))
+    if not (isinstance(value, dict) and set(value) == {KEY}):
+        assert outcome(response) == INVALID
+
+
+@settings(max_examples=80, deadline=None)
+@given(body=st.binary(max_size=40))
+def test_any_bytes_get_an_answer_and_never_a_500(put, body):
+    assert put(body).status_code in {200, 400}
+
+
+LITERALS = {
+    "1": True,
+    "0": True,
+    "-0": True,
+    "1000000000000": True,
+    "1000000000001": False,
+    "-1": False,
+    "1.0": False,
+    "1e3": False,
+    "1E0": False,
+    "0.1": False,
+    "1e400": False,
+    "-1e400": False,
+    "NaN": False,
+    "Infinity": False,
+    "-Infinity": False,
+    "01": False,
+    "+1": False,
+    "0x10": False,
+    "1_000": False,
+    "1.": False,
+    ".5": False,
+    "true": False,
+    "false": False,
+    "null": False,
+    '"5"': False,
+    '""': False,
+    "[]": False,
+    "[5]": False,
+    "{}": False,
+    "9223372036854775808": False,
+    "9" * 4000: False,
+    "9" * 5000: False,
+    '"\\ud800"': False,
+    '"\\u0000"': False,
+    "5 5": False,
+    "5,": False,
+    "/* 5 */ 5": False,
+    "\u0665": False,
+    "[" * 900 + "]" * 900: False,
+    "[" * 200_000 + "]" * 200_000: False,
+    '{"a":' * 100_000 + "1" + "}" * 100_000: False,
+}
+
+
+@pytest.mark.parametrize(("literal", "passes"), list(LITERALS.items()), ids=lambda v: str(v)[:12])
+def test_a_literal_is_taken_as_json_and_as_an_integer(put, literal, passes):
+    response = put(f'{{"{KEY}": {literal}}}'.encode())
+    assert (response.status_code == 200) == passes
+    if not passes:
+        assert outcome(response) == INVALID
+
+
+BODIES = {
+    "empty": b"",
+    "spaces": b"   ",
+    "null": b"null",
+    "number": b"5",
+    "list": b'[{"spend_limit_micros":1}]',
+    "no key": b"{}",
+    "unknown key": b'{"spend_limit_micros":1,"x":2}',
+    "key in capitals": b'{"Spend_Limit_Micros":1}',
+    "key with a space": b'{"spend_limit_micros ":1}',
+    "escaped twice": b'{"spend_limit_micros":1,"spend_limit_micr\\u006fs":2}',
+    "key twice": b'{"spend_limit_micros":1,"spend_limit_micros":1}',
+    "inner key twice": b'{"spend_limit_micros":1,"x":{"a":1,"a":1}}',
+    "surrogate key": b'{"spend_limit_micros":1,"\\ud800":2}',
+    "zero key": b'{"spend_limit_micros":1,"\\u0000":2}',
+    "two values": b'{"spend_limit_micros":1}{"spend_limit_micros":1}',
+    "trailing comma": b'{"spend_limit_micros":1,}',
+    "single quotes": b"{'spend_limit_micros':1}",
+    "unended": b'{"spend_limit_micros":1',
+    "byte-order mark": b'\xef\xbb\xbf{"spend_limit_micros":1}',
+    "UTF-16": '{"spend_limit_micros":1}'.encode("utf-16"),
+    "UTF-16 without mark": '{"spend_limit_micros":1}'.encode("utf-16-le"),
+    "UTF-32": '{"spend_limit_micros":1}'.encode("utf-32"),
+    "invalid UTF-8": b'{"spend_limit_micros":1,"\xff":1}',
+    "raw surrogate": b'{"spend_limit_micros":1,"\xed\xa0\x80":1}',
+    "overlong": b'{"spend_limit_micros\xc0\xba":1}',
+    "form": b"spend_limit_micros=1",
+    "gzip": gzip.compress(b'{"spend_limit_micros":1}'),
+    "newline in a key": b'{"spend_limit_micros\n":1}',
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_is_not_the_one_object_is_refused_and_writes_nothing(engine, town, put, name):
+    put(f'{{"{KEY}": 123}}')
+    assert outcome(put(BODIES[name])) == INVALID
+    assert read_row(engine, town.a1) == 123
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        (b"{}", ["/spend_limit_micros"]),
+        (b'{"spend_limit_micros":-1}', ["/spend_limit_micros"]),
+        (b'{"spend_limit_micros":true}', ["/spend_limit_micros"]),
+        (b'{"spend_limit_micros":1,"a/b~c":2}', ["/a~1b~0c"]),
+        (b'{"x":1,"spend_limit_micros":"1"}', ["/spend_limit_micros", "/x"]),
+        (b"[]", [""]),
+        (b"{", []),
+        (b"", []),
+    ],
+)
+def test_errors_point_at_what_is_wrong(put, body, pointers):
+    problem = read_problem(put(body))
+    assert problem["code"] == "invalid-body"
+    assert sorted(item["pointer"] for item in problem["errors"]) == pointers
+
+
+def test_the_list_of_errors_has_an_end(put):
+    body = json.dumps({KEY: 1} | {f"k{index}": 1 for index in range(5000)})
+    problem = read_problem(put(body))
+    assert len(problem["errors"]) <= 50
+    assert "5000 errors" in problem["detail"]
+
+
+def test_an_answer_does_not_repeat_a_value_that_was_sent(put):
+    body = json.dumps({KEY: "sk-very-secret"})
+    assert b"sk-very-secret" not in put(body).data
+
+
+GOOD_TYPES = [
+    "application/json",
+    "APPLICATION/JSON",
+    "application/json; charset=utf-8",
+    "application/json;charset=UTF-8",
+    'application/json; charset="utf-8"',
+]
+BAD_TYPES = [
+    None,
+    "",
+    "text/plain",
+    "text/json",
+    "application/problem+json",
+    "application/merge-patch+json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/json; charset=latin-1",
+    "application/json; charset=utf-16",
+    "application/jsonx",
+    "*/*",
+    "application/json, text/plain",
+]
+
+
+@pytest.mark.parametrize("content_type", GOOD_TYPES)
+def test_json_in_utf8_is_taken(put, content_type):
+    assert put(f'{{"{KEY}": 1}}', content_type).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", BAD_TYPES)
+def test_any_other_media_type_is_415(put, content_type):
+    response = put(f'{{"{KEY}": 1}}', content_type)
+    assert outcome(response) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip", "GZIP"])
+def test_a_compressed_body_is_415(put, encoding):
+    body = gzip.compress(f'{{"{KEY}": 1}}'.encode())
+    response = put(body, headers={"Content-Encoding": encoding})
+    assert outcome(response) == (415, "unsupported-media-type")
+    assert put(f'{{"{KEY}": 1}}', headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+def test_a_body_of_one_mebibyte_is_read_and_one_byte_more_is_413(put):
+    good = f'{{"{KEY}": 1}}'.encode()
+    assert put(good.ljust(MIB)).status_code == 200
+    assert outcome(put(good.ljust(MIB + 1))) == (413, "body-too-large")
+
+
+def test_a_batch_of_prices_may_have_sixteen(send, town):
+    for size, expected in ((16 * MIB, (200, None)), (16 * MIB + 1, (413, "body-too-large"))):
+        options = {"data": b"[]".ljust(size), "content_type": "application/json"}
+        assert outcome(send("PUT", "/ai/prices", town.owner, **options)) == expected
+
+
+def test_a_limit_holds_though_the_host_read_the_body_first(engine, policy, town):
+    """A host's `before_request` that looks at bodies must not lift the limit."""
+    from flask import request
+    from tests.support import Client, make_app
+
+    app = make_app(engine, policy=policy)
+    app.before_request(lambda: request.get_data() and None)
+    send = Client(app)
+    assert put_limit(send, town.a1, town.owner, 5).json[KEY] == 5
+    options = {"data": b"{}".ljust(MIB + 1), "content_type": "application/json"}
+    response = send("PUT", budget_path(town.a1), town.owner, **options)
+    assert outcome(response) == (413, "body-too-large")
+
+
+def test_the_hosts_own_limit_does_not_change_the_contracts(engine, policy, town):
+    from tests.support import Client, make_app
+
+    app = make_app(engine, {"MAX_CONTENT_LENGTH": 10}, policy=policy)
+    assert put_limit(Client(app), town.a1, town.owner, 123456).status_code == 200
+
+
+def test_bodies_without_a_length_are_measured_as_they_come(app, engine, town):
+    """Over a socket, in chunks: a small one is read, a large one is 413, an ended one is 400."""
+    path = f"/api/v2{budget_path(town.a1)}"
+    headers = {
+        "X-User": str(town.owner),
+        "Content-Type": "application/json",
+        "Transfer-Encoding": "chunked",
+    }
+
+    def chunks(size):
+        yield f'{{"{KEY}": 42}}'.encode()
+        for _ in range(size // 65536):
+            yield b" " * 65536
+
+    with serve(app) as port:
+
+        def put(body):
+            return exchange(port, "PUT", path, headers=headers, body=body, chunked=True)
+
+        assert put(chunks(0))[0] == 200
+        assert read_row(engine, town.a1) == 42
+        assert put(chunks(MIB // 2))[0] == 200
+        status, answered, body = put(chunks(MIB + 65536))
+        assert (status, json.loads(body)["code"]) == (413, "body-too-large")
+        assert answered["Content-Type"] == "application/problem+json"
+        status, _, body = put(iter([b'{"spend_limit', b'_micros": "']))
+        assert (status, json.loads(body)["code"]) == (400, "invalid-body")
+
+
+def test_a_length_that_lies_does_not_get_a_byte_stored(app, engine, town):
+    """A body that ends before its `Content-Length` is a 400, not a shorter body."""
+    import socket
+
+    with serve(app) as port:
+        request = (
+            f"PUT /api/v2{budget_path(town.a1)} HTTP/1.1\r\nHost: x\r\nX-User: {town.owner}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 500\r\nConnection: close\r\n\r\n"
+            f'{{"{KEY}": 987654}}'
+        )
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(request.encode())
+            connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while received := connection.recv(4096):
+                answer += received
+    assert b" 400 " in answer.split(b"\r\n", 1)[0]
+    assert b"application/problem+json" in answer
+    assert read_row(engine, town.a1) != 987654
+
+
+def test_a_get_or_delete_pays_no_heed_to_a_body(send, town):
+    put_limit(send, town.a1, town.owner)
+    options = {"data": b"x" * (MIB + 1), "content_type": "text/plain"}
+    assert send("GET", budget_path(town.a1), town.owner, **options).status_code == 200
+    assert send("DELETE", budget_path(town.a1), town.owner, **options).status_code == 204
