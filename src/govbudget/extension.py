@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from govbudget.audit.store import AuditStore
 from govbudget.authz.policy import Policy
 from govbudget.budgets.store import BudgetStore
 from govbudget.cli import cli
@@ -109,12 +110,14 @@ class GovBudget:
             directory=directory,
             budgets=BudgetStore(tables, directory.groups, settings.budget_object),
             prices=PriceStore(tables),
+            audit=AuditStore(tables, settings.budget_object),
             find_engine=_constant(engine),
             identify=identify,
             find_features=_read_features_argument(
                 features if features is not None else given.features, settings
             ),
             challenge=challenge or given.challenge,
+            app=app,
         )
         app.register_blueprint(make_blueprint(home))
         app.cli.add_command(cli, NAME)  # `flask govbudget ...`

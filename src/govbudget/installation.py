@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from govbudget.web.signals import policy_reloaded
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flask import Flask
     from sqlalchemy import Engine
 
+    from govbudget.audit.store import AuditStore
     from govbudget.authz.policy import Policy
     from govbudget.budgets.store import BudgetStore
     from govbudget.identity import Directory
@@ -26,7 +30,17 @@ class Installation:
     directory: Directory
     budgets: BudgetStore
     prices: PriceStore
+    audit: AuditStore
     find_engine: Callable[[], Engine]
     identify: Callable[[], object]
     find_features: Callable[[], frozenset[str]]
     challenge: str
+    app: Flask
+
+    def reload_policy(self) -> None:
+        """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.
+
+        Sends the signal `policy_reloaded`.
+        """
+        self.policy.reload()
+        policy_reloaded.send(self.app, policy=self.policy)

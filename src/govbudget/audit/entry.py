@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from govbudget.identity import Id
 
 COMMAND, CALL, REQUEST, CASCADE = "command", "call", "request", "cascade"
+OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,21 @@ def write_receipt(
         "lines": list(grant.lines),
         "policy_digest": grant.policy_digest,
         "request_id": request_id,
-        "cause": CALL if request_id is None else REQUEST,
+        "cause": REQUEST if request_id else COMMAND if grant.subject.id == OPERATOR else CALL,
     }
 
 
-def write_command_receipt(actor: str) -> dict[str, Any]:
-    """Write down that a command made a change; no policy was asked."""
-    return {"id": str(uuid4()), "actor": actor, "cause": COMMAND}
+@dataclass(frozen=True, slots=True)
+class CommandChange:
+    """What a command changed: a role, a membership, a token."""
+
+    organization_id: Id | None
+    object_type: str
+    object_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+def write_command_receipt() -> dict[str, Any]:
+    """Write down that a command made a change: the database's operator, and no policy was asked."""
+    return {"id": str(uuid4()), "actor": OPERATOR, "cause": COMMAND}

@@ -6,14 +6,15 @@ concurrent writers and a budget that goes with its group leaves one too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.audit.entry import Entry
+from govbudget.audit.entry import CommandChange, Entry, write_command_receipt
 from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
-from govbudget.identity import Action, Id, Organization, PriceBook
+from govbudget.identity import Action, Organization, PriceBook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,27 +73,6 @@ class AuditStore:
         require_grant(grant, Action.UPDATE, book, connection.get_transaction())
         return self._read(connection, self._table.c.organization_id.is_(None), limit, after)
 
-    def record(  # noqa: PLR0917 - an entry's parts, in their order
-        self,
-        connection: Connection,
-        organization_id: Id | None,
-        object_type: str,
-        object_id: str,
-        before: dict[str, Any] | None,
-        after: dict[str, Any] | None,
-        receipt: dict[str, Any],
-    ) -> None:
-        """Write the entry of a change that a command makes, in the transaction of the change."""
-        entry = {
-            "organization_id": organization_id,
-            "object_type": object_type,
-            "object_id": object_id,
-            "before": before,
-            "after": after,
-            "receipt": receipt,
-        }
-        connection.execute(sa.insert(self._table), entry)
-
     def _read(
         self,
         connection: Connection,
@@ -120,3 +100,13 @@ class AuditStore:
         if after is not None:
             statement = statement.where(position < after)
         return [Entry(*row) for row in connection.execute(statement)]
+
+
+def record_command(
+    connection: Connection, tables: Tables, changes: Sequence[CommandChange]
+) -> None:
+    """Write the entries of changes that a command makes, in the transaction of the changes."""
+    if changes:
+        receipt = write_command_receipt()
+        rows = [{**asdict(change), "receipt": receipt} for change in changes]
+        connection.execute(sa.insert(tables.audit_log), rows)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NOT_ASCII = "not-ascii"
 
 MAX_ROLES = 64
+MAX_LINES = 3000  # with comments and blank lines; a file of that many is read in about a second
 MAX_FINDINGS = 200
 FIELDS = ("role", "scope", "object", "action", "effect")
 
@@ -73,6 +74,10 @@ def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
         sentence = "the file starts with a byte order mark; save it as plain ASCII"
         findings.append(Finding(file, 1, "byte-order-mark", sentence))
     text = content.decode(encoding, "replace").replace("\r\n", "\n")
+    if text.count("\n") > MAX_LINES:
+        sentence = f"more than {MAX_LINES} lines, the rest is not read; is this the right file?"
+        findings.append(Finding(file, 0, "too-many-lines", sentence))
+        text = "\n".join(text.split("\n", MAX_LINES)[:MAX_LINES])
     for number, line in enumerate(text.split("\n"), start=1):
         strange = next((c for c in line if not (" " <= c <= "~" or c == "\t")), None)
         if strange is not None:

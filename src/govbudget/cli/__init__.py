@@ -23,6 +23,7 @@ _SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
 
 # Where each command lives; loaded when it is named.
 _COMMANDS = {
+    "audit": "govbudget.cli.audit:audit",
     "db": "govbudget.cli.database:db",
     "demo": "govbudget.cli.demo:demo",
     "directory": "govbudget.cli.database:directory",

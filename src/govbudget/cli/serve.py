@@ -86,7 +86,8 @@ def serve(host: str, port: int, threads: int, workers: int, embedded: Path | Non
             "threads": threads,
             "worker_class": "gthread",
             "graceful_timeout": DRAIN_SECONDS,
-            "when_ready": _announce,
+            "when_ready": _start_arbiter,
+            "post_worker_init": _start_worker,
             "loglevel": "warning",
         }
         make_server(options, load).run()
@@ -127,10 +128,27 @@ def _require_free(host: str, port: int) -> None:
         ) from None
 
 
-def _announce(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
+def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
+    """Say where we listen, and let a first Ctrl-C finish what is in flight, as SIGTERM does.
+
+    gunicorn's own answer to SIGINT raises SystemExit wherever a worker happens to be. A second one
+    still gets that.
+    """
+    at_once = signal.getsignal(signal.SIGINT)
+
+    def finish(*_: object) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, finish)
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _say(f"{LISTENING}http://{shown}:{port}")
+
+
+def _start_worker(_worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
+    """Leave Ctrl-C, which a terminal sends to all of us, to the arbiter."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _say(text: str) -> None:

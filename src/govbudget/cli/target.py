@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from flask import current_app, has_app_context
 
+from govbudget.audit.entry import OPERATOR
 from govbudget.authz.policy import Policy
 from govbudget.errors import SettingsError
 from govbudget.identity import SITE, Assignment, Scope, Subject
@@ -118,4 +119,4 @@ def operator(policy: Policy, connection: Connection) -> Subject:
     held = tuple(
         Assignment(role, SITE) for role, scope in policy.table.scopes.items() if scope is Scope.SITE
     )
-    return Subject("operator", held, connection.get_transaction())
+    return Subject(OPERATOR, held, connection.get_transaction())

@@ -14,6 +14,8 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from govbudget.audit.entry import CommandChange
+from govbudget.audit.store import record_command
 from govbudget.authz.reader import suggest
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.tables import Tables
+
+
+ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+# Who holds which role: assignments, and memberships, which are roles too.
+AUDITED = frozenset({"role_assignments", "organization_members", "group_members"})
 
 
 def _read_uuid(value: object) -> object:
@@ -100,14 +107,31 @@ FILE = TypeAdapter(DirectoryFile)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that a load did: `added`, `changed` or `removed`, and to what."""
+    """One row that a load `added`, `changed` or `removed`: its key, and all of it."""
 
     verb: str
-    what: str
+    table: str
+    key: Mapping[str, Any]
+    row: Mapping[str, Any]
 
     def __str__(self) -> str:
         """Give one line."""
-        return f"{self.verb} {self.what}"
+        noun = self.table.removesuffix("s").replace("_", " ")
+        parts = (f"{name}={'site' if value is None else value}" for name, value in self.key.items())
+        label = f" `{self.row['name']}`" if self.row.get("name") else ""
+        return f"{self.verb} {noun} {' '.join(parts)}{label}"
+
+    def for_audit(self) -> CommandChange:
+        """Give it as the audit trail has it: about the user, in the organization."""
+        value = {name: None if part is None else str(part) for name, part in self.key.items()}
+        user = value.pop("user_id", None)
+        return CommandChange(
+            self.row["organization_id"],
+            self.table.removesuffix("s"),
+            str(user),
+            None if self.verb == ADDED else value,
+            None if self.verb == REMOVED else value,
+        )
 
 
 def load_directory(
@@ -129,7 +153,10 @@ def load_directory(
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
         raise InvalidInput(f"{count} wrong; nothing was loaded", errors[:MAX_ERRORS])
-    return list(_apply(connection, tables, file))
+    changes = list(_apply(connection, tables, file))
+    audited = [change.for_audit() for change in changes if change.table in AUDITED]
+    record_command(connection, tables, audited)
+    return changes
 
 
 def _find_duplicates(file: DirectoryFile) -> Iterator[FieldError]:
@@ -162,6 +189,7 @@ class _Known:
     groups: Mapping[UUID, UUID]
     stored_groups: Mapping[UUID, UUID]
     members: frozenset[tuple[UUID, UUID]]
+    default_elsewhere: UUID | None
 
     def check_user(self, pointer: str, user: UUID) -> Iterator[FieldError]:
         if user not in self.users:
@@ -176,6 +204,10 @@ class _Known:
 def _find_known(connection: Connection, tables: Tables, file: DirectoryFile) -> _Known:
     groups = sa.select(tables.groups.c.id, tables.groups.c.organization_id)
     stored_users = connection.scalars(sa.select(tables.users.c.id))
+    stored = tables.organizations.c
+    default_elsewhere = sa.select(stored.id).where(
+        stored.is_default, ~stored.deleted, stored.id.not_in([e.id for e in file.organizations])
+    )
     return _Known(
         organizations=frozenset(entry.id for entry in file.organizations),
         users=frozenset(entry.id for entry in file.users) | frozenset(stored_users),
@@ -184,6 +216,7 @@ def _find_known(connection: Connection, tables: Tables, file: DirectoryFile) -> 
         members=frozenset(
             (entry.organization_id, entry.user_id) for entry in file.organization_members
         ),
+        default_elsewhere=connection.scalars(default_elsewhere).first(),
     )
 
 
@@ -192,6 +225,9 @@ def _find_bad_groups(file: DirectoryFile, known: _Known) -> Iterator[FieldError]
     for index, entry in enumerate(file.organizations):
         if known.stored_groups.get(entry.id, entry.id) != entry.id:
             yield FieldError(f"/organizations/{index}/id", "a group has this id already")
+        if entry.is_default and known.default_elsewhere is not None:
+            sentence = f"`{known.default_elsewhere}` is the default; list it here, without the flag"
+            yield FieldError(f"/organizations/{index}/is_default", sentence)
     for index, group in enumerate(file.groups):
         place = f"/groups/{index}"
         yield from known.check_organization(place, group.organization_id)
@@ -312,43 +348,32 @@ def _remove(
     whole: sa.ColumnElement[bool],
     wanted: set[tuple[Any, ...]],
 ) -> Iterator[Change]:
-    columns = [table.c[name] for name in key]
-    for row in connection.execute(sa.select(*columns).where(whole).order_by(*columns)).all():
-        if tuple(row) not in wanted:
-            same = [
-                column.is_not_distinct_from(value)
-                for column, value in zip(columns, row, strict=True)
-            ]
+    order = [table.c[name] for name in key]
+    for row in connection.execute(sa.select(table).where(whole).order_by(*order)).mappings().all():
+        place = {name: row[name] for name in key}
+        if tuple(place.values()) not in wanted:
+            same = [table.c[name].is_not_distinct_from(part) for name, part in place.items()]
             connection.execute(sa.delete(table).where(*same))
-            yield Change("removed", _describe(table, key, dict(row._mapping)))  # noqa: SLF001 - public
+            yield Change(REMOVED, table.name, place, dict(row))
 
 
 def _put(
     connection: Connection, table: sa.Table, key: tuple[str, ...], rows: list[dict[str, Any]]
 ) -> Iterator[Change]:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stored = (
-        {
-            tuple(row[name] for name in key): row
-            for row in connection.execute(sa.select(*(table.c[name] for name in names))).mappings()
-        }
-        if rows
-        else {}
-    )
+    if not rows:
+        return
+    stored = {
+        tuple(row[name] for name in key): row
+        for row in connection.execute(sa.select(*(table.c[name] for name in rows[0]))).mappings()
+    }
     for row in rows:
-        before = stored.get(tuple(row[name] for name in key))
+        place = {name: row[name] for name in key}
+        before = stored.get(tuple(place.values()))
         if before is None:
             more = {"id": uuid4()} if "id" in table.c and "id" not in row else {}
             connection.execute(sa.insert(table), {**row, **more})
-            yield Change("added", _describe(table, key, row))
+            yield Change(ADDED, table.name, place, row)
         elif dict(before) != row:
-            same = [table.c[name] == row[name] for name in key]
+            same = [table.c[name] == part for name, part in place.items()]
             connection.execute(sa.update(table).where(*same).values(row))
-            yield Change("changed", _describe(table, key, row))
-
-
-def _describe(table: sa.Table, key: tuple[str, ...], row: Mapping[str, Any]) -> str:
-    noun = table.name.removesuffix("s").replace("_", " ")
-    parts = (f"{name}={row[name] if row[name] is not None else 'site'}" for name in key)
-    label = f" `{row['name']}`" if row.get("name") else ""
-    return f"{noun} {' '.join(parts)}{label}"
+            yield Change(CHANGED, table.name, place, row)

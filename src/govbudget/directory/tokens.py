@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
+from govbudget.audit.entry import CommandChange
+from govbudget.audit.store import record_command
 from govbudget.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
 MAX_DAYS = 3650
+
+_Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,15 @@ class TokenStore:
                 code="input-invalid",
             )
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        expires_at = datetime.now(UTC) + timedelta(days=days)
         row = {
             "id": uuid4(),
             "secret_sha256": _hash(token),
             "user_id": user_id,
-            "expires_at": datetime.now(UTC) + timedelta(days=days),
+            "expires_at": expires_at,
         }
         connection.execute(sa.insert(self._tables.api_tokens), row)
+        self._record(connection, row["id"], None, _describe(user_id, expires_at))
         return token
 
     def list(self, connection: Connection) -> list[Token]:
@@ -102,9 +108,23 @@ class TokenStore:
             sa.update(tokens)
             .where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None))
             .values(revoked_at=sa.func.now())
-            .returning(tokens.c.id)
+            .returning(tokens.c.user_id, tokens.c.expires_at)
         )
-        return connection.scalar(statement) is not None
+        row = connection.execute(statement).one_or_none()
+        if row is None:
+            return False
+        self._record(connection, token_id, _describe(row.user_id, row.expires_at), None)
+        return True
+
+    def _record(
+        self, connection: Connection, token_id: object, before: _Row | None, after: _Row | None
+    ) -> None:
+        change = CommandChange(None, "api_token", str(token_id), before, after)
+        record_command(connection, self._tables, [change])
+
+
+def _describe(user_id: Id, expires_at: datetime) -> _Row:
+    return {"user_id": str(user_id), "expires_at": expires_at.isoformat()}
 
 
 def _hash(token: str) -> bytes:

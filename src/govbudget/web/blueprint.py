@@ -16,15 +16,16 @@ from werkzeug.exceptions import NotFound as UnknownPath
 from werkzeug.routing import PathConverter, Rule
 
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
-from govbudget.identity import Group, Object, Organization, PriceBook
+from govbudget.identity import Action, Group, Object, Organization, PriceBook
 from govbudget.settings import AIBRIDGE
 from govbudget.web import requestlog
-from govbudget.web.problems import explain, explain_http
+from govbudget.web.problems import answer_empty, explain, explain_http
 from govbudget.web.routes import ROUTES, Call, Route, Target
+from govbudget.web.signals import access_denied
 from govbudget.web.units import explain_outage, run_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flask.sansio.blueprints import BlueprintSetupState
     from sqlalchemy import Connection
@@ -40,9 +41,9 @@ NAME = "govbudget"
 
 
 class _Rest(PathConverter):
-    """The rest of a path, whatever it holds: slashes anywhere, or nothing."""
+    """The rest of a path, whatever it holds: slashes anywhere, newlines, or nothing."""
 
-    regex = ".*?"
+    regex = "(?s:.*?)"
     part_isolating = False
 
 
@@ -76,12 +77,13 @@ def make_blueprint(home: Installation) -> Blueprint:
         for path, routes in paths.items():
             endpoint = f"{NAME}.{routes[min(routes)].view.__name__.partition('_')[2]}"
             state.app.url_map.add(_Rule(prefix + path, endpoint=endpoint, strict_slashes=True))
-            state.app.view_functions[endpoint] = _make_view(home, routes)
+            state.app.view_functions[endpoint] = _guard(_make_view(home, routes), home.challenge)
         for path in ("", "/<rest:path>"):
             state.app.url_map.add(_Rule(prefix + path, endpoint=f"{NAME}.unknown"))
-        state.app.view_functions[f"{NAME}.unknown"] = _refuse_path
+        state.app.view_functions[f"{NAME}.unknown"] = _guard(_refuse_path, home.challenge)
 
     def finish(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
         if home.settings.expose_policy_digest:
             response.headers["Govbudget-Policy-Digest"] = home.policy.digest
         return requestlog.finish_record(response)
@@ -108,6 +110,18 @@ def _explain(error: Exception, challenge: str) -> Response:
     return explain(known, challenge)
 
 
+def _guard(view: Callable[..., Response], challenge: str) -> Callable[..., Response]:
+    """Explain a view's failures here: a host's handler for 404 goes before the blueprint's own."""
+
+    def guarded(**path: str) -> Response:
+        try:
+            return view(**path)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it gets the one shape
+            return _explain(error, challenge)
+
+    return guarded
+
+
 def _refuse_path(path: str = "") -> Response:  # noqa: ARG001 - Flask passes it
     raise UnknownPath
 
@@ -120,7 +134,7 @@ def _make_view(home: Installation, routes: dict[str, Route]) -> Any:  # noqa: AN
         if route is not None:
             return _serve(home, route, path)
         if request.method == "OPTIONS":
-            return Response(status=204, headers={"Allow": ", ".join(allowed)})
+            return answer_empty(headers={"Allow": ", ".join(allowed)})
         raise MethodNotAllowed(valid_methods=allowed)
 
     return view
@@ -164,17 +178,39 @@ def _load(
 def _authorize(
     home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
 ) -> Grant | ListGrant:
+    """Ask the policy; a refusal is logged and signalled before it is raised."""
     try:
-        if isinstance(obj, Organization):
-            return home.policy.authorize_list(
-                subject, route.action, obj, home.budgets.budget_object
-            )
-        if isinstance(obj, Group):
-            obj = home.budgets.object_of(obj)
-        if obj is not None:
-            return home.policy.authorize(subject, route.action, obj)
-        refusal: Forbidden | NotFound = NotFound(str(route.target))
-    except (Forbidden, NotFound) as error:
-        refusal = error
-    requestlog.note_refused(refusal, home.policy.digest)
-    raise refusal
+        return _ask_policy(home, route, subject, obj)
+    except (Forbidden, NotFound) as refusal:
+        requestlog.note_refused(refusal, home.policy.digest)
+        access_denied.send(
+            home.app,
+            caller=subject.id,
+            action=route.action,
+            object=route.target,
+            id=getattr(obj, "id", None),
+            code=refusal.code,
+            would_allow=refusal.would_allow,
+            policy_digest=home.policy.digest,
+            request_id=requestlog.request_id(),
+        )
+        raise
+
+
+def _ask_policy(
+    home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
+) -> Grant | ListGrant:
+    if obj is None:
+        raise NotFound(str(route.target))
+    if isinstance(obj, Group):
+        return home.policy.authorize(subject, route.action, home.budgets.object_of(obj))
+    if not isinstance(obj, Organization):
+        return home.policy.authorize(subject, route.action, obj)
+    object_type = home.budgets.budget_object
+    grant = home.policy.authorize_list(subject, route.action, obj, object_type)
+    # Whoever stands in the organization may ask what is there to read; not so for other actions.
+    if route.action is not Action.READ and not grant.decision.allowed:
+        raise Forbidden(
+            route.action, grant.lines, home.policy.table.would_allow(object_type, route.action)
+        )
+    return grant

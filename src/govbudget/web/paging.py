@@ -1,4 +1,4 @@
-"""Pages: a size, and an opaque token that holds the last id seen (so it survives other changes)."""
+"""Pages: a size, and an opaque token that holds where it ended (so it survives other changes)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import base64
 import binascii
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from werkzeug.datastructures import MultiDict
 
     from govbudget.identity import Id
-    from govbudget.ids import IdType
+
+T = TypeVar("T")
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -24,9 +27,13 @@ _SIZE = re.compile(r"[0-9]{1,6}")
 
 
 def read_page(
-    query: MultiDict[str, str], organization: Id, id_type: IdType
-) -> tuple[int, Id | None]:
-    """Read (page size, id after which the page starts) from a query; raise `invalid-query`."""
+    query: MultiDict[str, str], organization: Id, read_position: Callable[..., T]
+) -> tuple[int, T | None]:
+    """Read (page size, position after which the page starts) from a query.
+
+    `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
+    texts that are none. Raises `invalid-query`.
+    """
     errors = [
         FieldError(name[:60], "unknown parameter; known are: page_size, page_token")
         for name in query
@@ -44,7 +51,7 @@ def read_page(
     after = None
     token = query.get("page_token")
     if token is not None:
-        after = _read_token(token, organization, id_type)
+        after = _read_token(token, organization, read_position)
         if after is None:
             sentence = "not a token of this list; take `next_page_token` of the page before"
             errors.append(FieldError("page_token", sentence))
@@ -53,24 +60,22 @@ def read_page(
     return size, after
 
 
-def write_token(organization: Id, last: Id) -> str:
-    """Write the token of the page after the one that ends with `last`."""
-    content = json.dumps([str(organization), str(last)], separators=(",", ":"))
+def write_token(organization: Id, *position: object) -> str:
+    """Write the token of the page after the one that ends at the position."""
+    content = json.dumps([str(organization), *map(str, position)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def _read_token(token: str, organization: Id, id_type: IdType) -> Id | None:
+def _read_token(token: str, organization: Id, read_position: Callable[..., T]) -> T | None:
     if len(token) > MAX_TOKEN or not token.isascii():
         return None
     try:
         content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        place, last = content
-        if not isinstance(last, str):
+        place, *texts = content
+        if not all(isinstance(text, str) for text in texts):
             return None
-        after = id_type.parse(last)
+        position = read_position(*texts)
     except (binascii.Error, ValueError, TypeError, RecursionError, GovBudgetError):
         return None
     # Only the one spelling that `write_token` gives is a token of this list.
-    return (
-        after if place == str(organization) and write_token(organization, after) == token else None
-    )
+    return position if place == str(organization) and write_token(place, *texts) == token else None

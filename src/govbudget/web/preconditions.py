@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import ETags
 
     from govbudget.budgets.budget import Budget
+
+_REVISION = re.compile(r"[0-9a-f]{32}")
 
 
 def read_condition(request: Request) -> Condition:
@@ -33,12 +36,5 @@ def is_unchanged(request: Request, budget: Budget) -> bool:
 
 
 def _revisions(tags: set[str]) -> tuple[UUID, ...]:
-    revisions = []
-    for tag in tags:
-        try:
-            revision = UUID(hex=tag)
-        except ValueError:
-            continue
-        if revision.hex == tag:
-            revisions.append(revision)
-    return tuple(revisions)
+    # Werkzeug reads the empty tag `""` as None.
+    return tuple(UUID(hex=tag) for tag in tags if tag and _REVISION.fullmatch(tag))

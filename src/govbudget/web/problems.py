@@ -11,6 +11,8 @@ from govbudget.errors import GovBudgetError, InvalidInput
 from govbudget.web.units import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from werkzeug.exceptions import HTTPException
 
 _CODES = {
@@ -27,6 +29,13 @@ _CODES = {
 def answer(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - any JSON
     """Answer with JSON. The host's JSON provider has no say: the bytes are the contract's."""
     return Response(dump_json(value), status=status, mimetype="application/json")
+
+
+def answer_empty(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer without a body, and so without the type of one."""
+    response = Response(status=status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 def dump_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON

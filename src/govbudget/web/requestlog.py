@@ -37,6 +37,11 @@ def start_record() -> None:
     }
 
 
+def request_id() -> str:
+    """Give the id of this request: the caller's, or one made for it."""
+    return str(g.govbudget_record["request_id"])
+
+
 def note(**facts: Any) -> None:  # noqa: ANN401 - anything JSON can hold, or str can write
     """Add facts to the record."""
     g.govbudget_record.update(facts)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
 
 from flask import Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from govbudget.authz.grant import Grant, ListGrant
 from govbudget.errors import GovBudgetError
@@ -22,13 +25,16 @@ from govbudget.strict_json import parse_json
 from govbudget.tables import MAX_LIMIT_MICROS
 from govbudget.web.paging import read_page, write_token
 from govbudget.web.preconditions import is_unchanged, read_condition
-from govbudget.web.problems import answer
+from govbudget.web.problems import answer, answer_empty
+from govbudget.web.requestlog import request_id
+from govbudget.web.signals import budget_changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
 
+    from govbudget.audit.entry import Entry
     from govbudget.budgets.budget import Budget
     from govbudget.installation import Installation
 
@@ -82,22 +88,27 @@ BUDGET_BODY = TypeAdapter(BudgetBody)
 
 
 def read_body(max_bytes: int) -> bytes:
-    """Read a JSON body; raise `unsupported-media-type` or, through Flask, 413."""
+    """Read a JSON body; raise `unsupported-media-type` or 413."""
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if request.mimetype != "application/json" or charset != "utf-8" or encoding != "identity":
         raise GovBudgetError(
             "unsupported-media-type", "send `Content-Type: application/json`, UTF-8, not compressed"
         )
-    request.max_content_length = max_bytes
-    return request.get_data()
+    # One byte more than is taken: of a body without a length Flask reads this much and no more, and
+    # does not say that there was more. The host may also have read the body, under its own limit.
+    request.max_content_length = max_bytes + 1
+    content = request.get_data()
+    if len(content) > max_bytes:
+        raise RequestEntityTooLarge
+    return content
 
 
 def get_budget(call: Call[Grant, Group]) -> Response:
     """Answer with the group's budget, or 304 where the caller has it."""
     budget = call.home.budgets.get(call.connection, call.grant, call.object)
     if is_unchanged(request, budget):
-        response = Response(status=304)
+        response = answer_empty(304)
         response.set_etag(budget.etag)
         return response
     return _answer_budget(budget)
@@ -112,27 +123,48 @@ def put_budget(call: Call[Grant, Group]) -> Response:
         call.object,
         body.spend_limit_micros,
         read_condition(request),
+        request_id=request_id(),
     )
+    _signal_change(call, budget)
     return _answer_budget(budget)
 
 
 def delete_budget(call: Call[Grant, Group]) -> Response:
     """Delete the group's budget."""
     condition = read_condition(request)
-    call.home.budgets.delete(call.connection, call.grant, call.object, condition)
-    return Response(status=204)
+    call.home.budgets.delete(
+        call.connection, call.grant, call.object, condition, request_id=request_id()
+    )
+    _signal_change(call, None)
+    return answer_empty()
 
 
 def list_budgets(call: Call[ListGrant, Organization]) -> Response:
     """Answer with a page of the budgets that the caller may read."""
     organization = call.object
-    size, after = read_page(request.args, organization.id, call.home.settings.id_type)
+    size, after = read_page(request.args, organization.id, call.home.settings.id_type.parse)
     budgets = call.home.budgets.list(
         call.connection, call.grant, organization, limit=size + 1, after=after
     )
     page = budgets[:size]
     token = write_token(organization.id, page[-1].group_id) if len(budgets) > size else None
-    return answer({"budgets": [_write_budget(b) for b in page], "next_page_token": token})
+    return _answer_page("budgets", [_write_budget(budget) for budget in page], token)
+
+
+def list_audit(call: Call[ListGrant, Organization]) -> Response:
+    """Answer with a page of the organization's audit trail, the newest entry first."""
+    organization = call.object
+    size, after = read_page(request.args, organization.id, _read_entry_position)
+    entries = call.home.audit.list(
+        call.connection, call.grant, organization, limit=size + 1, after=after
+    )
+    page = entries[:size]
+    token = (
+        write_token(organization.id, page[-1].at.isoformat(), page[-1].id)
+        if len(entries) > size
+        else None
+    )
+    return _answer_page("entries", [_write_entry(entry) for entry in page], token)
 
 
 def get_price(call: Call[Grant, PriceBook]) -> Response:
@@ -146,18 +178,22 @@ def get_price(call: Call[Grant, PriceBook]) -> Response:
 def put_prices(call: Call[Grant, PriceBook]) -> Response:
     """Store a batch of prices, all or nothing."""
     prices = parse_prices(read_body(MAX_PRICES_BODY))
-    result = call.home.prices.upsert(call.connection, call.grant, call.object, prices)
+    result = call.home.prices.upsert(
+        call.connection, call.grant, call.object, prices, request_id=request_id()
+    )
     return answer({"received": result.received, "changed": result.changed})
 
 
 _BUDGET = "/groups/<group>/ai/budget"
 _LIST = "/organizations/<organization>/ai/budgets"
+_AUDIT = "/organizations/<organization>/ai/audit"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", _BUDGET, Target.GROUP, Action.READ, get_budget),
     Route("PUT", _BUDGET, Target.GROUP, Action.UPDATE, put_budget),
     Route("DELETE", _BUDGET, Target.GROUP, Action.UPDATE, delete_budget),
     Route("GET", _LIST, Target.GROUPS_OF_ORGANIZATION, Action.READ, list_budgets),
+    Route("GET", _AUDIT, Target.GROUPS_OF_ORGANIZATION, Action.UPDATE, list_audit),
     Route("GET", "/ai/prices/<provider>/<rest:model>", Target.PRICE_BOOK, Action.READ, get_price),
     Route("PUT", "/ai/prices", Target.PRICE_BOOK, Action.UPDATE, put_prices),
 )
@@ -170,6 +206,45 @@ def _write_budget(budget: Budget) -> dict[str, Any]:
         "created_at": _write_time(budget.created_at),
         "updated_at": _write_time(budget.updated_at),
     }
+
+
+def _write_entry(entry: Entry) -> dict[str, Any]:
+    shown = ("actor", "roles", "lines", "policy_digest", "request_id", "cause")
+    return {
+        "id": str(entry.id),
+        "at": _write_time(entry.at),
+        "object_type": entry.object_type,
+        "object_id": entry.object_id,
+        "before": entry.before,
+        "after": entry.after,
+        **{key: entry.receipt.get(key) for key in shown},
+    }
+
+
+def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
+    time = datetime.fromisoformat(at)
+    if time.tzinfo is None:
+        raise ValueError(at)
+    return time, UUID(entry_id)
+
+
+def _answer_page(name: str, items: list[dict[str, Any]], token: str | None) -> Response:
+    """Answer with a page; where there is a next one, the `Link` header names it too (RFC 8288)."""
+    response = answer({name: items, "next_page_token": token})
+    if token is not None:
+        query = urlencode({**request.args, "page_token": token})
+        response.headers["Link"] = f'<{request.path}?{query}>; rel="next"'
+    return response
+
+
+def _signal_change(call: Call[Grant, Group], budget: Budget | None) -> None:
+    budget_changed.send(
+        call.home.app,
+        subject=call.grant.subject,
+        group=call.object,
+        budget=budget,
+        request_id=request_id(),
+    )
 
 
 def _write_time(time: datetime) -> str:
