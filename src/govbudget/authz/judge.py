@@ -52,8 +52,9 @@ def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
     """
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
-            table = DecisionTable(files.digest, lines, _ask_line_by_line(lines))
-            disagreements = list(_compare_with_whole(files, table))
+            judge = _Judge(lines)
+            table = DecisionTable(files.digest, lines, _ask_line_by_line(judge, lines))
+            disagreements = list(_compare_with_casbin(judge, files, table))
         except Exception as error:
             sentence = f"Casbin failed: {type(error).__name__}: {error}"
             raise PolicyError([Finding(LINES_FILE, 0, "casbin-failed", sentence)]) from error
@@ -62,7 +63,9 @@ def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
     return table
 
 
-def _ask_line_by_line(lines: tuple[Line, ...]) -> dict[tuple[str, ObjectType, Action], list[Line]]:
+def _ask_line_by_line(
+    judge: _Judge, lines: tuple[Line, ...]
+) -> dict[tuple[str, ObjectType, Action], list[Line]]:
     """Ask Casbin which lines speak about which cell.
 
     A line is asked about with its effect set to allow, since Casbin answers no to a deny line in
@@ -73,66 +76,81 @@ def _ask_line_by_line(lines: tuple[Line, ...]) -> dict[tuple[str, ObjectType, Ac
     for line in lines:
         right = tuple(line.fields[:-1])
         if right not in known:
-            judge = _Judge(", ".join(("p", *right, Effect.ALLOW)), (line,))
-            known[right] = [
-                (obj, action) for obj, action in CELLS if judge.allows(line.role, obj, action)
-            ]
+            known[right] = judge.list_allowed(line.role, [[*right, Effect.ALLOW]])
         for obj, action in known[right]:
             speaking.setdefault((line.role, obj, action), []).append(line)
     return speaking
 
 
-def reaches_elsewhere(role: str, lines: tuple[Line, ...]) -> list[tuple[ObjectType, Action]]:
-    """Ask Casbin what the role, held in one organization, may do to another's objects."""
+def list_reached_elsewhere(
+    lines: tuple[Line, ...],
+) -> dict[str, list[tuple[ObjectType, Action]]]:
+    """Ask Casbin what each role, held in one organization, may do to another's objects."""
     with _ONE_AT_A_TIME, _quiet_casbin():
-        judge = _judge_role(role, lines)
-        return [
-            (obj, action) for obj, action in CELLS if judge.allows(role, obj, action, ELSEWHERE)
-        ]
+        judge = _Judge(lines)
+        return {
+            role: judge.list_allowed(role, rows, ELSEWHERE)
+            for role, rows in _group_by_role(lines).items()
+        }
 
 
-def _compare_with_whole(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
+def _compare_with_casbin(
+    judge: _Judge, files: PolicyFiles, table: DecisionTable
+) -> Iterator[Finding]:
     """Compare with the lines that Casbin reads in the file, and with its answers from all lines."""
-    as_casbin_reads = _Judge(files.lines.decode("ascii"), table.lines).policy
-    if as_casbin_reads != [line.fields for line in table.lines]:
+    rows = (row.strip() for row in files.lines.decode("ascii").split("\n"))
+    if _start_casbin("\n".join(rows)).get_policy() != [line.fields for line in table.lines]:
         sentence = "Casbin reads other lines in this file than the strict reader does"
         yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
-    for role in table.scopes:
-        judge = _judge_role(role, table.lines)
+    for role, own in _group_by_role(table.lines).items():
+        allowed = judge.list_allowed(role, own)
         for obj, action in CELLS:
-            if judge.allows(role, obj, action) != table.decide((role,), obj, action).allowed:
+            if ((obj, action) in allowed) != table.decide((role,), obj, action).allowed:
                 sentence = f"Casbin and the file's own lines disagree on {role}, {obj}, {action}"
                 yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
 
 
-def _judge_role(role: str, lines: tuple[Line, ...]) -> _Judge:
-    own = tuple(line for line in lines if line.role == role)
-    return _Judge("\n".join(", ".join(("p", *line.fields)) for line in own), own)
+def _group_by_role(lines: tuple[Line, ...]) -> dict[str, list[list[str]]]:
+    """Give the rows of each role, each row once."""
+    roles: dict[str, dict[tuple[str, ...], None]] = {}
+    for line in lines:
+        roles.setdefault(line.role, {})[tuple(line.fields)] = None
+    return {role: [list(row) for row in rows] for role, rows in roles.items()}
+
+
+def _start_casbin(text: str) -> casbin.Enforcer:
+    enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=PINNED_MODEL), StringAdapter(text))
+    enforcer.enable_auto_save(False)  # noqa: FBT003 - Casbin's signature
+    return enforcer
 
 
 class _Judge:
-    """A stock Casbin enforcer over some lines, in which each role is held by one subject."""
+    """A stock Casbin enforcer in which each role of some lines is held by one subject."""
 
-    def __init__(self, text: str, lines: tuple[Line, ...]) -> None:
+    def __init__(self, lines: tuple[Line, ...]) -> None:
         scopes = {line.role: line.scope for line in lines}
-        held = [
+        held = (
             f"g, {_holder(role)}, {role}, {_domain(EXAMPLES[ObjectType.GROUP], scope)}"
             for role, scope in scopes.items()
-        ]
-        rows = [row.strip() for row in text.split("\n")]
-        model = casbin.Enforcer.new_model(text=PINNED_MODEL)
-        self._enforcer = casbin.Enforcer(model, StringAdapter("\n".join([*rows, *held])))
+        )
+        self._enforcer = _start_casbin("\n".join(held))
 
-    @property
-    def policy(self) -> list[list[str]]:
-        """The lines as Casbin read them."""
-        return [list(row) for row in self._enforcer.get_policy()]
+    def list_allowed(
+        self, role: str, rows: list[list[str]], suffix: str = ""
+    ) -> list[tuple[ObjectType, Action]]:
+        """Ask Casbin what the holder of the role may do to the example objects by these lines.
 
-    def allows(self, role: str, obj: ObjectType, action: Action, suffix: str = "") -> bool:
-        """Ask Casbin whether the holder of the role may do this to the example object.
-
-        With a suffix, the object is another one, of another organization.
+        With a suffix, the objects are other ones, of another organization.
         """
+        if not self._enforcer.add_policies(rows):
+            message = f"Casbin did not take the lines of {role}"
+            raise RuntimeError(message)
+        try:
+            return [cell for cell in CELLS if self._allows(role, *cell, suffix)]
+        finally:
+            self._enforcer.remove_policies(rows)
+
+    def _allows(self, role: str, obj: ObjectType, action: Action, suffix: str) -> bool:
         example = EXAMPLES[obj]
         organization = _domain(example, Scope.ORGANIZATION) + suffix
         group = _domain(example, Scope.GROUP) + suffix

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from govbudget.authz.files import LINES_FILE
-from govbudget.authz.judge import CELLS, reaches_elsewhere
+from govbudget.authz.judge import CELLS, list_reached_elsewhere
 from govbudget.authz.reader import Effect, Line
 from govbudget.authz.table import Cell, DecisionTable, Verdict
 from govbudget.errors import Finding
@@ -82,9 +82,9 @@ def _allowed_without_a_role(table: DecisionTable) -> Broken:
 
 # INVARIANT: only site roles reach more than one organization
 def _reaches_other_organizations(table: DecisionTable) -> Broken:
-    for role, scope in table.scopes.items():
-        if scope is not Scope.SITE:
-            for obj, action in reaches_elsewhere(role, table.lines):
+    for role, reached in list_reached_elsewhere(table.lines).items():
+        if table.scopes[role] is not Scope.SITE:
+            for obj, action in reached:
                 yield 0, f"{role} may `{action}` a `{obj}` of an organization it is not held in"
 
 
