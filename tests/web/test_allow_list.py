@@ -29,6 +29,7 @@ ROUTES = {
     "put budget": ("PUT", "group", "update"),
     "delete budget": ("DELETE", "group", "update"),
     "list budgets": ("GET", "organization", "read"),
+    "list audit": ("GET", "organization", "update"),
     "get price": ("GET", "ai_model_price", "read"),
     "put prices": ("PUT", "ai_model_price", "update"),
 }
@@ -100,8 +101,13 @@ def expect(route, roles):
     if obj == "ai_model_price":
         sited = {role for role in roles if SCOPES[role] == "site"}
         return (200, None) if may(sited, obj, action) else (403, "forbidden")
+    if obj == "organization" and not roles:
+        return 404, "organization-not-found"
+    if route == "list budgets":
+        return 200, None
     if obj == "organization":
-        return (200, None) if roles else (404, "organization-not-found")
+        everywhere = {role for role in roles if SCOPES[role] != "group"}
+        return (200, None) if may(everywhere, "group", action) else (403, "forbidden")
     if may(roles, obj, action):
         return (204 if method == "DELETE" else 200), None
     known = may(roles, obj, "read") or may(roles, obj, "update")
@@ -111,6 +117,8 @@ def expect(route, roles):
 def ask(send, town, route, person):
     if route == "list budgets":
         return send("GET", list_path(town.a), person)
+    if route == "list audit":
+        return send("GET", list_path(town.a).replace("budgets", "audit"), person)
     if route == "get price":
         return send("GET", f"/ai/prices/{PRICE['provider']}/{PRICE['model']}", person)
     if route == "put prices":
@@ -133,9 +141,10 @@ def test_the_answer_is_the_matrixs_and_a_refusal_sends_one_statement(  # noqa: P
     expected = expect(route, roles)
     assert outcome(response) == expected
     assert not names_budget_table(sent[0]), "the directory names a table that it must not"
+    assert "audit" not in sent[0]
     if expected[1] is None:
         assert len(sent) == 2
-        assert names_budget_table(sent[1])
+        assert "audit" in sent[1] if route == "list audit" else names_budget_table(sent[1])
     else:
         assert len(sent) == 1
         after = send("GET", budget_path(town.a1), town.owner).json["spend_limit_micros"]
