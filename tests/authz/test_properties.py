@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.policy.helpers import StockCasbin, answer, hold, load
 
 from govbudget import Action, Group, NotFound, ObjectType, Organization, PriceBook, Scope
+from govbudget.authz.files import packaged_policy_dir, read_policy_files
 from govbudget.authz.standing import find_standing
 
 GROUPS = tuple(Group(f"{o}{n}", o) for o in "ab" for n in (1, 2))
@@ -86,3 +89,21 @@ def test_a_list_grant_reaches_exactly_the_groups_that_are_allowed_one_by_one(lin
             bare = policy.decide(find_standing(subject, Group("new", "a"), scopes), obj, action)
             assert grant.allowed_elsewhere is bare.allowed
             assert len(set(grant.exceptions)) == len(grant.exceptions)
+
+
+def test_every_set_of_roles_of_the_dedicated_policy_is_decided_as_by_stock_casbin():
+    files = read_policy_files(packaged_policy_dir() / "dedicated")
+    policy = load(lines=files.lines, matrix=files.matrix)
+    places = {
+        role: {"site": ("site",), "organization": ("organization", "a"), "group": ("group", "a1")}[
+            scope
+        ]
+        for role, scope in policy.table.scopes.items()
+    }
+    sets = [held for n in range(len(places) + 1) for held in combinations(places, n)]
+    people = {"+".join(held): hold(*((role, *places[role]) for role in held)) for held in sets}
+    stock = StockCasbin(files.lines, people)
+    for name, subject in people.items():
+        for obj in (GROUPS[0], OBJECTS[-2], OBJECTS[-1]):
+            for action in Action:
+                assert answer(policy, subject, action, obj) == stock.answer(name, action, obj)

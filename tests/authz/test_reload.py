@@ -1,4 +1,4 @@
-"""Reloads under threads: nobody sees another answer, and the newest files win."""
+"""Reloads: all or nothing; threads never see another answer, and the newest files win."""
 
 from __future__ import annotations
 
@@ -8,14 +8,79 @@ import threading
 import time
 
 import pytest
-from tests.policy.helpers import LINES, MATRIX, write_policy
+from tests.policy.helpers import LINES, MATRIX, MODEL, write_policy
 
 from govbudget import Action, ObjectType, Policy, PolicyError
+
+READS = b"p, owner, site, group, read, allow\n"
+UPDATES = b"p, owner, site, group, update, allow\n"
+REVIEW = b"role,object,action,decision\nowner,group,read,allow\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one line, which nobody has reviewed."""
+    return write_policy(tmp_path / "policy", lines=READS)
+
+
+def may_update(policy):
+    return policy.decide({"owner"}, "group", "update").allowed
+
+
+def test_a_reload_puts_the_new_files_in_force(folder):
+    policy = Policy.load(folder)
+    before = policy.digest
+    write_policy(folder, lines=READS + UPDATES)
+    assert not may_update(policy)
+    policy.reload()
+    assert may_update(policy)
+    assert policy.decide({"owner"}, "group", "update").policy_digest == policy.digest != before
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"lines": READS + b"p, owner, site, group, read, dney\n"}, "unknown-effect"),
+        ({"lines": b""}, "no-lines"),
+        ({"model": MODEL.replace(b"_, _, _", b"_, _")}, "model-not-pinned"),
+        ({"matrix": REVIEW.replace(b"read", b"update")}, "matrix-differs"),
+    ],
+)
+def test_a_reload_that_raises_keeps_the_table_in_force(folder, change, code):
+    policy = Policy.load(folder)
+    table = policy.table
+    write_policy(folder, **{"lines": READS, **change})
+    with pytest.raises(PolicyError, match=code):
+        policy.reload()
+    assert policy.table is table
+    write_policy(folder, lines=READS + UPDATES, matrix=REVIEW + b"owner,group,update,allow\n")
+    policy.reload()
+    assert may_update(policy)
+
+
+def test_a_reload_without_the_folder_keeps_the_table_in_force(folder):
+    policy = Policy.load(folder)
+    folder.rename(folder.with_name("away"))
+    with pytest.raises(PolicyError, match="unreadable-file"):
+        policy.reload()
+    assert policy.decide({"owner"}, "group", "read").allowed
+
+
+def test_a_reload_demands_the_pinned_digest(folder):
+    digest = Policy.load(folder).digest
+    policy = Policy.load(folder, digest=digest)
+    policy.reload()
+    write_policy(folder, lines=READS + UPDATES)
+    with pytest.raises(PolicyError, match="digest-differs"):
+        policy.reload()
+    assert policy.digest == digest
+    assert not may_update(policy)
+
 
 THREADS = 3
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick_switches():
     """Threads take turns every few microseconds: more interleavings, and nobody starves."""
     before = sys.getswitchinterval()
@@ -68,7 +133,7 @@ def decide_during(reload, times, policy):
 
 @pytest.mark.parametrize("times", [50, pytest.param(1000, marks=pytest.mark.long)])
 def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_answer(
-    tmp_path, times
+    tmp_path, quick_switches, times
 ):
     policy = Policy.load(write_policy(tmp_path, matrix=MATRIX))
     tables = {id(policy.table): policy.table}
@@ -81,7 +146,9 @@ def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_
     assert len(tables) == times + 1
 
 
-def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answer(tmp_path):
+def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answer(
+    tmp_path, quick_switches
+):
     policy = Policy.load(write_policy(tmp_path))
     write_policy(tmp_path, lines=LINES + b"p, owner, site, group, read, dney\n")
 
@@ -92,7 +159,7 @@ def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answ
     assert decide_during(reload, 50, policy) == []
 
 
-def test_many_reloads_at_once_all_succeed(tmp_path):
+def test_many_reloads_at_once_all_succeed(tmp_path, quick_switches):
     policy = Policy.load(write_policy(tmp_path))
     before, failures = list_answers(policy), []
 

@@ -9,7 +9,11 @@ import pytest
 
 from govbudget import authz
 
-TESTS = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+TESTS = "".join(
+    path.read_text()
+    for room in ("policy", "authz")
+    for path in (Path(__file__).parents[1] / room).glob("test_*.py")
+)
 INVARIANTS = [
     invariant
     for path in sorted(Path(authz.__file__).parent.glob("*.py"))

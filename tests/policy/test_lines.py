@@ -170,6 +170,12 @@ def test_a_hopeless_file_is_refused_without_a_flood():
     assert findings[-1] == ("policy.csv", 0, "too-many-findings")
 
 
+def test_3000_lines_are_accepted_and_one_more_is_a_finding():
+    lines = GOOD + b"#\n" * 2999
+    assert read_policy(PolicyFiles(MODEL, lines, None))[1] == []
+    assert find(lines=lines + b"#\n") == [("policy.csv", 0, "too-many-lines")]
+
+
 def list_roles(count):
     return "".join(f"p, r{n}, site, group, read, allow\n" for n in range(count)).encode()
 

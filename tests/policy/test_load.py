@@ -85,55 +85,11 @@ def test_the_digest_names_the_files_that_decide_and_nothing_else(folder):
     assert len({digest, commented, Policy.load(folder).digest}) == 3
 
 
-def test_a_pinned_digest_is_demanded_at_load_and_at_reload(folder):
+def test_a_pinned_digest_is_demanded(folder):
     digest = Policy.load(folder).digest
-    policy = Policy.load(folder, digest=digest)
-    for other in ("", "sha256:", digest.upper(), digest[:-1]):
+    assert Policy.load(folder, digest=digest).digest == digest
+    for other in ("", digest.upper(), digest[:-1]):
         assert refuse(folder, digest=other) == [(folder.name, 0, "digest-differs")]
-    write_policy(folder, lines=READS + UPDATES)
-    with pytest.raises(PolicyError, match="digest-differs"):
-        policy.reload()
-    assert policy.digest == digest
-    assert not may_update(policy)
-
-
-def test_a_reload_puts_the_new_files_in_force(folder):
-    policy = Policy.load(folder)
-    before = policy.digest
-    write_policy(folder, lines=READS + UPDATES)
-    assert not may_update(policy)
-    policy.reload()
-    assert may_update(policy)
-    assert policy.decide({"owner"}, "group", "update").policy_digest == policy.digest != before
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"lines": READS + b"p, owner, site, group, read, dney\n"}, "unknown-effect"),
-        ({"lines": b""}, "no-lines"),
-        ({"model": MODEL.replace(b"_, _, _", b"_, _")}, "model-not-pinned"),
-        ({"matrix": REVIEW.replace(b"read", b"update")}, "matrix-differs"),
-    ],
-)
-def test_a_reload_that_raises_keeps_the_table_in_force(folder, change, code):
-    policy = Policy.load(folder)
-    table = policy.table
-    write_policy(folder, **{"lines": READS, **change})
-    with pytest.raises(PolicyError, match=code):
-        policy.reload()
-    assert policy.table is table
-    write_policy(folder, lines=READS + UPDATES, matrix=REVIEW + b"owner,group,update,allow\n")
-    policy.reload()
-    assert may_update(policy)
-
-
-def test_a_reload_without_the_folder_keeps_the_table_in_force(folder):
-    policy = Policy.load(folder)
-    folder.rename(folder.with_name("away"))
-    with pytest.raises(PolicyError, match="unreadable-file"):
-        policy.reload()
-    assert policy.decide({"owner"}, "group", "read").allowed
 
 
 LOGGERS = [
