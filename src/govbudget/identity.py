@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 from uuid import UUID
@@ -97,12 +97,20 @@ class Group:
     id: Id
     organization_id: Id
     type: ObjectType = ObjectType.GROUP
+    _domains: dict[Scope, Domain] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Lay out the group's own domains once; a decision then looks them up."""
+        domains = {
+            Scope.SITE: SITE,
+            Scope.ORGANIZATION: Domain(Scope.ORGANIZATION, self.organization_id),
+            Scope.GROUP: Domain(Scope.GROUP, self.id),
+        }
+        object.__setattr__(self, "_domains", domains)
 
     def domain(self, scope: Scope) -> Domain:
         """Give the group's own domain of that scope."""
-        if scope is Scope.GROUP:
-            return Domain(scope, self.id)
-        return SITE if scope is Scope.SITE else Domain(scope, self.organization_id)
+        return self._domains[scope]
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,16 +93,17 @@ class Policy:
         table = self._table
         roles = find_standing(subject, obj, table.scopes)
         decision = table.decide(roles, obj.type, action)
+        act = action if type(action) is Action else Action(action)
         if decision.allowed:
-            return mint_grant(subject, roles, Action(action), obj, decision)
-        would_allow = table.would_allow(obj.type, Action(action))
+            return mint_grant(subject, roles, act, obj, decision)
+        would_allow = table.would_allow(obj.type, act)
         site_wide = obj.domain(Scope.ORGANIZATION) is None
         if site_wide or any(
             table.decide(roles, known, other).allowed
             for known in (obj.type, ObjectType.GROUP)
             for other in Action
         ):
-            raise Forbidden(Action(action), decision.lines, would_allow)
+            raise Forbidden(act, decision.lines, would_allow)
         raise NotFound("group", would_allow)
 
     def authorize_list(

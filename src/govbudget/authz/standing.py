@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from govbudget.identity import SITE
+from govbudget.identity import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from govbudget.identity import Domain, Object, Scope, Subject
+    from govbudget.identity import Domain, Object, Subject
 
 
 def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) -> tuple[str, ...]:
@@ -25,9 +25,9 @@ def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) ->
         # `obj.domain` of a scope that the object lacks is None, which no domain equals.
         if (
             scope is domain.scope
-            and role not in roles
-            and is_holdable(domain)
             and obj.domain(scope) == domain
+            and is_holdable(domain)
+            and role not in roles
         ):
             roles.append(role)
     return tuple(roles)
@@ -38,4 +38,4 @@ def is_holdable(domain: Domain) -> bool:
 
     Without this, "no organization" would be one organization, the same for everyone.
     """
-    return domain.id is not None or domain == SITE
+    return domain.id is not None or domain.scope is Scope.SITE

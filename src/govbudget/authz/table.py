@@ -59,12 +59,13 @@ class DecisionTable:
     look-up a role.
     """
 
-    __slots__ = ("_cells", "_would_allow", "digest", "lines", "scopes")
+    __slots__ = ("_cells", "_default", "_would_allow", "digest", "lines", "scopes")
 
     digest: str
     lines: tuple[Line, ...]
     scopes: Mapping[str, Scope]
     _cells: dict[tuple[str, str], dict[str, Cell]]
+    _default: Decision
     _would_allow: dict[tuple[str, str], tuple[str, ...]]
 
     def __init__(
@@ -93,6 +94,7 @@ class DecisionTable:
         put(self, "lines", lines)
         put(self, "scopes", MappingProxyType(scopes))
         put(self, "_cells", cells)
+        put(self, "_default", Decision(allowed=False, lines=(), policy_digest=digest))
         put(self, "_would_allow", would_allow)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -105,16 +107,18 @@ class DecisionTable:
 
         Raises ValueError for a role, object type or action that the policy does not know.
         """
-        row = self._cells.get((obj, action))
-        if row is None or isinstance(roles, str):
+        if isinstance(roles, str):
             raise self._unknown(roles, obj, action)
         try:
-            cells = [row[role] for role in roles]
+            row = self._cells[obj, action]
+            speaking = [cell for role in roles if (cell := row[role]).decision.lines]
         except KeyError:
             raise self._unknown(roles, obj, action) from None
-        if len(cells) == 1:
-            return cells[0].decision
-        return _decide([c.allow for c in cells], [c.deny for c in cells], self.digest)
+        if not speaking:
+            return self._default
+        if len(speaking) == 1:
+            return speaking[0].decision
+        return _decide([c.allow for c in speaking], [c.deny for c in speaking], self.digest)
 
     @property
     def budget_object(self) -> ObjectType:
@@ -163,4 +167,5 @@ def _decide(
 
 def _in_order(lines: Iterable[Line]) -> list[Line]:
     """Give each line once, in the order of the file."""
-    return sorted(set(lines), key=lambda line: line.number)
+    numbered = {line.number: line for line in lines}
+    return [numbered[number] for number in sorted(numbered)]

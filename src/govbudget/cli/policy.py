@@ -10,12 +10,12 @@ import click
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_policy_dir, open_target
+from govbudget.cli.target import find_installation, find_policy_dir, open_target
 from govbudget.directory.sql import own_directory
 from govbudget.errors import NotFound, PolicyError
 from govbudget.review.check import check_policy
 from govbudget.review.diff import check_approvals, diff_tables, load_side, read_approvals
-from govbudget.review.explain import explain_assignment, explain_decision
+from govbudget.review.explain import explain_decision, find_reason_against
 from govbudget.review.render import RENDERERS, select_cells
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from govbudget.authz.reader import Line
     from govbudget.authz.table import DecisionTable
     from govbudget.review.diff import Change
+    from govbudget.review.explain import Explanation
 
 FOLDER = click.argument("folder", metavar="[DIR]", required=False)
 FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
@@ -127,10 +128,10 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
     if bool(roles) == bool(user) or bool(user) != bool(group):
         raise click.UsageError("give either --role (once or more), or --user and --group")
     table = _open_table(folder)
-    held: list[dict[str, str]] = []
+    held: list[dict[str, Any]] = []
     if user and group:
         held = _explain_user(table, user, group)
-        roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"] == "counts"))
+        roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
     try:
         explanation = explain_decision(table, roles, obj, action)
     except ValueError as error:
@@ -150,35 +151,51 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
         )
     else:
         for item in held:
-            click.echo(f"holds {item['role']} in {item['domain']}: {item['counts']}")
-        who = ", ".join(roles) or "no role"
-        click.echo(f"{'allowed' if decision.allowed else 'denied'}: {who}, {obj}, {action}")
-        for line in explanation.speaking:
-            decides = ", which decides" if explanation.is_deciding(line) else ""
-            click.echo(f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}")
-        if not explanation.speaking:
-            click.echo("  no line speaks, so it is denied; the nearest lines:")
-        for line, why in explanation.nearest:
-            click.echo(f"  {line.name} {why}: {_show(line)}")
+            counts = "counts" if item["counts"] else f"does not count: {item['why']}"
+            click.echo(f"holds {item['role']} in {item['domain']}: {counts}")
+        if user and not held:
+            click.echo(f"{user} holds no role anywhere (or there is no such user)")
+        asked = f"{', '.join(roles) or 'no role'}, {obj}, {action}"
+        click.echo(_show_explanation(asked, explanation), nl=False)
     if not decision.allowed:
         ctx.exit(NOT_SO)
 
 
-def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str, str]]:
-    """Find where a user holds roles, and say of each whether it counts toward the group."""
+def _show_explanation(asked: str, explanation: Explanation) -> str:
+    decision = explanation.decision
+    out = [f"{'allowed' if decision.allowed else 'denied'}: {asked}"]
+    for line in explanation.speaking:
+        decides = ", which decides" if explanation.is_deciding(line) else ""
+        out.append(f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}")
+    if not explanation.speaking:
+        nearest = "; the nearest lines:" if explanation.nearest else ""
+        out.append(f"  no line speaks, so it is denied{nearest}")
+    out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest]
+    return "\n".join(out) + "\n"
+
+
+def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str, Any]]:
+    """Find where a user holds roles, and say of each whether it counts toward the group.
+
+    Asks the host's directory inside a host. One that can't list all that a user holds
+    (`load_assignments`) is asked for what it would report to a request about this group.
+    """
+    home = find_installation()
     with open_target() as target, target.engine.connect() as connection:
         parse = target.settings.id_type.parse
         user_id, group_id = parse(user), parse(group)
-        directory = own_directory(target.require_own_directory())
-        _, found = directory.load_group(connection, user_id, group_id)
+        directory = home.directory if home else own_directory(target.require_own_directory())
+        subject, found = directory.load_group(connection, user_id, group_id)
         if found is None:
             raise NotFound("group")
-        assignments = directory.load_assignments(connection, user_id)
+        load = getattr(directory, "load_assignments", None)
+        assignments = subject.assignments if load is None else load(connection, user_id)
     return [
         {
             "role": assignment.role,
             "domain": str(assignment.domain),
-            "counts": explain_assignment(table, assignment, found),
+            "counts": (why := find_reason_against(table, assignment, found)) is None,
+            "why": why,
         }
         for assignment in assignments
     ]
@@ -206,7 +223,10 @@ def policy_diff(
     Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`.
     """
     default = _find_folder(None)
-    before, after = load_side(old, new, default), load_side(new, old, default)
+    before, after = (
+        _load_side(which, name, other, default)
+        for which, name, other in (("old", old, new), ("new", new, old))
+    )
     changes = diff_tables(before, after)
     approved = read_approvals(approvals.read(), approvals.name) if approvals else frozenset()
     unapproved, unused = check_approvals(changes, approved)
@@ -223,6 +243,7 @@ def policy_diff(
                     }
                     for c in changes
                 ],
+                "unused_approvals": unused,
             }
         )
     else:
@@ -237,6 +258,15 @@ def policy_diff(
             click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
     if unapproved:
         ctx.exit(NOT_SO)
+
+
+def _load_side(which: str, name: str, other: str, default: Path) -> DecisionTable:
+    """Load one side; findings are printed under the name of the side that has them."""
+    try:
+        return load_side(name, other, default)
+    except PolicyError:
+        click.echo(f"{which}: {name} can't be read as a policy", err=True)
+        raise
 
 
 def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -> str:

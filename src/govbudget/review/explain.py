@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from govbudget.authz.reader import Effect, Line
-from govbudget.identity import Action, Assignment, Group, ObjectType, Scope
+from govbudget.authz.standing import find_standing
+from govbudget.authz.table import Verdict
+from govbudget.identity import Action, ObjectType, Scope, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from govbudget.authz.reader import Line
     from govbudget.authz.table import Decision, DecisionTable
+    from govbudget.identity import Assignment, Group
 
 MAX_NEAREST = 5
 
@@ -35,7 +38,8 @@ def explain_decision(
     """Explain what the roles of a standing may do; an unknown name is a ValueError.
 
     For a default deny, `nearest` holds the allow lines that lack least, each with a sentence about
-    what it lacks.
+    what it lacks. A line that would not help (it never applies, or another denies the same) is
+    passed over.
     """
     decision = table.decide(roles, obj, action)
     object_type, act = ObjectType(obj), Action(action)
@@ -46,7 +50,7 @@ def explain_decision(
         lacking = [
             (line, missing)
             for line in table.lines
-            if line.effect is Effect.ALLOW
+            if table.cell(line.role, line.object, line.action).verdict is Verdict.ALLOW
             and (missing := _find_missing(line, roles, object_type, act))
         ]
         fewest = min((len(missing) for _, missing in lacking), default=0)
@@ -62,27 +66,30 @@ def explain_decision(
 def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: Action) -> list[str]:
     """Say what a line lacks to allow this."""
     place = "on the site" if line.scope is Scope.SITE else f"in the {line.scope}"
-    return [
+    elsewhere = [
         sentence
         for differs, sentence in (
-            (line.role not in roles, f"would be allowed if `{line.role}` were held {place}"),
             (line.object is not obj, f"is about `{line.object}`, not `{obj}`"),
             (line.action is not action, f"allows `{line.action}`, not `{action}`"),
         )
         if differs
     ]
+    if line.role in roles:
+        return elsewhere
+    verb = "asks for `{}`, held {}" if elsewhere else "would be allowed if `{}` were held {}"
+    return [verb.format(line.role, place), *elsewhere]
 
 
-def explain_assignment(table: DecisionTable, assignment: Assignment, group: Group) -> str:
-    """Say whether a role that somebody holds counts toward a group, and why not."""
+def find_reason_against(table: DecisionTable, assignment: Assignment, group: Group) -> str | None:
+    """Say why a role that somebody holds does not count toward a group; None: it counts."""
     role, domain = assignment
     scope = table.scopes.get(role)
     if scope is None:
-        return "counts for nothing: the policy declares no such role"
+        return "the policy declares no such role"
     if scope is not domain.scope:
-        return f"counts for nothing: its scope is `{scope}`, and it is held in `{domain.scope}`"
-    if domain == group.domain(scope):
-        return "counts"
+        return f"the role's scope is `{scope}`, and it is held in `{domain.scope}`"
+    if find_standing(Subject("", (assignment,)), group, table.scopes):
+        return None
     if scope is Scope.ORGANIZATION:
-        return f"does not count: the group is in organization:{group.organization_id}"
-    return f"does not count: this is group:{group.id}"
+        return f"the group is in organization:{group.organization_id}"
+    return f"the group asked about is group:{group.id}"

@@ -18,10 +18,10 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
 
     A set of roles is allowed by an `allow` of one and no `forbid` of any (see `Verdict`). So an
     allow line counts unless its cell is forbidden or another line says the same; a deny line counts
-    where some role that is not itself forbidden there would have been allowed.
+    where its own role or one beside it would have been allowed. A role is idle where all its lines
+    together change nothing.
     """
     first: dict[tuple[str, ...], Line] = {}
-    working: set[str] = set()
     for line in table.lines:
         earlier = first.setdefault(tuple(line.fields), line)
         cell = table.cell(line.role, line.object, line.action)
@@ -34,23 +34,31 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
         elif line.effect is Effect.ALLOW and cell.deny:
             sentence = f"changes nothing: line {cell.deny[0].number} denies the same; keep one"
             yield Finding(LINES_FILE, line.number, "dead-line", sentence)
-        elif line.effect is Effect.DENY and not _denies_somebody(table, line, cell):
+        elif line.effect is Effect.DENY and not (cell.allow or _is_allowed_to_others(table, cell)):
             sentence = "denies what no line allows to anybody; remove the line"
             yield Finding(LINES_FILE, line.number, "idle-deny", sentence)
-        else:
-            working.add(line.role)
     declared = {line.role: line for line in reversed(table.lines)}
-    for role in sorted(set(table.scopes) - working):
-        sentence = (
-            f"role `{role}` can do nothing and changes nothing; remove its lines or mend them"
-        )
-        yield Finding(LINES_FILE, declared[role].number, "powerless-role", sentence)
+    for role in sorted(table.scopes):
+        cells = [table.cell(role, obj, action) for obj, action in CELLS]
+        if not any(_matters(table, cell) for cell in cells):
+            sentence = (
+                f"role `{role}` can do nothing and changes nothing; remove its lines or mend them"
+            )
+            yield Finding(LINES_FILE, declared[role].number, "powerless-role", sentence)
 
 
-def _denies_somebody(table: DecisionTable, line: Line, cell: Cell) -> bool:
-    """Whether the deny line takes something away: from its own role, or from one beside it."""
+def _matters(table: DecisionTable, cell: Cell) -> bool:
+    """Whether a role's cell changes the decision of some set of roles that it is in."""
+    if cell.verdict is Verdict.FORBID:
+        return _is_allowed_to_others(table, cell)
+    return cell.verdict is Verdict.ALLOW
+
+
+def _is_allowed_to_others(table: DecisionTable, cell: Cell) -> bool:
+    """Whether some role is allowed what this cell's deny lines deny."""
+    line = cell.deny[0]
     others = (table.cell(role, line.object, line.action) for role in table.scopes)
-    return bool(cell.allow) or any(other.verdict is Verdict.ALLOW for other in others)
+    return any(other.verdict is Verdict.ALLOW for other in others)
 
 
 Broken = Iterator[tuple[int, str]]
