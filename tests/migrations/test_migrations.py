@@ -54,6 +54,18 @@ CATALOG = sa.text("""
     WHERE relnamespace = to_regnamespace(CAST(:schema AS text)) AND relkind NOT IN ('r', 'i')
 """)
 
+# What the migrations make beside tables.
+BEHAVIOUR = sa.text("""
+    SELECT proname, pg_get_functiondef(oid) FROM pg_proc
+    WHERE pronamespace = to_regnamespace(CAST(:schema AS text))
+    UNION ALL
+    SELECT tgname, pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = to_regnamespace(CAST(:schema AS text)) AND NOT tgisinternal
+    UNION ALL
+    SELECT typname, typtype::text FROM pg_type
+    WHERE typnamespace = to_regnamespace(CAST(:schema AS text)) AND typtype IN ('d', 'e')
+""")
+
 
 @pytest.fixture(scope="module")
 def empty_url(make_database):
@@ -100,6 +112,11 @@ def read_catalog(connection, schema):
     )
 
 
+def read_behaviour(connection, schema):
+    """Read the functions, triggers and types of a schema."""
+    return sorted(tuple(row) for row in connection.execute(BEHAVIOUR, {"schema": schema}))
+
+
 def list_tables(connection):
     rows = connection.exec_driver_sql(
         "SELECT schemaname || '.' || tablename FROM pg_tables"
@@ -116,6 +133,7 @@ def test_the_sum_of_the_migrations_is_the_tables(connection, layout):
     upgrade(connection, layout)
     assert find_differences(connection, layout) == []
     made = read_catalog(connection, "govbudget")
+    behaviour = read_behaviour(connection, "govbudget")
 
     other = Layout(id_type=layout.id_type, schema="by_metadata", groups=layout.groups)
     connection.exec_driver_sql("CREATE SCHEMA by_metadata")
@@ -130,9 +148,11 @@ def test_the_sum_of_the_migrations_is_the_tables(connection, layout):
     downgrade(connection, layout, "base")
     assert list_tables(connection) - before == {"govbudget.alembic_version"}
     assert read_catalog(connection, "govbudget") == []
+    assert read_behaviour(connection, "govbudget") == []
     assert read_revision(connection, layout) is None
     upgrade(connection, layout)
     assert read_catalog(connection, "govbudget") == made
+    assert read_behaviour(connection, "govbudget") == behaviour
 
 
 def test_the_layout_decides_which_tables_are_made(connection):
@@ -144,7 +164,7 @@ def test_the_layout_decides_which_tables_are_made(connection):
         for name in (
             *("alembic_version", "organizations", "users", "groups", "organization_members"),
             *("group_members", "role_assignments", "api_tokens"),
-            *("group_ai_budgets", "ai_model_prices"),
+            *("group_ai_budgets", "ai_model_prices", "audit_log"),
         )
     }
     upgrade(connection, Layout(schema="beside", groups="none"))
@@ -152,6 +172,7 @@ def test_the_layout_decides_which_tables_are_made(connection):
         "beside.alembic_version",
         "beside.group_ai_budgets",
         "beside.ai_model_prices",
+        "beside.audit_log",
     }
 
 
@@ -219,7 +240,7 @@ def test_differences_do_not_depend_on_the_search_path(empty_url, path, groups):
         ("ALTER TABLE govbudget.ai_model_prices DROP COLUMN input_price", "input_price"),
         ("ALTER TABLE govbudget.users ADD COLUMN password text", "password"),
         ("ALTER TABLE govbudget.users ALTER COLUMN name DROP NOT NULL", "modify_nullable"),
-        ("ALTER TABLE govbudget.users ALTER COLUMN name TYPE varchar(9)", "modify_type"),
+        ("ALTER TABLE govbudget.users ALTER COLUMN name TYPE varchar(4000)", "modify_type"),
         ("ALTER TABLE govbudget.organizations ALTER deleted SET DEFAULT true", "modify_default"),
         ("DROP TABLE govbudget.ai_model_prices", "ai_model_prices"),
         ("CREATE TABLE govbudget.stray (id bigint)", "stray"),
