@@ -1,0 +1,69 @@
+"""The table says what a second, independent reading of the same lines says."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+
+from hypothesis import given, settings
+from tests.review.helpers import both_policies, make_table, policy_rows, read_cells, write_rows
+from tests.review.oracle import ACTIONS, OBJECTS, decide_all, is_allowed, read_rows
+
+from govbudget import Policy
+
+
+def list_sets(roles):
+    return chain.from_iterable(combinations(sorted(roles), n) for n in range(len(roles) + 1))
+
+
+def find_differences(table, rows):
+    """The sets of roles that the table and the oracle decide differently."""
+    return [
+        (roles, obj, action)
+        for roles in list_sets(table.scopes)
+        for obj in OBJECTS
+        for action in ACTIONS
+        if table.decide(roles, obj, action).allowed is not is_allowed(rows, roles, obj, action)
+    ]
+
+
+@both_policies
+def test_a_shipped_policy_decides_what_its_lines_say(shipped):
+    rows = read_rows((shipped / "policy.csv").read_text())
+    table = Policy.load(shipped).table
+    assert read_cells(table) == decide_all(rows)
+    assert find_differences(table, rows) == []
+
+
+@both_policies
+def test_the_reviewed_matrix_of_a_shipped_policy_is_what_its_lines_say(shipped):
+    cells, scopes = decide_all(read_rows((shipped / "policy.csv").read_text()))
+    header, *reviewed = (shipped / "matrix.csv").read_text().splitlines()
+    assert header == "role,object,action,decision,scope"
+    expected = [",".join((*cell, cells[cell], scopes[cell[0]])) for cell in sorted(cells)]
+    assert reviewed == expected
+
+
+@given(policy_rows())
+@settings(max_examples=60, deadline=None)
+def test_any_policy_decides_what_its_lines_say_for_every_set_of_roles(rows):
+    table = make_table(write_rows(rows))
+    assert read_cells(table) == decide_all(rows)
+    assert find_differences(table, rows) == []
+
+
+@given(policy_rows())
+@settings(max_examples=40, deadline=None)
+def test_the_deciding_lines_are_all_the_lines_that_say_so(rows):
+    table = make_table(write_rows(rows))
+    for roles in list_sets(table.scopes):
+        for obj in OBJECTS:
+            for action in ACTIONS:
+                decision = table.decide(roles, obj, action)
+                speaking = [
+                    number
+                    for number, row in enumerate(rows, start=1)
+                    if is_allowed([(*row[:4], "allow")], roles, obj, action)
+                ]
+                denying = [n for n in speaking if rows[n - 1][4] == "deny"]
+                expected = denying or speaking
+                assert decision.lines == tuple(f"policy.csv:{n}" for n in expected)
