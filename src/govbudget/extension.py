@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flask.cli import with_appcontext
 from sqlalchemy import Engine
 
 from govbudget.audit.store import AuditStore
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from os import PathLike
 
+    from click import Command
     from flask import Flask
 
     from govbudget.identity import Directory
@@ -120,9 +123,16 @@ class GovBudget:
             app=app,
         )
         app.register_blueprint(make_blueprint(home))
-        app.cli.add_command(cli, NAME)  # `flask govbudget ...`
+        app.cli.add_command(_make_command(), NAME)
         app.extensions[NAME] = home
         return home
+
+
+def _make_command() -> Command:
+    """Make `flask govbudget`: the command inside the application that Flask was told to load."""
+    command = copy(cli)
+    command.callback = with_appcontext(lambda: None)
+    return command
 
 
 def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
