@@ -1,0 +1,358 @@
+"""`govbudget serve`: a real process, bearer tokens, health, JSON lines, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.cli.server import open_folder, serving
+from tests.support import budget_path, list_path
+
+from govbudget.authz.files import packaged_policy_dir
+from govbudget.cli.target import normalize_url
+from govbudget.web.standalone import create_app, make_engine
+
+API = "/api/v2"
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def server(served_url, served_world):
+    """A server on a migrated database with a world in it; statements may take half a second."""
+    url = f"{served_url}&options=-c%20statement_timeout%3D500"
+    with serving(database_url=url) as server:
+        yield server
+
+
+def budget(world, group="a1"):
+    return API + budget_path(getattr(world, group))
+
+
+@contextmanager
+def locked(world, table="group_ai_budgets"):
+    """Hold a lock that every statement on a table waits for."""
+    with world.engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql(f"LOCK TABLE govbudget.{table}")
+        yield connection
+
+
+# -- the endpoints, over real HTTP --
+
+
+def test_every_endpoint_answers_over_http(server, served_world):
+    tokens = served_world.tokens
+    path = budget(served_world)
+    assert server("GET", path, tokens["member"]).json["code"] == "budget-not-set"
+    put = server("PUT", path, tokens["org_admin"], {"spend_limit_micros": 7})
+    assert (put.status, put.json["spend_limit_micros"]) == (200, 7)
+    got = server("GET", path, tokens["member"])
+    assert (got.status, got.json) == (200, put.json)
+    listed = server("GET", API + list_path(served_world.a), tokens["member"])
+    assert listed.json == {"budgets": [put.json], "next_page_token": None}
+    assert server("DELETE", path, tokens["member"]).status == 403
+    assert server("DELETE", path, tokens["user_admin"]).status == 204
+
+    row = {"provider": "acme", "model": f"a/{uuid4()}", "input_price": 1, "output_price": 2}
+    row |= {"cache_read_price": None, "cache_write_price": 0}
+    loaded = server("PUT", f"{API}/ai/prices", tokens["owner"], [row])
+    assert loaded.json == {"received": 1, "changed": 1}
+    shown = server("GET", f"{API}/ai/prices/acme/{row['model']}", tokens["owner"])
+    assert (shown.status, shown.json) == (200, row)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "Bearer", "Bearer ", "Bearer nonsense", f"Bearer gbt_{'x' * 43}", "Basic dTpw", "\xff"],
+)
+def test_bad_credentials_are_401_with_a_challenge(server, served_world, authorization):
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = server("GET", budget(served_world), **headers)
+    assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_revoked_token_is_401_at_the_next_request(server, served_world, served_url, run):
+    token = run("token", "create", served_world.member, database_url=served_url).out.strip()
+    assert server("GET", API + list_path(served_world.a), token).status == 200
+    listed = run("token", "list", database_url=served_url).out.splitlines()
+    newest = [line for line in listed if str(served_world.member) in line][-1]
+    assert run("token", "revoke", newest.split()[0], database_url=served_url).status == 0
+    assert server("GET", API + list_path(served_world.a), token).status == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/api", "/healthz/x", f"{API}/nothing"])
+def test_an_unknown_path_is_a_problem_inside_and_outside_the_prefix(server, path):
+    answer = server("GET", path)
+    assert (answer.status, answer.headers["Content-Type"]) == (404, PROBLEM)
+    assert answer.json["code"] == "not-found"
+    assert answer.json["type"] == "urn:govbudget:problem:not-found"
+
+
+def test_a_wrong_method_on_a_health_path_is_a_problem(server):
+    answer = server("POST", "/healthz")
+    assert (answer.status, answer.headers["Content-Type"]) == (405, PROBLEM)
+    assert "GET" in answer.headers["Allow"]
+
+
+def test_health_and_readiness_are_200(server):
+    assert server("GET", "/healthz").json == {"status": "ok"}
+    assert (server("GET", "/readyz").status, server("GET", "/readyz").json["status"]) == (
+        200,
+        "ready",
+    )
+
+
+# -- the log --
+
+
+def test_a_decision_is_logged_with_its_lines_and_digest(server, served_world):
+    answer = server(
+        "PUT", budget(served_world, "a2"), served_world.tokens["owner"], {"spend_limit_micros": 1}
+    )
+    line = server.find_line(answer)
+    assert (
+        line.items()
+        >= {
+            "method": "PUT",
+            "route": f"{API}/groups/<group>/ai/budget",
+            "status": 200,
+            "caller": str(served_world.owner),
+            "action": "update",
+            "decision": "allow",
+            "id": str(served_world.a2),
+        }.items()
+    )
+    assert line["lines"][0].startswith("policy.csv:")
+    assert line["digest"].startswith("sha256:")
+    assert line["ms"] > 0
+
+
+def test_a_denial_is_logged_with_the_lines_that_would_have_allowed_it(server, served_world):
+    answer = server("DELETE", budget(served_world), served_world.tokens["member"])
+    line = server.find_line(answer)
+    assert (line["status"], line["decision"], line["code"]) == (403, "deny", "forbidden")
+    assert any("org-admin" in text for text in line["would_allow"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "route"),
+    [
+        ("GET", "/healthz", 200, "/healthz"),
+        ("GET", "/nothing", 404, None),
+        ("GET", f"{API}/nothing", 404, f"{API}/<rest:path>"),
+        ("POST", "/healthz", 405, None),
+        ("GET", f"{API}/ai/prices/a/b", 401, f"{API}/ai/prices/<provider>/<rest:model>"),
+    ],
+)
+def test_every_request_is_one_line(server, method, path, status, route):
+    answer = server(method, path)
+    line = server.find_line(answer)
+    assert (line["status"], line["method"], line["route"]) == (status, method, route)
+    ids = [json.loads(raw).get("request_id") for raw in server.raw]
+    assert ids.count(answer.headers["X-Request-Id"]) == 1
+
+
+def test_no_name_forges_a_line(server, served_world):
+    forged = '\n{"request_id": "forged"}\n'
+    token = served_world.tokens["owner"]
+    path = f"{API}/ai/prices/acme/" + "%0A%7B%22request_id%22%3A%22forged%22%7D%0A"
+    server.find_line(server("GET", path, token))
+    row = {"provider": forged, "model": forged, "input_price": "1"}
+    server.find_line(server("PUT", f"{API}/ai/prices", token, [row]))
+    server.find_line(server("GET", "/healthz", X_Request_Id='"forged"}'))
+    assert "forged" not in {json.loads(raw).get("request_id") for raw in server.raw}
+
+
+def test_no_token_and_no_body_is_ever_logged(server, served_world):
+    secret = f"gbt_{'s' * 43}"
+    marker = 987_654_321
+    server(
+        "PUT", budget(served_world), served_world.tokens["owner"], {"spend_limit_micros": marker}
+    )
+    server("PUT", budget(served_world), served_world.tokens["owner"], {"limit": str(marker)})
+    server("GET", budget(served_world), secret)
+    with locked(served_world):  # a failure: its text goes to the log
+        path = budget(served_world)
+        slow = server("PUT", path, served_world.tokens["owner"], {"spend_limit_micros": marker})
+    assert slow.status == 503
+    server.find_line(slow)
+    written = "".join(server.raw) + "".join(server.said)
+    assert "gbt_" not in written
+    assert str(marker) not in written
+
+
+# -- when the database does not answer --
+
+
+def test_a_statement_timeout_is_503_with_retry_after(server, served_world):
+    with locked(served_world):
+        answer = server("GET", budget(served_world), served_world.tokens["member"])
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_slow_look_up_of_the_token_is_503_and_not_401(server, served_world):
+    with locked(served_world, "api_tokens"):
+        answer = server("GET", budget(served_world), served_world.tokens["member"])
+    assert answer.status == 503
+
+
+def test_without_its_database_the_server_is_alive_and_not_ready():
+    with serving(database_url="postgresql://u:s3cret@127.0.0.1:1/db") as server:
+        assert server("GET", "/healthz").status == 200
+        ready = server("GET", "/readyz")
+        assert (ready.status, ready.json) == (503, {"status": "the database does not answer"})
+        path = f"{API}/groups/{uuid4()}/ai/budget"
+        answer = server("GET", path, f"gbt_{'x' * 43}")
+        assert (answer.status, answer.json["code"]) == (503, "unavailable")
+        assert server.stop() == 0
+    assert "s3cret" not in "".join(server.raw) + "".join(server.said)
+
+
+def test_a_schema_that_is_behind_is_not_ready_and_says_what_to_run(empty_url):
+    engine = make_engine(normalize_url(empty_url), 1)
+    client = create_app(engine, {}).test_client()
+    ready = client.get("/readyz")
+    engine.dispose()
+    assert ready.status_code == 503
+    assert "govbudget db upgrade" in ready.json["status"]
+    assert client.get("/healthz").status_code == 200
+
+
+# -- how it ends --
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
+def test_a_request_in_flight_is_finished(served_url, served_world, number):
+    answers = []
+    with serving(database_url=served_url) as server:
+        path, token = budget(served_world), served_world.tokens["org_admin"]
+        body = {"spend_limit_micros": 11}
+        request = threading.Thread(target=lambda: answers.append(server("PUT", path, token, body)))
+        with locked(served_world) as holder:
+            request.start()
+            await_waiter(holder)
+            os.killpg(server.process.pid, number)  # as a terminal does
+            time.sleep(0.3)
+            assert server.process.poll() is None
+        request.join(10)
+        assert [answer.status for answer in answers] == [200]
+        assert server.await_end() == 0
+    with socket.socket() as late:
+        assert late.connect_ex(("127.0.0.1", server.port)) != 0
+
+
+def await_waiter(connection):
+    """Wait until somebody waits for a lock that we hold."""
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 5
+    while not connection.scalar(waiting):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# -- what stops it before it listens --
+
+
+def test_a_taken_port_is_one_sentence(run, served_url):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", port, database_url=served_url)
+    assert result.status == 2
+    assert f"port {port}: address already in use" in result.sentence
+
+
+def test_a_host_that_is_not_ours_is_one_sentence(run, served_url):
+    result = run("serve", "--host", "192.0.2.1", "--port", 0, database_url=served_url)
+    assert result.status == 2
+    assert "`192.0.2.1`" in result.sentence
+
+
+def test_no_database_names_the_variable_and_the_option(run):
+    result = run("serve")
+    assert result.status == 2
+    assert "GOVBUDGET_DATABASE_URL" in result.sentence
+    assert "--embedded" in result.sentence
+
+
+def test_a_bad_policy_stops_it_with_every_finding(run, served_url, tmp_path):
+    shutil.copy(packaged_policy_dir() / "model.conf", tmp_path)
+    (tmp_path / "policy.csv").write_text("p, a\np, b\n")
+    result = run("serve", database_url=served_url, policy_dir=tmp_path)
+    assert (result.status, result.out) == (2, "")
+    assert [line.split(": ")[0] for line in result.err.splitlines()] == [
+        "policy.csv:1",
+        "policy.csv:2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"featurs": "aibridge"}, "did you mean `GOVBUDGET_FEATURES`"),
+        ({"features": "aibrige"}, "did you mean `aibridge`"),
+        ({"policy_digest": f"sha256:{'0' * 64}"}, "GOVBUDGET_POLICY_DIGEST"),
+        ({"policy_dir": "relative"}, "absolute"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_bad_setting_stops_it_before_a_database_is_started(run, tmp_path, variables, says):
+    data = tmp_path / "data"
+    result = run("serve", "--embedded", data, **variables)
+    assert (result.status, result.out) == (2, "")
+    assert says in result.err
+    assert not data.exists()
+
+
+def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "gunicorn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "gunicorn", None)
+    result = run("serve", database_url=served_url)
+    assert result.status == 2
+    assert result.sentence == "no server here; install `govbudget[serve]`"
+
+
+# -- with a database of its own --
+
+
+@pytest.mark.long
+def test_an_embedded_database_is_migrated_and_kept_across_restarts(run):
+    with open_folder() as parent:
+        restart(parent / "new", run)
+
+
+def restart(folder, run):
+    with serving("--embedded", folder) as server:
+        assert server("GET", "/readyz").status == 200
+        (hint,) = [line for line in server.said if "GOVBUDGET_DATABASE_URL" in line]
+        url = hint.split("'")[1]
+        person = uuid4()
+        users = json.dumps({"users": [{"id": str(person), "name": "Ada"}]}).encode()
+        assert run("directory", "load", "-", stdin=users, database_url=url).status == 0
+        token = run("token", "create", person, database_url=url).out.strip()
+        assert server("GET", f"{API}/ai/prices/a/b", token).status == 403
+
+        second = run("serve", "--embedded", folder, "--port", 0)
+        assert second.status == 2
+        assert "is used by another govbudget" in second.err
+        assert server.stop() == 0
+    assert not (folder / "data" / "postmaster.pid").exists()
+    with serving("--embedded", folder) as server:
+        assert server("GET", f"{API}/ai/prices/a/b", token).status == 403
+        assert server.stop(signal.SIGINT) == 0
+    assert not (folder / "data" / "postmaster.pid").exists()

