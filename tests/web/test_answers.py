@@ -48,7 +48,7 @@ def test_times_are_rfc3339_in_utc_and_close_to_now(send, world):
         assert body[key].endswith("Z")
         time = datetime.fromisoformat(body[key])
         assert abs(datetime.now(UTC) - time) < timedelta(minutes=5)
-    assert body["created_at"] == body["updated_at"]
+    assert body["created_at"] <= body["updated_at"]
 
 
 def test_every_put_moves_updated_at_even_with_the_same_limit(send, world):
@@ -78,9 +78,11 @@ def test_an_answer_is_json_and_carries_nothing_else(send, world):
         "Content-Length",
         "ETag",
         "X-Request-Id",
+        "Cache-Control",
     }
+    assert response.headers["Cache-Control"] == "no-store"
     deleted = send("DELETE", budget_path(world.a1), world.owner)
-    assert set(deleted.headers.keys()) == {"X-Request-Id"}
+    assert set(deleted.headers.keys()) == {"X-Request-Id", "Cache-Control"}
 
 
 def test_head_is_a_get_without_its_body(send, world):

@@ -46,7 +46,7 @@ def read_times(engine, provider):
     prices = TABLES.ai_model_prices
     with engine.connect() as connection:
         query = sa.select(prices.c.model, prices.c.updated_at).where(prices.c.provider == provider)
-        return dict(connection.execute(query).tuples().all())
+        return dict(connection.execute(query).all())
 
 
 NAMES = [

@@ -1,0 +1,350 @@
+"""`GovBudget` in a host: it disturbs nothing outside its prefix, and says what it lacks."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask, jsonify, request, url_for
+from flask.cli import FlaskGroup
+from flask.json.provider import DefaultJSONProvider
+from tests.support import Client, budget_path, count_statements
+from tests.web.helpers import outcome, put_limit, read_problem
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.routing import IntegerConverter
+from werkzeug.test import Client as WsgiClient
+
+from govbudget import GovBudget, Policy, PolicyError, SettingsError
+
+NOWHERE = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+def identify():
+    return request.headers.get("X-User")
+
+
+class HexConverter(IntegerConverter):
+    """A converter of the host's own, under a name that we might have wanted."""
+
+    def to_python(self, value):
+        return int(value, 16)
+
+
+class Shouting(DefaultJSONProvider):
+    """A JSON provider of the host's own."""
+
+    def dumps(self, obj, **options):
+        return super().dumps(obj, **options).upper()
+
+
+def make_host():
+    """A host with everything that an extension could trample on."""
+    app = Flask("host", static_folder=None)
+    app.json = Shouting(app)
+    app.url_map.converters["rest"] = HexConverter
+    seen = SimpleNamespace(after=[], before=[])
+    app.extensions["host"] = seen
+
+    @app.get("/things/<rest:number>")
+    def thing(number):
+        return jsonify(number=number)
+
+    @app.get("/dir/")
+    def directory():
+        return "a directory"
+
+    @app.route("/api/v2x", methods=["GET", "POST"])
+    def near():
+        return "near the prefix"
+
+    @app.get("/fails")
+    def fails():
+        raise KeyError("host")
+
+    @app.errorhandler(404)
+    def not_found(_error):
+        return "<h1>the host's 404</h1>", 404
+
+    @app.errorhandler(KeyError)
+    def key_error(_error):
+        return "the host's handler", 500
+
+    @app.before_request
+    def before():
+        seen.before.append(request.path)
+
+    @app.after_request
+    def after(response):
+        seen.after.append(request.path)
+        response.headers["X-Host"] = "1"
+        return response
+
+    return app
+
+
+PROBES = [
+    ("GET", "/things/10"),
+    ("OPTIONS", "/things/10"),
+    ("POST", "/things/10"),
+    ("GET", "/dir/"),
+    ("GET", "/dir"),
+    ("GET", "/dir//"),
+    ("GET", "/things//10"),
+    ("GET", "/api/v2x"),
+    ("OPTIONS", "/api/v2x"),
+    ("DELETE", "/api/v2x"),
+    ("GET", "/api"),
+    ("GET", "/api/"),
+    ("GET", "/api/v1/groups"),
+    ("GET", "/API/v2/ai/prices"),
+    ("GET", "/fails"),
+    ("GET", "/nothing"),
+    ("PUT", "/"),
+]
+
+
+def snapshot(app):
+    """Give what a host has that is not a rule: hooks, handlers, converters, settings."""
+    return (
+        dict(app.url_map.converters),
+        app.url_map.strict_slashes,
+        app.url_map.merge_slashes,
+        app.error_handler_spec[None],
+        list(app.before_request_funcs.get(None, ())),
+        list(app.after_request_funcs.get(None, ())),
+        list(app.teardown_request_funcs.get(None, ())),
+        list(app.teardown_appcontext_funcs),
+        list(app.url_value_preprocessors.get(None, ())),
+        list(app.url_default_functions.get(None, ())),
+        list(app.template_context_processors[None]),
+        dict(app.jinja_env.globals),
+        app.json,
+        app.json_provider_class,
+        app.request_class,
+        app.response_class,
+        app.session_interface,
+        app.aborter.mapping,
+        dict(app.config),
+        app.wsgi_app,
+    )
+
+
+def test_outside_the_prefix_a_host_is_as_it_was(engine):
+    """Every probe of a host with govbudget answers as the same host without it."""
+    plain, host = make_host(), make_host()
+    before = snapshot(host)
+    GovBudget(host, engine=engine, identify=identify)
+    assert [repr(part) for part in snapshot(host)] == [repr(part) for part in before]
+    assert set(host.extensions) == {"host", "govbudget"}
+    assert set(host.blueprints) == {"govbudget"}
+    for method, path in PROBES:
+        expected = plain.test_client().open(path, method=method)
+        answered = host.test_client().open(path, method=method)
+        assert answered.status_code == expected.status_code, (method, path)
+        assert answered.data == expected.data
+        assert list(answered.headers) == list(expected.headers)
+    assert host.extensions["host"].before == plain.extensions["host"].before
+
+
+def test_inside_the_prefix_neither_the_hosts_json_nor_its_pages_have_a_say(engine, world):
+    host = make_host()
+    GovBudget(host, engine=engine, identify=identify)
+    send = Client(host)
+    options = {"data": b'{"spend_limit_micros": 5}', "content_type": "application/json"}
+    response = send("PUT", budget_path(world.a1), world.owner, **options)
+    assert response.status_code == 200
+    assert response.json["group_id"] == str(world.a1)
+    assert outcome(send("GET", "/nothing")) == (404, "not-found")
+
+
+def test_the_hosts_own_hooks_still_run_on_our_answers(engine, world):
+    host = make_host()
+    GovBudget(host, engine=engine, identify=identify)
+    for response in (
+        put_limit(Client(host), world.a1, world.owner),
+        Client(host)("GET", "/nothing"),
+    ):
+        assert response.headers["X-Host"] == "1"
+    assert len(host.extensions["host"].after) == 2
+
+
+def test_only_rules_under_the_prefix_are_added(engine):
+    host = make_host()
+    before = {rule.rule for rule in host.url_map.iter_rules()}
+    GovBudget(host, engine=engine, identify=identify)
+    added = [rule for rule in host.url_map.iter_rules() if rule.rule not in before]
+    assert added
+    for rule in added:
+        assert re.match(r"/api/v2(/|$)", rule.rule)
+        assert rule.endpoint.startswith("govbudget.")
+
+
+def test_a_host_that_catches_all_paths_does_not_catch_ours(engine, world):
+    host = Flask("spa", static_folder=None)
+    host.add_url_rule("/", view_func=lambda: "page", endpoint="index")
+    GovBudget(host, engine=engine, identify=identify)
+    host.add_url_rule("/<path:path>", view_func=lambda path: "page", endpoint="page")
+    send = Client(host)
+    assert put_limit(send, world.a1, world.owner).status_code == 200
+    for path in ("/nothing", "/groups/x", "/", ""):
+        assert outcome(send("GET", path)) == (404, "not-found")
+    assert host.test_client().get("/nothing").data == b"page"
+
+
+def test_the_prefix_may_be_another(engine, world):
+    host = Flask("host")
+    host.config["GOVBUDGET_URL_PREFIX"] = "/internal/money"
+    GovBudget(host, engine=engine, identify=identify)
+    assert put_limit(Client(host, "/internal/money"), world.a1, world.owner).status_code == 200
+    assert host.test_client().get("/api/v2/ai/prices").mimetype == "text/html"
+
+
+def test_a_host_mounted_under_a_path_serves_under_it(engine, world):
+    host = Flask("host")
+    GovBudget(host, engine=engine, identify=identify)
+    outer = WsgiClient(DispatcherMiddleware(Flask("outer"), {"/mount": host}))
+    headers = {"X-User": str(world.owner)}
+    response = outer.get(f"/mount/api/v2{budget_path(world.a1)}", headers=headers)
+    assert read_problem(response)["code"] == "budget-not-set"
+    response.close()
+
+
+def test_endpoints_have_names_for_url_for(engine):
+    host = Flask("host")
+    GovBudget(host, engine=engine, identify=identify)
+    group = uuid4()
+    with host.test_request_context():
+        assert url_for("govbudget.budget", group=group) == f"/api/v2{budget_path(group)}"
+        price = url_for("govbudget.price", provider="a", model="b/c")
+        assert price == "/api/v2/ai/prices/a/b/c"
+
+
+def test_flask_routes_and_flask_govbudget_work(engine):
+    host = make_host()
+    GovBudget(host, engine=engine, identify=identify)
+    group = FlaskGroup(create_app=lambda: host)
+    routes = host.test_cli_runner().invoke(group, ["routes"])
+    assert routes.exit_code == 0, routes.output
+    assert "govbudget.budget " in routes.output
+    assert "/api/v2/groups/<group>/ai/budget" in routes.output
+    check = host.test_cli_runner().invoke(group, ["govbudget", "policy", "check"])
+    assert check.exit_code == 0, check.output
+
+
+def test_init_app_sends_no_sql_and_needs_no_database_yet():
+    host = Flask("host")
+    with count_statements(NOWHERE) as sent:
+        GovBudget(host, engine=NOWHERE, identify=identify)
+    assert sent == []
+
+
+def test_arguments_may_be_given_early_or_late(engine, world):
+    for extension, late in (
+        (GovBudget(), {"engine": engine, "identify": identify}),
+        (GovBudget(engine=engine), {"identify": identify}),
+        (
+            GovBudget(engine=NOWHERE, identify=lambda: None),
+            {"engine": engine, "identify": identify},
+        ),
+    ):
+        host = Flask("host")
+        extension.init_app(host, **late)
+        assert put_limit(Client(host), world.a1, world.owner).status_code == 200
+
+
+def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world):
+    asked = []
+    host = Flask("host")
+
+    def find_engine():
+        asked.append(request.path)
+        return engine
+
+    GovBudget(host, engine=find_engine, identify=identify)
+    assert asked == []
+    put_limit(Client(host), world.a1, world.owner)
+    put_limit(Client(host), world.a1, world.owner)
+    assert len(asked) == 2
+
+
+# -- what is missing or wrong is said by name, and leaves the host as it was --
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "error", "text"),
+    [
+        ({"engine": None}, {}, SettingsError, "`engine=`"),
+        ({"identify": None}, {}, SettingsError, "`identify=`"),
+        ({"features": {"aibrigde"}}, {}, SettingsError, "aibrigde"),
+        ({"features": {"aibrigde"}}, {}, SettingsError, "`features=`"),
+        ({"policy": "policy"}, {}, SettingsError, "`policy`.*absolute"),
+        ({"policy": "/nowhere/at/all"}, {}, PolicyError, "/nowhere/at/all"),
+        ({}, {"GOVBUDGET_POLICY_DIR": "policy"}, SettingsError, "`policy`.*absolute"),
+        ({}, {"GOVBUDGET_POLICY_DIR": "/nowhere"}, PolicyError, "/nowhere"),
+        ({}, {"GOVBUDGET_FEATURS": ""}, SettingsError, "GOVBUDGET_FEATURS"),
+        ({}, {"GOVBUDGET_ID_TYPE": "int"}, SettingsError, "GOVBUDGET_ID_TYPE"),
+        ({}, {"GOVBUDGET_URL_PREFIX": "x"}, SettingsError, "GOVBUDGET_URL_PREFIX"),
+        ({}, {"GOVBUDGET_GROUPS": "public.t.id"}, SettingsError, "GOVBUDGET_GROUPS.*`directory=`"),
+        (
+            {},
+            {"GOVBUDGET_POLICY_DIGEST": "sha256:" + "0" * 64},
+            PolicyError,
+            "GOVBUDGET_POLICY_DIGEST",
+        ),
+        (
+            {"policy": Policy.load()},
+            {"GOVBUDGET_POLICY_DIGEST": "sha256:" + "0" * 64},
+            SettingsError,
+            "GOVBUDGET_POLICY_DIGEST",
+        ),
+    ],
+)
+def test_a_mistake_is_named_and_nothing_is_installed(arguments, config, error, text):
+    host = make_host()
+    rules = len(list(host.url_map.iter_rules()))
+    host.config.update(config)
+    given = {"engine": NOWHERE, "identify": identify, **arguments}
+    with pytest.raises(error, match=f"(?s){text}"):
+        GovBudget(host, **given)
+    assert len(list(host.url_map.iter_rules())) == rules
+    assert "govbudget" not in host.extensions
+    assert "govbudget" not in host.blueprints
+    assert "govbudget" not in host.cli.commands
+    for key in config:
+        del host.config[key]
+    GovBudget(host, engine=NOWHERE, identify=identify)
+
+
+def test_the_digest_that_is_demanded_lets_its_own_policy_start():
+    host = Flask("host")
+    host.config["GOVBUDGET_POLICY_DIGEST"] = Policy.load().digest
+    GovBudget(host, engine=NOWHERE, identify=identify)
+
+
+def test_a_second_init_app_is_an_error_that_says_so():
+    host = Flask("my-host")
+    GovBudget(host, engine=NOWHERE, identify=identify)
+    with pytest.raises(SettingsError, match="`my-host` already"):
+        GovBudget(host, engine=NOWHERE, identify=identify)
+    with pytest.raises(SettingsError, match="already"):
+        GovBudget().init_app(host, engine=NOWHERE, identify=identify)
+
+
+def test_the_configuration_is_read_once(engine, world):
+    host = Flask("host")
+    GovBudget(host, engine=engine, identify=identify)
+    host.config["GOVBUDGET_FEATURES"] = ""
+    assert put_limit(Client(host), world.a1, world.owner).status_code == 200
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_it_makes_no_difference_whether_the_host_is_in_debug_or_testing(engine, world, debug):
+    """In debug Flask would raise through; a caller gets the problem all the same."""
+    host = make_host()
+    host.config.update(DEBUG=debug, TESTING=debug)
+    GovBudget(host, engine=engine, identify=lambda: 1 / 0)
+    assert outcome(Client(host)("GET", budget_path(world.a1))) == (500, "internal-error")
+    assert outcome(Client(host)("GET", "/nothing")) == (404, "not-found")

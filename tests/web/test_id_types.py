@@ -1,0 +1,284 @@
+"""Ids of type bigint and text over HTTP: one spelling each, and nothing that SQL can't take."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support import Client, count_statements, make_app
+from tests.web.helpers import outcome, put_limit
+
+from govbudget import IdType, Layout, Tables
+from govbudget.migrations import upgrade
+
+INVALID = (400, "invalid-id")
+UNKNOWN = (404, "group-not-found")
+EDGE = 2**63
+
+BIGINTS = [1, 7, 42, -5, 0, 2**31, EDGE - 1, -EDGE]
+TEXTS = [
+    "finance",
+    "Finance",
+    "two words",
+    "a+b",
+    "50%",
+    "it's",
+    "x;y",
+    "a?b#c",
+    "\u00fcn\u00efcode",
+    "e\u0301",
+    "\u65e5\u672c\u8a9e",
+    "\U0001f4b8",
+    "7",
+    "07",
+    "..",
+    "t" * 255,
+]
+
+
+def settle(make_database, id_type, organization, *, owner, member, groups):
+    """Make a database with ids of that type: one organization, its groups, an owner, a member."""
+    layout = Layout(id_type)
+    tables = Tables(layout)
+    engine = sa.create_engine(make_database())
+    with engine.begin() as connection:
+        upgrade(connection, layout)
+
+        def put(table, *rows):
+            connection.execute(sa.insert(getattr(tables, table)), list(rows))
+
+        put("users", *({"id": one, "name": "n"} for one in (owner, member)))
+        put("organizations", {"id": organization, "name": "o"})
+        place = {"organization_id": organization}
+        put("groups", *({"id": one, "name": "g", **place} for one in groups))
+        put("organization_members", {"user_id": member, **place})
+        put("group_members", {"user_id": member, "group_id": groups[0], **place})
+        role = {"id": uuid4(), "role": "owner", "organization_id": None}
+        put("role_assignments", {"user_id": owner, **role})
+    return engine, SimpleNamespace(
+        organization=organization, owner=owner, member=member, groups=groups
+    )
+
+
+@pytest.fixture(scope="module")
+def bigint(make_database, policy):
+    engine, town = settle(
+        make_database, IdType.BIGINT, 9, owner=1001, member=EDGE - 2, groups=BIGINTS
+    )
+
+    def identify():
+        from flask import request
+
+        given = request.headers.get("X-User")
+        return given and int(given)
+
+    config = {"GOVBUDGET_ID_TYPE": "bigint"}
+    town.send = Client(make_app(engine, config, policy=policy, identify=identify))
+    town.engine = engine
+    yield town
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def text(make_database, policy):
+    engine, town = settle(
+        make_database, IdType.TEXT, "acme \u00e9", owner="boss", member="m", groups=TEXTS
+    )
+    town.send = Client(make_app(engine, {"GOVBUDGET_ID_TYPE": "text"}, policy=policy))
+    town.engine = engine
+    yield town
+    engine.dispose()
+
+
+def path_of(group):
+    return f"/groups/{quote(str(group), safe='')}/ai/budget"
+
+
+@pytest.mark.parametrize("group", BIGINTS)
+def test_a_bigint_is_put_read_and_deleted_as_a_json_integer(bigint, group):
+    response = put_limit(bigint.send, group, bigint.owner, 3)
+    assert response.status_code == 200
+    assert f'"group_id":{group},'.encode() in response.data
+    assert bigint.send("GET", path_of(group), bigint.owner).data == response.data
+    assert bigint.send("DELETE", path_of(group), bigint.owner).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        str(EDGE),
+        str(-EDGE - 1),
+        "9" * 19,
+        "9" * 5000,
+        "007",
+        "00",
+        "-0",
+        "+7",
+        "7.0",
+        "7e0",
+        "0x7",
+        "7_0",
+        " 7",
+        "7 ",
+        "7\n",
+        "\u0667",
+        "\u00b2",
+        "7\x00",
+        "\x00",
+        "true",
+        "None",
+        "--7",
+        "-",
+        "7;DELETE",
+        "7,8",
+        "d9428888-122b-11e1-b85c-61cd3cbb3210",
+    ],
+    ids=lambda group: ascii(group)[:24],
+)
+def test_another_spelling_of_a_number_is_no_bigint(bigint, group):
+    with count_statements(bigint.engine) as sent:
+        assert outcome(bigint.send("GET", path_of(group), bigint.owner)) == INVALID
+        listing = path_of(group).replace("groups", "organizations").replace("budget", "budgets")
+        assert outcome(bigint.send("GET", listing, bigint.owner)) == INVALID
+    assert sent == []
+
+
+def test_a_bigint_that_is_nobodys_is_not_found(bigint):
+    for group in (123456, 1 - EDGE, EDGE - 2):
+        assert outcome(bigint.send("GET", path_of(group), bigint.owner)) == UNKNOWN
+
+
+@settings(max_examples=80, deadline=None)
+@given(group=st.integers(-(2**70), 2**70) | st.integers(EDGE - 3, EDGE + 3))
+def test_a_number_is_a_bigint_exactly_within_its_bounds(bigint, group):
+    expected = UNKNOWN if -EDGE <= group < EDGE else INVALID
+    if group not in BIGINTS:
+        assert outcome(bigint.send("GET", path_of(group), bigint.owner)) == expected
+
+
+@pytest.mark.parametrize("caller", [True, 1001.0, b"1001", "01001", "x", EDGE, -EDGE - 1])
+def test_a_caller_that_is_no_bigint_is_a_mistake_of_the_host(bigint, policy, caller):
+    app = make_app(
+        bigint.engine,
+        {"GOVBUDGET_ID_TYPE": "bigint"},
+        policy=policy,
+        identify=lambda: caller,
+    )
+    with count_statements(bigint.engine) as sent:
+        assert outcome(Client(app)("GET", path_of(7))) == (500, "internal-error")
+    assert sent == []
+
+
+def test_pages_of_bigints_run_in_the_order_of_numbers(bigint):
+    for group in BIGINTS:
+        put_limit(bigint.send, group, bigint.owner)
+    assert walk(bigint, size=3) == sorted(BIGINTS)
+    assert walk(bigint, size=3, person=bigint.member) == [BIGINTS[0]]
+
+
+@pytest.mark.parametrize("group", TEXTS, ids=lambda group: ascii(group)[:24])
+def test_a_text_is_put_read_and_deleted_as_it_is_spelt(text, group):
+    path = path_of(group)
+    put = text.send("PUT", path, text.owner, json={"spend_limit_micros": 3})
+    assert (put.status_code, put.json["group_id"]) == (200, group)
+    assert text.send("GET", path, text.owner).data == put.data
+    assert text.send("DELETE", path, text.owner).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        "\x00",
+        "a\x00",
+        "a\nb",
+        "\n",
+        "\r",
+        "\t",
+        "a\x1b[0m",
+        "\x7f",
+        "\x85",
+        "\u200b",
+        "\u202e",
+        "\u2028",
+        "\ufeff",
+        "\ufffd",
+        "\ue000",
+        "t" * 256,
+        "t" * 5000,
+    ],
+    ids=lambda group: ascii(group)[:24],
+)
+def test_a_text_that_cannot_be_seen_or_stored_is_no_id(text, group):
+    with count_statements(text.engine) as sent:
+        assert outcome(text.send("GET", path_of(group), text.owner)) == INVALID
+    assert sent == []
+
+
+@pytest.mark.parametrize("caller", ["", "\x00", "a\nb", "\ud800", "t" * 256, 7, b"boss"], ids=ascii)
+def test_a_caller_that_is_no_text_id_is_a_mistake_of_the_host(text, policy, caller):
+    config = {"GOVBUDGET_ID_TYPE": "text"}
+    app = make_app(text.engine, config, policy=policy, identify=lambda: caller)
+    with count_statements(text.engine) as sent:
+        assert outcome(Client(app)("GET", path_of("finance"))) == (500, "internal-error")
+    assert sent == []
+
+
+def test_bytes_that_are_no_utf8_are_no_id(text):
+    for path in (
+        "/groups/%FF/ai/budget",
+        "/groups/a%C0%80/ai/budget",
+        "/groups/%ED%A0%80/ai/budget",
+    ):
+        assert outcome(text.send("GET", path, text.owner)) == INVALID
+
+
+def test_a_text_is_matched_to_the_letter(text):
+    for group in (
+        "FINANCE",
+        "finance ",
+        "f%nance",
+        "fin_nce",
+        "\u00fcni\u0308code",
+        "\u00e9",
+        "' OR ''='",
+    ):
+        assert outcome(text.send("GET", path_of(group), text.owner)) == UNKNOWN
+
+
+def test_a_slash_in_a_text_is_another_path(text):
+    for path in ("/groups/a/b/ai/budget", "/groups/a%2Fb/ai/budget", "/groups//ai/budget"):
+        assert outcome(text.send("GET", path, text.owner)) == (404, "not-found")
+
+
+@settings(max_examples=80, deadline=None)
+@given(group=st.text(max_size=20))
+def test_any_text_gets_an_answer_and_never_a_500(text, group):
+    response = text.send("GET", path_of(group.encode("utf-8", "replace").decode()), text.owner)
+    assert outcome(response)[0] in {200, 400, 404}
+
+
+def test_pages_of_texts_give_every_group_once_whatever_the_collation(text):
+    for group in TEXTS:
+        text.send("PUT", path_of(group), text.owner, json={"spend_limit_micros": 1})
+    for size in (1, 3, 5):
+        assert sorted(walk(text, size=size)) == sorted(TEXTS)
+    assert walk(text, size=1, person=text.member) == [TEXTS[0]]
+
+
+def walk(town, size, person=None):
+    """Follow the tokens to the end; give the ids."""
+    seen, token = [], None
+    path = f"/organizations/{quote(str(town.organization))}/ai/budgets"
+    for _ in range(50):
+        query = f"?page_size={size}" + (f"&page_token={token}" if token else "")
+        page = town.send("GET", path + query, person or town.owner)
+        seen += [budget["group_id"] for budget in page.json["budgets"]]
+        token = page.json["next_page_token"]
+        if token is None:
+            return seen
+    pytest.fail("the pages have no end")
