@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -139,11 +140,15 @@ def send(curl):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("moment", ["starting PostgreSQL", "migrating", "loaded", "Adam"])
+@pytest.mark.parametrize(
+    ("moment", "delay"),
+    [("starting", 0), ("starting", 0.4), ("starting", 0.9), ("migrating", 0), ("Adam", 0)],
+)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_the_middle_leaves_nothing_behind(moment, number, status):
+def test_a_signal_in_the_middle_leaves_nothing_behind(moment, delay, number, status):
     with touring() as process:
         read_until(process, moment)
+        time.sleep(delay)
         os.killpg(process.pid, number)
         assert process.wait(TIMEOUT) == status
         assert "Traceback" not in process.stderr.read()

@@ -20,7 +20,7 @@ from tests.support import budget_path, list_path
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.target import normalize_url
-from govbudget.web.standalone import create_app, make_engine
+from govbudget.web.standalone import JsonLines, create_app, make_engine
 
 API = "/api/v2"
 PROBLEM = "application/problem+json"
@@ -191,6 +191,18 @@ def test_no_token_and_no_body_is_ever_logged(server, served_world):
     assert str(marker) not in written
 
 
+def test_the_text_of_a_failure_in_the_log_holds_no_parameters(empty_url, caplog):
+    engine = make_engine(normalize_url(empty_url), 1)
+    client = create_app(engine, {}).test_client()
+    bearer = {"Authorization": f"Bearer gbt_{'x' * 43}"}
+    answer = client.get(f"{API}/ai/prices/a/b", headers=bearer)
+    engine.dispose()
+    assert (answer.status_code, answer.json["code"]) == (500, "internal-error")
+    (failure,) = [json.loads(JsonLines().format(r)) for r in caplog.records if r.exc_info]
+    assert "api_tokens" in failure["exception"]
+    assert "[SQL parameters hidden" in failure["exception"]
+
+
 # -- when the database does not answer --
 
 
@@ -238,6 +250,7 @@ def test_a_schema_that_is_behind_is_not_ready_and_says_what_to_run(empty_url):
 def test_a_request_in_flight_is_finished(served_url, served_world, number):
     answers = []
     with serving(database_url=served_url) as server:
+        assert server("GET", "/readyz").status == server("GET", "/healthz").status == 200
         path, token = budget(served_world), served_world.tokens["org_admin"]
         body = {"spend_limit_micros": 11}
         request = threading.Thread(target=lambda: answers.append(server("PUT", path, token, body)))
