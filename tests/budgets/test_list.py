@@ -193,6 +193,7 @@ def list_pages(connection, grant, organization, size):
     while True:
         page = STORE.list(connection, grant, organization, limit=size, after=after)
         assert len(page) <= size
+        assert after is None or all(budget.group_id > after for budget in page)
         pages += page
         if len(page) < size:
             return pages
@@ -339,5 +340,6 @@ def test_pages_survive_what_happens_between_them(engine, world):
     seen = []
     while page:
         page = read_page(page[-1])
+        assert not set(page) & set(seen)
         seen += page
     assert seen == [third, late, *others]
