@@ -22,6 +22,9 @@ from govbudget import GovBudget, Policy, PolicyError, SettingsError
 NOWHERE = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
 
 
+POLICY = Policy.load()
+
+
 def identify():
     return request.headers.get("X-User")
 
@@ -136,7 +139,7 @@ def test_outside_the_prefix_a_host_is_as_it_was(engine):
     """Every probe of a host with govbudget answers as the same host without it."""
     plain, host = make_host(), make_host()
     before = snapshot(host)
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     assert [repr(part) for part in snapshot(host)] == [repr(part) for part in before]
     assert set(host.extensions) == {"host", "govbudget"}
     assert set(host.blueprints) == {"govbudget"}
@@ -151,7 +154,7 @@ def test_outside_the_prefix_a_host_is_as_it_was(engine):
 
 def test_inside_the_prefix_neither_the_hosts_json_nor_its_pages_have_a_say(engine, world):
     host = make_host()
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     send = Client(host)
     options = {"data": b'{"spend_limit_micros": 5}', "content_type": "application/json"}
     response = send("PUT", budget_path(world.a1), world.owner, **options)
@@ -162,7 +165,7 @@ def test_inside_the_prefix_neither_the_hosts_json_nor_its_pages_have_a_say(engin
 
 def test_the_hosts_own_hooks_still_run_on_our_answers(engine, world):
     host = make_host()
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     for response in (
         put_limit(Client(host), world.a1, world.owner),
         Client(host)("GET", "/nothing"),
@@ -174,7 +177,7 @@ def test_the_hosts_own_hooks_still_run_on_our_answers(engine, world):
 def test_only_rules_under_the_prefix_are_added(engine):
     host = make_host()
     before = {rule.rule for rule in host.url_map.iter_rules()}
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     added = [rule for rule in host.url_map.iter_rules() if rule.rule not in before]
     assert added
     for rule in added:
@@ -185,7 +188,7 @@ def test_only_rules_under_the_prefix_are_added(engine):
 def test_a_host_that_catches_all_paths_does_not_catch_ours(engine, world):
     host = Flask("spa", static_folder=None)
     host.add_url_rule("/", view_func=lambda: "page", endpoint="index")
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     host.add_url_rule("/<path:path>", view_func=lambda path: "page", endpoint="page")
     send = Client(host)
     assert put_limit(send, world.a1, world.owner).status_code == 200
@@ -197,14 +200,14 @@ def test_a_host_that_catches_all_paths_does_not_catch_ours(engine, world):
 def test_the_prefix_may_be_another(engine, world):
     host = Flask("host")
     host.config["GOVBUDGET_URL_PREFIX"] = "/internal/money"
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     assert put_limit(Client(host, "/internal/money"), world.a1, world.owner).status_code == 200
     assert host.test_client().get("/api/v2/ai/prices").mimetype == "text/html"
 
 
 def test_a_host_mounted_under_a_path_serves_under_it(engine, world):
     host = Flask("host")
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     outer = WsgiClient(DispatcherMiddleware(Flask("outer"), {"/mount": host}))
     headers = {"X-User": str(world.owner)}
     response = outer.get(f"/mount/api/v2{budget_path(world.a1)}", headers=headers)
@@ -214,7 +217,7 @@ def test_a_host_mounted_under_a_path_serves_under_it(engine, world):
 
 def test_endpoints_have_names_for_url_for(engine):
     host = Flask("host")
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     group = uuid4()
     with host.test_request_context():
         assert url_for("govbudget.budget", group=group) == f"/api/v2{budget_path(group)}"
@@ -224,7 +227,7 @@ def test_endpoints_have_names_for_url_for(engine):
 
 def test_flask_routes_and_flask_govbudget_work(engine):
     host = make_host()
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     group = FlaskGroup(create_app=lambda: host)
     routes = host.test_cli_runner().invoke(group, ["routes"])
     assert routes.exit_code == 0, routes.output
@@ -237,17 +240,17 @@ def test_flask_routes_and_flask_govbudget_work(engine):
 def test_init_app_sends_no_sql_and_needs_no_database_yet():
     host = Flask("host")
     with count_statements(NOWHERE) as sent:
-        GovBudget(host, engine=NOWHERE, identify=identify)
+        GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
     assert sent == []
 
 
 def test_arguments_may_be_given_early_or_late(engine, world):
     for extension, late in (
-        (GovBudget(), {"engine": engine, "identify": identify}),
+        (GovBudget(), {"engine": engine, "identify": identify, "policy": POLICY}),
         (GovBudget(engine=engine), {"identify": identify}),
         (
             GovBudget(engine=NOWHERE, identify=lambda: None),
-            {"engine": engine, "identify": identify},
+            {"engine": engine, "identify": identify, "policy": POLICY},
         ),
     ):
         host = Flask("host")
@@ -263,7 +266,7 @@ def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world
         asked.append(request.path)
         return engine
 
-    GovBudget(host, engine=find_engine, identify=identify)
+    GovBudget(host, engine=find_engine, identify=identify, policy=POLICY)
     assert asked == []
     put_limit(Client(host), world.a1, world.owner)
     put_limit(Client(host), world.a1, world.owner)
@@ -295,7 +298,7 @@ def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world
             "GOVBUDGET_POLICY_DIGEST",
         ),
         (
-            {"policy": Policy.load()},
+            {"policy": POLICY},
             {"GOVBUDGET_POLICY_DIGEST": "sha256:" + "0" * 64},
             SettingsError,
             "GOVBUDGET_POLICY_DIGEST",
@@ -315,27 +318,27 @@ def test_a_mistake_is_named_and_nothing_is_installed(arguments, config, error, t
     assert "govbudget" not in host.cli.commands
     for key in config:
         del host.config[key]
-    GovBudget(host, engine=NOWHERE, identify=identify)
+    GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
 
 
 def test_the_digest_that_is_demanded_lets_its_own_policy_start():
     host = Flask("host")
-    host.config["GOVBUDGET_POLICY_DIGEST"] = Policy.load().digest
+    host.config["GOVBUDGET_POLICY_DIGEST"] = POLICY.digest
     GovBudget(host, engine=NOWHERE, identify=identify)
 
 
 def test_a_second_init_app_is_an_error_that_says_so():
     host = Flask("my-host")
-    GovBudget(host, engine=NOWHERE, identify=identify)
+    GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
     with pytest.raises(SettingsError, match="`my-host` already"):
-        GovBudget(host, engine=NOWHERE, identify=identify)
+        GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
     with pytest.raises(SettingsError, match="already"):
-        GovBudget().init_app(host, engine=NOWHERE, identify=identify)
+        GovBudget().init_app(host, engine=NOWHERE, identify=identify, policy=POLICY)
 
 
 def test_the_configuration_is_read_once(engine, world):
     host = Flask("host")
-    GovBudget(host, engine=engine, identify=identify)
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     host.config["GOVBUDGET_FEATURES"] = ""
     assert put_limit(Client(host), world.a1, world.owner).status_code == 200
 
@@ -345,6 +348,6 @@ def test_it_makes_no_difference_whether_the_host_is_in_debug_or_testing(engine, 
     """In debug Flask would raise through; a caller gets the problem all the same."""
     host = make_host()
     host.config.update(DEBUG=debug, TESTING=debug)
-    GovBudget(host, engine=engine, identify=lambda: 1 / 0)
+    GovBudget(host, engine=engine, identify=lambda: 1 / 0, policy=POLICY)
     assert outcome(Client(host)("GET", budget_path(world.a1))) == (500, "internal-error")
     assert outcome(Client(host)("GET", "/nothing")) == (404, "not-found")

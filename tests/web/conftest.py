@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.support import Client, World, make_app
+from tests.web.helpers import clear_budgets
 
 from govbudget import Policy
 
@@ -30,3 +31,10 @@ def send(app):
 def town(engine):
     """A world for the tests of one module that leave it as it was, or don't mind."""
     return World(engine)
+
+
+@pytest.fixture
+def clean_town(engine, town):
+    """The module's world, with no budget set: cheaper than a world for each test."""
+    clear_budgets(engine, town)
+    return town

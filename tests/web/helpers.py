@@ -57,6 +57,14 @@ def read_row(engine, group):
         return connection.execute(query).scalar()
 
 
+def clear_budgets(engine, town):
+    """Take away the budgets of a world's groups."""
+    budgets = TABLES.group_ai_budgets
+    groups = (town.a, town.b, town.a1, town.a2, town.b1)
+    with engine.begin() as connection:
+        connection.execute(budgets.delete().where(budgets.c.group_id.in_(groups)))
+
+
 class MeddlingDirectory:
     """A directory that lets something happen between the look-up and the budget's statement."""
 

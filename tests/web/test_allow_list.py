@@ -91,8 +91,10 @@ class Neighbourhood(World):
 
 
 @pytest.fixture(scope="module")
-def neighbourhood(engine):
-    return Neighbourhood(engine)
+def neighbourhood(engine, send):
+    town = Neighbourhood(engine)
+    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
+    return town
 
 
 def expect(route, roles):
@@ -134,7 +136,6 @@ def test_the_answer_is_the_matrixs_and_a_refusal_sends_one_statement(  # noqa: P
 ):
     town = neighbourhood
     assert put_limit(send, town.a1, town.owner, 77).status_code == 200
-    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
     roles = town.roles_toward_a1(role, place, member)
     with count_statements(engine) as sent:
         response = ask(send, town, route, town.cast[role, place, member])

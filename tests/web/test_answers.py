@@ -7,8 +7,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from tests.support import Client, budget_path, count_statements, list_path, make_app
+from tests.support import Client, World, budget_path, count_statements, list_path, make_app
 from tests.web.helpers import BUDGET_KEYS, outcome, put_limit
+
+
+@pytest.fixture
+def world(clean_town):
+    """These tests change budgets and nothing else, so one world does for all."""
+    return clean_town
 
 
 def test_a_budget_is_put_read_changed_and_deleted(send, world):
@@ -170,7 +176,8 @@ def test_a_list_and_the_prices_send_two_statements_in_all(engine, send, world):
         assert len(sent) == 2, (method, path, sent)
 
 
-def test_a_role_taken_away_is_gone_at_the_next_request(engine, send, world):
+def test_a_role_taken_away_is_gone_at_the_next_request(engine, send):
+    world = World(engine)
     tables = world.tables
     assert put_limit(send, world.a1, world.org_admin).status_code == 200
     with engine.begin() as connection:
@@ -185,8 +192,9 @@ def test_a_role_taken_away_is_gone_at_the_next_request(engine, send, world):
     assert outcome(gone) == (404, "group-not-found")
 
 
-def test_a_role_stored_at_a_wrong_scope_counts_for_nothing(engine, send, world):
+def test_a_role_stored_at_a_wrong_scope_counts_for_nothing(engine, send):
     """`org-admin` on the site and `owner` in an organization reach no group at all."""
+    world = World(engine)
     with engine.begin() as connection:
         world.assign(connection, "nobody", "org-admin", None)
         world.assign(connection, "nobody", "owner", world.a)

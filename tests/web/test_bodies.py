@@ -48,7 +48,7 @@ def is_limit(value):
     return type(value) is int and 0 <= value <= 10**12
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(value=VALUES)
 def test_only_an_integer_within_bounds_is_a_limit(engine, town, put, value):
     put(f'{{"{KEY}": 123}}')
@@ -61,7 +61,7 @@ def test_only_an_integer_within_bounds_is_a_limit(engine, town, put, value):
         assert read_row(engine, town.a1) == 123
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(value=VALUES)
 def test_a_body_of_any_other_form_is_refused(put, value):
     """Whatever JSON it is, only an object with the one key passes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,16 +22,45 @@ ROUTES = (
 )
 
 
-@pytest.fixture
-def identified(engine, policy):
-    """Sends requests to an application with this `identify`."""
-    return lambda identify, **options: Client(
-        make_app(engine, policy=policy, identify=identify, **options)
+@pytest.fixture(scope="module")
+def host(engine, policy):
+    """An application whose `identify` and `features` each test sets as it likes."""
+    parts = SimpleNamespace(identify=None, features=None)
+    app = make_app(
+        engine,
+        policy=policy,
+        identify=lambda: parts.identify(),  # noqa: PLW0108 - asked late
+        features=lambda: parts.features(),  # noqa: PLW0108 - as above
+        challenge='Basic realm="budgets"',
     )
+    parts.send = Client(app)
+    return parts
+
+
+@pytest.fixture
+def identified(host):
+    """Sends requests to an application with this `identify`."""
+
+    def client(identify):
+        host.identify, host.features = identify, lambda: {"aibridge"}
+        return host.send
+
+    return client
+
+
+@pytest.fixture
+def featured(host):
+    """Sends requests to an application with these features."""
+
+    def client(features):
+        host.identify, host.features = lambda: request.headers.get("X-User"), features
+        return host.send
+
+    return client
 
 
 def test_none_is_nobody_401_with_the_hosts_challenge(engine, identified):
-    send = identified(lambda: None, challenge='Basic realm="budgets"')
+    send = identified(lambda: None)
     with count_statements(engine) as sent:
         for method, path in ROUTES:
             response = send(method, path)
@@ -194,7 +224,7 @@ def test_the_setting_switches_it_off_too_and_the_argument_wins(engine, policy, t
     assert put_limit(send, town.a1, town.owner).status_code == 200
 
 
-def test_a_callable_is_asked_at_each_request(engine, policy, town):
+def test_a_callable_is_asked_at_each_request(featured, town):
     on = {"aibridge"}
     asked = []
 
@@ -202,7 +232,7 @@ def test_a_callable_is_asked_at_each_request(engine, policy, town):
         asked.append(request.path)
         return frozenset(on)
 
-    send = Client(make_app(engine, policy=policy, features=features))
+    send = featured(features)
     assert put_limit(send, town.a1, town.owner).status_code == 200
     on.clear()
     assert outcome(put_limit(send, town.a1, town.owner)) == (403, "feature-disabled")
@@ -212,19 +242,19 @@ def test_a_callable_is_asked_at_each_request(engine, policy, town):
 
 
 @pytest.mark.parametrize("answer", [None, True, 1, {"aibrigde"}, {"aibridge", "more"}, {None}])
-def test_a_callable_that_gives_no_set_of_known_features_is_a_500(engine, policy, town, answer):
+def test_a_callable_that_gives_no_set_of_known_features_is_a_500(engine, featured, town, answer):
     """A misspelt feature is neither on nor off: it is a mistake, and fails closed."""
-    send = Client(make_app(engine, policy=policy, features=lambda: answer))
+    send = featured(lambda: answer)
     with count_statements(engine) as sent:
         assert outcome(put_limit(send, town.a1, town.owner)) == (500, "internal-error")
     assert sent == []
 
 
-def test_a_callable_that_raises_fails_closed(engine, policy, town):
+def test_a_callable_that_raises_fails_closed(featured, town):
     def features():
         raise KeyError("flag store")
 
-    send = Client(make_app(engine, policy=policy, features=features))
+    send = featured(features)
     assert outcome(put_limit(send, town.a1, town.owner)) == (500, "internal-error")
 
 

@@ -153,7 +153,7 @@ def test_a_bigint_that_is_nobodys_is_not_found(bigint):
         assert outcome(bigint.send("GET", path_of(group), bigint.owner)) == UNKNOWN
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(group=st.integers(-(2**70), 2**70) | st.integers(EDGE - 3, EDGE + 3))
 def test_a_number_is_a_bigint_exactly_within_its_bounds(bigint, group):
     expected = UNKNOWN if -EDGE <= group < EDGE else INVALID
@@ -255,7 +255,7 @@ def test_a_slash_in_a_text_is_another_path(text):
         assert outcome(text.send("GET", path, text.owner)) == (404, "not-found")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(group=st.text(max_size=20))
 def test_any_text_gets_an_answer_and_never_a_500(text, group):
     response = text.send("GET", path_of(group.encode("utf-8", "replace").decode()), text.owner)

@@ -176,7 +176,7 @@ def test_a_token_made_by_hand_of_something_else_is_400(send, estate):
             assert outcome(ask(send, estate, page_token=token)) == INVALID, content
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     token=st.text(max_size=60)
     | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("="))

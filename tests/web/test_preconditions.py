@@ -12,6 +12,12 @@ FAILED = (412, "precondition-failed")
 
 
 @pytest.fixture
+def world(clean_town):
+    """These tests change budgets and nothing else, so one world does for all."""
+    return clean_town
+
+
+@pytest.fixture
 def tag(send, world):
     """The ETag of a1's budget, which has a limit of 1."""
     return put_limit(send, world.a1, world.owner, 1).headers["ETag"]

@@ -91,7 +91,7 @@ def test_a_model_of_any_name_is_put_and_read_back_under_that_name(put, get, prov
     assert (response.status_code, response.json) == (200, given_row)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     model=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30),
     prices=st.tuples(*[st.none() | st.integers(0, 10**12)] * 4),
@@ -194,6 +194,7 @@ def test_an_empty_batch_is_well_and_changes_nothing(put):
     assert put([]).json == {"received": 0, "changed": 0}
 
 
+@pytest.mark.long
 def test_five_thousand_rows_are_stored_in_one_call(engine, put, provider):
     batch = [row(provider, f"m/{index}", index) for index in range(5000)]
     assert put(batch).json == {"received": 5000, "changed": 5000}

@@ -19,6 +19,12 @@ LOGGER = "govbudget.request"
 
 
 @pytest.fixture
+def world(clean_town):
+    """These tests change budgets and nothing else, so one world does for all."""
+    return clean_town
+
+
+@pytest.fixture
 def log(caplog):
     """Gives the records since it was last asked, read as JSON, once their form is right."""
     caplog.set_level(logging.INFO, LOGGER)

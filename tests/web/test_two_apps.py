@@ -104,6 +104,7 @@ def test_a_reload_is_in_force_at_the_next_request_and_a_bad_file_is_not(engine, 
     assert policy.digest == before
 
 
+@pytest.mark.long
 def test_requests_during_reloads_of_the_same_files_get_no_other_answer(engine, world, folder):
     policy = Policy.load(folder)
     send = Client(make_app(engine, policy=policy))

@@ -8,7 +8,13 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 from tests.support import Client, World, budget_path, count_statements, list_path, make_app
-from tests.web.helpers import outcome, put_limit, read_row
+from tests.web.helpers import (
+    MeddlingDirectory,
+    clear_budgets,
+    outcome,
+    put_limit,
+    read_row,
+)
 
 from govbudget.migrations import upgrade
 from govbudget.tables import Layout
@@ -34,9 +40,15 @@ def own_engine(own_url):
     engine.dispose()
 
 
-@pytest.fixture
-def place(own_engine):
+@pytest.fixture(scope="module")
+def own_town(own_engine):
     return World(own_engine)
+
+
+@pytest.fixture
+def place(own_engine, own_town):
+    clear_budgets(own_engine, own_town)
+    return own_town
 
 
 @contextmanager
@@ -221,10 +233,9 @@ def test_any_other_failure_is_not_tried_again(  # noqa: PLR0917 - a case
     assert count_tries() == 1
 
 
-def test_a_conflict_does_not_retry_past_a_role_that_was_taken_away(own_engine, policy, place, fail):
+def test_a_conflict_does_not_retry_past_a_role_that_was_taken_away(own_engine, policy, fail):
     """The second try finds the role gone and refuses, though the first one was allowed."""
-    from tests.web.helpers import MeddlingDirectory
-
+    place = World(own_engine)
     set_up, count_tries = fail
     set_up("40001", 1)
     roles = place.tables.role_assignments
