@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from govbudget.web.signals import policy_reloaded
+from govbudget.web.signals import policy_reloaded, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,4 +43,4 @@ class Installation:
         Sends the signal `policy_reloaded`.
         """
         self.policy.reload()
-        policy_reloaded.send(self.app, policy=self.policy)
+        send(policy_reloaded, self.app, policy=self.policy)

@@ -7,6 +7,7 @@ view reads the body and sends its statement after the decision.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from govbudget.settings import AIBRIDGE
 from govbudget.web import requestlog
 from govbudget.web.problems import answer_empty, explain, explain_http
 from govbudget.web.routes import ROUTES, Call, Route, Target
-from govbudget.web.signals import access_denied
+from govbudget.web.signals import access_denied, send
 from govbudget.web.units import explain_outage, run_unit
 
 if TYPE_CHECKING:
@@ -155,13 +156,24 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
     if AIBRIDGE not in home.find_features():
         raise GovBudgetError("feature-disabled", "AI budgets are switched off here (`aibridge`)")
 
-    def work(connection: Connection) -> Response:
-        subject, obj = _load(home, route.target, connection, caller_id, asked)
-        grant = _authorize(home, route, subject, obj)
-        requestlog.note_allowed(grant)
-        return route.view(Call(home, connection, grant, obj, path))
+    later: list[Callable[[], None]] = []
 
-    return run_unit(home.find_engine(), work)
+    def work(connection: Connection) -> Response:
+        later.clear()
+        subject, obj = _load(home, route.target, connection, caller_id, asked)
+        try:
+            grant = _authorize(home, route, subject, obj)
+        except (Forbidden, NotFound) as refusal:
+            later.append(_note_denial(home, route, caller_id, asked, refusal))
+            raise
+        requestlog.note_allowed(grant)
+        return route.view(Call(home, connection, grant, obj, path, later))
+
+    try:
+        return run_unit(home.find_engine(), work)
+    finally:
+        for act in later:
+            act()
 
 
 def _load(
@@ -175,31 +187,35 @@ def _load(
     return home.directory.load_organization(connection, caller, asked)
 
 
+def _note_denial(
+    home: Installation,
+    route: Route,
+    caller: Id,
+    asked: Id | None,
+    refusal: Forbidden | NotFound,
+) -> Callable[[], None]:
+    """Note a denial for the log, and give the sending of its signal."""
+    digest = home.policy.digest
+    requestlog.note_refused(refusal, digest)
+    return partial(
+        send,
+        access_denied,
+        home.app,
+        caller=caller,
+        action=route.action,
+        object=route.target,
+        id=asked,
+        code=refusal.code,
+        would_allow=refusal.would_allow,
+        policy_digest=digest,
+        request_id=requestlog.request_id(),
+    )
+
+
 def _authorize(
     home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
 ) -> Grant | ListGrant:
-    """Ask the policy; a refusal is logged and signalled before it is raised."""
-    try:
-        return _ask_policy(home, route, subject, obj)
-    except (Forbidden, NotFound) as refusal:
-        requestlog.note_refused(refusal, home.policy.digest)
-        access_denied.send(
-            home.app,
-            caller=subject.id,
-            action=route.action,
-            object=route.target,
-            id=getattr(obj, "id", None),
-            code=refusal.code,
-            would_allow=refusal.would_allow,
-            policy_digest=home.policy.digest,
-            request_id=requestlog.request_id(),
-        )
-        raise
-
-
-def _ask_policy(
-    home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
-) -> Grant | ListGrant:
+    """Ask the policy; raise Forbidden or NotFound where it says no, or there is no such object."""
     if obj is None:
         raise NotFound(str(route.target))
     if isinstance(obj, Group):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from flask import Response, request
@@ -27,7 +28,7 @@ from govbudget.web.paging import read_page, write_token
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer, answer_empty
 from govbudget.web.requestlog import request_id
-from govbudget.web.signals import budget_changed
+from govbudget.web.signals import budget_changed, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,8 @@ class Call(Generic[GrantT, ObjectT]):
     path: dict[str, str]
 
 
+    # What is done when the connection is given back, in this order.
+    later: list[Callable[[], None]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint: method and path, what is authorized, and the view that runs after it."""
@@ -233,17 +236,20 @@ def _answer_page(name: str, items: list[dict[str, Any]], token: str | None) -> R
     response = answer({name: items, "next_page_token": token})
     if token is not None:
         query = urlencode({**request.args, "page_token": token})
-        response.headers["Link"] = f'<{request.path}?{query}>; rel="next"'
+        response.headers["Link"] = f'<{path}?{query}>; rel="next"'
     return response
 
 
 def _signal_change(call: Call[Grant, Group], budget: Budget | None) -> None:
-    budget_changed.send(
+    announce = partial(
+        send,
+        budget_changed,
         call.home.app,
         subject=call.grant.subject,
         group=call.object,
         budget=budget,
         request_id=request_id(),
+        path = quote(request.script_root + request.path)
     )
 
 
@@ -255,3 +261,4 @@ def _answer_budget(budget: Budget) -> Response:
     response = answer(_write_budget(budget))
     response.set_etag(budget.etag)
     return response
+    call.later.append(announce)

@@ -1,12 +1,22 @@
 """Signals (blinker, which Flask brings) for a host's metrics and alerts.
 
-The sender is the Flask application. A receiver that raises fails the request that sent the signal;
-a change that it reports is made by then.
+The sender is the Flask application. A signal is sent once what it tells of is done and the database
+connection is given back; so a receiver may take its time or a connection of its own. One that
+raises changes nothing: its error is logged, the others are called, and the answer stays as it was.
 """
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING, Any
+
 from blinker import Namespace
+
+if TYPE_CHECKING:
+    from blinker import NamedSignal
+    from flask import Flask
+
+logger = logging.getLogger("govbudget")
 
 _signals = Namespace()
 
@@ -16,3 +26,14 @@ budget_changed = _signals.signal("govbudget.budget-changed")
 access_denied = _signals.signal("govbudget.access-denied")
 # policy
 policy_reloaded = _signals.signal("govbudget.policy-reloaded")
+
+
+def send(signal: NamedSignal, app: Flask, **facts: Any) -> None:  # noqa: ANN401 - what it tells
+    """Call the receivers, each one whatever the others do; log the error of one that raises."""
+    if signal.is_muted:
+        return
+    for receiver in signal.receivers_for(app):
+        try:
+            app.ensure_sync(receiver)(app, **facts)
+        except Exception:
+            logger.exception("a receiver of the signal `%s` failed", signal.name)
