@@ -228,9 +228,11 @@ class Tables:
             sa.Column("after", pg.JSONB(none_as_null=True)),
             sa.Column("receipt", pg.JSONB, nullable=False),
             # Which budget an authorized delete took away; see the trigger.
-            sa.Column("deleted_revision", sa.Uuid, unique=True),
+            sa.Column("deleted_revision", sa.Uuid),
             sa.Index(None, "organization_id", "at", "id"),
         )
+        deleted = self.audit_log.c.deleted_revision
+        sa.Index(None, deleted, postgresql_where=deleted.is_not(None))
 
 
 def _required(column: sa.Column[Any]) -> sa.Column[Any]:

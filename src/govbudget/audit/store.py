@@ -46,18 +46,27 @@ class AuditStore:
     ) -> Sequence[Entry]:
         """List the organization's entries, the newest first, as far as the grant reaches.
 
-        At most `limit`, those older than `after` (time and id of an entry). Needs a list grant for
+        At most `limit`, those older than `after` (time and id of an entry). An entry about one
+        group is listed where the grant reaches the group; one about none (a role, a member of the
+        organization) where it reaches every group that no role is held in. Needs a list grant for
         `update`.
         """
         require_list_grant(
             grant, Action.UPDATE, self._budget_object, organization, connection.get_transaction()
         )
         table = self._table
-        listed = sa.literal([str(i) for i in grant.exceptions], pg.ARRAY(sa.Text))
-        reach = table.c.object_id != sa.all_(listed)
-        if not grant.allowed_elsewhere:
-            reach = table.c.object_id == sa.any_(listed)
         place = table.c.organization_id == sa.literal(organization.id, self._id_type)
+        if not grant.exceptions and grant.allowed_elsewhere:
+            return self._read(connection, place, limit, after)
+        value = sa.func.coalesce(table.c.after, table.c.before, type_=pg.JSONB)
+        group = sa.case(
+            (table.c.object_type == "group_ai_budget", table.c.object_id),
+            (table.c.object_type == "group_member", value["group_id"].astext),
+        )
+        listed = sa.literal([str(i) for i in grant.exceptions], pg.ARRAY(sa.Text))
+        reach = group == sa.any_(listed)
+        if grant.allowed_elsewhere:
+            reach = sa.or_(group.is_(None), group != sa.all_(listed))
         return self._read(connection, sa.and_(place, reach), limit, after)
 
     def list_site(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
+import sqlalchemy as sa
 
 from govbudget.audit.store import AuditStore
-from govbudget.cli.target import Target, find_policy, open_target, operator
+from govbudget.cli import NOT_SO
+from govbudget.cli.target import Target, find_installation, find_policy, open_target, operator
+from govbudget.directory.sql import own_directory
 from govbudget.identity import Action, Organization, PriceBook
 
 if TYPE_CHECKING:
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
 PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
 COLUMNS = ("at", "object_type", "object_id", "before", "after", *RECEIPT, "id")
+# Where a formula may start: at a cell's start, also behind blanks or quotes, and after what another
+# spreadsheet splits lines at. The wide signs are read as formulas too, where people type them.
+_FORMULA = re.compile(
+    r"""(\A|[;\t\r\n])(?=[\s"']*[=+\-@\uff1d\uff0b\uff0d\uff20])|\A(?=[\t\r\n])"""
+)
 
 
 @click.group()
@@ -34,13 +44,25 @@ def audit() -> None:
 @audit.command("export")
 @click.option("--organization", help="An organization's id; without it: entries of the site.")
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl")
-def audit_export(organization: str | None, form: str) -> None:
-    """Print every entry, the newest first; CSV is safe to open in a spreadsheet."""
+@click.pass_context
+def audit_export(ctx: click.Context, organization: str | None, form: str) -> None:
+    """Print every entry, the newest first; CSV is safe to open in a spreadsheet.
+
+    Status 1 where there is neither an entry nor a group of the organization.
+    """
     policy = find_policy()
-    if form == "csv":
-        click.echo(_write_csv(COLUMNS), nl=False)
     with open_target() as target, target.engine.connect() as connection:
-        for entry in _read_all(target, connection, policy, organization):
+        place = None
+        if organization is not None:
+            place = Organization(target.settings.id_type.parse(organization))
+        entries = _read_all(target, connection, policy, place)
+        first = next(entries, None)
+        if first is None and place is not None and not _is_known(target, connection, place):
+            click.echo(f"govbudget: no organization `{organization}` is known here", err=True)
+            ctx.exit(NOT_SO)
+        if form == "csv":
+            click.echo(_write_csv(COLUMNS), nl=False)
+        for entry in chain([first] if first else [], entries):
             row = _flatten(entry)
             if form == "csv":
                 click.echo(_write_csv([_defuse(row[name]) for name in COLUMNS]), nl=False)
@@ -48,20 +70,33 @@ def audit_export(organization: str | None, form: str) -> None:
                 click.echo(json.dumps(row))
 
 
+def _is_known(target: Target, connection: Connection, place: Organization) -> bool:
+    """Say whether the organization has a group: each has one, for Everyone, in our own tables."""
+    home = find_installation()
+    if home is not None:
+        directory = home.directory
+    elif target.settings.layout.owns_directory:
+        directory = own_directory(target.tables)
+    else:
+        return False  # the host's tables can't be asked without the host
+    groups = directory.groups
+    wanted = sa.select(groups.c.id).where(groups.c.organization_id == place.id)
+    return bool(connection.scalar(sa.select(wanted.exists())))
+
+
 def _read_all(
-    target: Target, connection: Connection, policy: Policy, organization: str | None
+    target: Target, connection: Connection, policy: Policy, place: Organization | None
 ) -> Iterator[Entry]:
     """Read page by page, as the operator: whoever has the database holds every site role."""
     store = AuditStore(target.tables, target.settings.budget_object)
     connection.begin()
     subject, after = operator(policy, connection), None
     while True:
-        if organization is None:
+        if place is None:
             book = PriceBook()
             grant = policy.authorize(subject, Action.UPDATE, book)
             page = store.list_site(connection, grant, book, limit=PAGE, after=after)
         else:
-            place = Organization(target.settings.id_type.parse(organization))
             leave = policy.authorize_list(
                 subject, Action.UPDATE, place, target.settings.budget_object
             )
@@ -91,6 +126,6 @@ def _write_csv(row: Any) -> str:  # noqa: ANN401 - what csv takes
 
 
 def _defuse(value: object) -> str:
-    """Write a value so that no spreadsheet takes it for a formula."""
+    """Write a value so that no spreadsheet takes it, or a part of it, for a formula."""
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+    return _FORMULA.sub(r"\g<0>'", text)
