@@ -102,7 +102,7 @@ def load_side(name: str, other: str, default: Path) -> DecisionTable:
     Raises PolicyError with every finding, or InvalidInput where the name is neither.
     """
     folder = Path(name)
-    if folder.is_dir():
+    if name and folder.is_dir():  # an empty name (an unset variable) is not the working folder
         files = read_policy_files(folder)
     else:
         revision, colon, path = name.partition(":")
