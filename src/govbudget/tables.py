@@ -40,6 +40,10 @@ class Layout:
             raise SettingsError(
                 f"GOVBUDGET_SCHEMA is `{self.schema}`; use lower-case letters, digits and `_`"
             )
+        if self.schema == "public" or self.schema.startswith("pg_"):
+            raise SettingsError(
+                f"GOVBUDGET_SCHEMA is `{self.schema}`, which is not govbudget's alone; name another"
+            )
         if self.groups not in {OWN_GROUPS, "none"}:
             parts = self.groups.split(".")
             if len(parts) != len(("schema", "table", "column")) or not all(parts):
