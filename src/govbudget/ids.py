@@ -53,12 +53,11 @@ class IdType(StrEnum):
 
         Raises TypeError for anything else: that is a mistake in the host's code, not a caller's.
         """
-        kinds: dict[IdType, type[Id]] = {IdType.UUID: UUID, IdType.BIGINT: int, IdType.TEXT: str}
-        if type(value) is kinds[self]:
+        if self is IdType.UUID and isinstance(value, UUID):
             return value
-        if isinstance(value, str):
+        if isinstance(value, str) or (self is IdType.BIGINT and type(value) is int):
             try:
-                return self.parse(value)
+                return self.parse(str(value))  # within the bounds of the column, too
             except GovBudgetError as error:
                 raise TypeError(error.detail) from None
         message = f"expected an id of the type `{self}`, got `{value!r}`"

@@ -122,7 +122,7 @@ def read_features(key: str, value: object) -> frozenset[str]:
     if not isinstance(value, set | frozenset | list | tuple):
         raise SettingsError(f"`{key}` is `{value!r}`; write a set of features")
     for name in value:
-        if name not in KNOWN_FEATURES:
+        if not isinstance(name, str) or name not in KNOWN_FEATURES:
             raise SettingsError(f"`{key}` names `{name}`; {suggest(str(name), KNOWN_FEATURES)}")
     return frozenset(value)
 

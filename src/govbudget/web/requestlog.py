@@ -65,8 +65,8 @@ def note_refused(error: GovBudgetError, digest: str) -> None:
 
 def finish_record(response: Response) -> Response:
     """Put the request id into the answer and send the line: a warning for a denial."""
-    if "govbudget_record" not in g:
-        return response
+    if "govbudget_record" not in g:  # the host answered before the blueprint was asked
+        start_record()
     record = g.govbudget_record
     response.headers["X-Request-Id"] = record["request_id"]
     level = logging.WARNING if record.get("decision") == "deny" else logging.INFO

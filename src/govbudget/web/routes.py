@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from govbudget.audit.entry import Entry
     from govbudget.budgets.budget import Budget
+    from govbudget.identity import Id
+    from govbudget.ids import IdType
     from govbudget.installation import Installation
 
 MIB = 1024 * 1024
@@ -64,10 +66,10 @@ class Call(Generic[GrantT, ObjectT]):
     grant: GrantT
     object: ObjectT
     path: dict[str, str]
-
-
     # What is done when the connection is given back, in this order.
     later: list[Callable[[], None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint: method and path, what is authorized, and the view that runs after it."""
@@ -145,7 +147,10 @@ def delete_budget(call: Call[Grant, Group]) -> Response:
 def list_budgets(call: Call[ListGrant, Organization]) -> Response:
     """Answer with a page of the budgets that the caller may read."""
     organization = call.object
-    size, after = read_page(request.args, organization.id, call.home.settings.id_type.parse)
+    id_type = call.home.settings.id_type
+    size, after = read_page(
+        request.args, organization.id, lambda text: _read_group_position(text, id_type)
+    )
     budgets = call.home.budgets.list(
         call.connection, call.grant, organization, limit=size + 1, after=after
     )
@@ -224,6 +229,13 @@ def _write_entry(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _read_group_position(text: str, id_type: IdType) -> Id:
+    group_id = id_type.parse(text)
+    if str(group_id) != text:  # another spelling of it: no token of ours
+        raise ValueError(text)
+    return group_id
+
+
 def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
     time = datetime.fromisoformat(at)
     if time.tzinfo is None:
@@ -235,6 +247,7 @@ def _answer_page(name: str, items: list[dict[str, Any]], token: str | None) -> R
     """Answer with a page; where there is a next one, the `Link` header names it too (RFC 8288)."""
     response = answer({name: items, "next_page_token": token})
     if token is not None:
+        path = quote(request.script_root + request.path)
         query = urlencode({**request.args, "page_token": token})
         response.headers["Link"] = f'<{path}?{query}>; rel="next"'
     return response
@@ -249,8 +262,8 @@ def _signal_change(call: Call[Grant, Group], budget: Budget | None) -> None:
         group=call.object,
         budget=budget,
         request_id=request_id(),
-        path = quote(request.script_root + request.path)
     )
+    call.later.append(announce)
 
 
 def _write_time(time: datetime) -> str:
@@ -261,4 +274,3 @@ def _answer_budget(budget: Budget) -> Response:
     response = answer(_write_budget(budget))
     response.set_etag(budget.etag)
     return response
-    call.later.append(announce)
