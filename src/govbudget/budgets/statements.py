@@ -73,7 +73,7 @@ class BudgetStatements:
 
     def _prepare_changes(self) -> tuple[sa.Select[Any], sa.Select[Any], sa.Select[Any]]:
         """Prepare to set a limit: whatever is there, only where nothing is, only where one is."""
-        table, clock = self._table, sa.func.clock_timestamp()
+        table, clock = self._table, sa.func.statement_timestamp()
         limit = sa.bindparam("limit", type_=sa.BigInteger)
         revision = sa.bindparam("revision", type_=sa.Uuid)
         insert = pg.insert(table).from_select(

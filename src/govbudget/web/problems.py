@@ -68,7 +68,7 @@ def explain_http(error: HTTPException, challenge: str) -> Response:
         response = _problem(name.replace(" ", "-"), name, status, _detail(error), {})
     for key, value in error.get_headers():
         if key.lower() not in {"content-type", "content-length"}:
-            response.headers.setdefault(key, value)
+            response.headers[key] = value
     return response
 
 

@@ -56,6 +56,7 @@ def note_refused(error: GovBudgetError, digest: str) -> None:
     """Note a denial, its code, and the lines that would have allowed it."""
     note(
         decision="deny",
+        roles=(),
         code=error.code,
         lines=getattr(error, "lines", ()),
         would_allow=getattr(error, "would_allow", ()),
