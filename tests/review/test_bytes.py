@@ -86,7 +86,7 @@ def test_any_bytes_end_in_findings_or_a_policy_within_a_second(tmp_path, content
 
 @pytest.mark.long
 @given(folders())
-@settings(fuzz, max_examples=10_000)
+@settings(fuzz, max_examples=2000)
 def test_any_bytes_end_in_findings_or_a_policy_within_a_second_many_times(tmp_path, contents):
     _, seconds = check_bytes(tmp_path / "fuzzed", contents)
     assert seconds < SECONDS
@@ -163,9 +163,8 @@ def test_two_thousand_lines_can_be_had(tmp_path):
 # -- every edit of one character --
 
 HOSTILE = [
-    *(bytes([code]) for code in b"\x00\t\n\x0b\x0c\r\x1b !\"#&'()*,-.;=[\\]_|"),
-    *(bytes([code]) for code in b"0AEWadegpruwy\x7f\x80\xff"),
-    *(char.encode() for char in "\u00a0\u200b\ufeff\u0430\u0435\u2028\uff0c"),
+    *(bytes([code]) for code in b'\x00\t\n\x0b\r\x1b "#&(),-.;=[\\|0AEaegpsuw\x7f\xff'),
+    *(char.encode() for char in "\u00a0\u200b\ufeff\u0430\u2028"),
 ]
 
 
@@ -189,7 +188,7 @@ class Original:
         self.lines, _ = read_policy(self.files)
         self.table = build_table(self.files, self.lines)
         self.decisions = decide_all(read_rows(self.files.lines.decode()))
-        self.tables = {}
+        self.known = {}  # what each reading of the lines comes to
         self.passed = self.changed = 0
 
     def judge(self, lines_bytes):
@@ -200,17 +199,18 @@ class Original:
             return
         self.passed += 1
         parsed = tuple(tuple(line.fields) for line in lines)
-        if parsed not in self.tables:
-            self.tables[parsed] = build_table(files, lines)
-        table = self.tables[parsed]
+        if parsed not in self.known:
+            table = build_table(files, lines)
+            shown = {
+                (str(c.role), str(c.scope), str(c.object), str(c.action)): (c.before, c.after)
+                for c in diff_tables(self.table, table)
+            }
+            reviewed = compare_with_matrix(table, self.files.matrix) == []
+            self.known[parsed] = (read_cells(table), shown, reviewed)
+        cells, shown, reviewed = self.known[parsed]
         decisions = decide(tuple(read_rows(lines_bytes.decode("ascii").replace("\r\n", "\n"))))
-        assert read_cells(table) == decisions, lines_bytes
-        shown = {
-            (str(c.role), str(c.scope), str(c.object), str(c.action)): (c.before, c.after)
-            for c in diff_tables(self.table, table)
-        }
+        assert cells == decisions, lines_bytes
         assert shown == find_changes(self.decisions, decisions), lines_bytes
-        reviewed = compare_with_matrix(table, self.files.matrix) == []
         assert reviewed is (decisions == self.decisions), lines_bytes
         self.changed += decisions != self.decisions
 
@@ -297,8 +297,16 @@ def test_every_edit_of_one_character_is_found_or_changes_nothing_or_shows(shippe
 
 
 @pytest.mark.long
-@both_policies
-def test_every_edit_of_one_character_of_the_model_is_found_or_spacing(shipped):
-    model = (shipped / "model.conf").read_bytes()
-    accepted = sum(judge_model(edited) for edited in dict.fromkeys(list_edits(model)))
+def test_every_edit_of_one_character_of_the_model_is_found_or_spacing():
+    accepted = sum(judge_model(edited) for edited in dict.fromkeys(list_edits(MODEL)))
     assert accepted > 100
+
+
+def test_the_policies_share_one_model():
+    assert SHIPPED["dedicated"].model == SHIPPED["shipped"].model == MODEL
+
+
+def test_a_space_in_the_name_of_a_section_is_found():
+    """Stock Casbin would take it for another section, and the one meant for missing."""
+    edited = MODEL.replace(b"[request_definition]", b"[request_definition ]")
+    assert judge_model(edited) is False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -155,10 +155,10 @@ def test_what_an_explanation_says_is_so(rows, obj, action, data):
         ["--role", "owner", "--action", "raed"],
         ["--role", "owner", "--object", "grup", *READ],
         READ,
-        ["--role", "owner", "--user", str(uuid4()), "--group", str(uuid4()), *READ],
-        ["--user", str(uuid4()), *READ],
-        ["--group", str(uuid4()), *READ],
-        ["--role", "owner", "--group", str(uuid4()), *READ],
+        ["--role", "owner", "--user", str(UUID(int=4)), "--group", str(UUID(int=4)), *READ],
+        ["--user", str(UUID(int=4)), *READ],
+        ["--group", str(UUID(int=4)), *READ],
+        ["--role", "owner", "--group", str(UUID(int=4)), *READ],
     ],
 )
 def test_a_mistyped_name_or_half_a_question_is_wrong_usage(run, arguments):

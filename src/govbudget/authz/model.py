@@ -31,10 +31,13 @@ _TOKEN = re.compile(r'"[^"]*"|[\w.]+|&&|\|\||==|[^ \t]')
 
 
 def _meaningful_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
-    """Give number, text and tokens of each line that is neither blank nor a comment."""
+    """Give number, text and tokens of each line that is neither blank nor a comment.
+
+    A section's name is one token: to Casbin, a space inside the brackets is part of it.
+    """
     numbered = enumerate((line.strip(" \t\r") for line in text.split("\n")), start=1)
     return [
-        (number, line, tuple(_TOKEN.findall(line)))
+        (number, line, (line,) if line.startswith("[") else tuple(_TOKEN.findall(line)))
         for number, line in numbered
         if line and not line.startswith("#")
     ]
