@@ -194,8 +194,16 @@ def test_a_digest_that_is_not_the_demanded_one_is_a_finding():
     assert [finding.code for finding in caught.value.findings] == ["digest-differs"]
 
 
+def test_a_reload_to_lines_about_another_object_is_a_finding(folder):
+    policy = Policy.load(folder)
+    copy_policy(FOLDERS["dedicated"], folder)
+    with pytest.raises(PolicyError) as caught:
+        policy.reload()
+    assert [finding.code for finding in caught.value.findings] == ["needs-restart"]
+
+
 def test_every_code_in_the_source_has_an_example():
-    assert {*EXAMPLES, "digest-differs"} == CODES
+    assert {*EXAMPLES, "digest-differs", "needs-restart"} == CODES
 
 
 # -- the page --

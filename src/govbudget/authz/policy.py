@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from govbudget.authz.files import PolicyFiles, packaged_policy_dir, read_policy_files
+from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.grant import Grant, ListGrant, mint_grant, mint_list_grant
 from govbudget.authz.judge import build_table, ensure_one_casbin
 from govbudget.authz.matrix import compare_with_matrix
@@ -67,7 +67,16 @@ class Policy:
         # INVARIANT: a reload that raises keeps the table in force
         # One at a time: the reload that read the older files must not be the last to swap.
         with self._reloading:
-            self._table = _load(self.folder, self._pinned_digest)
+            table = _load(self.folder, self._pinned_digest)
+            # The host goes on asking about the object that it was started with.
+            if table.budget_object is not self._table.budget_object:
+                sentence = (
+                    f"the lines judge budgets as `{table.budget_object}` now, and this process was "
+                    f"started with `{self._table.budget_object}`; restart it with the setting "
+                    "GOVBUDGET_BUDGET_OBJECT changed"
+                )
+                raise PolicyError([Finding(LINES_FILE, 0, "needs-restart", sentence)])
+            self._table = table
 
     @property
     def table(self) -> DecisionTable:

@@ -1,0 +1,247 @@
+"""The dedicated policy over HTTP: each role, here and elsewhere, as its reviewed matrix says."""
+
+from __future__ import annotations
+
+import csv
+from itertools import product
+from uuid import uuid4
+
+import pytest
+from tests.review.helpers import FOLDERS, append, copy_policy
+from tests.support import (
+    Client,
+    World,
+    budget_path,
+    count_statements,
+    list_path,
+    make_app,
+    names_budget_table,
+)
+
+from govbudget import Policy, PolicyError, SettingsError
+from govbudget.web.routes import ROUTES
+
+DEDICATED = FOLDERS["dedicated"]
+WITH_BUDGETS = {"GOVBUDGET_BUDGET_OBJECT": "group_ai_budget"}
+
+with (DEDICATED / "matrix.csv").open(newline="") as file:
+    ROWS = list(csv.DictReader(file))
+SCOPES = {row["role"]: row["scope"] for row in ROWS}
+ALLOWED = {
+    (row["role"], row["object"], row["action"]) for row in ROWS if row["decision"] == "allow"
+}
+ROLES = [*SCOPES, None]
+PRICE = {"provider": "acme", "model": "dedicated"} | dict.fromkeys(
+    ("input_price", "output_price", "cache_read_price", "cache_write_price"), 3
+)
+
+# call: (method, what the matrix is asked about, where)
+CALLS = {
+    "get": ("GET", ("group_ai_budget", "read"), "group"),
+    "put": ("PUT", ("group_ai_budget", "update"), "group"),
+    "delete": ("DELETE", ("group_ai_budget", "update"), "group"),
+    "list": ("GET", ("group_ai_budget", "read"), "organization"),
+    "audit": ("GET", ("group_ai_budget", "update"), "organization"),
+    "price": ("GET", ("ai_model_price", "read"), "site"),
+    "prices": ("PUT", ("ai_model_price", "update"), "site"),
+}
+
+
+def may(roles, obj, action):
+    """Whether one of the roles is allowed; the dedicated policy denies nothing by a line."""
+    return any((role, obj, action) in ALLOWED for role in roles)
+
+
+class Town(World):
+    """Someone for every role, held in organization a or group a1 (here), or in b or b1."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.cast = {}
+        with engine.begin() as connection:
+            for role, here, member in product(ROLES, (True, False), (True, False)):
+                person = self.cast[role, here, member] = uuid4()
+                self._put(connection, "users", [{"id": person, "name": f"{role}"}])
+                organization, group = (self.a, self.a1) if here else (self.b, self.b1)
+                groups = {(self.a, self.a1)} if member else set()
+                scope = SCOPES.get(role)
+                if scope == "group":
+                    groups.add((organization, group))
+                elif role is not None:
+                    self.assign(connection, person, role, organization if scope != "site" else None)
+                for where, one in groups:
+                    self.join(connection, where, person)
+                    self.join_group(connection, where, one, person)
+
+    def roles_toward(self, group, role, here, member):
+        """Which of somebody's roles count toward group a1 or a2, by where they were put."""
+        scope = SCOPES.get(role)
+        roles = set()
+        if scope == "site" or (scope == "organization" and here):
+            roles.add(role)
+        if group == "a1" and (member or (scope == "group" and here)):
+            roles.add("group-member")
+        return roles
+
+
+@pytest.fixture(scope="module")
+def send(engine):
+    return Client(make_app(engine, WITH_BUDGETS, policy=DEDICATED))
+
+
+@pytest.fixture(scope="module")
+def town(engine, send):
+    town = Town(engine)
+    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
+    return town
+
+
+def expect(call, town, who):
+    """The status, from the matrix."""
+    _, asked, place = CALLS[call]
+    roles = town.roles_toward("a1", *who)
+    if place == "site":
+        sited = {role for role in roles if SCOPES[role] == "site"}
+        return 200 if may(sited, *asked) else 403
+    if place == "organization":
+        if not roles:  # whoever is in a group of the organization stands in it
+            return 404
+        everywhere = {role for role in roles if SCOPES[role] != "group"}
+        return 200 if call == "list" or may(everywhere, *asked) else 403
+    if may(roles, *asked):
+        return 204 if call == "delete" else 200
+    known = product(roles, ("group", "group_ai_budget"), ("read", "update"))
+    return 403 if any(cell in ALLOWED for cell in known) else 404
+
+
+def ask(send, call, town, person):
+    method, _, place = CALLS[call]
+    body = {}
+    if call == "put":
+        body = {"json": {"spend_limit_micros": 2}}
+    elif call == "prices":
+        body = {"json": [PRICE]}
+    path = {
+        "group": budget_path(town.a1),
+        "organization": list_path(town.a).replace(
+            "budgets", "audit" if call == "audit" else "budgets"
+        ),
+        "site": "/ai/prices" if call == "prices" else "/ai/prices/acme/dedicated",
+    }[place]
+    return send(method, path, person, **body)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_everyone_is_answered_as_the_matrix_says_and_a_refusal_sends_one_statement(
+    engine, send, town, call
+):
+    differences = []
+    for who, person in town.cast.items():
+        put = send("PUT", budget_path(town.a1), town.owner, json={"spend_limit_micros": 77})
+        assert put.status_code == 200
+        with count_statements(engine) as sent:
+            answer = ask(send, call, town, person)
+        expected = expect(call, town, who)
+        if answer.status_code != expected:
+            differences.append((who, answer.status_code, expected))
+        assert not names_budget_table(sent[0])
+        assert len(sent) == (1 if expected >= 400 else 2)
+        if expected >= 400:
+            left = send("GET", budget_path(town.a1), town.owner).json["spend_limit_micros"]
+            assert left == 77
+    assert differences == []
+
+
+def test_the_list_shows_each_budget_to_whom_the_matrix_lets_read_it(send, town):
+    for group in (town.a1, town.a2):
+        body = {"spend_limit_micros": 77}
+        assert send("PUT", budget_path(group), town.owner, json=body).status_code == 200
+    shown = set()
+    for who, person in town.cast.items():
+        readable = {
+            str(group)
+            for name, group in (("a1", town.a1), ("a2", town.a2))
+            if may(town.roles_toward(name, *who), "group_ai_budget", "read")
+        }
+        answer = send("GET", list_path(town.a), person)
+        listed = {budget["group_id"] for budget in answer.json.get("budgets", ())}
+        assert listed == readable, who
+        assert (answer.status_code == 404) == (not town.roles_toward("a1", *who))
+        shown.add(len(listed))
+    assert shown == {0, 1, 2}
+
+
+def test_who_sets_budgets_and_who_runs_groups_are_different_people(send, town):
+    """The point of this design, said once without the matrix."""
+    path, body = budget_path(town.a1), {"json": {"spend_limit_micros": 5}}
+    budget_admin, org_admin, user_admin = (
+        town.cast[role, True, False] for role in ("budget-admin", "org-admin", "user-admin")
+    )
+    assert send("PUT", path, budget_admin, **body).status_code == 200
+    for person in (org_admin, user_admin):
+        assert send("GET", path, person).status_code == 200
+        refused = send("PUT", path, person, **body)
+        assert (refused.status_code, refused.json["code"]) == (403, "forbidden")
+        assert send("DELETE", path, person).status_code == 403
+    assert send("DELETE", path, budget_admin).status_code == 204
+    elsewhere = town.cast["budget-admin", False, False]
+    assert send("GET", path, elsewhere).json["code"] == "group-not-found"
+    policy = Policy.load(DEDICATED)
+    assert not policy.decide({"budget-admin"}, "group", "update").allowed
+    assert policy.decide({"org-admin"}, "group", "update").allowed
+
+
+def test_every_route_is_among_the_calls():
+    served = sorted((route.method, str(route.action)) for route in ROUTES)
+    assert served == sorted((method, asked[1]) for method, asked, _ in CALLS.values())
+
+
+# -- the policy and the setting must agree --
+
+
+@pytest.mark.parametrize("name", ["shipped", "dedicated"])
+@pytest.mark.parametrize("budget_object", [None, "group", "group_ai_budget"])
+def test_a_start_with_a_setting_that_does_not_fit_is_refused(engine, name, budget_object):
+    config = {} if budget_object is None else {"GOVBUDGET_BUDGET_OBJECT": budget_object}
+    judged_as = "group_ai_budget" if name == "dedicated" else "group"
+    for policy in (FOLDERS[name], Policy.load(FOLDERS[name])):
+        if (budget_object or "group") == judged_as:
+            app = make_app(engine, config, policy=policy)
+            assert app.extensions["govbudget"].budgets.budget_object == judged_as
+            continue
+        with pytest.raises(SettingsError) as refused:
+            make_app(engine, config, policy=policy)
+        assert "GOVBUDGET_BUDGET_OBJECT" in str(refused.value)
+        assert "set it to that" in str(refused.value)
+        assert f"judges budgets as `{judged_as}`" in str(refused.value)
+
+
+def test_one_line_about_budgets_makes_a_policy_judge_by_them(engine, tmp_path):
+    """So a half-made move to the other design does not start: most people would be locked out."""
+    folder = copy_policy(FOLDERS["shipped"], tmp_path / "policy")
+    append(folder / "policy.csv", "p, budget-admin, organization, group_ai_budget, update, allow\n")
+    (folder / "matrix.csv").unlink()
+    with pytest.raises(SettingsError, match="GOVBUDGET_BUDGET_OBJECT"):
+        make_app(engine, policy=folder)
+    assert make_app(engine, WITH_BUDGETS, policy=folder)
+
+
+@pytest.mark.parametrize(
+    ("start", "then", "config"),
+    [("shipped", "dedicated", {}), ("dedicated", "shipped", WITH_BUDGETS)],
+)
+def test_a_reload_to_the_other_design_raises_and_changes_nothing(
+    engine, tmp_path, start, then, config
+):
+    folder = copy_policy(FOLDERS[start], tmp_path / "policy")
+    app = make_app(engine, config, policy=folder)
+    policy = app.extensions["govbudget"].policy
+    table = policy.table
+    copy_policy(FOLDERS[then], folder)
+    with pytest.raises(PolicyError) as refused:
+        policy.reload()
+    assert [finding.code for finding in refused.value.findings] == ["needs-restart"]
+    assert policy.table is table
+    copy_policy(FOLDERS[start], folder)
+    policy.reload()
+    assert policy.digest == table.digest
