@@ -12,10 +12,12 @@ from sqlalchemy import Engine
 
 from govbudget.audit.store import AuditStore
 from govbudget.authz.policy import Policy
+from govbudget.authz.reader import suggest
 from govbudget.budgets.store import BudgetStore
 from govbudget.cli import cli
-from govbudget.directory.sql import own_directory
+from govbudget.directory.sql import SqlDirectory, own_directory
 from govbudget.errors import SettingsError
+from govbudget.identity import Scope
 from govbudget.installation import Installation
 from govbudget.prices.store import PriceStore
 from govbudget.settings import Settings, read_features, read_settings
@@ -107,6 +109,8 @@ class GovBudget:
                 )
             directory = own_directory(tables)
         loaded = _load_policy(policy if policy is not None else given.policy, settings)
+        if isinstance(directory, SqlDirectory):
+            _check_roles(directory, loaded)
         home = Installation(
             settings=settings,
             policy=loaded,
@@ -126,6 +130,16 @@ class GovBudget:
         app.cli.add_command(_make_command(), NAME)
         app.extensions[NAME] = home
         return home
+
+
+def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
+    """Refuse a mapping to a role that the policy does not know, or that no assignment can give."""
+    assignable = {r for r, scope in policy.table.scopes.items() if scope is not Scope.GROUP}
+    for role in sorted(directory.named_roles - assignable):
+        raise SettingsError(
+            f"`roles=` of the SqlDirectory names `{role}`, which the policy in `{policy.folder}` "
+            f"gives nobody on the site or in an organization; {suggest(role, assignable)}"
+        )
 
 
 def _make_command() -> Command:

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import click
+import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_policy, open_target, operator
+from govbudget.cli.target import find_installation, find_policy, open_target, operator
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
-from govbudget.migrations import find_differences, head_revision, read_revision, upgrade
+from govbudget.migrations import (
+    find_differences,
+    head_revision,
+    read_revision,
+    upgrade,
+    write_sql,
+)
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceStore
+from govbudget.settings import read_settings
 
 if TYPE_CHECKING:
     from typing import BinaryIO
     from uuid import UUID
+
+    from govbudget.cli.target import Target
+
+MAX_TRIES = 3
+# SQLSTATE: what a second upgrade at the same moment meets (the first made it meanwhile), and what
+# a transaction is told to try again for.
+_MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
+_TRY_AGAIN = _MADE_MEANWHILE | {"40001", "40P01"}
+_LOCK_TIMEOUT, _STATEMENT_TIMEOUT = "55P03", "57014"
 
 
 @click.group()
@@ -28,14 +46,78 @@ def db() -> None:
 
 
 @db.command("upgrade")
-def db_upgrade() -> None:
-    """Bring the schema to the newest revision."""
-    with open_target() as target, target.engine.begin() as connection:
-        before = read_revision(connection, target.settings.layout)
-        upgrade(connection, target.settings.layout)
+@click.option(
+    "--lock-timeout",
+    metavar="SECONDS",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Give up where a lock is not had in time; 0: wait.",
+)
+@click.option(
+    "--statement-timeout",
+    metavar="SECONDS",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Give up where one statement takes longer; 0: wait.",
+)
+def db_upgrade(lock_timeout: int, statement_timeout: int) -> None:
+    """Bring the schema to the newest revision: in one transaction, or not at all."""
+    timeouts = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
+    with open_target() as target:
+        before = _upgrade(target, timeouts)
     head = head_revision()
     was = f"from {before or 'nothing'} to {head}" if before != head else f"at {head} already"
     click.echo(f"schema `{target.settings.schema}`: {was}")
+
+
+def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
+    """Upgrade, and give the revision that it was at; try again where another one was faster."""
+    layout = target.settings.layout
+    for left in reversed(range(MAX_TRIES)):
+        try:
+            with target.engine.begin() as connection:
+                for name, seconds in timeouts.items():
+                    connection.execute(sa.select(sa.func.set_config(name, f"{seconds}s", True)))  # noqa: FBT003
+                before = read_revision(connection, layout)
+                upgrade(connection, layout)
+                return before
+        except sa.exc.DBAPIError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state in {_LOCK_TIMEOUT, _STATEMENT_TIMEOUT}:
+                name = "lock_timeout" if state == _LOCK_TIMEOUT else "statement_timeout"
+                waited = "for a lock" if state == _LOCK_TIMEOUT else "for a statement"
+                message = (
+                    f"gave up after waiting {timeouts[name]} s {waited}; nothing was changed; try "
+                    f"again at a quieter time, or with a longer --{name.replace('_', '-')}"
+                )
+                raise click.ClickException(message) from error
+            if not (left and state in _TRY_AGAIN):
+                raise
+    message = "a try ends by returning or raising"
+    raise AssertionError(message)
+
+
+@db.command("current")
+@click.pass_context
+def db_current(ctx: click.Context) -> None:
+    """Print the revision that the schema is at, and nothing else (status 1: there is none)."""
+    with open_target() as target, target.engine.connect() as connection:
+        revision = read_revision(connection, target.settings.layout)
+    if revision is None:
+        click.echo(f"govbudget: schema `{target.settings.schema}` is at nothing", err=True)
+        ctx.exit(NOT_SO)
+    click.echo(revision)
+
+
+@db.command("sql")
+@click.option("--from", "start", metavar="REVISION", help="Where to start; without it: nothing.")
+def db_sql(start: str | None) -> None:
+    """Print the SQL of `db upgrade` for a DBA to run, as one transaction. Asks no database."""
+    home = find_installation()
+    settings = home.settings if home is not None else read_settings(os.environ)
+    click.echo(write_sql(settings.layout, start), nl=False)
 
 
 @db.command("check")

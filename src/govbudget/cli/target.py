@@ -64,7 +64,9 @@ def open_target() -> Iterator[Target]:
     """Find the database to work on; raise SettingsError where none is named."""
     home = find_installation()
     if home is not None:
-        yield Target(home.find_engine(), home.settings)
+        # A host's engine may commit by itself; a command's changes are made together or not at all.
+        engine: Engine = home.find_engine().execution_options(isolation_level="READ COMMITTED")
+        yield Target(engine, home.settings)
         return
     settings = read_settings(os.environ)
     engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)

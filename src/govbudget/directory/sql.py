@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from govbudget.errors import SettingsError
 from govbudget.identity import SITE, Assignment, Domain, Group, Id, Organization, Scope, Subject
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection, FromClause
 
     from govbudget.tables import Tables
@@ -17,51 +20,67 @@ GROUP_MEMBER = "group-member"
 
 
 class SqlDirectory:
-    """Loads subjects and groups from tables, views or subqueries. Decides nothing.
+    """Loads subjects and groups from tables, views, selects or subqueries. Decides nothing.
 
     - `groups`: `id`, `organization_id`, and, where some groups hold everyone in their
       organization, a boolean `is_everyone`; rows that count as deleted are left out of it.
     - `group_members`: `group_id`, `user_id`. A member holds the role `member_role` in the group.
     - `organization_members`: `organization_id`, `user_id`. They are members of Everyone groups.
     - `role_assignments`: `user_id`, `role`, `organization_id` (NULL: held on the site).
+    - `roles`: the policy's name of each role of yours that counts; a role that is not in it is left
+      out. Without it your names are the policy's.
 
-    A role that is stored in a domain that is not of its scope is reported as it is stored, and
-    counts for nothing in the decision.
+    Ids are of the configured type; an `integer` column serves where that is `bigint`. A role that
+    is stored in a domain that is not of its scope is reported as it is stored, and counts for
+    nothing in the decision.
     """
 
     def __init__(
         self,
         *,
-        groups: FromClause,
-        group_members: FromClause,
-        organization_members: FromClause,
-        role_assignments: FromClause,
+        groups: FromClause | sa.SelectBase,
+        group_members: FromClause | sa.SelectBase,
+        organization_members: FromClause | sa.SelectBase,
+        role_assignments: FromClause | sa.SelectBase,
+        roles: Mapping[str, str] | None = None,
         member_role: str = GROUP_MEMBER,
     ) -> None:
-        """Prepare the statements; sends no SQL."""
-        self._groups = groups
-        user = sa.bindparam("user", type_=group_members.c.user_id.type)
-        asked = sa.bindparam("asked", type_=groups.c.id.type)
+        """Prepare the statements; sends no SQL. Raises SettingsError where a column is missing."""
+        self._names = None if roles is None else dict(roles)
+        self._groups = groups = _open("groups", groups, "id", "organization_id")
+        members = _open("group_members", group_members, "group_id", "user_id")
+        everybody = _open(
+            "organization_members", organization_members, "organization_id", "user_id"
+        )
+        held_roles = _open(
+            "role_assignments", role_assignments, "user_id", "role", "organization_id"
+        )
+        id_type = _widen(groups.c.id.type)
+        user = sa.bindparam("user", type_=_widen(members.c.user_id.type))
+        asked = sa.bindparam("asked", type_=id_type)
         site, organization, group = (sa.literal_column(f"'{scope}'", sa.Text()) for scope in Scope)
         member = sa.literal(member_role, literal_execute=True)
         everyone = groups.c.get("is_everyone", sa.false())
-        roles, members, everybody = role_assignments, group_members, organization_members
+        role = sa.cast(held_roles.c.role, sa.Text)  # which may be an enumeration, or a number
+        nowhere = sa.null() if isinstance(id_type, sa.types.NullType) else sa.null().cast(id_type)
 
         held_on_site = sa.select(
-            site.label("scope"),
-            sa.null().cast(groups.c.id.type).label("domain_id"),
-            roles.c.role.label("role"),
-        ).where(roles.c.user_id == user, roles.c.organization_id.is_(None))
+            site.label("scope"), nowhere.label("domain_id"), role.label("role")
+        ).where(held_roles.c.user_id == user, held_roles.c.organization_id.is_(None))
 
         def held_in(organization_id: sa.ColumnElement[Any]) -> sa.Select[Any]:
-            return sa.select(organization, roles.c.organization_id, roles.c.role).where(
-                roles.c.user_id == user, roles.c.organization_id == organization_id
+            return sa.select(organization, held_roles.c.organization_id, role).where(
+                held_roles.c.user_id == user, held_roles.c.organization_id == organization_id
             )
 
         self._subject = held_on_site
 
         target = (
-            sa.select(groups.c.id, groups.c.organization_id, everyone.label("is_everyone"))
+            sa.select(
+                sa.type_coerce(groups.c.id, id_type).label("id"),
+                sa.type_coerce(groups.c.organization_id, id_type).label("organization_id"),
+                everyone.label("is_everyone"),
+            )
             .where(groups.c.id == asked)
             .cte("target")
         )
@@ -83,8 +102,8 @@ class SqlDirectory:
 
         self._assignments = sa.union_all(
             held_on_site,
-            sa.select(organization, roles.c.organization_id, roles.c.role).where(
-                roles.c.user_id == user, roles.c.organization_id.is_not(None)
+            sa.select(organization, held_roles.c.organization_id, role).where(
+                held_roles.c.user_id == user, held_roles.c.organization_id.is_not(None)
             ),
             sa.select(group, members.c.group_id, member).where(members.c.user_id == user),
             sa.select(group, groups.c.id, member)
@@ -116,10 +135,15 @@ class SqlDirectory:
         """The groups as the database has them."""
         return self._groups
 
+    @property
+    def named_roles(self) -> frozenset[str]:
+        """The policy's roles that the mapping `roles` names; empty without one."""
+        return frozenset((self._names or {}).values())
+
     def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""
         rows = connection.execute(self._subject, {"user": subject_id}).all()
-        return _subject(connection, subject_id, rows)
+        return self._subject_of(connection, subject_id, rows)
 
     def load_group(
         self, connection: Connection, subject_id: Id, group_id: Id
@@ -127,12 +151,12 @@ class SqlDirectory:
         """Load a group and the caller's roles toward it. One statement; never commits."""
         rows = connection.execute(self._group, {"user": subject_id, "asked": group_id}).all()
         group = Group(rows[0][0], rows[0][1]) if rows else None
-        return _subject(connection, subject_id, [row[2:] for row in rows]), group
+        return self._subject_of(connection, subject_id, [row[2:] for row in rows]), group
 
     def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
         """Give every role that a user holds anywhere, for `policy explain`. One statement."""
         rows = connection.execute(self._assignments, {"user": user_id}).all()
-        return _subject(connection, user_id, rows).assignments
+        return self._subject_of(connection, user_id, rows).assignments
 
     def load_organization(
         self, connection: Connection, subject_id: Id, organization_id: Id
@@ -144,7 +168,18 @@ class SqlDirectory:
         values = {"user": subject_id, "asked": organization_id}
         rows = connection.execute(self._organization, values).all()
         organization = Organization(organization_id) if rows else None
-        return _subject(connection, subject_id, rows), organization
+        return self._subject_of(connection, subject_id, rows), organization
+
+    def _subject_of(self, connection: Connection, subject_id: Id, rows: Any) -> Subject:  # noqa: ANN401 - rows
+        names = self._names
+        held = []
+        for scope, domain_id, stored in rows:
+            # The role of a group's members is named by `member_role`, in the policy's words.
+            role = stored if names is None or scope == Scope.GROUP else names.get(stored)
+            if role is not None:
+                domain = SITE if scope == Scope.SITE else Domain(Scope(scope), domain_id)
+                held.append(Assignment(role, domain))
+        return Subject(subject_id, tuple(held), connection.get_transaction())
 
 
 def own_directory(tables: Tables) -> SqlDirectory:
@@ -171,10 +206,21 @@ def own_directory(tables: Tables) -> SqlDirectory:
     )
 
 
-def _subject(connection: Connection, subject_id: Id, rows: Any) -> Subject:  # noqa: ANN401 - rows
-    assignments = tuple(
-        Assignment(role, SITE if scope == Scope.SITE else Domain(Scope(scope), domain_id))
-        for scope, domain_id, role in rows
-        if role is not None
-    )
-    return Subject(subject_id, assignments, connection.get_transaction())
+def _open(name: str, source: FromClause | sa.SelectBase, *columns: str) -> FromClause:
+    """Give something to select from, once it has the columns that it needs."""
+    opened = source.subquery(name) if isinstance(source, sa.SelectBase) else source
+    missing = [f"`{column}`" for column in columns if column not in opened.c]
+    if missing:
+        there = ", ".join(f"`{column}`" for column in opened.c.keys()) or "none"  # noqa: SIM118 - not a dict
+        raise SettingsError(
+            f"SqlDirectory: `{name}` has no column {' and no '.join(missing)}; it has {there}; "
+            "select yours under that name with `.label(...)`"
+        )
+    return opened
+
+
+def _widen(id_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """Give the type to ask with: any id can be asked for, and is then not found."""
+    if isinstance(id_type, sa.Integer):
+        return sa.BigInteger()
+    return sa.Uuid() if isinstance(id_type, sa.Uuid) else id_type
