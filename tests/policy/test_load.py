@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 
 import pytest
 from tests.policy.helpers import LINES, MATRIX, MODEL, list_findings, write_policy
 
 from govbudget import Policy, PolicyError
-from govbudget.authz.files import read_policy_files
+from govbudget.authz.files import packaged_policy_dir, read_policy_files
 
 READS = b"p, owner, site, group, read, allow\n"
 UPDATES = b"p, owner, site, group, update, allow\n"
@@ -139,3 +141,14 @@ def test_a_custom_role_is_a_line_in_the_policy_and_one_in_the_matrix(tmp_path):
     assert policy.decide({"budget-viewer"}, "group", "read").lines == (f"policy.csv:{number}",)
     assert not policy.decide({"budget-viewer"}, "group", "update").allowed
     assert not policy.decide({"budget-viewer"}, "ai_model_price", "read").allowed
+
+
+@pytest.mark.parametrize("name", ["model.conf", "policy.csv", "matrix.csv"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path, name, make):
+    folder = shutil.copytree(packaged_policy_dir(), tmp_path / "policy")
+    (folder / name).unlink()
+    make(folder / name)
+    with pytest.raises(PolicyError, match="no regular file") as refused:
+        Policy.load(folder)
+    assert [(f.file, f.code) for f in refused.value.findings] == [(name, "unreadable-file")]

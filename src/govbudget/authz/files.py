@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,35 +43,40 @@ def packaged_policy_dir() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "policy"
 
 
+def read_regular_file(path: Path) -> bytes:
+    """Read a file of at most MAX_FILE_BYTES; raise OSError for anything else, at once.
+
+    A pipe or a device is refused and not waited for.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(
+            errno.EFBIG, f"it is larger than {MAX_FILE_BYTES} bytes; is it the right file?"
+        )
+    return content
+
+
 def read_policy_files(folder: Path) -> PolicyFiles:
     """Read a policy folder; raise PolicyError where a file is missing, unreadable or too large."""
     findings: list[Finding] = []
 
-    def read(name: str, *, required: bool) -> bytes | None:
+    def read(name: str) -> bytes:
         path = folder / name
         try:
-            # A link to nothing is not "no file": a review that got lost must not pass for none.
-            if not required and not os.path.lexists(path):
-                return None
-            with path.open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
+            return read_regular_file(path)
         except OSError as error:
-            reason = (error.strerror or "error").lower()
-            findings.append(
-                Finding(name, 0, "unreadable-file", f"can't read `{path}`: {reason}; put it there")
-            )
-            return None
-        if len(content) > MAX_FILE_BYTES:
-            findings.append(
-                Finding(
-                    name, 0, "file-too-large", f"the file is larger than {MAX_FILE_BYTES} bytes"
-                )
-            )
-        return content
+            code = "file-too-large" if error.errno == errno.EFBIG else "unreadable-file"
+            reason = (error.strerror or str(error)).lower()
+            sentence = f"can't read `{path}`: {reason}; put a readable text file there"
+            findings.append(Finding(name, 0, code, sentence))
+            return b""
 
-    model = read(MODEL_FILE, required=True)
-    lines = read(LINES_FILE, required=True)
-    matrix = read(MATRIX_FILE, required=False)
-    if findings or model is None or lines is None:
+    model, lines = read(MODEL_FILE), read(LINES_FILE)
+    # A link to nothing is not "no file": a review that got lost must not pass for none.
+    matrix = read(MATRIX_FILE) if os.path.lexists(folder / MATRIX_FILE) else None
+    if findings:
         raise PolicyError(findings)
     return PolicyFiles(model, lines, matrix)
