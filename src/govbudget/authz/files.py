@@ -68,10 +68,12 @@ def read_policy_files(folder: Path) -> PolicyFiles:
         try:
             return read_regular_file(path)
         except OSError as error:
-            code = "file-too-large" if error.errno == errno.EFBIG else "unreadable-file"
             reason = (error.strerror or str(error)).lower()
             sentence = f"can't read `{path}`: {reason}; put a readable text file there"
-            findings.append(Finding(name, 0, code, sentence))
+            if error.errno == errno.EFBIG:
+                findings.append(Finding(name, 0, "file-too-large", sentence))
+            else:
+                findings.append(Finding(name, 0, "unreadable-file", sentence))
             return b""
 
     model, lines = read(MODEL_FILE), read(LINES_FILE)
