@@ -76,11 +76,7 @@ class SqlDirectory:
         self._subject = held_on_site
 
         target = (
-            sa.select(
-                sa.type_coerce(groups.c.id, id_type).label("id"),
-                sa.type_coerce(groups.c.organization_id, id_type).label("organization_id"),
-                everyone.label("is_everyone"),
-            )
+            sa.select(groups.c.id, groups.c.organization_id, everyone.label("is_everyone"))
             .where(groups.c.id == asked)
             .cte("target")
         )
@@ -216,11 +212,14 @@ def _open(name: str, source: FromClause | sa.SelectBase, *columns: str) -> FromC
             f"SqlDirectory: `{name}` has no column {' and no '.join(missing)}; it has {there}; "
             "select yours under that name with `.label(...)`"
         )
-    return opened
+    # A column of the host's that is read as text: here it is read as what it is.
+    texts = {c.key for c in opened.c if isinstance(c.type, sa.Uuid) and not c.type.as_uuid}
+    if not texts:
+        return opened
+    uuids = (sa.type_coerce(c, sa.Uuid()).label(c.key) if c.key in texts else c for c in opened.c)
+    return sa.select(*uuids).subquery(name)
 
 
 def _widen(id_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
     """Give the type to ask with: any id can be asked for, and is then not found."""
-    if isinstance(id_type, sa.Integer):
-        return sa.BigInteger()
-    return sa.Uuid() if isinstance(id_type, sa.Uuid) else id_type
+    return sa.BigInteger() if isinstance(id_type, sa.Integer) else id_type

@@ -1,0 +1,592 @@
+"""A host's own tables: any selectable, any type of id, any names of roles; and its transaction."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy import orm
+from tests.budgets.support import packaged_policy, watch
+from tests.support import count_statements, names_budget_table
+
+from govbudget import (
+    SITE,
+    Action,
+    Assignment,
+    BudgetStore,
+    Domain,
+    GovBudget,
+    Group,
+    IdType,
+    Layout,
+    ObjectType,
+    Price,
+    PriceBook,
+    PriceStore,
+    Scope,
+    SettingsError,
+    SqlDirectory,
+    Tables,
+)
+from govbudget.audit.store import AuditStore
+from govbudget.migrations import upgrade
+from govbudget.testing.directory import KnownFacts, check_directory
+
+NAMES = ("ann", "bob", "olga", "acme", "corp", "red", "blue", "all", "nobody")
+KINDS = {
+    IdType.UUID: (sa.Uuid(), [UUID(int=n) for n in range(1, 10)]),
+    IdType.BIGINT: (sa.Integer(), range(1, 10)),  # 32 bits, as most hosts have them
+    IdType.TEXT: (sa.String(12), [f'{n}\'s "{n}"' for n in range(1, 10)]),
+}
+ROLES = {"boss": "org-admin", "root": "owner"}
+
+
+class Host:
+    """Teams in companies, seats in teams, staff of companies; staff have duties."""
+
+    def __init__(self, id_type):
+        kind, ids = KINDS[id_type]
+        self.id_type, self.kind = id_type, kind
+        self.id = SimpleNamespace(**dict(zip(NAMES, ids, strict=True)))
+        self.metadata = sa.MetaData(schema="host")
+        self.teams = self._table(
+            "teams",
+            sa.Column("id", kind, primary_key=True, autoincrement=False),
+            sa.Column("organization_id", kind),
+            sa.Column("is_everyone", sa.Boolean),
+            sa.Column("archived", sa.Boolean, server_default=sa.false()),
+        )
+        self.seats = self._table("seats", *self._ids("group_id", "user_id"))
+        self.staff = self._table("staff", *self._ids("organization_id", "user_id"))
+        duty = sa.Enum("boss", "cook", "root", name="duty", schema="host")
+        self.duties = self._table(
+            "duties", *self._ids("user_id", "organization_id"), sa.Column("role", duty)
+        )
+
+    def _table(self, name, *columns):
+        return sa.Table(name, self.metadata, *columns)
+
+    def _ids(self, *names):
+        return [sa.Column(name, self.kind) for name in names]
+
+    def make(self, connection):
+        connection.exec_driver_sql("CREATE SCHEMA host")
+        self.metadata.create_all(connection)
+        i = self.id
+        teams = [(i.red, i.acme, None), (i.blue, i.corp, False), (i.all, i.acme, True)]
+        self.add(connection, self.teams, "id organization_id is_everyone", *teams)
+        self.add(connection, self.seats, "group_id user_id", (i.red, i.ann))
+        self.add(connection, self.staff, "organization_id user_id", (i.acme, i.ann))
+        duties = [(i.bob, i.acme, "boss"), (i.olga, None, "root"), (i.ann, i.acme, "cook")]
+        self.add(connection, self.duties, "user_id organization_id role", *duties)
+
+    def add(self, connection, table, columns, *rows):
+        values = [dict(zip(columns.split(), row, strict=True)) for row in rows]
+        connection.execute(sa.insert(table), values)
+
+    def facts(self):
+        """What the conformance suite is told; `all` is left to a test of its own."""
+        i = self.id
+        return KnownFacts(
+            member=i.ann,
+            group=i.red,
+            organization=i.acme,
+            other_group=i.blue,
+            other_organization=i.corp,
+            administrator=i.bob,
+            administrator_role="org-admin",
+            site_holder=i.olga,
+            site_role="owner",
+            missing=i.nobody,
+        )
+
+
+def as_tables(host, connection):
+    return {
+        "groups": host.teams,
+        "group_members": host.seats,
+        "organization_members": host.staff,
+        "role_assignments": host.duties,
+    }
+
+
+def as_views(host, connection):
+    """Views that nobody described: names of columns, and no types."""
+    views = {}
+    for name, table in as_tables(host, connection).items():
+        connection.exec_driver_sql(f"CREATE VIEW host.{name}_view AS SELECT * FROM {table}")
+        columns = [sa.column(column.name) for column in table.c]
+        views[name] = sa.table(f"{name}_view", *columns, schema="host")
+    return views
+
+
+def as_selects(host, connection):
+    """Selects, as they are: from other names, and over more than one table."""
+    teams, seats, staff, duties = (t.alias() for t in as_tables(host, connection).values())
+    bosses = sa.select(duties.c.user_id, duties.c.role, duties.c.organization_id)
+    return {
+        "groups": sa.select(teams).where(~teams.c.archived),
+        "group_members": sa.select(seats.c.user_id, seats.c.group_id).join(
+            teams, teams.c.id == seats.c.group_id
+        ),
+        "organization_members": sa.select(staff).distinct(),
+        "role_assignments": sa.union_all(
+            bosses.where(duties.c.organization_id.is_not(None)),
+            bosses.where(duties.c.organization_id.is_(None)),
+        ),
+    }
+
+
+def as_subqueries(host, connection):
+    selects = as_selects(host, connection)
+    return {name: select.subquery(f"our {name}") for name, select in selects.items()}
+
+
+def as_written(host, connection):
+    """SQL that the host wrote by hand."""
+    return {
+        name: sa.text(f"SELECT * FROM {table}").columns(*table.c)
+        for name, table in as_tables(host, connection).items()
+    }
+
+
+FORMS = [as_tables, as_views, as_selects, as_subqueries, as_written]
+
+
+@pytest.fixture(scope="module")
+def host_url(make_database):
+    return make_database()
+
+
+@pytest.fixture
+def connection(host_url):
+    """Give a transaction in an empty database; it is rolled back."""
+    engine = sa.create_engine(host_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture(params=IdType, ids=str)
+def host(request, connection):
+    host = Host(request.param)
+    host.make(connection)
+    return host
+
+
+def open_directory(host, connection, form=as_tables, **options):
+    return SqlDirectory(**form(host, connection), **{"roles": ROLES, **options})
+
+
+def load(directory, connection, user, group):
+    subject, loaded = directory.load_group(connection, user, group)
+    return set(subject.assignments), loaded
+
+
+def in_organization(role, organization):
+    return Assignment(role, Domain(Scope.ORGANIZATION, organization))
+
+
+def in_group(group, role="group-member"):
+    return Assignment(role, Domain(Scope.GROUP, group))
+
+
+# -- what may be named --
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_the_conformance_suite_finds_nothing_wrong(host, connection, form):
+    """One statement each, ids of the host's type, tables, views, selects and subqueries alike."""
+    connection.execute(sa.update(host.teams).values(is_everyone=False))
+    directory = open_directory(host, connection, form)
+    assert check_directory(directory, connection, host.facts()) == []
+
+
+def test_each_load_is_one_statement_that_names_the_hosts_tables_only(host, connection):
+    directory, i = open_directory(host, connection, as_selects), host.id
+    for load_it in (
+        lambda: directory.load_group(connection, i.ann, i.red),
+        lambda: directory.load_organization(connection, i.ann, i.acme),
+        lambda: directory.load_subject(connection, i.ann),
+        lambda: directory.load_assignments(connection, i.ann),
+    ):
+        with count_statements(connection.engine) as sent, watch(connection.engine) as seen:
+            load_it()
+        assert (len(sent), seen) == (1, [])
+        assert not names_budget_table(sent[0])
+        assert "govbudget" not in sent[0]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_a_boolean_column_says_which_group_is_everyones(host, connection, form):
+    """Whoever is in the company is in it; no row of the members' table is needed."""
+    directory, i = open_directory(host, connection, form), host.id
+    assert load(directory, connection, i.ann, i.all)[0] == {in_group(i.all)}
+    assert load(directory, connection, i.nobody, i.all)[0] == set()
+    subject, _ = directory.load_organization(connection, i.ann, i.acme)
+    assert set(subject.assignments) == {in_group(i.red), in_group(i.all)}
+    assert set(directory.load_assignments(connection, i.ann)) == set(subject.assignments)
+
+
+def test_without_that_column_no_group_is_everyones(host, connection):
+    plain = sa.select(host.teams.c.id, host.teams.c.organization_id)
+    sources = {**as_tables(host, connection), "groups": plain}
+    directory = SqlDirectory(**sources, roles=ROLES)
+    assert load(directory, connection, host.id.ann, host.id.all)[0] == set()
+
+
+def test_null_in_that_column_is_no(host, connection):
+    directory, i = open_directory(host, connection), host.id
+    connection.execute(sa.update(host.teams).values(is_everyone=None))
+    assert load(directory, connection, i.ann, i.all)[0] == set()
+
+
+def test_an_id_beyond_the_hosts_integers_is_not_found(connection):
+    """It is an id, of no group: not an error of the database."""
+    host = Host(IdType.BIGINT)
+    host.make(connection)
+    directory = open_directory(host, connection)
+    for asked in (2**31, 2**63 - 1, -(2**63)):
+        assert load(directory, connection, host.id.ann, asked) == (set(), None)
+        assert load(directory, connection, asked, host.id.red)[0] == set()
+        assert directory.load_organization(connection, asked, asked)[1] is None
+
+
+def test_an_id_longer_than_the_hosts_texts_is_not_found(connection):
+    """It is not cut down to one that is there."""
+    host = Host(IdType.TEXT)
+    host.make(connection)
+    full = "x" * 12
+    host.add(connection, host.teams, "id organization_id", (full, host.id.acme))
+    directory = open_directory(host, connection)
+    assert load(directory, connection, host.id.ann, full)[1] == Group(full, host.id.acme)
+    assert load(directory, connection, host.id.ann, full + "y")[1] is None
+
+
+def test_uuids_that_the_host_reads_as_text_are_uuids_here(connection):
+    """A column `sa.Uuid(as_uuid=False)`."""
+    host = Host(IdType.UUID)
+    host.make(connection)
+    texts = sa.MetaData(schema="host")
+    sources = {}
+    for name, table in as_tables(host, connection).items():
+        columns = [
+            sa.Column(c.name, sa.Uuid(as_uuid=False) if isinstance(c.type, sa.Uuid) else c.type)
+            for c in table.c
+        ]
+        sources[name] = sa.Table(table.name, texts, *columns)
+    directory = SqlDirectory(**sources, roles=ROLES)
+    connection.execute(sa.update(host.teams).values(is_everyone=False))
+    assert check_directory(directory, connection, host.facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("groups", "id"),
+        ("groups", "organization_id"),
+        ("group_members", "user_id"),
+        ("organization_members", "organization_id"),
+        ("role_assignments", "role"),
+    ],
+)
+def test_a_missing_column_is_named_at_start(name, column):
+    host = Host(IdType.UUID)
+    sources = as_tables(host, None)
+    kept = [c for c in sources[name].c if c.name != column]
+    sources[name] = sa.select(*kept)
+    with pytest.raises(SettingsError, match=f"`{name}` has no column `{column}`; it has `"):
+        SqlDirectory(**sources)
+
+
+# -- the names of roles --
+
+
+def test_with_a_mapping_only_mapped_roles_count(host, connection):
+    """The host's `cook` is nobody here, and a role of the policy's name is not taken for it."""
+    directory, i = open_directory(host, connection), host.id
+    assert load(directory, connection, i.bob, i.red)[0] == {in_organization("org-admin", i.acme)}
+    assert load(directory, connection, i.olga, i.red)[0] == {Assignment("owner", SITE)}
+    assert directory.load_subject(connection, i.olga).assignments == (Assignment("owner", SITE),)
+    swapped = open_directory(host, connection, roles={"cook": "org-admin", "org-admin": "owner"})
+    assert load(swapped, connection, i.bob, i.red)[0] == set()
+    assert swapped.load_assignments(connection, i.bob) == ()
+    assert load(swapped, connection, i.ann, i.red)[0] == {
+        in_organization("org-admin", i.acme),
+        in_group(i.red),
+    }
+
+
+def test_without_a_mapping_roles_are_reported_as_they_are(host, connection):
+    directory, i = open_directory(host, connection, roles=None), host.id
+    assert load(directory, connection, i.bob, i.red)[0] == {in_organization("boss", i.acme)}
+    assert load(directory, connection, i.ann, i.red)[0] == {
+        in_organization("cook", i.acme),
+        in_group(i.red),
+    }
+
+
+def test_an_empty_mapping_leaves_members_only(host, connection):
+    directory, i = open_directory(host, connection, roles={}), host.id
+    assert load(directory, connection, i.bob, i.red)[0] == set()
+    assert load(directory, connection, i.ann, i.red)[0] == {in_group(i.red)}
+
+
+def test_several_roles_of_the_host_may_be_one_of_the_policy(host, connection):
+    both = {"boss": "org-admin", "cook": "org-admin"}
+    directory, i = open_directory(host, connection, roles=both), host.id
+    for user in (i.ann, i.bob):
+        administers = in_organization("org-admin", i.acme)
+        assert administers in load(directory, connection, user, i.red)[0]
+
+
+def test_the_role_of_members_is_a_name_of_the_policy_and_not_mapped(host, connection):
+    mapping = {"group-member": "owner", "seated": "owner"}
+    directory, i = open_directory(host, connection, roles=mapping, member_role="seated"), host.id
+    assert load(directory, connection, i.ann, i.red)[0] == {in_group(i.red, "seated")}
+
+
+def test_roles_may_be_numbers(connection):
+    """The mapping then has the numbers as text."""
+    host = Host(IdType.UUID)
+    host.make(connection)
+    levels = sa.select(
+        host.duties.c.user_id,
+        host.duties.c.organization_id,
+        sa.case((host.duties.c.role == "boss", 80), else_=10).label("role"),
+    )
+    sources = {**as_tables(host, connection), "role_assignments": levels}
+    directory = SqlDirectory(**sources, roles={"80": "org-admin"})
+    i = host.id
+    assert load(directory, connection, i.bob, i.red)[0] == {in_organization("org-admin", i.acme)}
+    assert load(directory, connection, i.olga, i.red)[0] == set()
+
+
+@pytest.mark.parametrize(
+    ("role", "sentence"),
+    [
+        ("org-admn", "did you mean `org-admin`? known are: `org-admin`, `owner`, `user-admin`"),
+        ("group-member", "known are: `org-admin`, `owner`, `user-admin`"),
+    ],
+)
+def test_a_mapping_to_a_role_that_nobody_can_be_given_does_not_start(role, sentence):
+    host = Host(IdType.UUID)
+    directory = SqlDirectory(**as_tables(host, None), roles={"boss": role})
+    app = Flask("host")
+    app.config["GOVBUDGET_GROUPS"] = "host.teams.id"
+    nowhere = sa.create_engine("postgresql+psycopg://127.0.0.1:1/none")
+    with pytest.raises(SettingsError, match=re.escape(sentence)) as refused:
+        GovBudget(app, engine=nowhere, identify=lambda: None, directory=directory)
+    assert f"`{role}`" in refused.value.detail
+    assert "govbudget" not in app.extensions
+
+
+# -- the host's groups, and what goes with them --
+
+
+def install(host, connection, groups):
+    """Migrate beside the host; give what the stores need."""
+    layout = Layout(id_type=host.id_type, groups=groups)
+    upgrade(connection, layout)
+    tables, directory = Tables(layout), open_directory(host, connection)
+    return SimpleNamespace(
+        tables=tables,
+        directory=directory,
+        budgets=BudgetStore(tables, directory.groups),
+        prices=PriceStore(tables),
+        audit=AuditStore(tables, ObjectType.GROUP),
+    )
+
+
+def set_limit(installed, connection, user, group, limit):
+    subject, loaded = installed.directory.load_group(connection, user, group)
+    grant = packaged_policy().authorize(subject, Action.UPDATE, loaded)
+    return installed.budgets.set(connection, grant, loaded, limit)
+
+
+def read_budgets(installed, connection):
+    table = installed.tables.group_ai_budgets
+    rows = connection.execute(sa.select(table.c.group_id, table.c.spend_limit_micros))
+    return {group: limit for group, limit in rows}  # noqa: C416 - rows
+
+
+def read_entries(installed, connection):
+    """What the audit trail says: object, before, after, cause, actor and organization."""
+    log = installed.tables.audit_log
+    rows = connection.execute(sa.select(log).order_by(log.c.at, log.c.id))
+    return [
+        (
+            row.object_id,
+            row.before and row.before["spend_limit_micros"],
+            row.after and row.after["spend_limit_micros"],
+            row.receipt["cause"],
+            row.receipt["actor"],
+            row.organization_id,
+        )
+        for row in rows
+    ]
+
+
+def test_a_deleted_group_takes_its_budget_along_and_leaves_an_entry(host, connection):
+    """By the foreign key to the host's table: no actor, cause `cascade`, in its organization."""
+    installed, i = install(host, connection, "host.teams.id"), host.id
+    set_limit(installed, connection, i.bob, i.red, 7)
+    set_limit(installed, connection, i.olga, i.blue, 8)
+    connection.execute(sa.delete(host.teams).where(host.teams.c.id == i.red))
+    assert read_budgets(installed, connection) == {i.blue: 8}
+    assert read_entries(installed, connection) == [
+        (str(i.red), None, 7, "call", str(i.bob), i.acme),
+        (str(i.blue), None, 8, "call", str(i.olga), i.corp),
+        (str(i.red), 7, None, "cascade", None, i.acme),
+    ]
+
+
+def test_a_budget_of_no_group_of_the_host_is_refused(host, connection):
+    installed, i = install(host, connection, "host.teams.id"), host.id
+    insert = sa.insert(installed.tables.group_ai_budgets).values(
+        group_id=i.nobody, spend_limit_micros=1, revision=UUID(int=1)
+    )
+    with pytest.raises(sa.exc.IntegrityError, match="group_ai_budgets_group_id_fkey"):
+        connection.execute(insert)
+
+
+def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
+    """`none`: the budget stays, is out of reach, and goes by delete_orphans, with its entry."""
+    installed, i = install(host, connection, "none"), host.id
+    set_limit(installed, connection, i.bob, i.red, 7)
+    set_limit(installed, connection, i.olga, i.blue, 8)
+    assert installed.budgets.delete_orphans(connection) == 0
+    connection.execute(sa.delete(host.teams).where(host.teams.c.id == i.red))
+    assert read_budgets(installed, connection) == {i.red: 7, i.blue: 8}
+    assert load(installed.directory, connection, i.bob, i.red)[1] is None
+    assert installed.budgets.delete_orphans(connection) == 1
+    assert read_budgets(installed, connection) == {i.blue: 8}
+    assert read_entries(installed, connection)[2:] == [
+        (str(i.red), 7, None, "cascade", None, i.acme)
+    ]
+    assert installed.budgets.delete_orphans(connection) == 0
+
+
+# -- the host's transaction --
+
+
+def use_everything(installed, connection, host):
+    """Call every function of the library that takes a connection."""
+    i, directory, policy = host.id, installed.directory, packaged_policy()
+    set_limit(installed, connection, i.bob, i.red, 1)
+    set_limit(installed, connection, i.bob, i.all, 2)
+    subject, group = directory.load_group(connection, i.bob, i.red)
+    grant = policy.authorize(subject, Action.READ, group)
+    assert installed.budgets.get(connection, grant, group).spend_limit_micros == 1
+    grant = policy.authorize(subject, Action.UPDATE, group)
+    installed.budgets.delete(connection, grant, group)
+    installed.budgets.delete_orphans(connection)
+    subject, place = directory.load_organization(connection, i.bob, i.acme)
+    leave = policy.authorize_list(subject, Action.READ, place)
+    assert len(installed.budgets.list(connection, leave, place, limit=9)) == 1
+    leave = policy.authorize_list(subject, Action.UPDATE, place)
+    assert len(installed.audit.list(connection, leave, place, limit=3)) == 3
+    book = PriceBook()
+    grant = policy.authorize(directory.load_subject(connection, i.olga), Action.UPDATE, book)
+    prices = dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
+    price = Price(provider="acme", model="m", input_price=3, **prices)
+    assert installed.prices.upsert(connection, grant, book, [price]).changed == 1
+    assert len(installed.audit.list_site(connection, grant, book, limit=9)) == 1
+    grant = policy.authorize(directory.load_subject(connection, i.olga), Action.READ, book)
+    assert installed.prices.get(connection, grant, book, "acme", "m") == price
+    directory.load_assignments(connection, i.bob)
+
+
+def count_rows(installed, connection):
+    tables = installed.tables
+    return [
+        connection.scalar(sa.select(sa.func.count()).select_from(table))
+        for table in (tables.group_ai_budgets, tables.ai_model_prices, tables.audit_log)
+    ]
+
+
+@pytest.fixture
+def installed_host(make_database):
+    """A host with bigint ids, and govbudget, in a database of their own."""
+    host = Host(IdType.BIGINT)
+    engine = sa.create_engine(make_database())
+    with engine.begin() as connection:
+        host.make(connection)
+        installed = install(host, connection, "host.teams.id")
+    yield host, installed, engine
+    engine.dispose()
+
+
+def test_nothing_ends_or_shapes_the_hosts_transaction(installed_host):
+    """No commit, rollback, savepoint, close or SET, in a session or on a connection."""
+    host, installed, engine = installed_host
+    with orm.Session(engine) as session:
+        connection = session.connection()
+        whole = connection.get_transaction()
+        with watch(engine) as seen:
+            use_everything(installed, session.connection(), host)
+        assert seen == []
+        assert connection.get_transaction() is whole
+        assert whole.is_active
+        assert not connection.closed
+        shape = "SELECT current_setting('{}')".format
+        for name in ("lock_timeout", "statement_timeout", "search_path", "transaction_isolation"):
+            with engine.connect() as fresh:
+                expected = fresh.exec_driver_sql(shape(name)).scalar()
+            assert connection.exec_driver_sql(shape(name)).scalar() == expected
+        session.rollback()
+        assert count_rows(installed, session.connection()) == [0, 0, 0]
+        use_everything(installed, session.connection(), host)
+        session.commit()
+        assert count_rows(installed, session.connection()) == [1, 1, 4]
+
+
+def test_a_savepoint_that_is_rolled_back_takes_changes_and_entries_along(installed_host):
+    host, installed, engine = installed_host
+    i = host.id
+    with orm.Session(engine) as session:
+        set_limit(installed, session.connection(), i.bob, i.red, 5)
+        before = count_rows(installed, session.connection())
+        with session.begin_nested() as savepoint:
+            use_everything(installed, session.connection(), host)
+            assert count_rows(installed, session.connection()) != before
+            savepoint.rollback()
+        assert count_rows(installed, session.connection()) == before == [1, 0, 1]
+        assert read_budgets(installed, session.connection()) == {i.red: 5}
+        session.commit()
+    with engine.connect() as connection:
+        assert read_entries(installed, connection) == [
+            (str(i.red), None, 5, "call", str(i.bob), i.acme)
+        ]
+
+
+def test_a_grant_from_outside_a_savepoint_holds_inside_it(installed_host):
+    """A savepoint is a part of the unit of work; the budget is kept when it is released."""
+    host, installed, engine = installed_host
+    i = host.id
+    with orm.Session(engine) as session:
+        subject, group = installed.directory.load_group(session.connection(), i.bob, i.red)
+        grant = packaged_policy().authorize(subject, Action.UPDATE, group)
+        with session.begin_nested():
+            installed.budgets.set(session.connection(), grant, group, 6)
+        session.commit()
+    with engine.connect() as connection:
+        assert read_budgets(installed, connection) == {i.red: 6}
+
+
+def test_a_team_and_its_budget_are_made_together_or_not_at_all(installed_host):
+    """The host's own insert, not yet committed, is seen by the directory and the foreign key."""
+    host, installed, engine = installed_host
+    i = host.id
+    for ends_well in (False, True):
+        with orm.Session(engine) as session:
+            session.execute(sa.insert(host.teams).values(id=99, organization_id=i.acme))
+            set_limit(installed, session.connection(), i.bob, 99, 1)
+            if ends_well:
+                session.commit()
+        with engine.connect() as connection:
+            assert read_budgets(installed, connection) == ({99: 1} if ends_well else {})
+            assert len(read_entries(installed, connection)) == int(ends_well)
