@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from govbudget.identity import Assignment, Domain, Group, Organization, Scope, Subject
+from govbudget.identity import SITE, Assignment, Domain, Group, Organization, Scope, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,9 +24,12 @@ FORBIDDEN_TABLES = ("group_ai_budgets", "ai_model_prices")
 class KnownFacts:
     """What the database holds, as far as the suite asks about it.
 
-    `member` is in `group`, a group of `organization`, and in no group of `other_organization`,
-    which has `other_group`. `administrator` holds `administrator_role` in `organization` only;
-    `site_holder` holds `site_role` on the site. `missing` is the id of nothing and nobody.
+    - `member` is in `group`, a group of `organization`; in no other group, but for `everyone`.
+    - `other_organization` has `other_group`, and knows nothing of `member` and `administrator`.
+    - `administrator` holds `administrator_role` in `organization`, and no other role.
+    - `site_holder` holds `site_role` on the site, and no other role.
+    - `missing` is the id of nothing and nobody.
+    - `everyone`, where there is one, is the group that all members of `organization` belong to.
     """
 
     member: Id
@@ -40,6 +43,7 @@ class KnownFacts:
     site_role: str
     missing: Id
     member_role: str = "group-member"
+    everyone: Id | None = None
 
 
 def check_directory(directory: Directory, connection: Connection, facts: KnownFacts) -> list[str]:
@@ -55,17 +59,24 @@ class _Check:
         self.directory, self.connection, self.facts = directory, connection, facts
 
     def run(self) -> Iterator[str]:
-        yield from self._check_groups()
-        yield from self._check_organizations()
-        yield from self._check_site()
-        yield from self._check_selectable()
+        try:
+            yield from self._check_groups()
+            yield from self._check_organizations()
+            yield from self._check_site()
+            yield from self._check_selectable()
+        except _Stopped as stopped:
+            yield str(stopped)
 
-    def _load(self, name: str, *ids: Id) -> tuple[Any, list[str]]:
-        """Call a loader and give what it returned, with what it did wrong."""
+    def _load(self, name: str, *ids: Id) -> tuple[Subject, Any, list[str]]:
+        """Call a loader; give the subject, what came with it, and what the call did wrong."""
         loader: Callable[..., Any] = getattr(self.directory, name)
         with _watch(self.connection) as (statements, endings):
-            result = loader(self.connection, *ids)
-        subject = result[0] if isinstance(result, tuple) else result
+            try:
+                result = loader(self.connection, *ids)
+            except Exception as error:
+                # What follows would fail for the same reason, or in a transaction that is broken.
+                raise _Stopped(f"{name} raised {type(error).__name__}: {error}") from error
+        subject, thing = (result, None) if name == "load_subject" else result
         wrong = []
         if len(statements) != 1:
             wrong.append(f"{name} sent {len(statements)} statements, expected 1")
@@ -76,57 +87,69 @@ class _Check:
             if any(table in statement for statement in statements)
         ]
         if not isinstance(subject, Subject) or subject.id != ids[0]:
-            wrong.append(f"{name} gave no Subject with the id that it was asked for")
-        elif subject.unit_of_work is not self.connection.get_transaction():
+            raise _Stopped(f"{name} gave no Subject with the id that it was asked for")
+        if subject.unit_of_work is not self.connection.get_transaction():
             wrong.append(
                 f"{name} did not put connection.get_transaction() into the subject's unit_of_work"
             )
-        return result, wrong
+        return subject, thing, wrong
 
-    def _expect(self, name: str, subject: Subject, wanted: set[Assignment]) -> Iterator[str]:
+    def _expect(
+        self,
+        name: str,
+        subject: Subject,
+        wanted: set[Assignment],
+        tolerated: frozenset[Assignment] = frozenset(),
+    ) -> Iterator[str]:
         held = set(subject.assignments)
         for missing in sorted(wanted - held, key=str):
             yield f"{name} left out {missing.role} in {missing.domain}"
-        for extra in sorted(held - wanted, key=str):
+        for extra in sorted(held - wanted - tolerated, key=str):
             yield f"{name} reported {extra.role} in {extra.domain}, which is not held toward this"
 
     def _check_groups(self) -> Iterator[str]:
         facts, name = self.facts, "load_group"
-        in_group = Assignment(facts.member_role, Domain(Scope.GROUP, facts.group))
-        for user, asked, organization, wanted in (
-            (facts.member, facts.group, facts.organization, {in_group}),
-            (facts.member, facts.other_group, facts.other_organization, set()),
-            (facts.administrator, facts.group, facts.organization, {self._administers()}),
-            (facts.administrator, facts.other_group, facts.other_organization, set()),
-            (facts.site_holder, facts.other_group, facts.other_organization, {self._on_site()}),
-            (facts.missing, facts.group, facts.organization, set()),
-        ):
-            (subject, group), wrong = self._load(name, user, asked)
+        here, there = facts.organization, facts.other_organization
+        cases: list[tuple[Id, Id, Id, set[Assignment]]] = [
+            (facts.member, facts.group, here, {self._in_group(facts.group)}),
+            (facts.member, facts.other_group, there, set()),
+            (facts.administrator, facts.group, here, {self._administers()}),
+            (facts.administrator, facts.other_group, there, set()),
+            (facts.site_holder, facts.other_group, there, {self._on_site()}),
+            (facts.missing, facts.group, here, set()),
+        ]
+        if facts.everyone is not None:
+            cases.append((facts.member, facts.everyone, here, {self._in_group(facts.everyone)}))
+            cases.append((facts.missing, facts.everyone, here, set()))
+        for user, asked, organization, wanted in cases:
+            subject, group, wrong = self._load(name, user, asked)
             yield from wrong
             if group != Group(asked, organization):
                 yield f"{name} gave {group}, expected group {asked} of organization {organization}"
             yield from self._expect(name, subject, wanted)
-        (subject, group), wrong = self._load(name, facts.member, facts.missing)
+        _, group, wrong = self._load(name, facts.member, facts.missing)
         yield from wrong
         if group is not None:
             yield f"{name} found a group where there is none"
 
     def _check_organizations(self) -> Iterator[str]:
         facts, name = self.facts, "load_organization"
-        in_group = Assignment(facts.member_role, Domain(Scope.GROUP, facts.group))
-        for user, asked, wanted in (
-            (facts.member, facts.organization, {in_group}),
-            (facts.member, facts.other_organization, set()),
-            (facts.administrator, facts.organization, {self._administers()}),
-            (facts.administrator, facts.other_organization, set()),
-            (facts.site_holder, facts.organization, {self._on_site()}),
+        everyone = frozenset(() if facts.everyone is None else (self._in_group(facts.everyone),))
+        for user, asked, wanted, tolerated in (
+            (facts.member, facts.organization, {self._in_group(facts.group), *everyone}, ()),
+            (facts.member, facts.other_organization, set(), ()),
+            # Whether who administers an organization is a member of it is the host's affair.
+            (facts.administrator, facts.organization, {self._administers()}, everyone),
+            (facts.administrator, facts.other_organization, set(), ()),
+            (facts.site_holder, facts.organization, {self._on_site()}, everyone),
+            (facts.missing, facts.organization, set(), ()),
         ):
-            (subject, organization), wrong = self._load(name, user, asked)
+            subject, organization, wrong = self._load(name, user, asked)
             yield from wrong
             if organization != Organization(asked):
                 yield f"{name} gave {organization}, expected organization {asked}"
-            yield from self._expect(name, subject, wanted)
-        (_, organization), wrong = self._load(name, facts.member, facts.missing)
+            yield from self._expect(name, subject, wanted, frozenset(tolerated))
+        _, organization, wrong = self._load(name, facts.member, facts.missing)
         yield from wrong
         if organization is not None:
             yield f"{name} found an organization where there is none"
@@ -136,27 +159,40 @@ class _Check:
         for user, wanted in (
             (facts.site_holder, {self._on_site()}),
             (facts.administrator, set()),
+            (facts.member, set()),
             (facts.missing, set()),
         ):
-            subject, wrong = self._load(name, user)
+            subject, _, wrong = self._load(name, user)
             yield from wrong
             yield from self._expect(name, subject, wanted)
 
     def _check_selectable(self) -> Iterator[str]:
-        groups = self.directory.groups
+        facts, groups = self.facts, self.directory.groups
         if "id" not in groups.c or "organization_id" not in groups.c:
             yield "groups needs the columns id and organization_id"
             return
-        statement = sa.select(groups.c.organization_id).where(groups.c.id == self.facts.group)
-        if self.connection.execute(statement).scalars().all() != [self.facts.organization]:
-            yield "groups does not show the group, once, in its organization"
+        for group, organizations in (
+            (facts.group, [facts.organization]),
+            (facts.other_group, [facts.other_organization]),
+            (facts.missing, []),
+        ):
+            statement = sa.select(groups.c.organization_id).where(groups.c.id == group)
+            if list(self.connection.execute(statement).scalars()) != organizations:
+                yield f"groups does not show {group} as it should: {organizations}, each once"
+
+    def _in_group(self, group: Id) -> Assignment:
+        return Assignment(self.facts.member_role, Domain(Scope.GROUP, group))
 
     def _administers(self) -> Assignment:
         facts = self.facts
         return Assignment(facts.administrator_role, Domain(Scope.ORGANIZATION, facts.organization))
 
     def _on_site(self) -> Assignment:
-        return Assignment(self.facts.site_role, Domain(Scope.SITE))
+        return Assignment(self.facts.site_role, SITE)
+
+
+class _Stopped(Exception):
+    """The directory did something after which nothing more can be asked."""
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from govbudget.authz.matrix import REQUIRED as COLUMNS
 from govbudget.authz.matrix import list_cells
+from govbudget.authz.table import Verdict
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -35,10 +36,10 @@ class Case:
 def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[Case]:
     """Give one case for every cell of the policy, for `pytest.mark.parametrize(..., ids=str)`.
 
-    `table` is the path of a CSV file with the columns role, object, action, decision (`allow`
-    means allowed, any other word denied), or a mapping of (role, object, action) to a bool. A cell
-    that it does not list is expected to be denied. Raises ValueError where it lists a cell that
-    the policy does not have.
+    `table` is the path of a CSV file that begins with the columns role, object, action, decision
+    (`allow` means allowed, `deny` and `forbid` denied), or a mapping of (role, object, action) to a
+    bool. A cell that it does not list is expected to be denied. Raises ValueError where the file is
+    no such table, or lists a cell that the policy does not have.
     """
     expected = dict(table) if isinstance(table, Mapping) else _read_table(Path(table))
     cells = [(role, str(obj), str(action)) for role, obj, action in list_cells(policy.table)]
@@ -70,11 +71,25 @@ def _describe(policy: Policy, wrong: Iterable[Case]) -> Iterable[str]:
 
 
 def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
-    with path.open(newline="", encoding="ascii") as file:
-        rows = csv.DictReader(line for line in file if line.strip() and not line.startswith("#"))
-        return {
-            (row["role"].strip(), row["object"].strip(), row["action"].strip()): (
-                row["decision"].strip() == "allow"
-            )
-            for row in rows
-        }
+    """Read the expected decisions; raise ValueError with the line for anything that is no row."""
+    expected: dict[tuple[str, str, str], bool] = {}
+    header: list[str] | None = None
+    for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split(",")]
+        if header is None:
+            header = fields
+            if header[: len(COLUMNS)] != list(COLUMNS):
+                message = f"{path}:{number}: the first row must begin with `{','.join(COLUMNS)}`"
+                raise ValueError(message)
+            continue
+        if len(fields) != len(header) or fields[3] not in list(Verdict):
+            message = f"{path}:{number}: expected `{','.join(header)}`, got `{line.strip()}`"
+            raise ValueError(message)
+        role, obj, action, decision = fields[: len(COLUMNS)]
+        if (role, obj, action) in expected:
+            message = f"{path}:{number}: the cell stands there already"
+            raise ValueError(message)
+        expected[role, obj, action] = decision == Verdict.ALLOW
+    return expected
