@@ -202,7 +202,7 @@ worldly = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(worldly, max_examples=400)
+many = settings(worldly, max_examples=150)
 
 
 @pytest.fixture(scope="module")
