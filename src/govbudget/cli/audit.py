@@ -16,6 +16,7 @@ from govbudget.audit.store import AuditStore
 from govbudget.cli import NOT_SO
 from govbudget.cli.target import Target, find_installation, find_policy, open_target, operator
 from govbudget.directory.sql import own_directory
+from govbudget.errors import Forbidden
 from govbudget.identity import Action, Organization, PriceBook
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _read_all(
             leave = policy.authorize_list(
                 subject, Action.UPDATE, place, target.settings.budget_object
             )
+            if not leave.decision.allowed:  # an empty export would look as if nothing had changed
+                raise Forbidden(Action.UPDATE, leave.lines, ())
             page = store.list(connection, leave, place, limit=PAGE, after=after)
         yield from page
         if len(page) < PAGE:

@@ -1,0 +1,100 @@
+"""Each price that changes leaves exactly one entry, and equal ones leave none."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from tests.audit.support import read_entries
+from tests.support import TABLES
+from tests.web.helpers import read_problem
+
+from govbudget import Action, Policy, PriceBook, PriceStore
+from govbudget.directory.sql import own_directory
+from govbudget.prices.price import Price
+
+KEYS = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+
+
+def price(model, *micros):
+    values = dict(zip(KEYS, [*micros, None, None, None], strict=False))
+    return {"provider": "acme", "model": model, **values}
+
+
+def values(row):
+    return {key: row[key] for key in KEYS}
+
+
+@pytest.fixture
+def model():
+    """A function that gives the names of models nobody else has."""
+    tag = uuid4().hex
+    return lambda number: f"{tag}/{number}"
+
+
+def test_one_entry_for_each_changed_model_and_none_for_equal_prices(
+    engine, send, town, model, policy
+):
+    first = [price(model(n), n) for n in range(4)]
+    assert send("PUT", "/ai/prices", town.owner, json=first).json["changed"] == 4
+    second = [price(model(0), 0), price(model(1), 10), price(model(2), 2), price(model(4), None, 7)]
+    response = send(
+        "PUT", "/ai/prices", town.owner, json=second, headers={"X-Request-Id": "prices-2"}
+    )
+    assert response.json == {"received": 4, "changed": 2}
+    stories = [read_entries(engine, f"acme/{model(n)}") for n in range(5)]
+    assert [len(story) for story in stories] == [1, 2, 1, 1, 1]
+    assert [story[0].before for story in stories] == [None] * 5
+    assert [story[0].after for story in stories[:4]] == [values(row) for row in first]
+    changed = stories[1][1]
+    assert (changed.before, changed.after) == (values(first[1]), values(second[1]))
+    assert (changed.object_type, changed.organization_id) == ("ai_model_price", None)
+    receipt = dict(changed.receipt)
+    assert UUID(receipt.pop("id"))
+    assert receipt == {
+        "organization_id": None,
+        "actor": str(town.owner),
+        "roles": ["owner"],
+        "lines": list(policy.decide({"owner"}, "ai_model_price", "update").lines),
+        "policy_digest": policy.digest,
+        "request_id": "prices-2",
+        "cause": "request",
+    }
+
+
+def test_a_price_that_becomes_unknown_is_null_after_and_not_zero(engine, send, town, model):
+    send("PUT", "/ai/prices", town.owner, json=[price(model(0), 1, 2, 3, 0)])
+    send("PUT", "/ai/prices", town.owner, json=[price(model(0), None, 2, 3, 0)])
+    assert read_entries(engine, f"acme/{model(0)}")[1].after == {
+        "input_price": None,
+        "output_price": 2,
+        "cache_read_price": 3,
+        "cache_write_price": 0,
+    }
+
+
+def test_the_same_batch_again_leaves_no_entry(engine, send, town, model):
+    batch = [price(model(n), n, None) for n in range(3)]
+    for _ in range(2):
+        send("PUT", "/ai/prices", town.owner, json=batch)
+    assert [len(read_entries(engine, f"acme/{model(n)}")) for n in range(3)] == [1, 1, 1]
+
+
+def test_a_batch_that_is_refused_leaves_no_entry(engine, send, town, model):
+    batch = [price(model(0), 1), price(model(0), 2)]
+    assert read_problem(send("PUT", "/ai/prices", town.owner, json=batch))["code"] == "invalid-body"
+    refused = send("PUT", "/ai/prices", town.org_admin, json=batch[:1])
+    assert read_problem(refused)["code"] == "forbidden"
+    assert read_entries(engine, f"acme/{model(0)}") == []
+
+
+def test_a_batch_in_the_hosts_transaction_is_rolled_back_with_its_entries(engine, town, model):
+    book, store = PriceBook(), PriceStore(TABLES)
+    with engine.connect() as connection:
+        subject = own_directory(TABLES).load_subject(connection, town.owner)
+        grant = Policy.load().authorize(subject, Action.UPDATE, book)
+        for micros in (1, 2):
+            batch = [Price(**price(model(0), micros))]
+            assert store.upsert(connection, grant, book, batch).changed == 1
+        connection.rollback()
+    assert read_entries(engine, f"acme/{model(0)}") == []
