@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from govbudget.audit.entry import Entry
     from govbudget.budgets.budget import Budget
+    from govbudget.identity import Id
+    from govbudget.ids import IdType
     from govbudget.installation import Installation
 
 MIB = 1024 * 1024
@@ -145,7 +147,10 @@ def delete_budget(call: Call[Grant, Group]) -> Response:
 def list_budgets(call: Call[ListGrant, Organization]) -> Response:
     """Answer with a page of the budgets that the caller may read."""
     organization = call.object
-    size, after = read_page(request.args, organization.id, call.home.settings.id_type.parse)
+    id_type = call.home.settings.id_type
+    size, after = read_page(
+        request.args, organization.id, lambda text: _read_group_position(text, id_type)
+    )
     budgets = call.home.budgets.list(
         call.connection, call.grant, organization, limit=size + 1, after=after
     )
@@ -222,6 +227,13 @@ def _write_entry(entry: Entry) -> dict[str, Any]:
         "after": entry.after,
         **{key: entry.receipt.get(key) for key in shown},
     }
+
+
+def _read_group_position(text: str, id_type: IdType) -> Id:
+    group_id = id_type.parse(text)
+    if str(group_id) != text:  # another spelling of it: no token of ours
+        raise ValueError(text)
+    return group_id
 
 
 def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
