@@ -1,0 +1,520 @@
+"""Upgrades: from every earlier revision with data in it, as SQL, beside others, and given up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import alembic.command
+import alembic.config
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from tests.migrations.test_migrations import (
+    SQL_TYPES,
+    make_host_tables,
+    read_behaviour,
+    read_catalog,
+)
+
+from govbudget import IdType, Layout, SettingsError, Tables
+from govbudget.cli import cli
+from govbudget.cli.database import _upgrade
+from govbudget.cli.target import Target
+from govbudget.migrations import (
+    _list_revisions,
+    downgrade,
+    find_differences,
+    head_revision,
+    read_revision,
+    upgrade,
+    write_sql,
+)
+from govbudget.migrations.triggers import compare_triggers
+from govbudget.settings import Settings
+
+REVISIONS = _list_revisions()
+LAYOUTS = [
+    Layout(),
+    Layout(IdType.BIGINT, groups="host.teams.id"),
+    Layout(IdType.TEXT, schema="order", groups="none"),  # a word of SQL
+]
+every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.id_type))
+
+
+@pytest.fixture(scope="module")
+def empty_url(make_database):
+    return make_database()
+
+
+@pytest.fixture
+def connection(empty_url):
+    """Give a transaction in a database without anything; it is rolled back."""
+    engine = sa.create_engine(empty_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def url(make_database):
+    """Give an empty database to commit in."""
+    return make_database()
+
+
+def open_engine(url, **options):
+    return sa.create_engine(url, poolclass=sa.NullPool, **options)
+
+
+def as_text(url):
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def run(url, *arguments):
+    return CliRunner().invoke(cli, arguments, env={"GOVBUDGET_DATABASE_URL": as_text(url)})
+
+
+# -- from every revision, with data in it --
+
+# One value a type, the same in every row: so every foreign key finds what it refers to.
+VALUES = {
+    "uuid": "123e4567-e89b-12d3-a456-426614174000",
+    "bigint": 7,
+    "text": "seven",
+    "boolean": False,
+    "bytea": b"seven",
+    "jsonb": "{}",
+    "timestamp with time zone": "2026-01-02T03:04:05+00:00",
+}
+COLUMNS = sa.text("""
+    SELECT a.attname, format_type(a.atttypid, NULL)
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attnum
+""")
+
+
+def fill(connection, schema):
+    """Put one row with a value in each column into every table, those referred to first."""
+    metadata = sa.MetaData()
+    metadata.reflect(connection, schema=schema)
+    quote = connection.dialect.identifier_preparer.quote
+    for table in metadata.sorted_tables:
+        if table.schema != schema or table.name == "alembic_version":
+            continue
+        columns = connection.execute(COLUMNS, {"schema": schema, "name": table.name}).all()
+        names = ", ".join(quote(name) for name, _ in columns)
+        marks = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in columns)
+        insert = f"INSERT INTO {quote(schema)}.{table.name} ({names}) VALUES ({marks})"
+        connection.execute(sa.text(insert), {name: VALUES[kind] for name, kind in columns})
+
+
+def read_rows(connection, schema):
+    """Read every row, as text, by table."""
+    names = sa.inspect(connection).get_table_names(schema=schema)
+    quote = connection.dialect.identifier_preparer.quote
+    return {
+        name: connection.exec_driver_sql(f"SELECT * FROM {quote(schema)}.{name}").mappings().all()
+        for name in sorted(names)
+        if name != "alembic_version"
+    }
+
+
+def contains(rows, row):
+    """Whether one of the rows has all that the row had."""
+    return any(row.items() <= other.items() for other in map(Hashable, rows))
+
+
+class Hashable(dict):
+    """A row whose values are compared as text."""
+
+    def __init__(self, row):
+        super().__init__((name, str(value)) for name, value in row.items())
+
+
+@every_layout
+@pytest.mark.parametrize("start", REVISIONS[:-1])
+def test_an_upgrade_keeps_every_row_and_ends_as_a_new_installation(connection, layout, start):
+    """From each revision, a row in each table and a value in each column."""
+    make_host_tables(connection, layout)
+    connection.execute(sa.text("INSERT INTO host.teams VALUES (:id)"), {"id": host_id(layout)})
+    upgrade(connection, layout, start)
+    assert read_revision(connection, layout) == start
+    fill(connection, layout.schema)
+    before = read_rows(connection, layout.schema)
+    assert len(before) >= 2
+    assert all(before.values())
+    upgrade(connection, layout)
+    after = read_rows(connection, layout.schema)
+    lost = {
+        name: row
+        for name, rows in before.items()
+        for row in map(Hashable, rows)
+        if not contains(after.get(name, []), row)
+    }
+    assert lost == {}
+    assert find_differences(connection, layout) == []
+    new = Layout(layout.id_type, "brand_new", layout.groups)
+    upgrade(connection, new)
+    assert read_schema(connection, layout.schema) == read_schema(connection, "brand_new")
+
+
+def host_id(layout):
+    return VALUES[SQL_TYPES[layout.id_type]]
+
+
+def read_schema(connection, schema):
+    """Read all that a schema holds, without its name."""
+    quoted = connection.dialect.identifier_preparer.quote(schema)
+    found = read_catalog(connection, schema) + read_behaviour(connection, schema)
+    kept = [row for row in found if not any("pg.dropped" in part for part in row)]
+    return sorted(tuple(part.replace(f"{quoted}.", "") for part in row) for row in kept)
+
+
+@pytest.mark.parametrize("start", REVISIONS)
+def test_a_downgrade_to_every_revision_is_an_upgrade_undone(connection, start):
+    upgrade(connection, Layout(), start)
+    stopped = read_schema(connection, "govbudget")
+    upgrade(connection, Layout())
+    downgrade(connection, Layout(), start)
+    assert read_schema(connection, "govbudget") == stopped
+
+
+@every_layout
+def test_an_upgraded_budget_is_audited_like_any_other(connection, layout):
+    """What happens to a row from before the audit trail leaves its entry."""
+    make_host_tables(connection, layout)
+    connection.execute(sa.text("INSERT INTO host.teams VALUES (:id)"), {"id": host_id(layout)})
+    upgrade(connection, layout, REVISIONS[0])
+    fill(connection, layout.schema)
+    upgrade(connection, layout)
+    tables = Tables(layout)
+    connection.execute(sa.update(tables.group_ai_budgets).values(spend_limit_micros=8))
+    log = tables.audit_log
+    (entry,) = connection.execute(sa.select(log.c.before, log.c.after))
+    assert entry == ({"spend_limit_micros": 7}, {"spend_limit_micros": 8})
+
+
+# -- as SQL, for a DBA --
+
+
+def describe(engine, layout):
+    with engine.connect() as connection:
+        return (
+            read_revision(connection, layout),
+            read_schema(connection, layout.schema),
+            find_differences(connection, layout),
+        )
+
+
+@pytest.mark.parametrize(
+    ("layout", "start"),
+    [
+        pytest.param(
+            layout,
+            start,
+            id=f"{layout.id_type}-{start}",
+            marks=() if start is None or layout is LAYOUTS[0] else pytest.mark.long,
+        )
+        for layout in LAYOUTS
+        for start in (None, *REVISIONS)
+    ],
+)
+def test_the_printed_sql_does_what_the_command_does(make_database, layout, start):
+    by_hand, by_command = open_engine(make_database()), open_engine(make_database())
+    for engine in (by_hand, by_command):
+        with engine.begin() as connection:
+            make_host_tables(connection, layout)
+            if start is not None:
+                upgrade(connection, layout, start)
+    with by_hand.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.connection.driver_connection.execute(write_sql(layout, start))
+    with by_command.begin() as connection:
+        upgrade(connection, layout)
+    assert describe(by_hand, layout) == describe(by_command, layout)
+    assert describe(by_hand, layout)[0] == head_revision()
+    assert describe(by_hand, layout)[2] == []
+
+
+def test_the_sql_is_one_transaction_that_asks_no_database():
+    env = {"GOVBUDGET_DATABASE_URL": None, "GOVBUDGET_SCHEMA": "money"}
+    result = CliRunner().invoke(cli, ["db", "sql"], env=env)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [line for line in result.stdout.splitlines() if line]
+    assert (lines[0], lines[-1]) == ("BEGIN;", "COMMIT;")
+    assert result.stdout == write_sql(Layout(schema="money"))
+
+
+def test_the_sql_from_a_revision_has_what_comes_after_it_only():
+    result = CliRunner().invoke(cli, ["db", "sql", "--from", "0001"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "CREATE TABLE govbudget.audit_log" in result.stdout
+    assert "CREATE TABLE govbudget.group_ai_budgets" not in result.stdout
+    assert "CREATE SCHEMA" not in result.stdout
+
+
+def test_the_sql_from_an_unknown_revision_is_wrong_usage():
+    result = CliRunner().invoke(cli, ["db", "sql", "--from", "9999"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "govbudget: `9999` is no revision; there are `0001`, `0002`\n".replace(
+        "`0001`, `0002`", ", ".join(f"`{revision}`" for revision in REVISIONS)
+    )
+
+
+# -- the command --
+
+
+def test_current_prints_the_revision_and_nothing_else(url):
+    before = run(url, "db", "current")
+    assert (before.exit_code, before.stdout) == (1, "")
+    assert before.stderr == "govbudget: schema `govbudget` is at nothing\n"
+    run(url, "db", "upgrade")
+    after = run(url, "db", "current")
+    assert (after.exit_code, after.stdout, after.stderr) == (0, f"{head_revision()}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "sentence"),
+    [
+        (("--lock-timeout", "1"), "waiting 1 s for a lock; nothing was changed"),
+        (
+            ("--lock-timeout", "0", "--statement-timeout", "1"),
+            "waiting 1 s for a statement; nothing was changed",
+        ),
+    ],
+)
+def test_an_upgrade_of_a_busy_system_gives_up_with_a_sentence(url, timeouts, sentence):
+    """It does not wait for hours with everybody else behind it in the queue."""
+    engine, start = open_engine(url), REVISIONS[0]
+    with engine.begin() as connection:
+        upgrade(connection, Layout(), start)
+    with engine.connect() as busy:
+        busy.exec_driver_sql("SELECT count(*) FROM govbudget.group_ai_budgets")
+        busy.exec_driver_sql("SELECT count(*) FROM govbudget.ai_model_prices")
+        result = run(url, "db", "upgrade", *timeouts)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert sentence in line
+    assert "--statement-timeout" in line if len(timeouts) == 4 else "--lock-timeout" in line
+    with engine.connect() as connection:
+        assert read_revision(connection, Layout()) == start
+    assert run(url, "db", "upgrade", *timeouts).exit_code == 0
+
+
+def test_the_timeouts_end_with_the_upgrade(url):
+    """A host's pooled connection goes back as it was."""
+    engine = sa.create_engine(url, pool_size=1, max_overflow=0)
+    read = sa.text("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
+    with engine.connect() as connection:
+        before = connection.execute(read).one()
+    _upgrade(Target(engine, Settings()), {"lock_timeout": 3, "statement_timeout": 4})
+    with engine.connect() as connection:
+        assert connection.execute(read).one() == before
+    engine.dispose()
+
+
+OTHER = """
+import sys
+import sqlalchemy as sa
+from govbudget.cli.database import _upgrade
+from govbudget.cli.target import Target, normalize_url
+from govbudget.settings import Settings
+
+engine = sa.create_engine(normalize_url(sys.argv[1]), poolclass=sa.NullPool)
+with engine.connect():
+    print("connected", flush=True)
+sys.stdin.readline()
+_upgrade(Target(engine, Settings()), {"lock_timeout": 10, "statement_timeout": 10})
+"""
+PIPES = {
+    "stdin": subprocess.PIPE,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+    "text": True,
+}
+
+
+def wait_for_lock(url):
+    """Wait until a connection to the database waits for a lock."""
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with open_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+        for _ in range(400):
+            if connection.scalar(waiting):
+                return
+            time.sleep(0.025)
+    pytest.fail("nobody waits")
+
+
+@pytest.mark.parametrize("start", [None, REVISIONS[0]])
+def test_two_upgrades_at_once_both_end_well(url, start):
+    """Two instances of an application that is being rolled out."""
+    engine = open_engine(url)
+    if start is not None:
+        with engine.begin() as connection:
+            upgrade(connection, Layout(), start)
+    # Alembic is one for the process, so the other instance is one: it has read the revision, and
+    # goes on when the first one is done but for its commit.
+    other = subprocess.Popen([sys.executable, "-c", OTHER, as_text(url)], **PIPES)
+    assert other.stdout.readline() == "connected\n"
+    with engine.connect() as connection, connection.begin():
+        upgrade(connection, Layout())
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        wait_for_lock(url)
+    output, errors = other.communicate(timeout=20)
+    assert (other.returncode, errors) == (0, ""), output
+    with engine.connect() as connection:
+        assert find_differences(connection, Layout()) == []
+        versions = connection.exec_driver_sql("SELECT * FROM govbudget.alembic_version")
+        assert versions.scalars().all() == [head_revision()]
+
+
+def test_a_schema_of_somebody_else_is_refused(connection):
+    """Nothing is made beside the host's tables; a version table of another program is not read."""
+    connection.exec_driver_sql("CREATE SCHEMA shop")
+    connection.exec_driver_sql("CREATE TABLE shop.orders (id bigint)")
+    with pytest.raises(SettingsError, match="`shop` holds tables already \\(`orders`\\)"):
+        upgrade(connection, Layout(schema="shop"))
+    connection.exec_driver_sql("CREATE TABLE shop.alembic_version (version_num text)")
+    connection.exec_driver_sql("INSERT INTO shop.alembic_version VALUES ('a1b2')")
+    with pytest.raises(SettingsError, match="`shop` is at `a1b2`, which this version"):
+        upgrade(connection, Layout(schema="shop"))
+
+
+def test_an_older_govbudget_says_that_the_schema_is_newer(url):
+    run(url, "db", "upgrade")
+    with open_engine(url).begin() as connection:
+        connection.exec_driver_sql("UPDATE govbudget.alembic_version SET version_num = '9999'")
+    upgraded, checked = run(url, "db", "upgrade"), run(url, "db", "check")
+    assert (upgraded.exit_code, upgraded.stdout) == (2, "")
+    assert "`9999`, which this version of govbudget does not know" in upgraded.stderr
+    assert checked.exit_code == 1
+
+
+def test_a_schema_that_a_dba_made_is_enough(url):
+    """The right to make schemas in the database is not needed where the schema is there."""
+    with open_engine(url).begin() as connection:
+        name = f"app_{UUID(int=connection.connection.driver_connection.info.backend_pid).hex}"
+        connection.exec_driver_sql(f"CREATE ROLE {name}")
+        connection.exec_driver_sql(f"CREATE SCHEMA govbudget AUTHORIZATION {name}")
+    try:
+        with open_engine(url).begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL ROLE {name}")
+            right = sa.text("SELECT has_database_privilege(current_database(), 'CREATE')")
+            assert not connection.scalar(right)
+            upgrade(connection)
+            assert find_differences(connection, Layout()) == []
+    finally:
+        with open_engine(url).begin() as connection:
+            connection.exec_driver_sql(f"DROP OWNED BY {name}")
+            connection.exec_driver_sql(f"DROP ROLE {name}")
+
+
+# -- triggers and functions --
+
+
+def list_behaviour(connection):
+    """Give a statement that takes each trigger or function away, or switches or changes it."""
+    triggers = connection.exec_driver_sql(
+        "SELECT t.tgname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        " WHERE c.relnamespace = 'govbudget'::regnamespace AND NOT t.tgisinternal"
+    ).all()
+    functions = connection.exec_driver_sql(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'govbudget'::regnamespace"
+    ).scalars()
+    for trigger, table in triggers:
+        yield trigger, f"DROP TRIGGER {trigger} ON govbudget.{table}"
+        yield trigger, f"ALTER TABLE govbudget.{table} DISABLE TRIGGER {trigger}"
+        yield trigger, f"ALTER TABLE govbudget.{table} ENABLE REPLICA TRIGGER {trigger}"
+    for function in functions.all():
+        made = f"CREATE OR REPLACE FUNCTION govbudget.{function}() RETURNS trigger"
+        yield function, f"{made} LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+
+
+def test_every_trigger_or_function_that_is_gone_off_or_changed_is_found(engine):
+    sql = write_sql()
+    with engine.connect() as connection:
+        changes = list(list_behaviour(connection))
+        assert len(changes) >= 28
+        for name, statement in changes:
+            with connection.begin_nested() as savepoint:
+                connection.exec_driver_sql(statement)
+                (difference,) = compare_triggers(connection, "govbudget", sql)
+                assert f"`{name}`" in difference, statement
+                savepoint.rollback()
+        connection.exec_driver_sql("DROP FUNCTION govbudget.record_budget_change CASCADE")
+        assert len(find_differences(connection, Layout())) == 2
+
+
+def test_check_says_so_with_status_1(url):
+    run(url, "db", "upgrade")
+    assert run(url, "db", "check").exit_code == 0
+    with open_engine(url).begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER audit_log_append_only ON govbudget.audit_log")
+    result = run(url, "db", "check")
+    assert result.exit_code == 1
+    assert result.stdout == "differs: no trigger `audit_log_append_only` in force\n"
+
+
+# -- inside a migration of the host's own --
+
+HOST_REVISION = """
+import sqlalchemy as sa
+from alembic import op
+from govbudget import Layout
+from govbudget.migrations import upgrade as upgrade_budgets
+
+revision, down_revision = "h1", None
+
+def upgrade():
+    op.create_table("team", sa.Column("id", sa.Uuid, primary_key=True))
+    upgrade_budgets(op.get_bind(), Layout(groups="public.team.id"))
+    op.create_table("after", sa.Column("id", sa.Uuid, primary_key=True))
+"""
+HOST_ENV = """
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection)
+with context.begin_transaction():
+    context.run_migrations()
+context.get_context()
+"""
+
+
+def test_a_migration_of_the_host_can_bring_the_schema_along(url, tmp_path):
+    """One `alembic upgrade head` of the host's, in its transaction; its own work goes on after."""
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "h1.py").write_text(HOST_REVISION)
+    (tmp_path / "env.py").write_text(HOST_ENV)
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(tmp_path))
+    config.set_main_option("path_separator", "os")
+    with open_engine(url).connect() as connection:
+        config.attributes["connection"] = connection
+        with connection.begin() as whole:
+            alembic.command.upgrade(config, "head")
+            layout = Layout(groups="public.team.id")
+            assert find_differences(connection, layout) == []
+            assert {"team", "after"} <= set(sa.inspect(connection).get_table_names())
+            whole.rollback()
+        assert not sa.inspect(connection).has_schema("govbudget")
+
+
+def test_upgrades_in_threads_do_not_get_into_each_others_way(make_database):
+    """Two applications in one process, each with a layout and a database of its own."""
+    layouts = [Layout(), Layout(IdType.TEXT, "money", "none")]
+
+    def make(layout):
+        with open_engine(make_database()).begin() as connection:
+            upgrade(connection, layout)
+            return find_differences(connection, layout), read_revision(connection, layout)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(make, layouts)) == [([], head_revision())] * 2
