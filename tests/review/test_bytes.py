@@ -73,7 +73,7 @@ def folders(draw):
 
 
 fuzz = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -107,18 +107,11 @@ LARGEST = b"".join(
 )
 
 HUGE = {
-    "zeros": fill(b"\0"),
     "newlines": fill(b"\n"),
     "commas": fill(b","),
-    "quotes": fill(b'"'),
-    "words": fill(b"a "),
-    "one word": fill(b"a"),
     "comments": fill(b"#\n"),
     "junk lines": fill(b"x\n"),
-    "unknown words": fill(b"p,a,b,c,d,e\n"),
-    "misspelt words": fill(b"p, owner, sit, grup, raed, dney\n"),
     "the same line": fill(b"p, owner, site, group, read, allow\n"),
-    "model lines": fill(b"m = r.obj == p.obj\n"),
     "the model": fill(MODEL),
     "long lines": fill(b"p, " + b"raed" * 80 + b"\n"),
     "different misspelt words": b"".join(
@@ -129,11 +122,10 @@ HUGE = {
 
 @pytest.mark.parametrize("content", HUGE.values(), ids=HUGE)
 def test_the_largest_files_of_junk_end_in_findings_soon(tmp_path, content):
-    for contents in ((content, b"", b""), (MODEL, content, b"")):
-        review, seconds = check_bytes(tmp_path / "huge", contents)
-        assert review.table is None
-        assert review.findings
-        assert seconds < ABOUT_A_SECOND
+    review, seconds = check_bytes(tmp_path / "huge", (content, content, b""))
+    assert review.table is None
+    assert {finding.file for finding in review.findings} >= {"model.conf"}
+    assert seconds < ABOUT_A_SECOND
 
 
 def test_a_matrix_of_junk_ends_in_findings_soon(tmp_path):
@@ -275,15 +267,15 @@ def sample(content, count, seed):
 def test_some_edits_of_one_character_are_found_or_show(shipped):
     name = next(name for name, folder in FOLDERS.items() if folder == shipped)
     original = Original(name)
-    for edited in sample(original.files.lines, 500, name):
+    for edited in sample(original.files.lines, 300, name):
         original.judge(edited)
     assert original.passed
     assert original.changed
 
 
 def test_some_edits_of_one_character_of_the_model_are_found_or_spacing():
-    accepted = sum(judge_model(edited) for edited in sample(MODEL, 500, "model"))
-    assert 0 < accepted < 500
+    accepted = sum(judge_model(edited) for edited in sample(MODEL, 300, "model"))
+    assert 0 < accepted < 300
 
 
 @pytest.mark.long

@@ -137,8 +137,9 @@ def test_everyone_is_answered_as_the_matrix_says_and_a_refusal_sends_one_stateme
 ):
     differences = []
     for who, person in town.cast.items():
-        put = send("PUT", budget_path(town.a1), town.owner, json={"spend_limit_micros": 77})
-        assert put.status_code == 200
+        if call in {"get", "put", "delete"}:
+            put = send("PUT", budget_path(town.a1), town.owner, json={"spend_limit_micros": 77})
+            assert put.status_code == 200
         with count_statements(engine) as sent:
             answer = ask(send, call, town, person)
         expected = expect(call, town, who)
@@ -146,7 +147,7 @@ def test_everyone_is_answered_as_the_matrix_says_and_a_refusal_sends_one_stateme
             differences.append((who, answer.status_code, expected))
         assert not names_budget_table(sent[0])
         assert len(sent) == (1 if expected >= 400 else 2)
-        if expected >= 400:
+        if expected >= 400 and call in {"put", "delete"}:
             left = send("GET", budget_path(town.a1), town.owner).json["spend_limit_micros"]
             assert left == 77
     assert differences == []
@@ -204,13 +205,14 @@ def test_every_route_is_among_the_calls():
 def test_a_start_with_a_setting_that_does_not_fit_is_refused(engine, name, budget_object):
     config = {} if budget_object is None else {"GOVBUDGET_BUDGET_OBJECT": budget_object}
     judged_as = "group_ai_budget" if name == "dedicated" else "group"
-    for policy in (FOLDERS[name], Policy.load(FOLDERS[name])):
-        if (budget_object or "group") == judged_as:
-            app = make_app(engine, config, policy=policy)
-            assert app.extensions["govbudget"].budgets.budget_object == judged_as
-            continue
+    policy = Policy.load(FOLDERS[name])
+    if (budget_object or "group") == judged_as:
+        app = make_app(engine, config, policy=policy)
+        assert app.extensions["govbudget"].budgets.budget_object == judged_as
+        return
+    for given in (policy, FOLDERS[name]):
         with pytest.raises(SettingsError) as refused:
-            make_app(engine, config, policy=policy)
+            make_app(engine, config, policy=given)
         assert "GOVBUDGET_BUDGET_OBJECT" in str(refused.value)
         assert "set it to that" in str(refused.value)
         assert f"judges budgets as `{judged_as}`" in str(refused.value)

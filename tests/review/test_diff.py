@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+from functools import cached_property
 
 import pytest
 from hypothesis import given, settings
@@ -33,25 +35,32 @@ def swap(folder, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
+class Compared:
+    """What diff printed, and, where a test asks for it, what it says as JSON."""
+
+    def __init__(self, run, arguments):
+        self.run, self.arguments = run, arguments
+        result = run("diff", *arguments)
+        self.status, self.out, self.err = result.status, result.out, result.err
+        assert self.status != 2 or self.out == ""
+
+    @cached_property
+    def value(self):
+        result = self.run("diff", *self.arguments, "--format", "json")
+        assert result.status == self.status
+        return json.loads(result.out)
+
+    @property
+    def changes(self):
+        return [
+            (c["kind"], c["role"], c["scope"], c["object"], c["action"], c["before"], c["after"])
+            for c in self.value["changes"]
+        ]
+
+
 @pytest.fixture
 def diff(run):
-    """Run diff as text and as JSON, which must agree."""
-
-    def diff(*arguments):
-        result = run("diff", *arguments)
-        value = run("diff", *arguments, "--format", "json")
-        assert value.status == result.status
-        if result.status == 2:
-            assert result.out == value.out == ""
-            return result
-        result.value = json.loads(value.out)
-        result.changes = [
-            (c["kind"], c["role"], c["scope"], c["object"], c["action"], c["before"], c["after"])
-            for c in result.value["changes"]
-        ]
-        return result
-
-    return diff
+    return lambda *arguments: Compared(run, arguments)
 
 
 # -- what counts as a change --
@@ -130,7 +139,7 @@ def has_gain(before, after, roles):
 
 
 @given(policy_rows(objects=("group", "ai_model_price")), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_somebody_gains_where_a_change_is_a_gain_and_nowhere_else(before, data):
     """The two lists of lines share their roles and scopes; an ally may join whoever is asked."""
     rows = st.sampled_from([*before, *((*row[:4], "deny") for row in before)])
@@ -269,19 +278,19 @@ def test_a_list_of_approvals_that_is_not_there_is_wrong_usage(diff, gained, tmp_
 # -- git --
 
 
-@pytest.fixture
-def repository(tmp_path, monkeypatch):
+WHO = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+
+
+@pytest.fixture(scope="module")
+def made_repository(tmp_path_factory):
     """A checkout with a policy in `rules`, three commits old, and an uncommitted gain."""
-    root = tmp_path / "checkout"
+    root = tmp_path_factory.mktemp("made") / "checkout"
     folder = copy_policy(SHIPPED, root / "rules")
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
 
     def git(*arguments):
-        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-        subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True)
+        command = ["git", *WHO, *arguments]
+        subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
 
     git("init", "--quiet", "--initial-branch=main")
     git("add", ".")
@@ -293,6 +302,18 @@ def repository(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "--quiet", "-m", "a readme")
     append(folder / "policy.csv", "p, viewer, organization, group, read, allow\n")
+    return root
+
+
+@pytest.fixture
+def repository(made_repository, tmp_path, monkeypatch):
+    """A copy of it, in which the test runs."""
+    root = tmp_path / "checkout"
+    shutil.copytree(made_repository, root)
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     monkeypatch.chdir(root)
     return root
 
@@ -364,15 +385,18 @@ def test_a_folder_that_was_there_once_can_be_named(diff, repository):
         "\udc80",
     ],
 )
-def test_what_is_no_folder_and_no_revision_is_refused_and_runs_nothing(diff, repository, name):
+def test_what_is_no_folder_and_no_revision_is_refused_and_runs_nothing(run, repository, name):
     before = sorted(path.name for path in repository.rglob("*") if ".git" not in path.parts)
     for sides in ((name, "rules"), ("rules", name)):
-        result = diff("--", *sides)
-        assert result.status == 2
+        result = run("diff", "--", *sides)
+        assert (result.status, result.out) == (2, "")
         (line,) = result.err.splitlines()
         assert line.startswith("govbudget: ")
     assert sorted(p.name for p in repository.rglob("*") if ".git" not in p.parts) == before
-    assert diff("--output=pwned", "rules").status == 2
+
+
+def test_an_option_that_is_none_is_wrong_usage(run, repository):
+    assert run("diff", "--output=pwned", "rules").status == 2
 
 
 def test_without_git_a_revision_is_refused_in_one_sentence(diff, repository, monkeypatch):
@@ -398,8 +422,7 @@ def test_a_side_with_findings_is_status_2_with_the_findings_and_which_side(diff,
 
 def test_a_revision_with_findings_is_status_2_with_the_findings(diff, repository):
     append(repository / "rules" / "policy.csv", "g, mallory, owner, site\n")
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *who, "commit", "-qam", "bad"], cwd=repository, check=True)
+    subprocess.run(["git", *WHO, "commit", "-qam", "bad"], cwd=repository, check=True)
     result = diff("HEAD:rules", SHIPPED)
     assert result.status == 2
     assert "unknown-line-type" in result.err

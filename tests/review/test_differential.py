@@ -198,7 +198,7 @@ def compare(engine, drawn, rows, policy, budget_object="group"):
 
 
 worldly = settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

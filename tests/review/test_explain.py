@@ -125,7 +125,7 @@ def test_lines_that_would_not_help_are_not_near(run, tmp_path):
 
 
 @given(policy_rows(), st.sampled_from(OBJECTS), st.sampled_from(ACTIONS), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_an_explanation_says_is_so(rows, obj, action, data):
     """Each role that is said to help does help, and nobody who would help is left out."""
     table = make_table(write_rows(rows))

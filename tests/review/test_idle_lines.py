@@ -30,7 +30,7 @@ ALLOWS = ("ada", "site", "group", "read", "allow")
 
 
 @given(policy_rows(max_rows=9, objects=("group", "ai_model_price")))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @example([ALLOWS, ALLOWS])
 @example([ALLOWS, DENIES])
 @example([DENIES])
@@ -53,7 +53,7 @@ def test_a_line_is_reported_where_taking_it_out_changes_nothing_and_only_there(r
 
 
 @given(policy_rows(max_rows=7, objects=("group", "ai_model_price")))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @example([ALLOWS, DENIES])
 @example([ALLOWS, DENIES, ("bob", "group", "group", "read", "allow")])
 def test_a_role_is_powerless_where_taking_it_out_changes_nothing_and_only_there(rows):

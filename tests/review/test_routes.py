@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.support import Client, count_statements, make_app, names_budget_table
+from tests.support import Client, World, count_statements, make_app, names_budget_table
 
 from govbudget import (
     SITE,
@@ -21,6 +21,11 @@ from govbudget.web.routes import ROUTES, Target
 
 PREFIX = "/api/v2"
 ids = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+
+
+@pytest.fixture(scope="module")
+def town(engine):
+    return World(engine)
 
 
 # -- one place --
@@ -57,12 +62,12 @@ def test_a_route_that_writes_asks_for_update(route):
 
 
 @ids
-def test_a_path_answers_to_the_methods_that_it_names_and_no_other(engine, world, route):
+def test_a_path_answers_to_the_methods_that_it_names_and_no_other(engine, town, route):
     send = Client(make_app(engine))
-    path, _ = ask(world, route)
+    path, _ = ask(town, route)
     methods = {r.method for r in ROUTES if r.path == route.path}
     for method in {"GET", "PUT", "DELETE", "POST", "PATCH", "TRACE", "PROPFIND"} - methods:
-        answer = send(method, path, world.owner)
+        answer = send(method, path, town.owner)
         assert answer.status_code == 405
         assert set(answer.headers["Allow"].split(", ")) >= methods
 
@@ -79,9 +84,9 @@ PRICE = {
 }
 
 
-def ask(world, route):
+def ask(town, route):
     """A path of the route, and a body that is right."""
-    values = {"group": world.a1, "organization": world.a, "provider": "acme", "model": "routes"}
+    values = {"group": town.a1, "organization": town.a, "provider": "acme", "model": "routes"}
     path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values[part[1]]), route.path)
     bodies = {Target.GROUP: {"spend_limit_micros": 5}, Target.PRICE_BOOK: [PRICE]}
     return path, {"json": bodies[route.target]} if route.method == "PUT" else {}
@@ -136,29 +141,29 @@ class OtherUnit(Policy):
         return super().authorize_list(stale, action, organization, object_type)
 
 
-def send_counting(engine, world, route, policy):
+def send_counting(engine, town, route, policy):
     """Send the route's request as the owner; give the answer and the statements after the first."""
-    path, body = ask(world, route)
+    path, body = ask(town, route)
     with count_statements(engine) as sent:
-        answer = Client(make_app(engine, policy=policy))(route.method, path, world.owner, **body)
+        answer = Client(make_app(engine, policy=policy))(route.method, path, town.owner, **body)
     assert not names_budget_table(sent[0])
     return answer, sent[1:]
 
 
 @pytest.fixture
-def with_a_price_and_a_budget(engine, world):
+def with_a_price_and_a_budget(engine, town):
     send = Client(make_app(engine))
-    assert send("PUT", "/ai/prices", world.owner, json=[PRICE]).status_code == 200
+    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
     body = {"spend_limit_micros": 5}
-    assert send("PUT", f"/groups/{world.a1}/ai/budget", world.owner, json=body).status_code == 200
+    assert send("PUT", f"/groups/{town.a1}/ai/budget", town.owner, json=body).status_code == 200
 
 
 @ids
 @pytest.mark.parametrize("careless", [Elsewhere, OtherAct, OtherUnit])
 def test_a_store_refuses_a_grant_for_something_else_and_sends_nothing(
-    engine, world, route, careless, caplog
+    engine, town, route, careless, caplog
 ):
-    answer, sent = send_counting(engine, world, route, careless.load())
+    answer, sent = send_counting(engine, town, route, careless.load())
     assert (answer.status_code, answer.json["code"]) == (500, "internal-error")
     assert sent == []
     (failure,) = (record for record in caplog.records if record.exc_info)
@@ -167,9 +172,9 @@ def test_a_store_refuses_a_grant_for_something_else_and_sends_nothing(
 
 @ids
 def test_the_same_request_with_its_own_grant_is_served(
-    engine, world, route, with_a_price_and_a_budget
+    engine, town, route, with_a_price_and_a_budget
 ):
     """So the refusals above are the grant's doing."""
-    answer, sent = send_counting(engine, world, route, Policy.load())
+    answer, sent = send_counting(engine, town, route, Policy.load())
     assert answer.status_code in {200, 204}
     assert len(sent) == 1
