@@ -4,9 +4,9 @@
 .PHONY: demo test test-all lint wheel bench clean
 
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
-test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest $(ARGS)
+test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" $(ARGS)
 lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
-bench:    ; @tools/bootstrap dev && .venv/bin/python -m benchmarks $(ARGS)
-clean:    ; rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+bench:    ; @tools/bootstrap demo && .venv/bin/python benchmarks/install.py && .venv-bench/bin/python -m benchmarks $(ARGS)
+clean:    ; rm -rf .venv .venv-bench build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

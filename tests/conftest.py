@@ -55,8 +55,8 @@ def make_database(postgres_url):
 
 
 @pytest.fixture(scope="session")
-def database_url(make_database):
-    """A migrated database with ids of type uuid, shared: each test makes its own world in it."""
+def template(make_database):
+    """The name of a migrated database (ids of type uuid) that nobody uses but to copy it."""
     from govbudget.migrations import upgrade
     from govbudget.tables import Layout
 
@@ -64,12 +64,18 @@ def database_url(make_database):
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         upgrade(connection, Layout())
-    return url
+    return url.database
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def database_url(make_database, template):
+    """A migrated database for the tests of one file: each makes its own world in it."""
+    return make_database(template=template)
+
+
+@pytest.fixture(scope="module")
 def engine(database_url):
-    """An engine on the shared database."""
+    """An engine on the file's database."""
     engine = sa.create_engine(database_url)
     yield engine
     engine.dispose()

@@ -15,7 +15,7 @@ def policy():
     return Policy.load()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def send(engine, policy):
     """Sends requests as people of a world."""
     return Client(make_app(engine, policy=policy))

@@ -218,6 +218,7 @@ def test_a_hostile_model_name_is_defused_in_csv_and_exact_in_json_lines(run, url
 # -- when nobody reads on --
 
 
+@pytest.mark.long
 def test_a_reader_that_goes_away_ends_it_quietly(url, engine, estate):
     organization = uuid4()
     row = {"organization_id": organization, "object_type": "x", "receipt": {"actor": "a" * 200}}

@@ -219,6 +219,7 @@ def test_a_slow_look_up_of_the_token_is_503_and_not_401(server, served_world):
     assert answer.status == 503
 
 
+@pytest.mark.long
 def test_without_its_database_the_server_is_alive_and_not_ready():
     with serving(database_url="postgresql://u:s3cret@127.0.0.1:1/db") as server:
         assert server("GET", "/healthz").status == 200

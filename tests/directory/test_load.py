@@ -20,9 +20,9 @@ from govbudget.directory.load import load_directory
 
 
 @pytest.fixture(scope="module")
-def load_url(make_database, database_url):
+def load_url(make_database, template):
     """Give a migrated database of its own: the file speaks about all site roles there are."""
-    return make_database(template=database_url.database)
+    return make_database(template=template)
 
 
 @pytest.fixture

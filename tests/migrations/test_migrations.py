@@ -199,6 +199,7 @@ def test_a_host_and_its_tables_are_left_alone(connection):
     assert versions.scalars().all() == ["the host's"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "groups"),
     [

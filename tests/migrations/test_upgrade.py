@@ -276,6 +276,7 @@ def test_current_prints_the_revision_and_nothing_else(url):
     assert (after.exit_code, after.stdout, after.stderr) == (0, f"{head_revision()}\n", "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("timeouts", "sentence"),
     [
@@ -351,6 +352,7 @@ def wait_for_lock(url):
     pytest.fail("nobody waits")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start", [None, REVISIONS[0]])
 def test_two_upgrades_at_once_both_end_well(url, start):
     """Two instances of an application that is being rolled out."""

@@ -120,6 +120,7 @@ HUGE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", HUGE.values(), ids=HUGE)
 def test_the_largest_files_of_junk_end_in_findings_soon(tmp_path, content):
     review, seconds = check_bytes(tmp_path / "huge", (content, content, b""))
@@ -136,6 +137,7 @@ def test_a_matrix_of_junk_ends_in_findings_soon(tmp_path):
         assert seconds < ABOUT_A_SECOND
 
 
+@pytest.mark.long
 def test_the_largest_policy_that_can_be_is_checked_soon(tmp_path):
     """64 roles and every line there is, and again, in a file of as many lines as may be."""
     lines = (LARGEST * 3 + b"# the rest\n" * MAX_LINES).split(b"\n")[:MAX_LINES]

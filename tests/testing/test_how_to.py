@@ -139,6 +139,7 @@ def test_a_gain_fails_the_checks_of_the_page_until_its_row_is_there(checkout):
     assert "[approved]" in passed.stdout
 
 
+@pytest.mark.long
 def test_the_workflow_of_the_page_runs_its_two_lines():
     (script,) = read_blocks("review-a-policy-change.md", "sh")
     (workflow,) = read_blocks("review-a-policy-change.md", "yaml")

@@ -15,13 +15,13 @@ def policy():
     return Policy.load()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def app(engine, policy):
     """An application with nothing but govbudget."""
     return make_app(engine, policy=policy)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def send(app):
     """Sends requests as people of a world."""
     return Client(app)
