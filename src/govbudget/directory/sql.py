@@ -59,7 +59,7 @@ class SqlDirectory:
         user = sa.bindparam("user", type_=_widen(members.c.user_id.type))
         asked = sa.bindparam("asked", type_=id_type)
         site, organization, group = (sa.literal_column(f"'{scope}'", sa.Text()) for scope in Scope)
-        member = sa.literal(member_role, literal_execute=True)
+        member = sa.literal(member_role, sa.Text())
         everyone = groups.c.get("is_everyone", sa.false())
         role = sa.cast(held_roles.c.role, sa.Text)  # which may be an enumeration, or a number
         nowhere = sa.null() if isinstance(id_type, sa.types.NullType) else sa.null().cast(id_type)
