@@ -193,14 +193,14 @@ def test_the_dedicated_policy_differs_from_the_shipped_one_in_this(diff):
 def test_both_sides_are_named_with_their_digests_on_stderr(diff):
     result = diff(SHIPPED, DEDICATED)
     old, new = result.err.splitlines()
-    assert old == f"old: {SHIPPED} {result.value['old']}"
-    assert new == f"new: {DEDICATED} {result.value['new']}"
+    assert old == f"old: folder {SHIPPED} {result.value['old']}"
+    assert new == f"new: folder {DEDICATED} {result.value['new']}"
 
 
 # -- what was approved --
 
-HEADER = "role,scope,object,action\n"
-GAINS = "viewer,organization,group,read\nviewer,organization,group,update\n"
+HEADER = "role,object,action,decision,scope\n"
+GAINS = "viewer,group,read,allow,organization\nviewer,group,update,allow,organization\n"
 
 
 @pytest.fixture
@@ -232,7 +232,8 @@ def test_approved_gains_pass(diff, gained, approve):
 @pytest.mark.parametrize(
     "rows",
     [
-        "viewer,organization,group,read\n",
+        "viewer,group,read,allow,organization\n",
+        GAINS.replace("allow", "deny"),
         "",
         GAINS.replace("organization", "site"),
         GAINS.replace("viewer", "owner"),
@@ -244,7 +245,7 @@ def test_a_gain_that_nobody_approved_is_status_1(diff, gained, approve, rows):
 
 
 def test_an_approval_that_no_gain_uses_is_named(diff, gained, approve):
-    stale = "org-admin,organization,group,update"
+    stale = "org-admin,group,update,allow,organization"
     result = diff(SHIPPED, gained, *approve(HEADER + GAINS + stale + "\n"))
     assert result.status == 0
     assert f"approved, but nobody gains it: {stale.replace(',', ', ')}" in result.err
@@ -257,9 +258,9 @@ def test_an_approval_that_no_gain_uses_is_named(diff, gained, approve):
         "",
         GAINS,
         HEADER + "viewer,group,read\n",
-        HEADER + "viewer,organization,group,read,allow\n",
+        HEADER + "viewer,group,read,allow,organization,x\n",
         HEADER.replace("scope", "object"),
-        HEADER.encode() + b"view\xd0\xb5r,organization,group,read\n",
+        HEADER.encode() + b"view\xd0\xb5r,group,read,allow,organization\n",
         b"\xef\xbb\xbf" + (HEADER + GAINS).encode(),
         b"\x00" * 50,
     ],

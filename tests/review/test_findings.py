@@ -169,6 +169,7 @@ EXAMPLES = {
     "organizations-apart": let_strangers_in,
     "deny-wins": deny_by_two,
     "not-reviewed": remove("matrix.csv"),
+    "scope-not-reviewed": write(b"role,object,action,decision\n", name="matrix.csv"),
 }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def checkout(tmp_path):
     """A checkout with a remote branch; `run` runs the page's two lines in it."""
     root = tmp_path / "checkout"
     copy_policy(FOLDERS["shipped"], root / "policy")
-    header = "role,scope,object,action\n"
+    header = "role,object,action,decision,scope\n"
     (root / "approved-gains.csv").write_text(header)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},

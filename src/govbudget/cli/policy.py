@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from govbudget.authz.files import packaged_policy_dir
+from govbudget.authz.files import packaged_policy_dir, read_regular_file
 from govbudget.cli import NOT_SO
 from govbudget.cli.target import find_installation, find_policy_dir, open_target
 from govbudget.directory.sql import own_directory
@@ -19,14 +20,14 @@ from govbudget.review.explain import explain_decision, find_reason_against
 from govbudget.review.render import RENDERERS, select_cells
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any, BinaryIO
+    from typing import Any
 
     from govbudget.authz.reader import Line
     from govbudget.authz.table import DecisionTable
-    from govbudget.review.diff import Change
+    from govbudget.review.diff import Change, Side
     from govbudget.review.explain import Explanation
 
+PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.argument("folder", metavar="[DIR]", required=False)
 FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 
@@ -212,23 +213,24 @@ def _describe(line: Line) -> dict[str, str]:
 @policy.command("diff")
 @click.argument("old")
 @click.argument("new")
-@click.option("--allow", "approvals", type=click.File("rb"), help="A file of approved gains.")
+@click.option("--allow", "approvals", type=PATH, help="Approved gains.")
 @FORMAT
 @click.pass_context
-def policy_diff(
-    ctx: click.Context, old: str, new: str, approvals: BinaryIO | None, form: str
-) -> None:
+def policy_diff(ctx: click.Context, old: str, new: str, approvals: Path | None, form: str) -> None:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
     Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`.
     """
-    default = _find_folder(None)
-    before, after = (
+    default = find_policy_dir() or Path("policy")
+    old_side, new_side = (
         _load_side(which, name, other, default)
         for which, name, other in (("old", old, new), ("new", new, old))
     )
+    before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
-    approved = read_approvals(approvals.read(), approvals.name) if approvals else frozenset()
+    approved = (
+        read_approvals(read_regular_file(approvals), str(approvals)) if approvals else frozenset()
+    )
     unapproved, unused = check_approvals(changes, approved)
     if form == "json":
         _echo_json(
@@ -247,7 +249,8 @@ def policy_diff(
             }
         )
     else:
-        click.echo(f"old: {old} {before.digest}\nnew: {new} {after.digest}", err=True)
+        for which, side in (("old", old_side), ("new", new_side)):
+            click.echo(f"{which}: {side.origin} {side.table.digest}", err=True)
         if before.budget_object is not after.budget_object:
             click.echo(
                 f"budgets are judged as `{before.budget_object}` by the old policy and as "
@@ -260,7 +263,7 @@ def policy_diff(
         ctx.exit(NOT_SO)
 
 
-def _load_side(which: str, name: str, other: str, default: Path) -> DecisionTable:
+def _load_side(which: str, name: str, other: str, default: Path) -> Side:
     """Load one side; findings are printed under the name of the side that has them."""
     try:
         return load_side(name, other, default)

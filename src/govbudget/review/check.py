@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
 from govbudget.authz.judge import build_table, ensure_one_casbin
-from govbudget.authz.matrix import compare_with_matrix
+from govbudget.authz.matrix import HEADER, compare_with_matrix
 from govbudget.authz.reader import read_policy
 from govbudget.errors import Finding, PolicyError
 from govbudget.review.meaning import find_broken_invariants, find_idle_lines
@@ -54,9 +54,22 @@ def _find_meaning(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]
     yield from find_broken_invariants(table)
     if files.matrix is not None:
         yield from compare_with_matrix(table, files.matrix)
+        yield from _find_unreviewed_scopes(files.matrix, table)
     else:
         sentence = (
             "nobody has reviewed this policy: read `govbudget policy matrix`, then keep its "
             f"`--format csv` as {MATRIX_FILE}"
         )
         yield Finding(MATRIX_FILE, 0, "not-reviewed", sentence)
+
+
+def _find_unreviewed_scopes(matrix: bytes, table: DecisionTable) -> Iterator[Finding]:
+    """Find roles of which no row says where they are held: an edit of the scope would not show."""
+    rows = (row.split(",") for row in matrix.decode("ascii", "replace").splitlines())
+    pinned = {row[0].strip() for row in rows if len(row) == len(HEADER)}
+    for role in sorted(set(table.scopes) - pinned):
+        sentence = (
+            f"no row says where `{role}` is held, so a change of that would not show; add "
+            f"`,{table.scopes[role]}` to its rows"
+        )
+        yield Finding(MATRIX_FILE, 0, "scope-not-reviewed", sentence)

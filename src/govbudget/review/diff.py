@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.files import LINES_FILE, MODEL_FILE, PolicyFiles, read_policy_files
 from govbudget.authz.judge import CELLS, build_table
+from govbudget.authz.matrix import HEADER
 from govbudget.authz.reader import decode, read_policy
 from govbudget.authz.table import DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput, PolicyError
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from govbudget.identity import Action, Scope
 
 RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
-GAIN_FIELDS = ("role", "scope", "object", "action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Change:
         return RANK[self.after] > RANK[self.before]
 
     @property
-    def right(self) -> tuple[str, str, str, str]:
-        """The four fields that an approval names."""
-        return (self.role, self.scope, self.object, self.action)
+    def right(self) -> tuple[str, ...]:
+        """The row of the new `matrix.csv`, which is also how the gain is approved."""
+        return (self.role, self.object, self.action, self.after, self.scope)
 
 
 def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
@@ -77,7 +77,7 @@ def _look_up(
 
 
 def read_approvals(content: bytes, file: str) -> frozenset[tuple[str, ...]]:
-    """Read approved gains: rows of `role,scope,object,action` under that header."""
+    """Read approved gains: rows as in the `matrix.csv` that has the gain, under its header."""
     text, findings = decode(content, file)
     errors = [FieldError(f"line {f.line}", f.sentence) for f in findings]
     rows = []
@@ -85,61 +85,98 @@ def read_approvals(content: bytes, file: str) -> frozenset[tuple[str, ...]]:
         row = tuple(field.strip(" \t") for field in raw.split(","))
         if raw.strip(" \t") and not raw.lstrip(" \t").startswith("#"):
             rows.append(row)
-            if len(row) != len(GAIN_FIELDS):
-                sentence = f"expected the fields {','.join(GAIN_FIELDS)}"
+            if len(row) != len(HEADER):
+                sentence = f"expected the fields {','.join(HEADER)}"
                 errors.append(FieldError(f"line {number}", sentence))
-    if rows[:1] != [GAIN_FIELDS]:
-        errors.append(FieldError("line 1", f"the first row must be `{','.join(GAIN_FIELDS)}`"))
+    if rows[:1] != [HEADER]:
+        errors.append(FieldError("line 1", f"the first row must be `{','.join(HEADER)}`"))
     if errors:
         raise InvalidInput(f"`{file}` is no list of approved gains", errors, code="input-invalid")
     return frozenset(rows[1:])
 
 
-def load_side(name: str, other: str, default: Path) -> DecisionTable:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two policies, and where it was found."""
+
+    table: DecisionTable
+    origin: str
+
+
+def load_side(name: str, other: str, default: Path) -> Side:
     """Load one side of a diff: a folder, or a git revision of one.
 
     A revision is `REV` (of the other side's folder, else of `default`) or `REV:path/of/folder`.
-    Raises PolicyError with every finding, or InvalidInput where the name is neither.
+    Raises PolicyError with every finding, or InvalidInput where the name is neither, or both.
     """
     folder = Path(name)
-    if name and folder.is_dir():  # an empty name (an unset variable) is not the working folder
-        files = read_policy_files(folder)
+    revision, colon, path = name.partition(":")
+    place = Path(path) if colon else Path(other) if Path(other).is_dir() else default
+    # An empty name (an unset variable) is not the working folder.
+    is_folder = bool(name) and folder.is_dir()
+    if is_folder and not name.startswith((".", "/")) and _find_commit(revision, place) is not None:
+        raise InvalidInput(
+            f"`{name}` is both a folder and a git revision; write `./{name}` or `{name}:FOLDER`",
+            code="input-invalid",
+        )
+    if is_folder:
+        files, origin = read_policy_files(folder), f"folder {folder.resolve()}"
     else:
-        revision, colon, path = name.partition(":")
-        place = Path(path) if colon else Path(other) if Path(other).is_dir() else default
-        files = _read_revision(revision, place)
+        files, origin = _read_revision(revision, place)
     lines, findings = read_policy(files)
     if findings:
         raise PolicyError(findings)
-    return build_table(files, lines)
+    return Side(build_table(files, lines), origin)
 
 
-def _read_revision(revision: str, folder: Path) -> PolicyFiles:
-    """Read a policy folder as it was in a git revision."""
+def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
+    """Read a policy folder as it was in a git revision: regular files, as they were committed."""
+    commit = _find_commit(revision, folder)
+    start, prefix = _split(folder)
+    contents = []
+    for name in (MODEL_FILE, LINES_FILE):
+        path = f"./{prefix}{name}"
+        listed = None if commit is None else _run_git(start, "ls-tree", commit, "--", path)
+        # A link's committed content is its target's name, and not what a server would read.
+        content = _run_git(start, "show", f"{commit}:{path}") if listed else None
+        if content is None or not (listed or b"").startswith((b"100644 blob", b"100755 blob")):
+            raise InvalidInput(
+                f"`{revision}` is neither a folder nor a git revision that has a policy (regular "
+                f"files) in `{folder}`; write a folder, a revision, or REVISION:FOLDER",
+                code="input-invalid",
+            )
+        contents.append(content)
+    return PolicyFiles(contents[0], contents[1], None), f"revision {commit} of {folder.resolve()}"
+
+
+def _find_commit(revision: str, folder: Path) -> str | None:
+    """Give the id of the commit that a revision names in the repository of a folder."""
+    start, _ = _split(folder)
+    name = f"{revision}^{{commit}}"
+    found = _run_git(start, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
+    return found.decode().strip() if revision and found else None
+
+
+def _split(folder: Path) -> tuple[Path, str]:
+    """Split a path into the part that is there as a folder, and the rest."""
     start = folder.resolve()
     while not start.is_dir():
         start = start.parent
-    prefix = folder.resolve().relative_to(start)
+    rest = folder.resolve().relative_to(start).as_posix()
+    return start, "" if rest == "." else f"{rest}/"
 
-    def git(*arguments: str) -> bytes:
-        try:
-            return subprocess.run(  # noqa: S603 - git, with arguments that can't be options
-                ["git", "-C", str(start), *arguments],  # noqa: S607 - as on the user's path
-                check=True,
-                capture_output=True,
-                timeout=30,
-            ).stdout
-        except (OSError, subprocess.SubprocessError):
-            raise InvalidInput(
-                f"`{revision}` is neither a folder nor a git revision that has a policy in "
-                f"`{folder}`; write a folder, a revision, or REVISION:FOLDER",
-                code="input-invalid",
-            ) from None
 
-    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    where = f"{commit.decode().strip()}:./{prefix.as_posix()}/"
-    model, lines = (git("show", where + name) for name in (MODEL_FILE, LINES_FILE))
-    return PolicyFiles(model, lines, None)
+def _run_git(start: Path, *arguments: str) -> bytes | None:
+    """Run git and give what it prints; None where it fails, or there is no git."""
+    try:
+        return subprocess.run(  # noqa: S603 - git, with arguments that can't be options
+            ["git", "-C", str(start), *arguments],  # noqa: S607 - as on the user's path
+            check=True,
+            capture_output=True,
+            timeout=30,
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def check_approvals(

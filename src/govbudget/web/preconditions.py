@@ -31,8 +31,9 @@ def read_condition(request: Request) -> Condition:
 
 def is_unchanged(request: Request, budget: Budget) -> bool:
     """Whether the caller of a GET has this version already (`If-None-Match`)."""
-    tags = request.if_none_match
-    return "If-None-Match" in request.headers and tags.contains_weak(budget.etag)
+    if "If-None-Match" not in request.headers:
+        return False
+    return request.if_none_match.contains_weak(budget.etag)
 
 
 def _revisions(tags: set[str]) -> tuple[UUID, ...]:
