@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -18,12 +19,14 @@ import pytest
 import sqlalchemy as sa
 from tests.audit.crasher import APPLICATION_NAME, change
 from tests.audit.support import find_broken_stories
-from tests.support import TABLES, Client, World, make_app
+from tests.support import TABLES, World, make_app
 
 from govbudget.cli.target import normalize_url
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
 from govbudget.tables import Layout
+
+pytestmark = pytest.mark.long
 
 CRASHER = Path(__file__).with_name("crasher.py")
 
@@ -194,6 +197,31 @@ def test_killed_at_random_under_load_what_was_answered_is_kept_with_its_entry(
 # -- the connection is cut, and the server --
 
 
+@contextmanager
+def changing(place, writers):
+    """Change things over HTTP with threads for the length of the block; collect the answers."""
+    arguments = {"application_name": APPLICATION_NAME, "connect_timeout": 5}
+    engine = sa.create_engine(place.url, connect_args=arguments)
+    app = make_app(engine)
+    answers, over = [], threading.Event()
+
+    def work():
+        dice, sender = random.Random(), app.test_client()
+        while not over.is_set():
+            answers.append(change(sender, place.plan, dice))
+
+    threads = [threading.Thread(target=work) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
+        engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("writers", "cuts"), [(3, 15), pytest.param(6, 600, marks=pytest.mark.long)]
 )
@@ -201,32 +229,16 @@ def test_connections_cut_at_random_under_load_leave_log_and_tables_in_agreement(
     place, writers, cuts
 ):
     """A request that met a cut is answered 503: its change was made, with its entry, or neither."""
-    engine = sa.create_engine(place.url, connect_args={"application_name": APPLICATION_NAME})
-    client = Client(make_app(engine))
-    answers, over = [], threading.Event()
-
-    def work(seed):
-        dice, sender = random.Random(seed), client.app.test_client()
-        while not over.is_set():
-            answers.append(change(sender, place.plan, dice))
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(writers)]
-    for thread in threads:
-        thread.start()
     cut = sa.text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE application_name = :name AND datname = current_database() AND random() < 0.7"
     )
     done = 0
-    with place.engine.connect() as connection:
+    with changing(place, writers) as answers, place.engine.connect() as connection:
         while done < cuts:
             time.sleep(random.uniform(0, 0.03))
             done += connection.scalar(cut, {"name": APPLICATION_NAME})
             connection.rollback()
-    over.set()
-    for thread in threads:
-        thread.join(20)
-    engine.dispose()
     statuses = {status for _, status in answers}
     assert statuses <= {200, 204, 404, 503}
     assert_whole(place.engine, [i for i, status in answers if status in {200, 204}])
@@ -250,31 +262,18 @@ def test_a_server_that_crashes_under_load_recovers_with_log_and_tables_in_agreem
 
 
 def change_and_crash(place):
-    """Change things over HTTP with threads, and kill a process of the server meanwhile."""
-    engine = sa.create_engine(place.url)
-    client = Client(make_app(engine))
-    answers, over = [], threading.Event()
-
-    def work():
-        dice, sender = random.Random(), client.app.test_client()
-        while not over.is_set():
-            answers.append(change(sender, place.plan, dice))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    time.sleep(random.uniform(0.2, 0.6))
-    with place.engine.connect() as connection:
-        other = sa.text(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
-            " AND datname = current_database() AND pid <> pg_backend_pid() LIMIT 1"
-        )
-        os.kill(connection.scalar(other), signal.SIGKILL)
-    wait_until_back(place.engine)
-    over.set()
-    for thread in threads:
-        thread.join(20)
-    engine.dispose()
+    """Change things, and kill a process of the server meanwhile; give the answers."""
+    with changing(place, 4) as answers:
+        time.sleep(random.uniform(0.2, 0.6))
+        with place.engine.connect() as connection:
+            other = sa.text(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = :name"
+                " AND datname = current_database() LIMIT 1"
+            )
+            pid = connection.scalar(other, {"name": APPLICATION_NAME})
+        os.kill(pid, signal.SIGKILL)
+        wait_until_back(place.engine)
+        time.sleep(0.2)
     return answers
 
 

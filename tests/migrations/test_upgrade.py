@@ -36,6 +36,8 @@ from govbudget.migrations import (
 from govbudget.migrations.triggers import compare_triggers
 from govbudget.settings import Settings
 
+pytestmark = pytest.mark.long
+
 REVISIONS = _list_revisions()
 LAYOUTS = [
     Layout(),

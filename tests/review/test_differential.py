@@ -16,6 +16,8 @@ from tests.support import TABLES, Client, budget_path, list_path, make_app
 
 from govbudget import Policy
 
+pytestmark = pytest.mark.long
+
 SHIPPED = read_rows((FOLDERS["shipped"] / "policy.csv").read_text())
 DEDICATED = read_rows((FOLDERS["dedicated"] / "policy.csv").read_text())
 SCOPES = {role: scope for role, scope, *_ in DEDICATED}
