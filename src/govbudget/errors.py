@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
-    from govbudget.identity import Action
+    from govbudget.identity import Action, Id
 
 # code -> (HTTP status, title). Codes are stable: people script against them.
 CATALOGUE: dict[str, tuple[HTTPStatus, str]] = {
@@ -19,13 +20,20 @@ CATALOGUE: dict[str, tuple[HTTPStatus, str]] = {
     "invalid-body": (HTTPStatus.BAD_REQUEST, "the request body is invalid"),
     "bad-request": (HTTPStatus.BAD_REQUEST, "the request is malformed"),
     "feature-disabled": (HTTPStatus.FORBIDDEN, "the feature is off"),
+    "budget-exceeded": (HTTPStatus.FORBIDDEN, "the budget is exceeded"),
+    "unpriced-model": (HTTPStatus.FORBIDDEN, "the model has no price"),
+    "not-a-member": (HTTPStatus.BAD_REQUEST, "the user is not a member"),
     "forbidden": (HTTPStatus.FORBIDDEN, "the caller may not do this"),
     "not-found": (HTTPStatus.NOT_FOUND, "no such path"),
     "group-not-found": (HTTPStatus.NOT_FOUND, "no such group"),
     "organization-not-found": (HTTPStatus.NOT_FOUND, "no such organization"),
     "price-not-found": (HTTPStatus.NOT_FOUND, "no such price"),
+    "member-not-found": (HTTPStatus.NOT_FOUND, "no such member"),
+    "hold-not-found": (HTTPStatus.NOT_FOUND, "no such hold"),
+    "override-not-set": (HTTPStatus.NOT_FOUND, "the member has no override"),
     "budget-not-set": (HTTPStatus.NOT_FOUND, "the group has no budget"),
     "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "the path has no such method"),
+    "event-conflict": (HTTPStatus.CONFLICT, "the event is known with other contents"),
     "group-changed": (HTTPStatus.CONFLICT, "the group changed meanwhile"),
     "precondition-failed": (HTTPStatus.PRECONDITION_FAILED, "a precondition failed"),
     "body-too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
@@ -65,14 +73,15 @@ class NotFound(GovBudgetError):
     """The thing is not there, or the caller may not know that it is."""
 
     def __init__(self, what: str, would_allow: tuple[str, ...] = ()) -> None:
-        """Take `group`, `organization`, `price` or `budget`.
+        """Take `group`, `organization`, `member`, `hold`, `price`, `budget` or `override`.
 
         `would_allow` names the policy lines that would have allowed the act; it is for the
         log and never part of an answer.
         """
-        code = "budget-not-set" if what == "budget" else f"{what}-not-found"
+        code = f"{what}-not-set" if what in {"budget", "override"} else f"{what}-not-found"
         details = {
             "budget": "the group has no budget; PUT one to set it",
+            "override": "the member has no override; PUT one to set it",
             "price": "no price is known for this provider and model",
         }
         super().__init__(code, details.get(what, f"no such {what}, or nothing you may do with it"))
@@ -126,6 +135,64 @@ class GroupChanged(GovBudgetError):
 
     def __init__(self) -> None:
         super().__init__("group-changed", "the group moved or was deleted meanwhile; try again")
+
+
+class BudgetExceeded(GovBudgetError):
+    """A call does not fit under the member's limit; nothing was held.
+
+    `limit_source` is `group` or `user_override`, `group_id` the group that it names; costs are
+    picos (1 USD = 10^12). Tells of nobody but the member.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a program can use
+        self,
+        *,
+        limit_micros: int,
+        limit_source: str,
+        group_id: Id,
+        spent_picos: int,
+        held_picos: int,
+        cost_picos: int,
+        period_end: datetime,
+    ) -> None:
+        super().__init__(
+            "budget-exceeded", "this call does not fit under the member's limit for the period"
+        )
+        self.limit_micros = limit_micros
+        self.limit_source = limit_source
+        self.group_id = group_id
+        self.spent_picos = spent_picos
+        self.held_picos = held_picos
+        self.cost_picos = cost_picos
+        self.period_end = period_end
+
+
+class UnpricedModel(GovBudgetError):
+    """The cost of a call is not known, and the member has a limit; nothing was held."""
+
+    def __init__(self, provider: str, model: str) -> None:
+        super().__init__(
+            "unpriced-model",
+            f"`{provider}` `{model}` has no price for all of these tokens; set one, or let unpriced"
+            " calls pass with the setting GOVBUDGET_UNPRICED",
+        )
+
+
+class NotAMember(GovBudgetError):
+    """The user is not a member of the organization or group that was named."""
+
+    def __init__(self) -> None:
+        super().__init__("not-a-member", "the user is not a member there")
+
+
+class EventConflict(GovBudgetError):
+    """The event is known with other contents, or its hold was settled by another event."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(
+            "event-conflict",
+            f"the event `{event_id}` was booked with other contents, or its hold by another event",
+        )
 
 
 class GrantRefused(GovBudgetError):

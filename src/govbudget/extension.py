@@ -134,7 +134,8 @@ class GovBudget:
 
 def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
     """Refuse a mapping to a role that the policy does not know, or that no assignment can give."""
-    assignable = {r for r, scope in policy.table.scopes.items() if scope is not Scope.GROUP}
+    placed = {Scope.SITE, Scope.ORGANIZATION}
+    assignable = {role for role, scope in policy.table.scopes.items() if scope in placed}
     for role in sorted(directory.named_roles - assignable):
         raise SettingsError(
             f"`roles=` of the SqlDirectory names `{role}`, which the policy in `{policy.folder}` "

@@ -19,6 +19,7 @@ class Scope(StrEnum):
     SITE = "site"
     ORGANIZATION = "organization"
     GROUP = "group"
+    USER = "user"
 
 
 class ObjectType(StrEnum):
@@ -27,6 +28,8 @@ class ObjectType(StrEnum):
     GROUP = "group"
     GROUP_AI_BUDGET = "group_ai_budget"
     AI_MODEL_PRICE = "ai_model_price"
+    AI_USAGE = "ai_usage"
+    AI_MEMBER_SPEND = "ai_member_spend"
 
 
 class Action(StrEnum):
@@ -34,16 +37,17 @@ class Action(StrEnum):
 
     READ = "read"
     UPDATE = "update"
+    CREATE = "create"
 
 
 class Domain(NamedTuple):
-    """Where a role is held: the site, one organization or one group."""
+    """Where a role is held: the site, one organization, one group, or toward one user."""
 
     scope: Scope
     id: Id | None = None
 
     def __str__(self) -> str:
-        """Give `site`, `organization:<id>` or `group:<id>`."""
+        """Give `site`, `organization:<id>`, `group:<id>` or `user:<id>`."""
         return str(self.scope) if self.id is None else f"{self.scope}:{self.id}"
 
 
@@ -108,9 +112,9 @@ class Group:
         }
         object.__setattr__(self, "_domains", domains)
 
-    def domain(self, scope: Scope) -> Domain:
-        """Give the group's own domain of that scope."""
-        return self._domains[scope]
+    def domain(self, scope: Scope) -> Domain | None:
+        """Give the group's own domain of that scope; a group belongs to no user."""
+        return self._domains.get(scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,40 @@ class PriceBook:
 
     def domain(self, scope: Scope) -> Domain | None:
         """Give the site; the price book lacks every other domain."""
+        return SITE if scope is Scope.SITE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The usage ledger, which services write to: a site-wide object, as the price book is."""
+
+    type: ClassVar[ObjectType] = ObjectType.AI_USAGE
+    id: ClassVar[None] = None
+
+    def domain(self, scope: Scope) -> Domain | None:
+        """Give the site; the ledger lacks every other domain."""
+        return SITE if scope is Scope.SITE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What one user may spend and has spent in one organization; it belongs to no group."""
+
+    type: ClassVar[ObjectType] = ObjectType.AI_MEMBER_SPEND
+    organization_id: Id
+    user_id: Id
+
+    @property
+    def id(self) -> Id:
+        """The user's id."""
+        return self.user_id
+
+    def domain(self, scope: Scope) -> Domain | None:
+        """Give the site, the organization or the user."""
+        if scope is Scope.ORGANIZATION:
+            return Domain(scope, self.organization_id)
+        if scope is Scope.USER:
+            return Domain(scope, self.user_id)
         return SITE if scope is Scope.SITE else None
 
 
@@ -142,7 +180,19 @@ class Directory(Protocol):
 
     @property
     def groups(self) -> FromClause:
-        """The groups as the database has them: a selectable with `id` and `organization_id`."""
+        """The groups as the database has them: a selectable with `id` and `organization_id`.
+
+        A boolean `is_everyone`, where there is one, marks groups that hold all members of their
+        organization, who are not listed in `group_members`.
+        """
+
+    @property
+    def group_members(self) -> FromClause:
+        """Who is in which group: a selectable with `group_id` and `user_id`."""
+
+    @property
+    def organization_members(self) -> FromClause:
+        """Who is in which organization: a selectable with `organization_id` and `user_id`."""
 
     def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site."""
@@ -156,3 +206,11 @@ class Directory(Protocol):
         self, connection: Connection, subject_id: Id, organization_id: Id
     ) -> tuple[Subject, Organization | None]:
         """Load the organization, and the caller's roles on the site, in it and in its groups."""
+
+    def load_member(
+        self, connection: Connection, subject_id: Id, organization_id: Id, user_id: Id
+    ) -> tuple[Subject, Member | None]:
+        """Load a member of an organization, and the caller's roles on the site and in it.
+
+        There is none where the user is not a member, or the organization has no group (is deleted).
+        """

@@ -25,7 +25,7 @@ class _Receipt:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         """Refuse: only an allowed decision mints a grant."""
         # INVARIANT: a grant is minted by an allowed decision and nothing else
-        message = f"a {cls.__name__} is minted by Policy.authorize or authorize_list, never by hand"
+        message = f"a {cls.__name__} is minted by a Policy that allows it, never by hand"
         raise TypeError(message)
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -74,10 +74,10 @@ class Grant(_Receipt):
 
 
 class ListGrant(_Receipt):
-    """Leave to list an organization's groups as far as the policy allows.
+    """Leave to list an organization's groups, or its members, as far as the policy allows.
 
-    A group is listed where `allowed_elsewhere` is true, except for those in `exceptions`, for which
-    the opposite holds: groups in which the caller holds a role that changes the answer.
+    One is listed where `allowed_elsewhere` is true, except for those in `exceptions`, for which the
+    opposite holds: groups in which the caller holds a role that changes the answer, or the caller.
     """
 
     __slots__ = ("allowed_elsewhere", "exceptions", "organization")
@@ -85,6 +85,10 @@ class ListGrant(_Receipt):
     organization: Organization
     allowed_elsewhere: bool
     exceptions: tuple[Id, ...]
+
+    def covers(self, group_or_user_id: Id) -> bool:
+        """Whether the group, or the member, with this id is listed."""
+        return self.allowed_elsewhere is not (group_or_user_id in self.exceptions)
 
 
 def mint_grant(

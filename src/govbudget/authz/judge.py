@@ -19,20 +19,22 @@ from govbudget.authz.model import PINNED_MODEL
 from govbudget.authz.reader import Effect, Line
 from govbudget.authz.table import DecisionTable
 from govbudget.errors import Finding, PolicyError
-from govbudget.identity import Action, Group, Object, ObjectType, PriceBook, Scope
+from govbudget.identity import Action, Group, Ledger, Member, Object, ObjectType, PriceBook, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What an object lacks is a domain that nobody can hold: no scope is written like this.
 NOWHERE = "nowhere"
-# Makes another organization and group of the example's.
+# Makes another organization, group and user of the example's.
 ELSEWHERE = "-elsewhere"
 
 EXAMPLES: dict[ObjectType, Object] = {
     ObjectType.GROUP: Group("g", "o"),
     ObjectType.GROUP_AI_BUDGET: Group("g", "o", ObjectType.GROUP_AI_BUDGET),
     ObjectType.AI_MODEL_PRICE: PriceBook(),
+    ObjectType.AI_USAGE: Ledger(),
+    ObjectType.AI_MEMBER_SPEND: Member("o", "u"),
 }
 
 CELLS = tuple((obj, action) for obj in ObjectType for action in Action)
@@ -129,10 +131,13 @@ class _Judge:
 
     def __init__(self, lines: tuple[Line, ...]) -> None:
         scopes = {line.role: line.scope for line in lines}
-        held = (
-            f"g, {_holder(role)}, {role}, {_domain(EXAMPLES[ObjectType.GROUP], scope)}"
-            for role, scope in scopes.items()
-        )
+        places = {
+            scope: place
+            for scope in Scope
+            for example in EXAMPLES.values()
+            if (place := example.domain(scope)) is not None
+        }
+        held = (f"g, {_holder(role)}, {role}, {places[scope]}" for role, scope in scopes.items())
         self._enforcer = _start_casbin("\n".join(held))
 
     def list_allowed(
@@ -140,7 +145,7 @@ class _Judge:
     ) -> list[tuple[ObjectType, Action]]:
         """Ask Casbin what the holder of the role may do to the example objects by these lines.
 
-        With a suffix, the objects are other ones, of another organization.
+        With a suffix, the objects are other ones, of another organization and user.
         """
         if not self._enforcer.add_policies(rows):
             message = f"Casbin did not take the lines of {role}"
@@ -152,9 +157,8 @@ class _Judge:
 
     def _allows(self, role: str, obj: ObjectType, action: Action, suffix: str) -> bool:
         example = EXAMPLES[obj]
-        organization = _domain(example, Scope.ORGANIZATION) + suffix
-        group = _domain(example, Scope.GROUP) + suffix
-        answer = self._enforcer.enforce(_holder(role), organization, group, str(obj), str(action))
+        domains = (_domain(example, scope) + suffix for scope in Scope if scope is not Scope.SITE)
+        answer = self._enforcer.enforce(_holder(role), *domains, str(obj), str(action))
         return answer is True
 
 

@@ -10,7 +10,7 @@ from govbudget.errors import Finding
 
 PINNED_MODEL = """\
 [request_definition]
-r = sub, org, grp, obj, act
+r = sub, org, grp, usr, obj, act
 
 [policy_definition]
 p = role, scope, obj, act, eft
@@ -24,7 +24,8 @@ e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 [matchers]
 m = r.obj == p.obj && r.act == p.act && (p.scope == "site" && g(r.sub, p.role, "site") || \
 p.scope == "organization" && g(r.sub, p.role, r.org) || \
-p.scope == "group" && g(r.sub, p.role, r.grp))
+p.scope == "group" && g(r.sub, p.role, r.grp) || \
+p.scope == "user" && g(r.sub, p.role, r.usr))
 """
 
 _TOKEN = re.compile(r'"[^"]*"|[\w.]+|&&|\|\||==|[^ \t]')

@@ -14,7 +14,16 @@ from govbudget.authz.reader import read_policy
 from govbudget.authz.standing import find_standing, is_holdable
 from govbudget.authz.table import Decision
 from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
-from govbudget.identity import SITE, Action, Domain, Object, ObjectType, Organization, Scope
+from govbudget.identity import (
+    SITE,
+    Action,
+    Domain,
+    Member,
+    Object,
+    ObjectType,
+    Organization,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -95,9 +104,9 @@ class Policy:
     def authorize(self, subject: Subject, action: str, obj: Object) -> Grant:
         """Give a grant for this action on this object.
 
-        Raises Forbidden where the caller may do something else with the object or its group, or the
-        object is site-wide; NotFound where the caller may do nothing with them; ValueError for an
-        unknown action.
+        Raises Forbidden where the caller may do something else with the object (with a budget or
+        its group), or the object is site-wide; NotFound, by the object's own noun, where the caller
+        may do nothing with it; ValueError for an unknown action.
         """
         table = self._table
         roles = find_standing(subject, obj, table.scopes)
@@ -107,13 +116,14 @@ class Policy:
             return mint_grant(subject, roles, act, obj, decision)
         would_allow = table.would_allow(obj.type, act)
         site_wide = obj.domain(Scope.ORGANIZATION) is None
+        in_group = obj.domain(Scope.GROUP) is not None
         if site_wide or any(
             table.decide(roles, known, other).allowed
-            for known in (obj.type, ObjectType.GROUP)
+            for known in ((obj.type, ObjectType.GROUP) if in_group else (obj.type,))
             for other in Action
         ):
             raise Forbidden(act, decision.lines, would_allow)
-        raise NotFound("group", would_allow)
+        raise NotFound("group" if in_group else "member", would_allow)
 
     def authorize_list(
         self,
@@ -160,6 +170,34 @@ class Policy:
             organization,
             elsewhere.allowed,
             tuple(exceptions),
+        )
+
+    def authorize_members(
+        self, subject: Subject, action: str, organization: Organization
+    ) -> ListGrant:
+        """Give a list grant: whose spend in the organization this action is allowed on.
+
+        `exceptions` holds the caller's own id, where being oneself changes the answer. `subject`
+        comes from `Directory.load_organization`. Raises NotFound where nothing at all is allowed.
+        """
+        table, kind = self._table, ObjectType.AI_MEMBER_SPEND
+        roles = find_standing(subject, Member(organization.id, subject.id), table.scopes)
+        held = [role for role in roles if table.scopes[role] is not Scope.USER]
+        others, own = (table.decide(standing, kind, action) for standing in (held, roles))
+        act = Action(action)
+        if not (others.allowed or own.allowed):
+            raise NotFound("organization", table.would_allow(kind, act))
+        differs = own.allowed is not others.allowed
+        lines = dict.fromkeys((*others.lines, *own.lines) if differs else others.lines)
+        return mint_list_grant(
+            subject,
+            roles,
+            act,
+            kind,
+            Decision(allowed=True, lines=tuple(lines), policy_digest=table.digest),
+            organization,
+            others.allowed,
+            (subject.id,) if differs else (),
         )
 
 

@@ -16,7 +16,8 @@ def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) ->
     """Give the roles whose domain is the object's own domain at the role's scope.
 
     `scopes` are the policy's roles and their scopes. A role that the policy does not declare, or
-    that is held in a domain of another scope, counts for nothing. Pure; each role once.
+    that is held in a domain of another scope, counts for nothing. The roles of the scope `user` are
+    held by everyone toward themselves, and by no assignment. Pure; each role once.
     """
     roles: list[str] = []
     for role, domain in subject.assignments:
@@ -30,12 +31,19 @@ def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) ->
             and role not in roles
         ):
             roles.append(role)
+    user = obj.domain(Scope.USER)
+    # INVARIANT: a role of the scope `user` is held toward oneself and nobody else
+    if user is not None and user.id is not None and user.id == subject.id:
+        roles += (role for role, scope in scopes.items() if scope is Scope.USER)
     return tuple(roles)
 
 
 def is_holdable(domain: Domain) -> bool:
-    """Whether a role can be held there: an organization or a group without an id is nowhere.
+    """Whether a role can be assigned there: an organization or a group without an id is nowhere.
 
-    Without this, "no organization" would be one organization, the same for everyone.
+    Without this, "no organization" would be one organization, the same for everyone. Nor can a role
+    be assigned toward a user: all have those toward themselves, and nobody toward another.
     """
+    if domain.scope is Scope.USER:
+        return False
     return domain.id is not None or domain.scope is Scope.SITE

@@ -280,6 +280,9 @@ def _find_bad_roles(
         elif scope is Scope.GROUP:
             sentence = f"`{entry.role}` comes from membership in a group alone; remove the entry"
             yield FieldError(place, sentence)
+        elif scope is Scope.USER:
+            sentence = f"everyone holds `{entry.role}` toward themselves; remove the entry"
+            yield FieldError(place, sentence)
         elif scope is not held:
             sentence = f"`{entry.role}` is held in the scope `{scope}`, here it is `{held}`"
             yield FieldError(place, sentence)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from govbudget.errors import SettingsError
-from govbudget.identity import SITE, Assignment, Domain, Group, Id, Organization, Scope, Subject
+from govbudget.identity import (
+    SITE,
+    Assignment,
+    Domain,
+    Group,
+    Id,
+    Member,
+    Organization,
+    Scope,
+    Subject,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +58,8 @@ class SqlDirectory:
         """Prepare the statements; sends no SQL. Raises SettingsError where a column is missing."""
         self._names = None if roles is None else dict(roles)
         self._groups = groups = _open("groups", groups, "id", "organization_id")
-        members = _open("group_members", group_members, "group_id", "user_id")
-        everybody = _open(
+        self._members = members = _open("group_members", group_members, "group_id", "user_id")
+        self._everybody = everybody = _open(
             "organization_members", organization_members, "organization_id", "user_id"
         )
         held_roles = _open(
@@ -58,7 +68,10 @@ class SqlDirectory:
         id_type = _widen(groups.c.id.type)
         user = sa.bindparam("user", type_=_widen(members.c.user_id.type))
         asked = sa.bindparam("asked", type_=id_type)
-        site, organization, group = (sa.literal_column(f"'{scope}'", sa.Text()) for scope in Scope)
+        site, organization, group = (
+            sa.literal_column(f"'{scope}'", sa.Text())
+            for scope in (Scope.SITE, Scope.ORGANIZATION, Scope.GROUP)
+        )
         member = sa.literal(member_role, sa.Text())
         everyone = groups.c.get("is_everyone", sa.false())
         role = sa.cast(held_roles.c.role, sa.Text)  # which may be an enumeration, or a number
@@ -107,11 +120,8 @@ class SqlDirectory:
             .where(everyone, everybody.c.user_id == user),
         )
 
-        exists = (
-            sa.select(sa.literal(1).label("found"))
-            .where(sa.exists(sa.select(groups.c.id).where(groups.c.organization_id == asked)))
-            .cte("organization")
-        )
+        has_group = sa.exists(sa.select(groups.c.id).where(groups.c.organization_id == asked))
+        exists = sa.select(sa.literal(1).label("found")).where(has_group).cte("organization")
         held_within = sa.union_all(
             held_on_site,
             held_in(asked),
@@ -126,10 +136,32 @@ class SqlDirectory:
             held_within.c.scope, held_within.c.domain_id, held_within.c.role
         ).select_from(exists.outerjoin(held_within, sa.true()))
 
+        whom = sa.bindparam("whom", type_=_widen(everybody.c.user_id.type))
+        is_member = sa.exists(
+            sa.select(everybody.c.user_id).where(
+                everybody.c.organization_id == asked, everybody.c.user_id == whom
+            )
+        )
+        found = sa.select(sa.literal(1).label("found")).where(has_group, is_member).cte("member")
+        held_above = sa.union_all(held_on_site, held_in(asked)).subquery("held")
+        self._member = sa.select(
+            held_above.c.scope, held_above.c.domain_id, held_above.c.role
+        ).select_from(found.outerjoin(held_above, sa.true()))
+
     @property
     def groups(self) -> FromClause:
         """The groups as the database has them."""
         return self._groups
+
+    @property
+    def group_members(self) -> FromClause:
+        """Who is in which group, Everyone groups apart."""
+        return self._members
+
+    @property
+    def organization_members(self) -> FromClause:
+        """Who is in which organization."""
+        return self._everybody
 
     @property
     def named_roles(self) -> frozenset[str]:
@@ -165,6 +197,18 @@ class SqlDirectory:
         rows = connection.execute(self._organization, values).all()
         organization = Organization(organization_id) if rows else None
         return self._subject_of(connection, subject_id, rows), organization
+
+    def load_member(
+        self, connection: Connection, subject_id: Id, organization_id: Id, user_id: Id
+    ) -> tuple[Subject, Member | None]:
+        """Load a member of an organization (one with a group), and the caller's roles toward them.
+
+        One statement; never commits.
+        """
+        values = {"user": subject_id, "asked": organization_id, "whom": user_id}
+        rows = connection.execute(self._member, values).all()
+        member = Member(organization_id, user_id) if rows else None
+        return self._subject_of(connection, subject_id, rows), member
 
     def _subject_of(self, connection: Connection, subject_id: Id, rows: Any) -> Subject:  # noqa: ANN401 - rows
         names = self._names
