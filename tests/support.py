@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from flask import Flask, request
+from tests.web.conformance import check_answer
 
 from govbudget import GovBudget, Layout, Tables
 from govbudget.directory.sql import own_directory
@@ -97,7 +98,7 @@ def make_app(engine, config=None, **arguments):
 
 
 class Client:
-    """Sends requests as people of a world, under the default prefix."""
+    """Sends requests as people of a world, and holds the answers to the OpenAPI document."""
 
     def __init__(self, app, prefix="/api/v2"):
         self.app, self.prefix = app, prefix
@@ -107,7 +108,9 @@ class Client:
         headers = dict(headers or {})
         if person is not None:
             headers["X-User"] = str(person)
-        return self.client.open(self.prefix + path, method=method, headers=headers, **options)
+        response = self.client.open(self.prefix + path, method=method, headers=headers, **options)
+        check_answer(self.app, response)
+        return response
 
 
 def budget_path(group):

@@ -7,7 +7,7 @@ view reads the body and sends its statement after the decision.
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.identity import Action, Group, Object, Organization, PriceBook
 from govbudget.settings import AIBRIDGE
 from govbudget.web import requestlog
-from govbudget.web.problems import answer_empty, explain, explain_http
+from govbudget.web.openapi import describe
+from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES, Call, Route, Target
 from govbudget.web.signals import access_denied, send
 from govbudget.web.units import explain_outage, run_unit
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
     from govbudget.identity import Id, Subject
     from govbudget.installation import Installation
 
+    Handler = Callable[[dict[str, str]], Response]
+
 logger = logging.getLogger("govbudget")
 
 NAME = "govbudget"
+DOCUMENT = "/openapi.json"
 
 
 class _Rest(PathConverter):
@@ -69,16 +73,18 @@ class _Rule(Rule):
 def make_blueprint(home: Installation) -> Blueprint:
     """Make the blueprint of one application. It adds nothing outside its own prefix."""
     blueprint = Blueprint(NAME, __name__)
-    paths: dict[str, dict[str, Route]] = {}
+    paths: dict[str, dict[str, Handler]] = {DOCUMENT: {"GET": _show_document(home)}}
+    names = {DOCUMENT: "openapi"}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method] = route
+        paths.setdefault(route.path, {})[route.method] = partial(_serve, home, route)
+        names.setdefault(route.path, route.view.__name__.partition("_")[2])
 
     def register(state: BlueprintSetupState) -> None:
         prefix = home.settings.url_prefix
-        for path, routes in paths.items():
-            endpoint = f"{NAME}.{routes[min(routes)].view.__name__.partition('_')[2]}"
+        for path, handlers in paths.items():
+            endpoint = f"{NAME}.{names[path]}"
             state.app.url_map.add(_Rule(prefix + path, endpoint=endpoint, strict_slashes=True))
-            state.app.view_functions[endpoint] = _guard(_make_view(home, routes), home.challenge)
+            state.app.view_functions[endpoint] = _guard(_make_view(handlers), home.challenge)
         for path in ("", "/<rest:path>"):
             state.app.url_map.add(_Rule(prefix + path, endpoint=f"{NAME}.unknown"))
         state.app.view_functions[f"{NAME}.unknown"] = _guard(_refuse_path, home.challenge)
@@ -127,18 +133,28 @@ def _refuse_path(path: str = "") -> Response:  # noqa: ARG001 - Flask passes it
     raise UnknownPath
 
 
-def _make_view(home: Installation, routes: dict[str, Route]) -> Any:  # noqa: ANN401 - a Flask view
-    allowed = sorted({*routes, "OPTIONS", *(("HEAD",) if "GET" in routes else ())})
+def _make_view(handlers: Mapping[str, Handler]) -> Callable[..., Response]:
+    allowed = sorted({*handlers, "OPTIONS", *(("HEAD",) if "GET" in handlers else ())})
 
     def view(**path: str) -> Response:
-        route = routes.get("GET" if request.method == "HEAD" else request.method)
-        if route is not None:
-            return _serve(home, route, path)
+        handler = handlers.get("GET" if request.method == "HEAD" else request.method)
+        if handler is not None:
+            return handler(path)
         if request.method == "OPTIONS":
             return answer_empty(headers={"Allow": ", ".join(allowed)})
         raise MethodNotAllowed(valid_methods=allowed)
 
     return view
+
+
+def _show_document(home: Installation) -> Handler:
+    """Show the OpenAPI document to anyone: it tells what the source tells, and asks no database."""
+
+    @lru_cache(maxsize=1)
+    def write(root: str) -> bytes:
+        return dump_json(describe(home.settings, home.challenge, root))
+
+    return lambda _: Response(write(request.script_root), mimetype="application/json")
 
 
 def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:

@@ -6,7 +6,10 @@ import base64
 import binascii
 import json
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 
@@ -21,9 +24,18 @@ T = TypeVar("T")
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
-PARAMETERS = frozenset({"page_size", "page_token"})
 MAX_TOKEN = 4096
 _SIZE = re.compile(r"[0-9]{1,6}")
+
+
+class PageQuery(TypedDict, total=False):
+    """The query of a page: how many at most, and the `next_page_token` of the page before."""
+
+    page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE, default=DEFAULT_PAGE_SIZE)]
+    page_token: Annotated[str, Field(max_length=MAX_TOKEN)]
+
+
+PARAMETERS = PageQuery.__optional_keys__
 
 
 def read_page(

@@ -21,10 +21,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from govbudget.authz.grant import Grant, ListGrant
 from govbudget.errors import GovBudgetError
 from govbudget.identity import Action, Group, Organization, PriceBook
-from govbudget.prices.price import parse_prices
+from govbudget.prices.price import BATCH, Price, parse_prices
 from govbudget.strict_json import parse_json
 from govbudget.tables import MAX_LIMIT_MICROS
-from govbudget.web.paging import read_page, write_token
+from govbudget.web.answers import BatchAnswer, BudgetAnswer, BudgetPage, EntryAnswer, EntryPage
+from govbudget.web.paging import PageQuery, read_page, write_token
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer, answer_empty
 from govbudget.web.requestlog import request_id
@@ -72,13 +73,24 @@ class Call(Generic[GrantT, ObjectT]):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One endpoint: method and path, what is authorized, and the view that runs after it."""
+    """One endpoint: method and path, what is authorized, and the view that runs after it.
+
+    The rest is for the OpenAPI document (`web/openapi.py`): the type of the answer (None: 204), of
+    the body and of the query; the codes of errors that are this endpoint's own; its statuses when
+    all is well; whether it has an `ETag` and heeds preconditions.
+    """
 
     method: str
     path: str
     target: Target
     action: Action
     view: Callable[[Any], Response]
+    answer: type | None = None
+    body: TypeAdapter[Any] | None = None
+    query: type | None = None
+    codes: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = (200,)
+    tagged: bool = False
 
 
 class BudgetBody(BaseModel):
@@ -156,7 +168,8 @@ def list_budgets(call: Call[ListGrant, Organization]) -> Response:
     )
     page = budgets[:size]
     token = write_token(organization.id, page[-1].group_id) if len(budgets) > size else None
-    return _answer_page("budgets", [_write_budget(budget) for budget in page], token)
+    written = [_write_budget(budget) for budget in page]
+    return _answer_page(BudgetPage(budgets=written, next_page_token=token))
 
 
 def list_audit(call: Call[ListGrant, Organization]) -> Response:
@@ -172,7 +185,8 @@ def list_audit(call: Call[ListGrant, Organization]) -> Response:
         if len(entries) > size
         else None
     )
-    return _answer_page("entries", [_write_entry(entry) for entry in page], token)
+    written = [_write_entry(entry) for entry in page]
+    return _answer_page(EntryPage(entries=written, next_page_token=token))
 
 
 def get_price(call: Call[Grant, PriceBook]) -> Response:
@@ -189,25 +203,30 @@ def put_prices(call: Call[Grant, PriceBook]) -> Response:
     result = call.home.prices.upsert(
         call.connection, call.grant, call.object, prices, request_id=request_id()
     )
-    return answer({"received": result.received, "changed": result.changed})
+    return answer(BatchAnswer(received=result.received, changed=result.changed))
 
 
 _BUDGET = "/groups/<group>/ai/budget"
 _LIST = "/organizations/<organization>/ai/budgets"
 _AUDIT = "/organizations/<organization>/ai/audit"
 
+_PRICE = "/ai/prices/<provider>/<rest:model>"
+_GROUP, _GROUPS, _BOOK = Target.GROUP, Target.GROUPS_OF_ORGANIZATION, Target.PRICE_BOOK
+_READ, _UPDATE = Action.READ, Action.UPDATE
+_UNSET, _UNKNOWN = ("budget-not-set",), ("price-not-found",)
+
 ROUTES: tuple[Route, ...] = (
-    Route("GET", _BUDGET, Target.GROUP, Action.READ, get_budget),
-    Route("PUT", _BUDGET, Target.GROUP, Action.UPDATE, put_budget),
-    Route("DELETE", _BUDGET, Target.GROUP, Action.UPDATE, delete_budget),
-    Route("GET", _LIST, Target.GROUPS_OF_ORGANIZATION, Action.READ, list_budgets),
-    Route("GET", _AUDIT, Target.GROUPS_OF_ORGANIZATION, Action.UPDATE, list_audit),
-    Route("GET", "/ai/prices/<provider>/<rest:model>", Target.PRICE_BOOK, Action.READ, get_price),
-    Route("PUT", "/ai/prices", Target.PRICE_BOOK, Action.UPDATE, put_prices),
+    Route("GET", _BUDGET, _GROUP, _READ, get_budget, BudgetAnswer, codes=_UNSET, tagged=True),
+    Route("PUT", _BUDGET, _GROUP, _UPDATE, put_budget, BudgetAnswer, BUDGET_BODY, tagged=True),
+    Route("DELETE", _BUDGET, _GROUP, _UPDATE, delete_budget, codes=_UNSET, tagged=True),
+    Route("GET", _LIST, _GROUPS, _READ, list_budgets, BudgetPage, query=PageQuery),
+    Route("GET", _AUDIT, _GROUPS, _UPDATE, list_audit, EntryPage, query=PageQuery),
+    Route("GET", _PRICE, _BOOK, _READ, get_price, Price, codes=_UNKNOWN),
+    Route("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, BATCH),
 )
 
 
-def _write_budget(budget: Budget) -> dict[str, Any]:
+def _write_budget(budget: Budget) -> BudgetAnswer:
     return {
         "group_id": budget.group_id if isinstance(budget.group_id, int) else str(budget.group_id),
         "spend_limit_micros": budget.spend_limit_micros,
@@ -216,8 +235,8 @@ def _write_budget(budget: Budget) -> dict[str, Any]:
     }
 
 
-def _write_entry(entry: Entry) -> dict[str, Any]:
-    shown = ("actor", "roles", "lines", "policy_digest", "request_id", "cause")
+def _write_entry(entry: Entry) -> EntryAnswer:
+    receipt = entry.receipt
     return {
         "id": str(entry.id),
         "at": _write_time(entry.at),
@@ -225,7 +244,12 @@ def _write_entry(entry: Entry) -> dict[str, Any]:
         "object_id": entry.object_id,
         "before": entry.before,
         "after": entry.after,
-        **{key: entry.receipt.get(key) for key in shown},
+        "actor": receipt.get("actor"),
+        "roles": receipt.get("roles"),
+        "lines": receipt.get("lines"),
+        "policy_digest": receipt.get("policy_digest"),
+        "request_id": receipt.get("request_id"),
+        "cause": receipt["cause"],
     }
 
 
@@ -243,10 +267,10 @@ def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
     return time, UUID(entry_id)
 
 
-def _answer_page(name: str, items: list[dict[str, Any]], token: str | None) -> Response:
+def _answer_page(page: BudgetPage | EntryPage) -> Response:
     """Answer with a page; where there is a next one, the `Link` header names it too (RFC 8288)."""
-    response = answer({name: items, "next_page_token": token})
-    if token is not None:
+    response = answer(page)
+    if (token := page["next_page_token"]) is not None:
         path = quote(request.script_root + request.path)
         query = urlencode({**request.args, "page_token": token})
         response.headers["Link"] = f'<{path}?{query}>; rel="next"'

@@ -1,0 +1,83 @@
+"""The types of what is answered, as JSON has it: the functions that write answers give them.
+
+mypy holds the functions to them, `web/openapi.py` shows them, and the tests compare every answer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+
+# pydantic brings `typing_extensions` and demands its TypedDict before Python 3.12.
+from typing_extensions import TypeAliasType, TypedDict
+
+# An id of the installation's type: the document says which.
+Id = TypeAliasType("Id", int | str)
+Time = TypeAliasType("Time", Annotated[str, Field(json_schema_extra={"format": "date-time"})])
+Values = TypeAliasType("Values", dict[str, Any])
+
+
+class BudgetAnswer(TypedDict):
+    """What each member of the group may spend in a month, in micros (1 USD is 1,000,000)."""
+
+    group_id: Id
+    spend_limit_micros: int
+    created_at: Time
+    updated_at: Time
+
+
+class BudgetPage(TypedDict):
+    """Budgets that the caller may read, by group id; no token: there are no more."""
+
+    budgets: list[BudgetAnswer]
+    next_page_token: str | None
+
+
+class EntryAnswer(TypedDict):
+    """One change: its values before and after, null where there was or is nothing; by whom, why."""
+
+    id: str
+    at: Time
+    object_type: str
+    object_id: str
+    before: Values | None
+    after: Values | None
+    actor: str | None
+    roles: list[str] | None
+    lines: list[str] | None
+    policy_digest: str | None
+    request_id: str | None
+    cause: str
+
+
+class EntryPage(TypedDict):
+    """Entries of the audit trail, the newest first; no token: there are no more."""
+
+    entries: list[EntryAnswer]
+    next_page_token: str | None
+
+
+class BatchAnswer(TypedDict):
+    """How many prices were sent, and how many of them are other than they were."""
+
+    received: int
+    changed: int
+
+
+class FieldProblem(TypedDict):
+    """What is wrong at one place: a JSON pointer into the body or a parameter's name."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(TypedDict):
+    """Any failure (RFC 9457). `code` is stable; `detail` is for people and may change."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: NotRequired[list[FieldProblem]]

@@ -1,0 +1,51 @@
+"""Holds every answer that a test gets to what the OpenAPI document says of its endpoint."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pydantic import TypeAdapter
+
+from govbudget.errors import CATALOGUE
+from govbudget.web.answers import Problem
+from govbudget.web.openapi import find_codes
+from govbudget.web.routes import ROUTES
+
+# Of paths that are no endpoint's, and of hosts that abort.
+ELSEWHERE = {"not-found", "method-not-allowed"}
+
+
+@cache
+def _adapter(kind):
+    return TypeAdapter(kind)
+
+
+def check_answer(app, response):
+    """Compare an answer of one of the routes with the types and codes that its row names."""
+    prefix = app.extensions["govbudget"].settings.url_prefix
+    method, path = response.request.method, response.request.path
+    with app.test_request_context(path, method=method) as context:
+        rule = str(context.request.url_rule)
+    wanted = ("GET" if method == "HEAD" else method, rule.removeprefix(prefix))
+    for route in ROUTES:
+        if (route.method, route.path) == wanted:
+            compare(route, response, whole=method != "HEAD")
+
+
+def compare(route, response, *, whole=True):
+    """Compare an answer with its route: status, code, and all keys and types of the body."""
+    status, body = response.status_code, response.get_data()
+    if response.mimetype == "application/problem+json":
+        if not whole:
+            return
+        problem = _adapter(Problem).validate_json(body, strict=True, extra="forbid")
+        if problem["code"] in CATALOGUE.keys() - ELSEWHERE:
+            assert problem["code"] in find_codes(route), problem
+    elif status == 304:
+        assert route.tagged
+        assert route.method == "GET"
+    elif status < 300:
+        assert status in (route.statuses if route.answer else (204,))
+        assert bool(route.tagged and route.answer) == ("ETag" in response.headers)
+        if route.answer and whole:
+            _adapter(route.answer).validate_json(body, strict=True, extra="forbid")

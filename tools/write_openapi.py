@@ -1,0 +1,12 @@
+"""Writes docs/openapi.json: what an installation with the default settings serves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from govbudget.settings import Settings
+from govbudget.web.openapi import describe
+
+target = Path(__file__).parents[1] / "docs" / "openapi.json"
+target.write_text(json.dumps(describe(Settings()), indent=1) + "\n")
