@@ -39,7 +39,8 @@ class Price(BaseModel):
     cache_write_price: Micros | None
 
 
-BATCH = TypeAdapter(list[Price], config=ConfigDict(strict=True))
+Batch = Annotated[list[Price], Field(json_schema_extra={"uniqueItems": True})]
+BATCH = TypeAdapter(Batch, config=ConfigDict(strict=True))
 
 
 def parse_prices(content: bytes) -> list[Price]:
