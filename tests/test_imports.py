@@ -27,9 +27,10 @@ MAY_IMPORT = {
     "audit": VALUES | {"authz.grant", "tables"},
     "budgets": VALUES | {"authz.grant", "tables", "audit"},
     "prices": VALUES | {"authz.grant", "tables", "strict_json", "audit"},
+    "spend": VALUES | {"authz.grant", "tables", "audit"},
     "directory": VALUES | {"tables", "strict_json", "authz.reader", "audit"},
     "migrations": VALUES | {"tables"},
-    "settings": VALUES | {"tables", "authz.reader"},
+    "settings": VALUES | {"tables", "authz.reader", "spend.usage"},
     "testing": VALUES | {"authz", "review", "directory", "tables"},
     **dict.fromkeys(("web", "installation", "extension", "cli", "__init__", "__main__"), ANY),
 }

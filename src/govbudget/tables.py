@@ -16,6 +16,10 @@ MAX_LIMIT_MICROS = 10**12
 MAX_PRICE = 10**12
 # Micros per one million tokens; NULL: not known.
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+MAX_TOKENS = 10**12
+MAX_COST_PICOS = 10**18
+PICOS = sa.Numeric(38, 0)
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 OWN_GROUPS = "own"
@@ -95,6 +99,8 @@ class Tables:
         self._describe_budgets()
         self._describe_prices()
         self._describe_audit_log()
+        self._describe_overrides()
+        self._describe_spend()
 
     def _table(self, name: str, *items: sa.schema.SchemaItem) -> sa.Table:
         return sa.Table(name, self.metadata, *items)
@@ -210,6 +216,8 @@ class Tables:
             "ai_model_prices",
             sa.Column("provider", sa.Text, primary_key=True),
             sa.Column("model", sa.Text, primary_key=True),
+            # Of two prices of one model, the custom one is in force.
+            sa.Column("source", sa.Text, primary_key=True, server_default="book"),
             *(sa.Column(price, sa.BigInteger) for price in PRICES),
             _timestamp("created_at"),
             _timestamp("updated_at"),
@@ -218,6 +226,7 @@ class Tables:
                 sa.CheckConstraint(f"{price} BETWEEN 0 AND {MAX_PRICE}", name=price)
                 for price in PRICES
             ),
+            sa.CheckConstraint("source IN ('book', 'custom')", name="source"),
         )
 
     def _describe_audit_log(self) -> None:
@@ -237,6 +246,147 @@ class Tables:
         )
         deleted = self.audit_log.c.deleted_revision
         sa.Index(None, deleted, postgresql_where=deleted.is_not(None))
+
+    def _describe_overrides(self) -> None:
+        keys: list[sa.schema.SchemaItem] = []
+        group_key = self.layout.groups_key
+        if self.layout.owns_directory:
+            own = f"{self.layout.schema}.{{}}".format
+            keys = [
+                # The group that must list the user; of Everyone, the organization's key does.
+                self._id_of_listing_group(),
+                sa.ForeignKeyConstraint(
+                    ["listing_group_id", "user_id"],
+                    [own("group_members.group_id"), own("group_members.user_id")],
+                    ondelete="CASCADE",
+                ),
+                sa.ForeignKeyConstraint(
+                    ["organization_id", "user_id"],
+                    [
+                        own("organization_members.organization_id"),
+                        own("organization_members.user_id"),
+                    ],
+                    ondelete="CASCADE",
+                ),
+            ]
+            group_key = None
+        self.member_ai_overrides = self._table(
+            "member_ai_overrides",
+            self._id("organization_id", key=True),
+            self._id("user_id", key=True),
+            _required(self._id("group_id", group_key)),
+            sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
+            sa.Column("revision", sa.Uuid, nullable=False),
+            _timestamp("created_at"),
+            _timestamp("updated_at"),
+            sa.Column("receipt", pg.JSONB),
+            *keys,
+            sa.CheckConstraint(
+                f"spend_limit_micros BETWEEN 0 AND {MAX_LIMIT_MICROS}", name="limit"
+            ),
+        )
+
+    def _id_of_listing_group(self) -> sa.Column[Any]:
+        return sa.Column(
+            "listing_group_id",
+            self.layout.id_sql_type,
+            sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
+        )
+
+    def _describe_spend(self) -> None:
+        """Describe holds, the ledger of usage, and what is added up from them.
+
+        No foreign keys: the ledger keeps what was spent by whoever has left since.
+        """
+
+        def place() -> tuple[sa.Column[Any], ...]:
+            return _required(self._id("organization_id")), _required(self._id("user_id"))
+
+        def subject_of_price() -> tuple[sa.Column[Any], ...]:
+            return (
+                sa.Column("provider", sa.Text, nullable=False),
+                sa.Column("model", sa.Text, nullable=False),
+                *(sa.Column(price, sa.BigInteger) for price in PRICES),
+            )
+
+        self.ai_holds = self._table(
+            "ai_holds",
+            sa.Column("id", sa.Uuid, primary_key=True),
+            *place(),
+            self._id("group_id"),  # NULL: attributed to the organization alone
+            sa.Column("period", sa.Date, nullable=False),
+            *subject_of_price(),
+            sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
+            sa.Column("is_open", sa.Boolean, nullable=False),
+            _timestamp("created_at"),
+            sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+            sa.Index(
+                "ai_holds_open_idx",
+                "organization_id",
+                "user_id",
+                "period",
+                postgresql_where=sa.text("is_open"),
+            ),
+        )
+        self.ai_usage = self._table(
+            "ai_usage",
+            self._id("organization_id", key=True),
+            sa.Column("event_id", sa.Text, primary_key=True),
+            _required(self._id("user_id")),
+            self._id("group_id"),
+            sa.Column("hold_id", sa.Uuid, unique=True),
+            sa.Column("period", sa.Date, nullable=False),
+            sa.Column("day", sa.Date, nullable=False),
+            *subject_of_price(),
+            *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
+            sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
+            sa.Column("occurred_at", sa.DateTime(timezone=True)),  # NULL: not told
+            _timestamp("recorded_at"),
+            *(
+                sa.CheckConstraint(f"{count} BETWEEN 0 AND {MAX_TOKENS}", name=count)
+                for count in TOKENS
+            ),
+            sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),
+        )
+        unpriced = self.ai_usage.c
+        sa.Index(
+            "ai_usage_unpriced_idx",
+            unpriced.provider,
+            unpriced.model,
+            postgresql_where=unpriced.cost_picos.is_(None),
+        )
+        # What admission reads and locks: one row a member and period.
+        self.ai_spend_counters = self._table(
+            "ai_spend_counters",
+            self._id("organization_id", key=True),
+            self._id("user_id", key=True),
+            sa.Column("period", sa.Date, primary_key=True),
+            sa.Column("spent_picos", PICOS, nullable=False),
+            sa.Column("held_picos", PICOS, nullable=False),
+            sa.Column("last_hold_id", sa.Uuid),
+        )
+        # What reports read: sums by day and by month.
+        self.ai_spend_rollups = self._table(
+            "ai_spend_rollups",
+            _required(self._id("organization_id")),
+            sa.Column("grain", sa.Text, nullable=False),
+            sa.Column("starts_on", sa.Date, nullable=False),
+            self._id("group_id"),
+            _required(self._id("user_id")),
+            sa.Column("cost_picos", PICOS, nullable=False),
+            sa.Column("calls", sa.BigInteger, nullable=False),
+            sa.Column("unpriced_calls", sa.BigInteger, nullable=False),
+            sa.UniqueConstraint(
+                "organization_id",
+                "grain",
+                "starts_on",
+                "group_id",
+                "user_id",
+                name="ai_spend_rollups_key",
+                postgresql_nulls_not_distinct=True,
+            ),
+            sa.CheckConstraint("grain IN ('day', 'month')", name="grain"),
+        )
 
 
 def _required(column: sa.Column[Any]) -> sa.Column[Any]:

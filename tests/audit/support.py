@@ -40,20 +40,23 @@ def read_story(engine, object_id, tables=TABLES):
 
 
 def find_broken_stories(engine, tables=TABLES):
-    """Give the groups and models whose entries are no unbroken chain up to what is stored now."""
+    """Give the groups and models whose entries are no unbroken chain up to what is stored now.
+
+    A model has a story for each source of its price.
+    """
     log, budgets, prices = tables.audit_log, tables.group_ai_budgets, tables.ai_model_prices
-    price = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+    price = ("source", "input_price", "output_price", "cache_read_price", "cache_write_price")
     stories, now = {}, {}
     with engine.connect() as connection:
         connection.execution_options(isolation_level="REPEATABLE READ")
         for row in connection.execute(sa.select(log).order_by(log.c.at)):
             if row.object_type in {"group_ai_budget", "ai_model_price"}:
-                key = row.object_type, row.object_id
+                key = row.object_type, row.object_id, (row.after or row.before).get("source")
                 stories.setdefault(key, []).append((row.before, row.after))
         for row in connection.execute(sa.select(budgets)):
-            now["group_ai_budget", str(row.group_id)] = limit(row.spend_limit_micros)
+            now["group_ai_budget", str(row.group_id), None] = limit(row.spend_limit_micros)
         for row in connection.execute(sa.select(prices)).mappings():
-            key = "ai_model_price", f"{row['provider']}/{row['model']}"
+            key = "ai_model_price", f"{row['provider']}/{row['model']}", row["source"]
             now[key] = {name: row[name] for name in price}
     return [
         key

@@ -22,7 +22,8 @@ def price(model, *micros):
 
 
 def values(row):
-    return {key: row[key] for key in KEYS}
+    """Give a price as an entry has it: HTTP sets custom ones."""
+    return {"source": "custom", **{key: row[key] for key in KEYS}}
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_a_price_that_becomes_unknown_is_null_after_and_not_zero(engine, send, t
     send("PUT", "/ai/prices", town.owner, json=[price(model(0), 1, 2, 3, 0)])
     send("PUT", "/ai/prices", town.owner, json=[price(model(0), None, 2, 3, 0)])
     assert read_entries(engine, f"acme/{model(0)}")[1].after == {
+        "source": "custom",
         "input_price": None,
         "output_price": 2,
         "cache_read_price": 3,

@@ -155,6 +155,12 @@ def test_the_sum_of_the_migrations_is_the_tables(connection, layout):
     assert read_behaviour(connection, "govbudget") == behaviour
 
 
+GOVERNED = (
+    *("group_ai_budgets", "ai_model_prices", "audit_log", "member_ai_overrides"),
+    *("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups"),
+)
+
+
 def test_the_layout_decides_which_tables_are_made(connection):
     """Own groups bring the directory's tables; a host's groups do not."""
     upgrade(connection, Layout())
@@ -164,16 +170,12 @@ def test_the_layout_decides_which_tables_are_made(connection):
         for name in (
             *("alembic_version", "organizations", "users", "groups", "organization_members"),
             *("group_members", "role_assignments", "api_tokens"),
-            *("group_ai_budgets", "ai_model_prices", "audit_log"),
+            *GOVERNED,
         )
     }
     upgrade(connection, Layout(schema="beside", groups="none"))
-    assert list_tables(connection) - own == {
-        "beside.alembic_version",
-        "beside.group_ai_budgets",
-        "beside.ai_model_prices",
-        "beside.audit_log",
-    }
+    beside = list_tables(connection) - own
+    assert beside == {f"beside.{name}" for name in ("alembic_version", *GOVERNED)}
 
 
 def test_the_schema_may_have_another_name(connection):

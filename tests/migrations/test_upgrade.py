@@ -200,6 +200,48 @@ def test_an_upgraded_budget_is_audited_like_any_other(connection, layout):
     assert entry == ({"spend_limit_micros": 7}, {"spend_limit_micros": 8})
 
 
+def test_a_downgrade_takes_the_custom_prices_and_keeps_the_book(connection):
+    """From 0003 to 0002, with both prices of one model, and up again."""
+    upgrade(connection, Layout(), "0002")
+    put = "INSERT INTO govbudget.ai_model_prices (provider, model, input_price{}) VALUES {}"
+    connection.exec_driver_sql(put.format("", "('acme', 'old', 1)"))
+    upgrade(connection, Layout(), "0003")
+    connection.exec_driver_sql(
+        put.format(", source", "('acme', 'old', 2, 'custom'), ('acme', 'new', 3, 'book')")
+    )
+    query = "SELECT {} FROM govbudget.ai_model_prices ORDER BY model, input_price"
+    assert connection.exec_driver_sql(query.format("model, input_price, source")).all() == [
+        ("new", 3, "book"),
+        ("old", 1, "book"),
+        ("old", 2, "custom"),
+    ]
+    downgrade(connection, Layout(), "0002")
+    kept = [("new", 3), ("old", 1)]
+    assert connection.exec_driver_sql(query.format("model, input_price")).all() == kept
+    connection.exec_driver_sql("UPDATE govbudget.ai_model_prices SET input_price = input_price + 1")
+    upgrade(connection, Layout())
+    assert connection.exec_driver_sql(query.format("model, input_price, source")).all() == [
+        ("new", 4, "book"),
+        ("old", 2, "book"),
+    ]
+    log = Tables(Layout()).audit_log
+    query = sa.select(log.c.object_id, log.c.before, log.c.after)
+    told = [
+        (model, *(value and (value.get("source"), value["input_price"]) for value in values))
+        for model, *values in connection.execute(query.order_by(log.c.at, log.c.object_id))
+    ]
+    assert sorted(told[1:3], key=str) == [
+        ("acme/new", None, ("book", 3)),
+        ("acme/old", None, ("custom", 2)),
+    ]
+    assert told[0] == ("acme/old", None, (None, 1))
+    assert told[3] == ("acme/old", ("custom", 2), None)
+    assert sorted(told[4:]) == [
+        ("acme/new", (None, 3), (None, 4)),
+        ("acme/old", (None, 1), (None, 2)),
+    ]
+
+
 # -- as SQL, for a DBA --
 
 

@@ -23,7 +23,7 @@ from govbudget.migrations import (
     write_sql,
 )
 from govbudget.prices.price import parse_prices
-from govbudget.prices.store import PriceStore
+from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.settings import read_settings
 
 if TYPE_CHECKING:
@@ -216,7 +216,9 @@ def prices_load(file: BinaryIO) -> None:
     policy, book = find_policy(), PriceBook()
     with open_target() as target, target.engine.begin() as connection:
         grant = policy.authorize(operator(policy, connection), Action.UPDATE, book)
-        result = PriceStore(target.tables).upsert(connection, grant, book, batch)
+        result = PriceStore(target.tables).upsert(
+            connection, grant, book, batch, source=PriceSource.BOOK
+        )
     click.echo(f"{result.received} received, {result.changed} changed")
 
 

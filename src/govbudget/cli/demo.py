@@ -31,7 +31,7 @@ from govbudget.errors import SettingsError
 from govbudget.identity import Action, ObjectType, PriceBook
 from govbudget.migrations import upgrade
 from govbudget.prices.price import parse_prices
-from govbudget.prices.store import PriceStore
+from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.settings import PREFIX
 from govbudget.strict_json import parse_json
 from govbudget.tables import Layout, Tables
@@ -120,7 +120,7 @@ def _prepare(
         upgrade(connection, Layout())
         load_directory(connection, tables, content, policy.table.scopes)
         grant = policy.authorize(operator(policy, connection), Action.UPDATE, book)
-        PriceStore(tables).upsert(connection, grant, book, prices)
+        PriceStore(tables).upsert(connection, grant, book, prices, source=PriceSource.BOOK)
         store = TokenStore(tables)
         tokens = {user.name: store.create(connection, user.id, days=1) for user in people.users}
     return tokens, len(prices)

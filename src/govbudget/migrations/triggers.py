@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # In the order in which they run: what is made, and what is taken away again.
 _STATEMENT = re.compile(
     r"^CREATE (?:OR REPLACE )?FUNCTION (?P<function>[^\s(]+)\(.*?\bAS \$\$(?P<body>.*?)\$\$"
-    r"|^CREATE (?:OR REPLACE )?TRIGGER (?P<trigger>\S+) .*? ON (?P<table>\S+)"
+    r"|^CREATE (?:OR REPLACE )?TRIGGER (?P<trigger>\S+)\s.*?\sON (?P<table>\S+)"
     r"|^DROP FUNCTION (?:IF EXISTS )?(?P<dropped_function>[^\s(;]+)"
     r"|^DROP TRIGGER (?:IF EXISTS )?(?P<dropped_trigger>\S+) ON (?P<its_table>[^\s;]+)"
     r"|^DROP TABLE (?:IF EXISTS )?(?P<dropped_table>[^\s;]+)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.tables import Tables
+
+
+class PriceSource(StrEnum):
+    """Where a price comes from; of two prices of one model, the custom one is in force."""
+
+    BOOK = "book"
+    CUSTOM = "custom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,14 @@ class PriceStore:
         )
         # Locks are taken in key order, so that two batches never wait for each other.
         receipt = sa.bindparam("receipt", type_=pg.JSONB)
-        rows = sa.select(*batch.c, receipt).order_by(batch.c.provider, batch.c.model)
+        source = sa.bindparam("source", type_=sa.Text)
+        rows = sa.select(*batch.c, source, receipt).order_by(batch.c.provider, batch.c.model)
         insert = pg.insert(table).from_select(
-            [c.name for c in (*keys, *prices, table.c.receipt)], rows
+            [c.name for c in (*keys, *prices, table.c.source, table.c.receipt)], rows
         )
         given = sa.tuple_(*(insert.excluded[c.name] for c in prices))
         changed = insert.on_conflict_do_update(
-            index_elements=keys,
+            index_elements=[*keys, table.c.source],
             set_={
                 **{c.name: insert.excluded[c.name] for c in (*prices, table.c.receipt)},
                 "updated_at": sa.func.greatest(
@@ -71,8 +80,13 @@ class PriceStore:
         )
         changed_rows = changed.returning(table.c.model).cte("changed")
         self._upsert = sa.select(sa.func.count()).select_from(changed_rows)
-        self._get = sa.select(*keys, *prices).where(
-            table.c.provider == sa.bindparam("provider"), table.c.model == sa.bindparam("model")
+        self._get = (
+            sa.select(*keys, *prices)
+            .where(
+                table.c.provider == sa.bindparam("provider"), table.c.model == sa.bindparam("model")
+            )
+            .order_by(table.c.source.desc())  # custom before book
+            .limit(1)
         )
 
     def get(
@@ -95,17 +109,19 @@ class PriceStore:
         book: PriceBook,
         prices: Sequence[Price],
         *,
+        source: PriceSource = PriceSource.CUSTOM,
         request_id: str | None = None,
     ) -> BatchResult:
-        """Store a batch of prices, all or nothing. Needs a grant for `update`.
+        """Store a batch of prices of one source, all or nothing. Needs a grant for `update`.
 
-        A price that is the same as before is left as it is, `updated_at` too; each other one leaves
-        an entry in the audit trail, with `request_id`. Raises InvalidInput where a model stands
-        twice in the batch.
+        Those of the other source are not touched. A price that is the same as before is left as
+        it is, `updated_at` too; each other one leaves an entry in the audit trail, with
+        `request_id`. Raises InvalidInput where a model stands twice in the batch.
         """
         require_grant(grant, Action.UPDATE, book, connection.get_transaction())
         refuse_duplicates(prices)
         batch = BATCH.dump_json(list(prices)).decode()
-        values = {"batch": batch, "receipt": write_receipt(grant, None, request_id)}
+        receipt = write_receipt(grant, None, request_id)
+        values = {"batch": batch, "source": source, "receipt": receipt}
         changed = connection.execute(self._upsert, values).scalar_one()
         return BatchResult(received=len(prices), changed=changed)
