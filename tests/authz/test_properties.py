@@ -8,17 +8,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.policy.helpers import StockCasbin, answer, hold, load
 
-from govbudget import Action, Group, NotFound, ObjectType, Organization, PriceBook, Scope
+from govbudget import (
+    Action,
+    Group,
+    Ledger,
+    Member,
+    NotFound,
+    ObjectType,
+    Organization,
+    PriceBook,
+    Scope,
+)
 from govbudget.authz.files import packaged_policy_dir, read_policy_files
 from govbudget.authz.standing import find_standing
 
 GROUPS = tuple(Group(f"{o}{n}", o) for o in "ab" for n in (1, 2))
-OBJECTS = (*GROUPS, Group("a1", "a", ObjectType.GROUP_AI_BUDGET), PriceBook())
+MEMBERS = (Member("a", "someone"), Member("a", "other"))
+BUDGET = Group("a1", "a", ObjectType.GROUP_AI_BUDGET)
+OBJECTS = (*GROUPS, BUDGET, PriceBook(), Ledger(), *MEMBERS)
 DOMAINS = (
     ("site",),
     ("organization", "a"),
     ("organization", "b"),
     *(("group", group.id) for group in GROUPS),
+    ("user", "other"),
 )
 ROLES = ("r1", "r2", "r3", "r4")
 
@@ -30,7 +43,7 @@ def draw_lines(draw):
     effects = st.sampled_from(["allow", "allow", "deny"])
     right = st.tuples(
         st.sampled_from(ROLES),
-        st.sampled_from(["group", "group", "group_ai_budget", "ai_model_price"]),
+        st.sampled_from(["group", *ObjectType]),
         st.sampled_from(list(Action)),
         effects,
     )
@@ -85,10 +98,24 @@ def test_a_list_grant_reaches_exactly_the_groups_that_are_allowed_one_by_one(lin
             for group in groups:
                 roles = find_standing(subject, group, scopes)
                 allowed = policy.decide(roles, obj, action).allowed
-                assert allowed is (grant.allowed_elsewhere is not (group.id in grant.exceptions))
+                assert allowed is grant.covers(group.id)
             bare = policy.decide(find_standing(subject, Group("new", "a"), scopes), obj, action)
             assert grant.allowed_elsewhere is bare.allowed
             assert len(set(grant.exceptions)) == len(grant.exceptions)
+
+
+@FEW
+@given(lines=draw_lines(), subject=SUBJECTS)
+def test_a_list_grant_of_members_reaches_exactly_those_that_are_allowed_one_by_one(lines, subject):
+    policy = load(lines=lines)
+    for action in Action:
+        allowed = [answer(policy, subject, action, member) == "allowed" for member in MEMBERS]
+        try:
+            grant = policy.authorize_members(subject, action, Organization("a"))
+        except NotFound:
+            assert not any(allowed)
+        else:
+            assert [grant.covers(member.user_id) for member in MEMBERS] == allowed
 
 
 def test_every_set_of_roles_of_the_dedicated_policy_is_decided_as_by_stock_casbin():
@@ -99,11 +126,12 @@ def test_every_set_of_roles_of_the_dedicated_policy_is_decided_as_by_stock_casbi
             scope
         ]
         for role, scope in policy.table.scopes.items()
+        if scope is not Scope.USER
     }
     sets = [held for n in range(len(places) + 1) for held in combinations(places, n)]
     people = {"+".join(held): hold(*((role, *places[role]) for role in held)) for held in sets}
     stock = StockCasbin(files.lines, people)
     for name, subject in people.items():
-        for obj in (GROUPS[0], OBJECTS[-2], OBJECTS[-1]):
+        for obj in (GROUPS[0], BUDGET, PriceBook(), *MEMBERS):
             for action in Action:
                 assert answer(policy, subject, action, obj) == stock.answer(name, action, obj)

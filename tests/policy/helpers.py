@@ -84,13 +84,24 @@ def answer(policy, subject, action, obj):
 
 
 class StockCasbin:
-    """One stock enforcer over the shipped model, some lines, and a `g` line for each assignment."""
+    """One stock enforcer over the shipped model, some lines, and a `g` line for each assignment.
+
+    Roles of the scope `user` come from the lines: all hold them toward themselves, and nobody by
+    assignment.
+    """
 
     def __init__(self, lines, subjects):
         held = [
             f"g, user:{name}, {assignment.role}, {assignment.domain}"
             for name, subject in subjects.items()
             for assignment in subject.assignments
+            if assignment.domain.scope is not Scope.USER
+        ]
+        rows = [[field.strip() for field in row.split(",")] for row in lines.decode().splitlines()]
+        held += [
+            f"g, user:{name}, {role}, user:{subject.id}"
+            for name, subject in subjects.items()
+            for role in sorted({row[1] for row in rows if row[0] == "p" and row[2] == "user"})
         ]
         model = casbin.Enforcer.new_model(text=MODEL.decode())
         adapter = StringAdapter("\n".join([lines.decode(), *held]))
@@ -98,10 +109,11 @@ class StockCasbin:
 
     @cache  # noqa: B019 - lives as long as one test
     def allows(self, name, action, obj):
-        organization, group = (
-            str(obj.domain(scope) or "nowhere") for scope in (Scope.ORGANIZATION, Scope.GROUP)
+        domains = (
+            str(obj.domain(scope) or "nowhere")
+            for scope in (Scope.ORGANIZATION, Scope.GROUP, Scope.USER)
         )
-        return self.enforcer.enforce(f"user:{name}", organization, group, obj.type, action)
+        return self.enforcer.enforce(f"user:{name}", *domains, obj.type, action)
 
     def answer(self, name, action, obj):
         """What `authorize` must say, by the contract's table of errors."""
@@ -109,7 +121,8 @@ class StockCasbin:
             return "allowed"
         if obj.domain(Scope.ORGANIZATION) is None:
             return "forbidden"
-        known = (obj, Group(obj.id, obj.organization_id))
+        is_group = isinstance(obj, Group)
+        known = (obj, Group(obj.id, obj.organization_id)) if is_group else (obj,)
         if any(self.allows(name, other, seen) for other in Action for seen in known):
             return "forbidden"
         return "not-found"

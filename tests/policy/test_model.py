@@ -62,7 +62,7 @@ AFTER_LAST = LAST + 1
 
 REFUSED = {
     # each of these makes stock Casbin allow what the pinned model denies, or silently drops a part
-    "continuation lost": (change(" || p.scope ==", " ||\np.scope =="), [M, M + 1, M + 2]),
+    "continuation lost": (change(" || p.scope ==", " ||\np.scope =="), [M, M + 1, M + 2, M + 3]),
     "continuation by backslash": (change(" || p.scope == ", " || \\\np.scope == "), None),
     "effect for eft": (change("act, eft", "act, effect"), [P]),
     "comment on the p line": (change("act, eft", "act, eft # allow or deny"), [P]),
@@ -107,6 +107,7 @@ REFUSED = {
     "superuser": (replace_line(M, MATCHER + ' || r.sub == "root"'), [M]),
     "a field less": (change("r = sub, org, grp,", "r = sub, org,"), [R]),
     "a field more": (change("obj, act\n", "obj, act, env\n"), [R]),
+    "user not read": (change(' || p.scope == "user" && g(r.sub, p.role, r.usr)', ""), [M]),
     "fields swapped": (change("r = sub, org, grp", "r = sub, grp, org"), [R]),
     "semicolon comment": (TEXT + "; a comment\n", [AFTER_LAST]),
     "no matcher": (TEXT.replace(MATCHER, ""), [M - 1]),
@@ -122,6 +123,15 @@ def test_any_other_model_is_refused_with_the_line_that_differs(text, numbers):
     assert {(file, code) for file, _, code in findings} == {("model.conf", "model-not-pinned")}
     if numbers is not None:
         assert [line for _, line, _ in findings] == numbers
+
+
+def test_the_model_of_before_spend_is_refused_with_what_to_write_instead():
+    old = change(" grp, usr,", " grp,")
+    old = old.replace(' || p.scope == "user" && g(r.sub, p.role, r.usr)', "")
+    asked, matcher = compare_with_pinned_model(old, "model.conf")
+    assert (asked.line, matcher.line) == (R, M)
+    assert f"`{ROWS[R - 1]}`" in asked.sentence
+    assert f"`{MATCHER}`" in matcher.sentence
 
 
 def test_the_difference_is_shown():

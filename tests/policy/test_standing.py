@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pytest
 from tests.policy.helpers import hold
 
-from govbudget import Group, ObjectType, PriceBook, Scope
+from govbudget import Group, Ledger, Member, ObjectType, PriceBook, Scope
 from govbudget.authz.standing import find_standing
 
 SCOPES = MappingProxyType(
@@ -16,15 +16,17 @@ SCOPES = MappingProxyType(
         "org-admin": Scope.ORGANIZATION,
         "user-admin": Scope.ORGANIZATION,
         "group-member": Scope.GROUP,
+        "self": Scope.USER,
     }
 )
 GROUP = Group("g", "o")
+MEMBER = Member("o", "m")
 BUDGET = Group("g", "o", ObjectType.GROUP_AI_BUDGET)
 
 COUNTS = [
-    (("owner", "site"), ["group", "budget", "prices"]),
-    (("org-admin", "organization", "o"), ["group", "budget"]),
-    (("user-admin", "organization", "o"), ["group", "budget"]),
+    (("owner", "site"), ["group", "budget", "prices", "ledger", "member"]),
+    (("org-admin", "organization", "o"), ["group", "budget", "member"]),
+    (("user-admin", "organization", "o"), ["group", "budget", "member"]),
     (("group-member", "group", "g"), ["group", "budget"]),
     # another organization, another group
     (("org-admin", "organization", "other"), []),
@@ -40,6 +42,8 @@ COUNTS = [
     (("org-admin", "group", "g"), []),
     (("group-member", "site"), []),
     (("group-member", "organization", "o"), []),
+    (("org-admin", "user", "m"), []),
+    (("owner", "user", "m"), []),
     # no such role, no such place
     (("auditor", "site"), []),
     (("", "site"), []),
@@ -52,7 +56,14 @@ COUNTS = [
 @pytest.mark.parametrize(("assignment", "counts"), COUNTS)
 def test_a_role_held_outside_the_objects_own_domain_counts_for_nothing(assignment, counts):
     subject = hold(assignment)
-    for name, obj in (("group", GROUP), ("budget", BUDGET), ("prices", PriceBook())):
+    objects = {
+        "group": GROUP,
+        "budget": BUDGET,
+        "prices": PriceBook(),
+        "ledger": Ledger(),
+        "member": MEMBER,
+    }
+    for name, obj in objects.items():
         expected = (assignment[0],) if name in counts else ()
         assert find_standing(subject, obj, SCOPES) == expected
 
@@ -81,3 +92,22 @@ def test_nobody_has_no_standing():
 def test_a_subject_that_is_named_like_a_role_or_a_group_has_no_standing():
     for name in ("owner", "g", "o"):
         assert find_standing(hold(subject_id=name), GROUP, SCOPES) == ()
+
+
+def test_a_role_of_the_scope_user_is_held_toward_oneself_and_nobody_else():
+    for assignments in ((), (("self", "user", "m"),), (("self", "site"),), (("self", "user"),)):
+        me, other = hold(*assignments, subject_id="m"), hold(*assignments, subject_id="other")
+        assert find_standing(me, MEMBER, SCOPES) == ("self",)
+        assert find_standing(other, MEMBER, SCOPES) == ()
+        assert find_standing(me, Member("elsewhere", "m"), SCOPES) == ("self",)
+        for obj in (GROUP, BUDGET, PriceBook(), Ledger(), Group("m", "m")):
+            assert find_standing(me, obj, SCOPES) == ()
+
+
+def test_nobody_is_the_user_without_an_id():
+    assert find_standing(hold(subject_id=None), Member("o", None), SCOPES) == ()
+
+
+def test_a_policy_without_a_role_of_the_scope_user_gives_nobody_anything_toward_themselves():
+    scopes = {role: scope for role, scope in SCOPES.items() if role != "self"}
+    assert find_standing(hold(subject_id="m"), MEMBER, scopes) == ()

@@ -62,7 +62,7 @@ ROLES = ("ada", "bob", "cy", "dee")
 def policy_rows(draw, max_rows=10, objects=OBJECTS, min_rows=1):
     """Rows over at most four roles, each of one scope; a third of them deny."""
     scopes = {
-        role: draw(st.sampled_from(("site", "organization", "group")))
+        role: draw(st.sampled_from(("site", "organization", "group", "user")))
         for role in ROLES[: draw(st.integers(1, len(ROLES)))]
     }
     row = st.builds(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-OBJECTS = ("group", "group_ai_budget", "ai_model_price")
-ACTIONS = ("read", "update")
-REACHED_FROM = {  # a price has no organization and no group
+OBJECTS = ("group", "group_ai_budget", "ai_model_price", "ai_usage", "ai_member_spend")
+ACTIONS = ("read", "update", "create")
+REACHED_FROM = {  # a price has no organization and no group, a member no group, a group no user
     "group": {"site", "organization", "group"},
     "group_ai_budget": {"site", "organization", "group"},
     "ai_model_price": {"site"},
+    "ai_usage": {"site"},
+    "ai_member_spend": {"site", "organization", "user"},
 }
 
 

@@ -93,7 +93,8 @@ def test_a_default_deny_names_the_nearest_lines_and_what_each_lacked(run):
 def test_what_nobody_may_do_has_lines_near_it_that_lack_more(run):
     _, _, value = explain(run, "--role", "org-admin", "--object", "group_ai_budget", *READ)
     assert {line["lacks"] for line in value["nearest"]} == {
-        "is about `group`, not `group_ai_budget`"
+        "is about `group`, not `group_ai_budget`",
+        "is about `ai_member_spend`, not `group_ai_budget`",
     }
     _, _, value = explain(run, "--role", "group-member", "--object", "ai_model_price", *UPDATE)
     assert [line["text"] for line in value["nearest"]] == [

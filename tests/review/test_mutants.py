@@ -6,12 +6,12 @@ from functools import cache
 
 import pytest
 from tests.review.helpers import FOLDERS, copy_policy
-from tests.review.oracle import ACTIONS, OBJECTS, decide_all, read_rows
+from tests.review.oracle import ACTIONS, OBJECTS, REACHED_FROM, decide_all, read_rows
 
 from govbudget import Policy
 from govbudget.testing import mutants
 
-SCOPES, EFFECTS = ("site", "organization", "group"), ("allow", "deny")
+SCOPES, EFFECTS = ("site", "organization", "group", "user"), ("allow", "deny")
 
 
 def list_edits(rows):
@@ -62,9 +62,10 @@ def test_a_mutant_that_is_called_equivalent_decides_the_same(name, make_mutants)
         if len({row[:2] for row in edited}) == len({row[0] for row in edited})  # one scope a role
     )
     assert sum(mutant.is_equivalent for mutant in make_mutants(name)) == same
-    # The only such edit is to deny what no role of an organization or a group can reach.
-    site_roles = {row[0] for row in rows if row[1] == "site"}
-    assert same == len({row[0] for row in rows} - site_roles) * len(ACTIONS)
+    # The only such edit is to deny a role what can't be reached from its scope.
+    places = [scope for _, scope in {row[:2] for row in rows}]
+    beyond = sum(scope not in REACHED_FROM[obj] for scope in places for obj in OBJECTS)
+    assert same == beyond * len(ACTIONS)
 
 
 def find_survivors(folder):
@@ -78,7 +79,9 @@ def test_mutants_survive_where_the_scopes_were_not_reviewed_and_more_without_a_r
     review.write_text("role,object,action,decision,scope\nmember,group,read,allow,group\n")
     assert find_survivors(folder) == []
     review.write_text("role,object,action,decision\nmember,group,read,allow\n")
-    moved = [f"change group to {scope} in policy.csv:1" for scope in ("site", "organization")]
+    moved = [
+        f"change group to {scope} in policy.csv:1" for scope in ("site", "organization", "user")
+    ]
     assert find_survivors(folder) == moved
     review.unlink()
     assert "change allow to deny in policy.csv:1" in find_survivors(folder)

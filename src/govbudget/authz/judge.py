@@ -22,7 +22,7 @@ from govbudget.errors import Finding, PolicyError
 from govbudget.identity import Action, Group, Ledger, Member, Object, ObjectType, PriceBook, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # What an object lacks is a domain that nobody can hold: no scope is written like this.
 NOWHERE = "nowhere"
@@ -48,9 +48,9 @@ _CASBIN_LOGGERS = ("casbin", "casbin.policy", "casbin.enforcer", "casbin.role")
 def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
     """Build the table of a policy that passed the reader; raise PolicyError where Casbin disagrees.
 
-    Each role is put, for Casbin, into the domain that its scope names and asked about every
-    object and action: once against all lines of the role, and once against each line alone. (The
-    lines of other roles can't match; with them the questions would grow as roles times lines.)
+    Each role is put, for Casbin, into the domain that its scope names and asked about every object
+    and action, against all lines of the role; and each line alone about its own object and action.
+    (The lines of other roles can't match; with them the questions would grow as roles times lines.)
     """
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
@@ -68,19 +68,20 @@ def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
 def _ask_line_by_line(
     judge: _Judge, lines: tuple[Line, ...]
 ) -> dict[tuple[str, ObjectType, Action], list[Line]]:
-    """Ask Casbin which lines speak about which cell.
+    """Ask Casbin which lines speak about the cell that they name.
 
     A line is asked about with its effect set to allow, since Casbin answers no to a deny line in
     any case; lines that differ in their effect only are asked about once.
     """
     speaking: dict[tuple[str, ObjectType, Action], list[Line]] = {}
-    known: dict[tuple[str, ...], list[tuple[ObjectType, Action]]] = {}
+    known: dict[tuple[str, ...], bool] = {}
     for line in lines:
         right = tuple(line.fields[:-1])
         if right not in known:
-            known[right] = judge.list_allowed(line.role, [[*right, Effect.ALLOW]])
-        for obj, action in known[right]:
-            speaking.setdefault((line.role, obj, action), []).append(line)
+            cell = (line.object, line.action)
+            known[right] = bool(judge.list_allowed(line.role, [[*right, Effect.ALLOW]], [cell]))
+        if known[right]:
+            speaking.setdefault((line.role, line.object, line.action), []).append(line)
     return speaking
 
 
@@ -91,7 +92,7 @@ def list_reached_elsewhere(
     with _ONE_AT_A_TIME, _quiet_casbin():
         judge = _Judge(lines)
         return {
-            role: judge.list_allowed(role, rows, ELSEWHERE)
+            role: judge.list_allowed(role, rows, suffix=ELSEWHERE)
             for role, rows in _group_by_role(lines).items()
         }
 
@@ -141,9 +142,13 @@ class _Judge:
         self._enforcer = _start_casbin("\n".join(held))
 
     def list_allowed(
-        self, role: str, rows: list[list[str]], suffix: str = ""
+        self,
+        role: str,
+        rows: list[list[str]],
+        cells: Iterable[tuple[ObjectType, Action]] = CELLS,
+        suffix: str = "",
     ) -> list[tuple[ObjectType, Action]]:
-        """Ask Casbin what the holder of the role may do to the example objects by these lines.
+        """Ask Casbin which cells the holder of the role is allowed by these lines.
 
         With a suffix, the objects are other ones, of another organization and user.
         """
@@ -151,7 +156,7 @@ class _Judge:
             message = f"Casbin did not take the lines of {role}"
             raise RuntimeError(message)
         try:
-            return [cell for cell in CELLS if self._allows(role, *cell, suffix)]
+            return [cell for cell in cells if self._allows(role, *cell, suffix)]
         finally:
             self._enforcer.remove_policies(rows)
 

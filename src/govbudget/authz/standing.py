@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Domain, Object, Subject
 
+# An attribute of an enumeration costs 90 ns a look-up, a third of what a standing takes.
+_SITE, _USER = Scope.SITE, Scope.USER
+
 
 def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) -> tuple[str, ...]:
     """Give the roles whose domain is the object's own domain at the role's scope.
@@ -31,10 +34,10 @@ def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) ->
             and role not in roles
         ):
             roles.append(role)
-    user = obj.domain(Scope.USER)
+    user = obj.domain(_USER)
     # INVARIANT: a role of the scope `user` is held toward oneself and nobody else
     if user is not None and user.id is not None and user.id == subject.id:
-        roles += (role for role, scope in scopes.items() if scope is Scope.USER)
+        roles += (role for role, scope in scopes.items() if scope is _USER)
     return tuple(roles)
 
 
@@ -44,6 +47,5 @@ def is_holdable(domain: Domain) -> bool:
     Without this, "no organization" would be one organization, the same for everyone. Nor can a role
     be assigned toward a user: all have those toward themselves, and nobody toward another.
     """
-    if domain.scope is Scope.USER:
-        return False
-    return domain.id is not None or domain.scope is Scope.SITE
+    scope, domain_id = domain
+    return scope is _SITE or (domain_id is not None and scope is not _USER)
