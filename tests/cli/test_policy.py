@@ -126,9 +126,11 @@ def test_the_matrix_as_markdown_has_a_row_for_each_role(run, folder):
     header, line, *rows = run("policy", "matrix", folder, "--format", "md").out.splitlines()
     assert set(line) == {"|", "-"}
     assert [row.split("|")[1].strip() for row in rows] == [
+        "gateway",
         "group-member",
         "org-admin",
         "owner",
+        "self",
         "user-admin",
     ]
     assert {row.count("|") for row in rows} == {header.count("|")}

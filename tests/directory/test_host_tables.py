@@ -210,6 +210,7 @@ def test_each_load_is_one_statement_that_names_the_hosts_tables_only(host, conne
     for load_it in (
         lambda: directory.load_group(connection, i.ann, i.red),
         lambda: directory.load_organization(connection, i.ann, i.acme),
+        lambda: directory.load_member(connection, i.bob, i.acme, i.ann),
         lambda: directory.load_subject(connection, i.ann),
         lambda: directory.load_assignments(connection, i.ann),
     ):
@@ -253,6 +254,7 @@ def test_an_id_beyond_the_hosts_integers_is_not_found(connection):
         assert load(directory, connection, host.id.ann, asked) == (set(), None)
         assert load(directory, connection, asked, host.id.red)[0] == set()
         assert directory.load_organization(connection, asked, asked)[1] is None
+        assert directory.load_member(connection, asked, host.id.acme, asked)[1] is None
 
 
 def test_an_id_longer_than_the_hosts_texts_is_not_found(connection):
@@ -368,8 +370,12 @@ def test_roles_may_be_numbers(connection):
 @pytest.mark.parametrize(
     ("role", "sentence"),
     [
-        ("org-admn", "did you mean `org-admin`? known are: `org-admin`, `owner`, `user-admin`"),
-        ("group-member", "known are: `org-admin`, `owner`, `user-admin`"),
+        (
+            "org-admn",
+            "did you mean `org-admin`? known are: `gateway`, `org-admin`, `owner`, `user-admin`",
+        ),
+        ("group-member", "known are: `gateway`, `org-admin`, `owner`, `user-admin`"),
+        ("self", "known are: `gateway`, `org-admin`, `owner`, `user-admin`"),
     ],
 )
 def test_a_mapping_to_a_role_that_nobody_can_be_given_does_not_start(role, sentence):

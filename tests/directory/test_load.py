@@ -534,3 +534,16 @@ def test_the_roles_of_a_custom_policy_can_be_loaded(connection, ids, file):
     scopes["budget-viewer"] = scopes["org-admin"]
     load_directory(connection, TABLES, json.dumps(file).encode(), scopes)
     assert (ids["ann"], "budget-viewer", ids["acme"]) in dump(connection)["role_assignments"]
+
+
+@pytest.mark.parametrize("where", ["acme", None])
+def test_a_role_that_everyone_holds_toward_themselves_is_given_to_nobody(
+    connection, ids, file, where
+):
+    organization = ids[where] if where else None
+    file["roles"].append({"user_id": ids["ann"], "role": "self", "organization_id": organization})
+    with pytest.raises(InvalidInput) as caught:
+        load(connection, file)
+    (error,) = caught.value.errors
+    assert error.pointer == "/roles/2/role"
+    assert error.detail == "everyone holds `self` toward themselves; remove the entry"

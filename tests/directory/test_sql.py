@@ -19,6 +19,7 @@ from govbudget import (
     Group,
     IdType,
     Layout,
+    Member,
     NotFound,
     Organization,
     Scope,
@@ -147,6 +148,51 @@ def test_a_caller_without_a_row_has_no_roles(connection, world):
     assert world.directory.load_subject(connection, world.stranger).assignments == ()
 
 
+def test_a_member_is_loaded_with_the_callers_roles_on_the_site_and_in_the_organization(
+    connection, world
+):
+    """Roles in groups are none toward a member, and what is held elsewhere is left out."""
+    world.assign(connection, "org_admin", "org-admin", world.b)
+    held = {}
+    for name, person in world.people.items():
+        subject, loaded = world.directory.load_member(connection, person, world.a, world.member)
+        assert (subject.id, loaded) == (person, Member(world.a, world.member))
+        held[name] = set(subject.assignments)
+    assert {name: roles for name, roles in held.items() if roles} == {
+        "owner": {Assignment("owner", SITE)},
+        "org_admin": {in_organization("org-admin", world.a)},
+        "user_admin": {in_organization("user-admin", world.a)},
+    }
+
+
+def test_who_is_no_member_of_an_organization_is_not_found_in_it(connection, world):
+    """In a group of it by a stray row, in another one, nowhere, or a member of nothing."""
+    missing = uuid4()
+    for organization, user in (
+        (world.b, world.member),
+        (world.a, world.stranger),
+        (world.a, missing),
+        (missing, world.member),
+        (world.a1, world.member),
+    ):
+        loaded = world.directory.load_member(connection, world.owner, organization, user)
+        assert (loaded[0].assignments, loaded[1]) == ((), None)
+
+
+def test_a_member_who_is_listed_twice_is_one(connection, world):
+    tables = world.tables
+    twice = sa.union_all(*[sa.select(tables.organization_members)] * 2).subquery()
+    directory = SqlDirectory(
+        groups=world.directory.groups,
+        group_members=tables.group_members,
+        organization_members=twice,
+        role_assignments=tables.role_assignments,
+    )
+    subject, loaded = directory.load_member(connection, world.owner, world.a, world.member)
+    assert loaded == Member(world.a, world.member)
+    assert subject.assignments == (Assignment("owner", SITE),)
+
+
 def test_a_subject_alone_has_the_roles_held_on_the_site(connection, world):
     world.assign(connection, "owner", "org-admin", world.a)
     subject = world.directory.load_subject(connection, world.owner)
@@ -163,8 +209,11 @@ def test_the_groups_of_a_deleted_organization_are_gone(connection, world, person
     for group in (world.a, world.a1):
         loaded = world.directory.load_group(connection, getattr(world, person), group)
         assert (loaded[0].assignments, loaded[1]) == ((), None)
-    loaded = world.directory.load_organization(connection, getattr(world, person), world.a)
-    assert (loaded[0].assignments, loaded[1]) == ((), None)
+    for loaded in (
+        world.directory.load_organization(connection, getattr(world, person), world.a),
+        world.directory.load_member(connection, getattr(world, person), world.a, world.member),
+    ):
+        assert (loaded[0].assignments, loaded[1]) == ((), None)
     assert world.directory.load_group(connection, world.owner, world.b1)[1] is not None
 
 
@@ -172,6 +221,7 @@ def loads(directory, connection, user, group, organization):
     return [
         lambda: directory.load_group(connection, user, group),
         lambda: directory.load_organization(connection, user, organization),
+        lambda: directory.load_member(connection, user, organization, user),
         lambda: directory.load_subject(connection, user),
     ]
 
@@ -199,8 +249,8 @@ def test_the_subject_carries_the_transaction_it_was_read_in(connection, world):
             assert subject.unit_of_work is connection.get_transaction()
             units.append(subject.unit_of_work)
         connection.rollback()
-    assert units[0] is units[1] is units[2]
-    assert units[3] is not units[0]
+    assert units[0] is units[1] is units[2] is units[3]
+    assert units[4] is not units[0]
 
 
 def test_a_role_that_is_taken_away_is_gone_at_the_next_load(engine, world):

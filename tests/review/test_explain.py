@@ -355,6 +355,9 @@ class Plain:
         self.load_subject = inner.load_subject
         self.load_group = inner.load_group
         self.load_organization = inner.load_organization
+        self.load_member = inner.load_member
+        self.group_members = inner.group_members
+        self.organization_members = inner.organization_members
 
 
 def test_a_directory_of_the_protocol_alone_is_asked_about_the_group(host):

@@ -79,9 +79,7 @@ def test_mutants_survive_where_the_scopes_were_not_reviewed_and_more_without_a_r
     review.write_text("role,object,action,decision,scope\nmember,group,read,allow,group\n")
     assert find_survivors(folder) == []
     review.write_text("role,object,action,decision\nmember,group,read,allow\n")
-    moved = [
-        f"change group to {scope} in policy.csv:1" for scope in ("site", "organization", "user")
-    ]
+    moved = [f"change group to {scope} in policy.csv:1" for scope in ("site", "organization")]
     assert find_survivors(folder) == moved
     review.unlink()
     assert "change allow to deny in policy.csv:1" in find_survivors(folder)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from govbudget import SITE, Assignment, Domain, Group, Organization, Scope, SqlDirectory
+from govbudget import SITE, Assignment, Domain, Group, Member, Organization, Scope, SqlDirectory
 from govbudget.testing.directory import KnownFacts, check_directory
 
 
@@ -85,16 +85,18 @@ def over(team, people, staff):
     """A SqlDirectory over the host's tables, their columns renamed."""
     groups = sa.select(team.c.id, team.c.company.label("organization_id"))
     members = sa.select(people.c.team.label("group_id"), people.c.person.label("user_id"))
-    nobody = sa.select(
-        staff.c.company.label("organization_id"), staff.c.person.label("user_id")
-    ).where(sa.false())
+    employed = (
+        sa.select(team.c.company.label("organization_id"), people.c.person.label("user_id"))
+        .join_from(team, people, people.c.team == team.c.id)
+        .distinct()
+    )
     roles = sa.select(
         staff.c.person.label("user_id"), staff.c.role, staff.c.company.label("organization_id")
     )
     return SqlDirectory(
         groups=groups.subquery("teams"),
         group_members=members.subquery("team_members"),
-        organization_members=nobody.subquery("company_members"),
+        organization_members=employed.subquery("company_members"),
         role_assignments=roles.subquery("roles"),
     )
 
@@ -133,6 +135,14 @@ class Broken:
     def groups(self):
         return self.inner.groups
 
+    @property
+    def group_members(self):
+        return self.inner.group_members
+
+    @property
+    def organization_members(self):
+        return self.inner.organization_members
+
     def load_subject(self, connection, subject_id):
         return self.inner.load_subject(connection, subject_id)
 
@@ -142,8 +152,11 @@ class Broken:
     def load_organization(self, connection, subject_id, organization_id):
         return self.inner.load_organization(connection, subject_id, organization_id)
 
+    def load_member(self, connection, subject_id, organization_id, user_id):
+        return self.inner.load_member(connection, subject_id, organization_id, user_id)
 
-LOADERS = ("load_subject", "load_group", "load_organization")
+
+LOADERS = ("load_subject", "load_group", "load_organization", "load_member")
 
 
 def wrap(name, change):
@@ -334,6 +347,57 @@ BREAKAGES = {
             lambda broken, _, ids, result: (result[0], Organization(ids[1])),
         ),
         "load_organization found an organization where there is none",
+    ),
+    "load_member reports roles in a group": (
+        change_subject("load_member", hold(in_group("group"))),
+        "load_member reported group-member in group:",
+    ),
+    "load_member finds no member": (
+        wrap("load_member", lambda broken, _, ids, result: (result[0], None)),
+        "load_member gave None",
+    ),
+    "load_member finds who is no member": (
+        wrap("load_member", lambda broken, _, ids, result: (result[0], Member(*ids[1:]))),
+        "load_member found",
+    ),
+    "load_member gives somebody else": (
+        wrap("load_member", lambda broken, _, ids, result: (result[0], Member(ids[1], ids[0]))),
+        "load_member gave Member",
+    ),
+    **{
+        f"{name} is empty": (
+            type(
+                "Empty",
+                (Broken,),
+                {
+                    name: property(
+                        lambda b, n=name: (
+                            sa.select(getattr(b.inner, n)).where(sa.false()).subquery()
+                        )
+                    )
+                },
+            ),
+            f"{name} does not show",
+        )
+        for name in ("group_members", "organization_members")
+    },
+    "group_members shows everybody in every group": (
+        type(
+            "Crossed",
+            (Broken,),
+            {
+                "group_members": property(
+                    lambda b: (
+                        sa.select(
+                            b.inner.groups.c.id.label("group_id"), b.inner.group_members.c.user_id
+                        )
+                        .join_from(b.inner.groups, b.inner.group_members, sa.true())
+                        .subquery()
+                    )
+                )
+            },
+        ),
+        "group_members does not show",
     ),
     "groups has other columns": (
         type("Unlabelled", (Broken,), {"groups": sa.table("groups", sa.column("id"))}),

@@ -59,7 +59,7 @@ def run_pytest(project):
 def test_the_tests_of_the_page_pass_without_flask_and_without_a_database(project):
     status, said = run_pytest(project)
     assert status == 0, said
-    assert "27 passed" in said  # 24 cells and three more
+    assert "93 passed" in said  # 90 cells and three more
     assert "loaded: []" in said
 
 

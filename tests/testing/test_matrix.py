@@ -23,6 +23,11 @@ ALLOWED = {
     ("user-admin", "group", "read"): True,
     ("user-admin", "group", "update"): True,
     ("group-member", "group", "read"): True,
+    ("owner", "ai_member_spend", "read"): True,
+    ("org-admin", "ai_member_spend", "read"): True,
+    ("user-admin", "ai_member_spend", "read"): True,
+    ("self", "ai_member_spend", "read"): True,
+    ("gateway", "ai_usage", "create"): True,
 }
 
 

@@ -75,6 +75,14 @@ class MeddlingDirectory:
     def groups(self):
         return self.inner.groups
 
+    @property
+    def group_members(self):
+        return self.inner.group_members
+
+    @property
+    def organization_members(self):
+        return self.inner.organization_members
+
     def load_subject(self, connection, subject_id):
         return self.inner.load_subject(connection, subject_id)
 
@@ -85,6 +93,9 @@ class MeddlingDirectory:
 
     def load_organization(self, connection, subject_id, organization_id):
         return self.inner.load_organization(connection, subject_id, organization_id)
+
+    def load_member(self, connection, subject_id, organization_id, user_id):
+        return self.inner.load_member(connection, subject_id, organization_id, user_id)
 
 
 class _Quiet(WSGIRequestHandler):

@@ -45,18 +45,22 @@ _ONE_AT_A_TIME = threading.Lock()
 _CASBIN_LOGGERS = ("casbin", "casbin.policy", "casbin.enforcer", "casbin.role")
 
 
-def build_table(files: PolicyFiles, lines: tuple[Line, ...]) -> DecisionTable:
+def build_table(
+    files: PolicyFiles, lines: tuple[Line, ...], *, compare: bool = True
+) -> DecisionTable:
     """Build the table of a policy that passed the reader; raise PolicyError where Casbin disagrees.
 
     Each role is put, for Casbin, into the domain that its scope names and asked about every object
     and action, against all lines of the role; and each line alone about its own object and action.
     (The lines of other roles can't match; with them the questions would grow as roles times lines.)
+    Without `compare`, each line alone is asked about and nothing else: enough for a table that is
+    only looked at.
     """
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
             judge = _Judge(lines)
             table = DecisionTable(files.digest, lines, _ask_line_by_line(judge, lines))
-            disagreements = list(_compare_with_casbin(judge, files, table))
+            disagreements = list(_compare_with_casbin(judge, files, table)) if compare else []
         except Exception as error:
             sentence = f"Casbin failed: {type(error).__name__}: {error}"
             raise PolicyError([Finding(LINES_FILE, 0, "casbin-failed", sentence)]) from error

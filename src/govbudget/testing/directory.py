@@ -8,23 +8,41 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from govbudget.identity import SITE, Assignment, Domain, Group, Organization, Scope, Subject
+from govbudget.identity import (
+    SITE,
+    Assignment,
+    Domain,
+    Group,
+    Member,
+    Organization,
+    Scope,
+    Subject,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, FromClause
 
     from govbudget.identity import Directory, Id
 
-FORBIDDEN_TABLES = ("group_ai_budgets", "ai_model_prices")
+FORBIDDEN_TABLES = (
+    "group_ai_budgets",
+    "member_ai_overrides",
+    "ai_model_prices",
+    "ai_holds",
+    "ai_usage",
+    "ai_spend_counters",
+    "ai_spend_rollups",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFacts:
     """What the database holds, as far as the suite asks about it.
 
-    - `member` is in `group`, a group of `organization`; in no other group, but for `everyone`.
+    - `member` is in `organization` and in `group`, a group of it; in no other group, but for
+      `everyone`.
     - `other_organization` has `other_group`, and knows nothing of `member` and `administrator`.
     - `administrator` holds `administrator_role` in `organization`, and no other role.
     - `site_holder` holds `site_role` on the site, and no other role.
@@ -62,8 +80,9 @@ class _Check:
         try:
             yield from self._check_groups()
             yield from self._check_organizations()
+            yield from self._check_members()
             yield from self._check_site()
-            yield from self._check_selectable()
+            yield from self._check_selectables()
         except _Stopped as stopped:
             yield str(stopped)
 
@@ -154,6 +173,29 @@ class _Check:
         if organization is not None:
             yield f"{name} found an organization where there is none"
 
+    def _check_members(self) -> Iterator[str]:
+        facts, name = self.facts, "load_member"
+        here, there, member = facts.organization, facts.other_organization, facts.member
+        for user, organization, asked, wanted in (
+            (member, here, member, set()),
+            (facts.administrator, here, member, {self._administers()}),
+            (facts.site_holder, here, member, {self._on_site()}),
+            (facts.missing, here, member, set()),
+            (member, there, member, None),
+            (facts.site_holder, there, member, None),
+            (facts.site_holder, here, facts.missing, None),
+            (facts.site_holder, facts.missing, member, None),
+        ):
+            subject, loaded, wrong = self._load(name, user, organization, asked)
+            yield from wrong
+            if wanted is None:
+                if loaded is not None:
+                    yield f"{name} found {asked} in {organization}, who is no member of it"
+                continue
+            if loaded != Member(organization, asked):
+                yield f"{name} gave {loaded}, expected member {asked} of {organization}"
+            yield from self._expect(name, subject, wanted)
+
     def _check_site(self) -> Iterator[str]:
         facts, name = self.facts, "load_subject"
         for user, wanted in (
@@ -166,19 +208,38 @@ class _Check:
             yield from wrong
             yield from self._expect(name, subject, wanted)
 
-    def _check_selectable(self) -> Iterator[str]:
-        facts, groups = self.facts, self.directory.groups
-        if "id" not in groups.c or "organization_id" not in groups.c:
-            yield "groups needs the columns id and organization_id"
-            return
-        for group, organizations in (
-            (facts.group, [facts.organization]),
-            (facts.other_group, [facts.other_organization]),
-            (facts.missing, []),
+    def _check_selectables(self) -> Iterator[str]:
+        facts = self.facts
+        for name, key, wanted, cases in (
+            (
+                "groups",
+                "id",
+                "organization_id",
+                {facts.group: [facts.organization], facts.other_group: [facts.other_organization]},
+            ),
+            (
+                "group_members",
+                "group_id",
+                "user_id",
+                {facts.group: [facts.member], facts.other_group: []},
+            ),
+            (
+                "organization_members",
+                "organization_id",
+                "user_id",
+                {facts.organization: [facts.member], facts.other_organization: []},
+            ),
         ):
-            statement = sa.select(groups.c.organization_id).where(groups.c.id == group)
-            if list(self.connection.execute(statement).scalars()) != organizations:
-                yield f"groups does not show {group} as it should: {organizations}, each once"
+            shown: FromClause = getattr(self.directory, name)
+            if key not in shown.c or wanted not in shown.c:
+                yield f"{name} needs the columns {key} and {wanted}"
+                continue
+            for asked, expected in {**cases, facts.missing: []}.items():
+                statement = sa.select(shown.c[wanted]).where(shown.c[key] == asked)
+                if name != "groups":  # of others the suite knows nothing
+                    statement = statement.where(shown.c[wanted] == facts.member)
+                if list(self.connection.execute(statement).scalars()) != expected:
+                    yield f"{name} does not show {asked} as it should: {expected}, each once"
 
     def _in_group(self, group: Id) -> Assignment:
         return Assignment(self.facts.member_role, Domain(Scope.GROUP, group))

@@ -48,7 +48,7 @@ def mutants(policy: Policy) -> Iterator[Mutant]:
         if findings:
             yield Mutant(edit, tuple(findings), is_equivalent=False)
             continue
-        table = build_table(mutated, read)
+        table = build_table(mutated, read, compare=False)
         seen = compare_with_matrix(table, files.matrix) if files.matrix is not None else []
         yield Mutant(edit, tuple(seen), _means_the_same(policy.table, table))
 

@@ -14,7 +14,8 @@ def make_subject(subject_id: Id, *held: tuple[str, str]) -> Subject:
     """Make a subject from (role, domain) pairs.
 
     A domain is written `site`, `organization:<id>` or `group:<id>`; ids are texts then. Use
-    `Subject` and `Assignment` for ids of another type. Raises ValueError for another domain.
+    `Subject` and `Assignment` for ids of another type. Raises ValueError for another domain: a role
+    of the scope `user` is not held in one, since all hold it toward themselves.
     """
     return Subject(subject_id, tuple(Assignment(role, _read_domain(d)) for role, d in held))
 
