@@ -377,12 +377,17 @@ def read_policy_rights():
 def test_the_lines_that_may_change_a_budget_are_those_that_the_reviewer_is_shown():
     shown = read_blocks(POLICY_README, "")[0].splitlines()
     assert shown == [line for line in read_policy_rights() if ", group, update, allow" in line]
-    assert "It has nine lines." in POLICY_README.read_text()
-    assert len(read_policy_rights()) == 9
+    assert "It has fourteen lines." in POLICY_README.read_text()
+    assert len(read_policy_rights()) == 14
+
+
+def test_the_lines_that_show_a_members_spend_are_those_that_the_reviewer_is_shown():
+    shown = read_blocks(POLICY_README, "")[1].splitlines()
+    assert shown == [line for line in read_policy_rights() if ", ai_member_spend, " in line]
 
 
 def test_the_worked_example_adds_a_role_by_two_lines(tmp_path):
-    _, line, cell, _ = read_blocks(POLICY_README, "")
+    _, _, line, cell, _ = read_blocks(POLICY_README, "")
     folder = tmp_path / "policy"
     shutil.copytree(ROOT / "policy", folder)
     with (folder / "policy.csv").open("a") as file:

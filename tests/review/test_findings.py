@@ -285,7 +285,7 @@ def test_these_are_the_invariants():
 
 COUNTER_EXAMPLES = {
     "no-role-no-right": "without any role, `read` on `group` is allowed",
-    "organizations-apart": "org-admin may `update` a `group` of an organization it is not held in",
+    "organizations-apart": "org-admin may `update` a `group` of a place it is not held in",
     "members-read-only": "group-member may `update` a `group`",
     "ranks": "org-admin may `update` a `group` and owner may not",
     "deny-wins": "group-member with owner, org-admin, user-admin may `update` a `group`",
@@ -298,6 +298,12 @@ def test_a_broken_invariant_comes_with_a_counter_example(code, example, folder, 
     EXAMPLES[code](folder, monkeypatch)
     said = [f.sentence for f in check_policy(folder).findings if f.code == code]
     assert any(sentence.endswith(f", but {example}") for sentence in said), said
+
+
+def test_a_line_that_lets_people_write_what_is_their_own_is_found(folder):
+    add("p, self, user, ai_member_spend, update, allow\n")(folder, None)
+    (finding,) = (f for f in check_policy(folder).findings if f.code == "members-read-only")
+    assert finding.sentence.endswith(", but self may `update` a `ai_member_spend`")
 
 
 @pytest.mark.parametrize(

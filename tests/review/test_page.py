@@ -174,7 +174,7 @@ def test_a_broken_invariant_and_an_idle_line_are_on_the_page(render, tmp_path):
     last = (folder / "policy.csv").read_text().count("\n")
     page = Page(render(folder))
     states = {row[0]["text"]: row[1]["text"] for row in page.rows(1)[1:]}
-    assert states["membership of a group never writes"] == (
+    assert states["neither membership of a group nor being oneself writes"] == (
         "broken: group-member may `update` a `group`"
     )
     (item,) = page.find("li")

@@ -88,20 +88,21 @@ def _allowed_without_a_role(table: DecisionTable) -> Broken:
             yield 0, f"without any role, `{action}` on `{obj}` is allowed"
 
 
-# INVARIANT: only site roles reach more than one organization
+# INVARIANT: only site roles reach more than one organization, group or user
 def _reaches_other_organizations(table: DecisionTable) -> Broken:
     for role, reached in list_reached_elsewhere(table.lines).items():
         if table.scopes[role] is not Scope.SITE:
             for obj, action in reached:
-                yield 0, f"{role} may `{action}` a `{obj}` of an organization it is not held in"
+                yield 0, f"{role} may `{action}` a `{obj}` of a place it is not held in"
 
 
-# INVARIANT: membership of a group never writes
+# INVARIANT: neither membership of a group nor being oneself writes
 def _members_write(table: DecisionTable) -> Broken:
     for role, scope in table.scopes.items():
         for obj, action in CELLS:
             cell = table.cell(role, obj, action)
-            if scope is Scope.GROUP and action is not Action.READ and cell.decision.allowed:
+            unassigned = scope in {Scope.GROUP, Scope.USER}
+            if unassigned and action is not Action.READ and cell.decision.allowed:
                 yield cell.allow[0].number, f"{role} may `{action}` a `{obj}`"
 
 
@@ -142,10 +143,14 @@ INVARIANTS = (
     Invariant("no-role-no-right", "nobody without a role can do anything", _allowed_without_a_role),
     Invariant(
         "organizations-apart",
-        "only site roles reach more than one organization",
+        "only site roles reach more than one organization, group or user",
         _reaches_other_organizations,
     ),
-    Invariant("members-read-only", "membership of a group never writes", _members_write),
+    Invariant(
+        "members-read-only",
+        "neither membership of a group nor being oneself writes",
+        _members_write,
+    ),
     Invariant(
         "ranks",
         "owner can do all that org-admin can, org-admin all that user-admin can",
