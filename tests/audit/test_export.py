@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from tests.support import TABLES, World
 from tests.web.helpers import put_limit
 
-from govbudget.cli.audit import COLUMNS, PAGE, _defuse
+from govbudget.cli.audit import COLUMNS, PAGE
+from govbudget.cli.spreadsheet import _defuse
 
 RECORD = ("before", "after", "roles", "lines")
 

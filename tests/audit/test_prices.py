@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 from tests.audit.support import read_entries
 from tests.support import TABLES
 from tests.web.helpers import read_problem
@@ -100,3 +101,26 @@ def test_a_batch_in_the_hosts_transaction_is_rolled_back_with_its_entries(engine
             assert store.upsert(connection, grant, book, batch).changed == 1
         connection.rollback()
     assert read_entries(engine, f"acme/{model(0)}") == []
+
+
+def test_a_removal_hides_no_other_removal(engine, town, model):
+    """Of three in one transaction the one past govbudget is told as such, by no policy line."""
+    book, store, table = PriceBook(), PriceStore(TABLES), TABLES.ai_model_prices
+    row = Price(**price(model(0), 1))
+    with engine.begin() as connection:
+        subject = own_directory(TABLES).load_subject(connection, town.owner)
+        grant = Policy.load().authorize(subject, Action.UPDATE, book)
+        for _ in range(2):
+            store.upsert(connection, grant, book, [row])
+            assert store.remove(connection, grant, book, row.provider, row.model) == row
+        store.upsert(connection, grant, book, [row])
+        connection.execute(sa.delete(table).where(table.c.model == row.model))
+    entries = read_entries(engine, f"acme/{model(0)}")
+    assert [
+        (entry.before is None, entry.after is None, entry.receipt["cause"]) for entry in entries
+    ] == [
+        *[(True, False, "call"), (False, True, "call")] * 2,
+        *[(True, False, "call"), (False, True, "direct")],
+    ]
+    assert entries[1].before == values(row.model_dump())
+    assert entries[1].receipt["actor"] == str(town.owner)

@@ -21,7 +21,9 @@ from govbudget import (
     PriceStore,
     Subject,
 )
+from govbudget.prices.gap import list_gaps
 from govbudget.prices.price import Price
+from govbudget.prices.store import PriceSource
 
 BOOK = PriceBook()
 PRICE = Price(
@@ -65,18 +67,20 @@ class Bench:
         return self.policy.authorize(subject, action, BOOK)
 
     def call(self, name, grant, target=None, *, on=None):
-        connection = on or self.connection
-        if name == "get":
-            return self.budgets.get(connection, grant, target)
-        if name == "set":
-            return self.budgets.set(connection, grant, target, 1_000_000)
-        if name == "delete":
-            return self.budgets.delete(connection, grant, target)
-        if name == "list":
-            return self.budgets.list(connection, grant, target, limit=10)
-        if name == "price":
-            return self.prices.get(connection, grant, BOOK, "p", "m")
-        return self.prices.upsert(connection, grant, BOOK, [PRICE])
+        connection, prices = on or self.connection, self.prices
+        book = (connection, grant, BOOK)
+        calls = {
+            "get": lambda: self.budgets.get(connection, grant, target),
+            "set": lambda: self.budgets.set(connection, grant, target, 1_000_000),
+            "delete": lambda: self.budgets.delete(connection, grant, target),
+            "list": lambda: self.budgets.list(connection, grant, target, limit=10),
+            "price": lambda: prices.get(*book, "p", "m"),
+            "upsert": lambda: prices.upsert(*book, [PRICE]),
+            "compare": lambda: prices.compare(*book, [PRICE], source=PriceSource.BOOK),
+            "remove": lambda: prices.remove(*book, "p", "m"),
+            "gaps": lambda: list_gaps(connection, self.world.tables, grant, BOOK),
+        }
+        return calls[name]()
 
     def refuse(self, name, grant, target=None, *, on=None):
         """Make sure that the call is refused and sends nothing; give the reason."""
@@ -224,7 +228,10 @@ def test_a_list_takes_a_list_grant_for_reading_this_organization_here_and_now(be
     assert "transaction" in bench.refuse("list", grant, organization)
 
 
-@pytest.mark.parametrize(("name", "action"), [("price", "read"), ("upsert", "update")])
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [("price", "read"), *((name, "update") for name in ("upsert", "compare", "remove", "gaps"))],
+)
 def test_prices_take_a_grant_for_the_price_book_here_and_now(bench, name, action):
     grant = bench.authorize_prices(action)
     wrong = {"read": "update", "update": "read"}[action]

@@ -93,3 +93,13 @@ def served_world(served_url):
             for name, person in world.people.items()
         }
     return world
+
+
+@pytest.fixture
+def here(run, url):
+    """Run the command on the shared database."""
+
+    def here(*arguments, **options):
+        return run(*arguments, database_url=url, **options)
+
+    return here

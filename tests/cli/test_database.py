@@ -1,4 +1,4 @@
-"""db, directory, token and prices: what they do, what they print, and their statuses."""
+"""db, directory and token: what they do, what they print, and their statuses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,6 @@ from tests.support import TABLES
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.target import normalize_url
-
-PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
-
-
-@pytest.fixture
-def here(run, url):
-    """Run the command on the shared database."""
-
-    def here(*arguments, **options):
-        return run(*arguments, database_url=url, **options)
-
-    return here
 
 
 def count(engine, table):
@@ -197,37 +185,3 @@ def test_a_token_for_nobody_is_refused_and_says_what_to_do(here):
 
 def lines_of(result, user):
     return [line for line in result.out.splitlines() if str(user) in line]
-
-
-# -- prices --
-
-
-def price(model, *values):
-    return {"provider": "acme", "model": model, **dict(zip(PRICES, values, strict=True))}
-
-
-def test_prices_are_loaded_and_shown(here):
-    model = f"meta/{uuid4()}"
-    row = price(model, 3_000_000, 15_000_000, 0, None)
-    loaded = here("prices", "load", "-", stdin=json.dumps([row]).encode())
-    assert (loaded.status, loaded.out, loaded.err) == (0, "1 received, 1 changed\n", "")
-    again = here("prices", "load", "-", stdin=json.dumps([row]).encode())
-    assert again.out == "1 received, 0 changed\n"
-    shown = here("prices", "show", "acme", model)
-    assert (shown.status, shown.err) == (0, "")
-    assert json.loads(shown.out) == row
-
-
-def test_a_wrong_row_is_named_and_nothing_is_loaded(here):
-    model = str(uuid4())
-    rows = [price(model, 1, 1, 1, 1), price(f"{model}-2", 1.5, 1, 1, 1)]
-    result = here("prices", "load", "-", stdin=json.dumps(rows).encode())
-    assert (result.status, result.out) == (2, "")
-    assert "/1/input_price: " in result.err
-    assert here("prices", "show", "acme", model).status == 1
-
-
-def test_an_unknown_price_is_status_1(here):
-    result = here("prices", "show", "acme", "none")
-    assert result.status == 1
-    assert "`acme` `none`" in result.sentence

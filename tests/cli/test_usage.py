@@ -48,7 +48,7 @@ def test_a_mistyped_command_is_one_sentence_and_status_2(run, arguments, says):
         (["db"], ["check", "upgrade"]),
         (["directory"], ["load"]),
         (["policy"], ["check", "matrix"]),
-        (["prices"], ["load", "show"]),
+        (["prices"], ["gaps", "load", "remove", "show"]),
         (["token"], ["create", "list", "revoke"]),
     ],
     ids=str,

@@ -16,6 +16,7 @@ from tests.support import TABLES, count_statements, names_budget_table
 
 from govbudget import Action, InvalidInput, NotFound, Price, PriceBook, PriceStore
 from govbudget.prices.price import parse_prices
+from govbudget.prices.store import PriceSource
 
 STORE = PriceStore(TABLES)
 BOOK = PriceBook()
@@ -270,6 +271,48 @@ def test_a_batch_waits_for_another_and_then_compares_with_what_that_one_wrote(
             assert not future.done()
             other.commit()
             assert future.result() == (2, 0)
+
+
+def test_a_jump_from_what_another_wrote_meanwhile_is_refused(engine, world, provider):
+    """The model was new when the batch was compared, and is not when it is written."""
+
+    def load(connection):
+        grant = authorize(connection, world, Action.UPDATE)
+        batch = [make(provider, "a"), make(provider, "b", [1000, 1, 1, 1])]
+        return STORE.upsert_without_jumps(
+            connection, grant, BOOK, batch, source=PriceSource.CUSTOM, factor=20
+        )
+
+    with engine.connect() as other:
+        upsert(other, world, make(provider, "b", [1, 1, 1, 1]))
+        with running(engine, load) as future:
+            assert not future.done()
+            other.commit()
+            assert isinstance(future.result(), InvalidInput)
+    assert "from 1 to 1000" in future.result().errors[0].detail
+    with engine.connect() as connection:
+        assert {model: row.input_price for model, row in rows(connection, provider).items()} == {
+            "b": 1
+        }
+
+
+def test_loads_without_jumps_go_on_beside_one_another(engine, world, provider):
+    """What two batches both set is no jump, and neither deadlocks with the other."""
+
+    def work(number):
+        batch = [make(provider, str(n), [10 + number, n, 0, None]) for n in range(100)]
+        batch = batch if number % 2 else batch[::-1]
+
+        def run(connection):
+            grant = authorize(connection, world, Action.UPDATE)
+            yield
+            return STORE.upsert_without_jumps(
+                connection, grant, BOOK, batch, source=PriceSource.BOOK, factor=20
+            ).received
+
+        return run
+
+    assert run_together(engine, [work(n) for n in range(4)]) == [100] * 4
 
 
 def test_readers_see_a_whole_batch_or_none_of_it(engine, world, provider):

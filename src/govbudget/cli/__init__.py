@@ -28,7 +28,7 @@ _COMMANDS = {
     "demo": "govbudget.cli.demo:demo",
     "directory": "govbudget.cli.database:directory",
     "policy": "govbudget.cli.policy:policy",
-    "prices": "govbudget.cli.database:prices",
+    "prices": "govbudget.cli.prices:prices",
     "serve": "govbudget.cli.serve:serve",
     "token": "govbudget.cli.database:token",
 }

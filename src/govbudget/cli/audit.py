@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +11,7 @@ import sqlalchemy as sa
 
 from govbudget.audit.store import AuditStore
 from govbudget.cli import NOT_SO
+from govbudget.cli.spreadsheet import write_csv
 from govbudget.cli.target import Target, find_installation, find_policy, open_target, operator
 from govbudget.directory.sql import own_directory
 from govbudget.errors import Forbidden
@@ -30,11 +28,6 @@ if TYPE_CHECKING:
 PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
 COLUMNS = ("at", "object_type", "object_id", "before", "after", *RECEIPT, "id")
-# Where a formula may start: at a cell's start, also behind blanks or quotes, and after what another
-# spreadsheet splits lines at. The wide signs are read as formulas too, where people type them.
-_FORMULA = re.compile(
-    r"""(\A|[;\t\r\n])(?=[\s"']*[=+\-@\uff1d\uff0b\uff0d\uff20])|\A(?=[\t\r\n])"""
-)
 
 
 @click.group()
@@ -62,11 +55,11 @@ def audit_export(ctx: click.Context, organization: str | None, form: str) -> Non
             click.echo(f"govbudget: no organization `{organization}` is known here", err=True)
             ctx.exit(NOT_SO)
         if form == "csv":
-            click.echo(_write_csv(COLUMNS), nl=False)
+            click.echo(write_csv(COLUMNS), nl=False)
         for entry in chain([first] if first else [], entries):
             row = _flatten(entry)
             if form == "csv":
-                click.echo(_write_csv([_defuse(row[name]) for name in COLUMNS]), nl=False)
+                click.echo(write_csv(row[name] for name in COLUMNS), nl=False)
             else:
                 click.echo(json.dumps(row))
 
@@ -120,15 +113,3 @@ def _flatten(entry: Entry) -> dict[str, Any]:
         **{name: entry.receipt.get(name) for name in RECEIPT},
         "id": str(entry.id),
     }
-
-
-def _write_csv(row: Any) -> str:  # noqa: ANN401 - what csv takes
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(row)
-    return out.getvalue()
-
-
-def _defuse(value: object) -> str:
-    """Write a value so that no spreadsheet takes it, or a part of it, for a formula."""
-    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return _FORMULA.sub(r"\g<0>'", text)

@@ -1,8 +1,7 @@
-"""Commands that work on the database: migrations, the directory, tokens, prices."""
+"""Commands that work on the database: migrations, the directory, tokens."""
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,9 @@ import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_installation, find_policy, open_target, operator
+from govbudget.cli.target import find_installation, find_policy, open_target
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
-from govbudget.errors import NotFound
-from govbudget.identity import Action, PriceBook
 from govbudget.migrations import (
     find_differences,
     head_revision,
@@ -22,8 +19,6 @@ from govbudget.migrations import (
     upgrade,
     write_sql,
 )
-from govbudget.prices.price import parse_prices
-from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.settings import read_settings
 
 if TYPE_CHECKING:
@@ -201,39 +196,3 @@ def token_revoke(ctx: click.Context, token_id: UUID) -> None:
         click.echo(f"govbudget: no live token `{token_id}`; see `govbudget token list`", err=True)
         ctx.exit(NOT_SO)
     click.echo(f"revoked {token_id}")
-
-
-@click.group()
-def prices() -> None:
-    """The model price book."""
-
-
-@prices.command("load")
-@click.argument("file", type=click.File("rb"))
-def prices_load(file: BinaryIO) -> None:
-    """Load FILE (a JSON array of price rows, `-`: standard input), all or nothing."""
-    batch = parse_prices(file.read())
-    policy, book = find_policy(), PriceBook()
-    with open_target() as target, target.engine.begin() as connection:
-        grant = policy.authorize(operator(policy, connection), Action.UPDATE, book)
-        result = PriceStore(target.tables).upsert(
-            connection, grant, book, batch, source=PriceSource.BOOK
-        )
-    click.echo(f"{result.received} received, {result.changed} changed")
-
-
-@prices.command("show")
-@click.argument("provider")
-@click.argument("model")
-@click.pass_context
-def prices_show(ctx: click.Context, provider: str, model: str) -> None:
-    """Print the price in force of a model, in micros per one million tokens; status 1: unknown."""
-    policy, book = find_policy(), PriceBook()
-    with open_target() as target, target.engine.begin() as connection:
-        grant = policy.authorize(operator(policy, connection), Action.READ, book)
-        try:
-            price = PriceStore(target.tables).get(connection, grant, book, provider, model)
-        except NotFound:
-            click.echo(f"govbudget: no price is known for `{provider}` `{model}`", err=True)
-            ctx.exit(NOT_SO)
-    click.echo(json.dumps(price.model_dump(), indent=2))
