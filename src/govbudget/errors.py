@@ -144,7 +144,7 @@ class BudgetExceeded(GovBudgetError):
     picos (1 USD = 10^12). Tells of nobody but the member.
     """
 
-    def __init__(  # noqa: PLR0913 - what a program can use
+    def __init__(
         self,
         *,
         limit_micros: int,

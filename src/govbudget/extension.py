@@ -21,6 +21,7 @@ from govbudget.identity import Scope
 from govbudget.installation import Installation
 from govbudget.prices.store import PriceStore
 from govbudget.settings import Settings, read_features, read_settings
+from govbudget.spend.store import SpendStore
 from govbudget.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
 
@@ -117,6 +118,7 @@ class GovBudget:
             directory=directory,
             budgets=BudgetStore(tables, directory.groups, settings.budget_object),
             prices=PriceStore(tables),
+            spend=SpendStore(tables, directory, settings.spend_rules),
             audit=AuditStore(tables, settings.budget_object),
             find_engine=_constant(engine),
             identify=identify,

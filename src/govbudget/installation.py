@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from govbudget.identity import Directory
     from govbudget.prices.store import PriceStore
     from govbudget.settings import Settings
+    from govbudget.spend.store import SpendStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Installation:
     directory: Directory
     budgets: BudgetStore
     prices: PriceStore
+    spend: SpendStore
     audit: AuditStore
     find_engine: Callable[[], Engine]
     identify: Callable[[], object]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from govbudget.authz.reader import suggest
 from govbudget.errors import SettingsError
 from govbudget.identity import ObjectType
 from govbudget.ids import IdType
+from govbudget.spend.usage import LimitRule, SpendRules, Unpriced
 from govbudget.tables import OWN_GROUPS, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+Word = TypeVar("Word", bound=StrEnum)
 
 PREFIX = "GOVBUDGET_"
 AIBRIDGE = "aibridge"
@@ -40,6 +46,9 @@ class Settings:
     - `groups`: `own`, `none`, or the `schema.table.column` of the host's group ids (see `Layout`).
     - `budget_object`: what the policy is asked about a budget: `group`, or `group_ai_budget`.
     - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer.
+    - `limit_rule`: of several groups' budgets, the `highest` or the `lowest` binds a member.
+    - `time_zone`: the IANA name of the zone whose calendar months are the periods of spend.
+    - `unpriced`: `deny` or `allow` calls whose cost is not known to a member who has a limit.
     """
 
     url_prefix: str = "/api/v2"
@@ -51,11 +60,19 @@ class Settings:
     groups: str = OWN_GROUPS
     budget_object: ObjectType = ObjectType.GROUP
     expose_policy_digest: bool = False
+    limit_rule: LimitRule = LimitRule.HIGHEST
+    time_zone: str = "UTC"
+    unpriced: Unpriced = Unpriced.DENY
 
     @property
     def layout(self) -> Layout:
         """The layout of the tables."""
         return Layout(self.id_type, self.schema, self.groups)
+
+    @property
+    def spend_rules(self) -> SpendRules:
+        """How spend is governed."""
+        return SpendRules(self.limit_rule, self.time_zone, self.unpriced)
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -68,14 +85,17 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     for key in given:
         if key not in known and key not in COMMAND_KEYS:
             raise SettingsError(f"`{key}` is no setting; {suggest(key, known)}")
-    readers = {
+    readers: dict[str, Callable[[str, object], Any]] = {
         "url_prefix": _read_url_prefix,
         "policy_dir": _read_policy_dir,
         "policy_digest": _read_digest,
         "features": read_features,
-        "id_type": _read_id_type,
+        "id_type": partial(_read_word, IdType),
         "budget_object": _read_budget_object,
         "expose_policy_digest": _read_flag,
+        "limit_rule": partial(_read_word, LimitRule),
+        "time_zone": _read_time_zone,
+        "unpriced": partial(_read_word, Unpriced),
     }
     values: dict[str, Any] = {
         name: readers.get(name, _read_text)(key, given[key])
@@ -127,11 +147,24 @@ def read_features(key: str, value: object) -> frozenset[str]:
     return frozenset(value)
 
 
-def _read_id_type(key: str, value: object) -> IdType:
+def _read_word(words: type[Word], key: str, value: object) -> Word:
     try:
-        return IdType(str(value))
+        return words(str(value))
     except ValueError:
-        raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), IdType)}") from None
+        raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), words)}") from None
+
+
+def _read_time_zone(key: str, value: object) -> str:
+    """Read an IANA name: PostgreSQL would take any other text for a zone of its own making."""
+    try:
+        if value != "UTC":
+            ZoneInfo(str(value))
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise SettingsError(
+            f"`{key}` is `{value!r}`, which is no time zone known here; write an IANA name such as "
+            "`Europe/Berlin`"
+        ) from None
+    return str(value)
 
 
 def _read_budget_object(key: str, value: object) -> ObjectType:

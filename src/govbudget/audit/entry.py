@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from govbudget.authz.grant import Grant
+    from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Id
 
 COMMAND, CALL, REQUEST, CASCADE = "command", "call", "request", "cascade"
@@ -36,7 +36,7 @@ class Entry:
 
 
 def write_receipt(
-    grant: Grant, organization_id: Id | None, request_id: str | None
+    grant: Grant | ListGrant, organization_id: Id | None, request_id: str | None
 ) -> dict[str, Any]:
     """Write down the grant that a change is made with; each receipt has an id of its own."""
     return {

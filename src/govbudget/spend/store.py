@@ -1,0 +1,239 @@
+"""Hold, settle, release, record: one statement each, behind a grant, safe under any concurrency."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from govbudget.authz.grant import Grant, require_grant
+from govbudget.errors import (
+    BudgetExceeded,
+    EventConflict,
+    FieldError,
+    InvalidInput,
+    NotAMember,
+    NotFound,
+    UnpricedModel,
+)
+from govbudget.identity import Action, Ledger
+from govbudget.spend.statements import SpendStatements
+from govbudget.spend.tokens import Tokens
+from govbudget.spend.usage import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, Hold, SpendRules, Usage
+from govbudget.tables import MAX_COST_PICOS, TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from govbudget.identity import Directory
+    from govbudget.spend.usage import Call
+    from govbudget.tables import Tables
+
+LEDGER = Ledger()
+
+
+def _ask_database() -> None:
+    """Leave the time to the database's clock."""
+
+
+class SpendStore:
+    """The spend of one layout. Each function sends one statement on the caller's connection.
+
+    (Two where an event is known already.) They need a grant to `create` on the ledger, and never
+    commit, roll back, close or SET anything; a host's transaction may span them.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        directory: Directory,
+        rules: SpendRules | None = None,
+        clock: Callable[[], datetime | None] = _ask_database,
+    ) -> None:
+        """Prepare the statements. `clock` gives the time (with its zone), None: the database's."""
+        rules = rules or SpendRules()
+        self._statements = SpendStatements(tables, directory, rules)
+        self._time_zone = rules.time_zone
+        self._clock = clock
+
+    def hold(
+        self,
+        connection: Connection,
+        grant: Grant,
+        call: Call,
+        tokens: Tokens,
+        *,
+        ttl_seconds: int = DEFAULT_TTL_SECONDS,
+    ) -> Hold:
+        """Set aside what the call costs at most, where it fits under the member's limit.
+
+        `tokens` are the most that the call can take; the hold expires after `ttl_seconds` (1 to
+        86,400). Raises BudgetExceeded, UnpricedModel, NotAMember, or InvalidInput for a cost above
+        10^18 picos; nothing is held then.
+        """
+        # INVARIANT: spent and held never exceed the limit by an admission
+        self._require(connection, grant)
+        if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
+            message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {ttl_seconds!r}"
+            raise ValueError(message)
+        hold_id = uuid4()
+        values = {
+            **_read_call(call),
+            **_read_tokens(tokens),
+            "hold_id": hold_id,
+            "ttl": timedelta(seconds=ttl_seconds),
+            **self._read_clock(),
+        }
+        row = connection.execute(self._statements.hold, values).one()
+        cost = None if row.cost_picos is None else int(row.cost_picos)
+        if not row.is_member:
+            raise NotAMember
+        _refuse_excess(cost)
+        if row.spent_picos is None:
+            raise UnpricedModel(call.provider, call.model)
+        if row.expires_at is None:
+            raise BudgetExceeded(
+                limit_micros=row.spend_limit_micros,
+                limit_source=row.limit_source,
+                group_id=row.group_id,
+                spent_picos=int(row.spent_picos),
+                held_picos=int(row.held_picos),
+                cost_picos=cost or 0,
+                period_end=row.period_end,
+            )
+        return Hold(hold_id, call.organization_id, call.user_id, row.group_id, cost, row.expires_at)
+
+    def settle(
+        self,
+        connection: Connection,
+        grant: Grant,
+        hold_id: UUID,
+        event_id: str,
+        tokens: Tokens,
+        *,
+        occurred_at: datetime | None = None,
+    ) -> Usage:
+        """Book what the call cost, at the prices of its hold, and free what was held.
+
+        Also after the hold expired or was released. The same event again gives the same usage.
+        Raises NotFound (`hold-not-found`), EventConflict where the event is known with other
+        contents or the hold was settled by another event, or InvalidInput for a cost above 10^18
+        picos; nothing is booked then.
+        """
+        self._require(connection, grant)
+        values = {
+            **_read_tokens(tokens),
+            "hold_id": hold_id,
+            "event_id": event_id,
+            "occurred_at": occurred_at,
+            **self._read_clock(),
+        }
+        row = connection.execute(self._statements.settle, values).one_or_none()
+        if row is None:
+            raise NotFound("hold")
+        if row.event_id is not None:
+            return _read_usage(row[1:])
+        _refuse_excess(row.cost)
+        key = {"hold_id": hold_id, "event_id": event_id}
+        known = _read_usage(connection.execute(self._statements.find_settled, key).one())
+        if (known.event_id, known.hold_id, known.tokens, known.told_occurred_at) != (
+            event_id,
+            hold_id,
+            tokens,
+            occurred_at,
+        ):
+            raise EventConflict(event_id)
+        return known
+
+    def release(self, connection: Connection, grant: Grant, hold_id: UUID) -> None:
+        """Free what is held, as often as it is asked. Raises NotFound (`hold-not-found`)."""
+        self._require(connection, grant)
+        values = {"hold_id": hold_id}
+        if connection.execute(self._statements.release, values).one_or_none() is None:
+            raise NotFound("hold")
+
+    def record(
+        self,
+        connection: Connection,
+        grant: Grant,
+        event_id: str,
+        call: Call,
+        tokens: Tokens,
+        *,
+        occurred_at: datetime | None = None,
+    ) -> tuple[Usage, bool]:
+        """Book a call that no hold was made for, at the price in force; say whether it was new.
+
+        It counts in the period that `occurred_at` (None: now) is in, whatever the limit. The same
+        event again gives the same usage. Raises EventConflict, NotAMember, or InvalidInput for a
+        cost above 10^18 picos; nothing is booked then.
+        """
+        self._require(connection, grant)
+        values = {
+            **_read_call(call),
+            **_read_tokens(tokens),
+            "event_id": event_id,
+            "occurred_at": occurred_at,
+            **self._read_clock(),
+        }
+        row = connection.execute(self._statements.record, values).one()
+        if row.event_id is not None:
+            return _read_usage(row[2:]), True
+        key = {"organization_id": call.organization_id, "event_id": event_id}
+        found = connection.execute(self._statements.find_event, key).one_or_none()
+        if found is None:
+            if not row.is_member:
+                raise NotAMember
+            _refuse_excess(row.cost)
+            raise EventConflict(event_id)  # it is being booked and taken back under our eyes
+        known = _read_usage(found)
+        same = (known.hold_id, known.tokens, known.told_occurred_at) == (None, tokens, occurred_at)
+        if not same or _read_call(known) != _read_call(call):
+            raise EventConflict(event_id)
+        return known, False
+
+    def _read_clock(self) -> dict[str, Any]:
+        return {"now": self._clock(), "time_zone": self._time_zone}
+
+    def _require(self, connection: Connection, grant: Grant) -> None:
+        require_grant(grant, Action.CREATE, LEDGER, connection.get_transaction())
+
+
+def _read_call(call: Call | Usage) -> dict[str, Any]:
+    names = ("organization_id", "user_id", "provider", "model")
+    return {name: getattr(call, name) for name in names}
+
+
+def _read_tokens(tokens: Tokens) -> dict[str, int]:
+    return dict(zip(TOKENS, tokens.counts, strict=True))
+
+
+def _read_usage(row: Sequence[Any]) -> Usage:
+    organization_id, event_id, user_id, group_id, hold_id, provider, model, *rest = row
+    *counts, cost, occurred_at, recorded_at = rest
+    names = ("input", "output", "cache_read", "cache_write")
+    return Usage(
+        event_id,
+        organization_id,
+        user_id,
+        group_id,
+        hold_id,
+        provider,
+        model,
+        Tokens.model_construct(**dict(zip(names, counts, strict=True))),
+        cost,
+        occurred_at,
+        recorded_at,
+    )
+
+
+def _refuse_excess(cost: int | None) -> None:
+    if cost is not None and cost > MAX_COST_PICOS:
+        raise InvalidInput(
+            f"the call would cost {int(cost)} picos; one call is at most {MAX_COST_PICOS}",
+            [FieldError("/tokens", "these many tokens cost more than one call may")],
+        )

@@ -1,0 +1,53 @@
+"""SQL as text: the templates of this room, with a layout's and a directory's names put in."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from govbudget.tables import TOKENS
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql import ClauseElement
+
+    from govbudget.tables import Layout
+
+_DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+_COLON = re.compile(r"(?<!:):(?=\w)")
+
+NOW = "coalesce(CAST(:now AS timestamptz), statement_timestamp())"
+
+
+def write(expression: ClauseElement) -> str:
+    """Write an expression as SQL for a template, the host's own constants within it."""
+    text = expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
+    return _COLON.sub(r"\\:", str(text))
+
+
+def quote(name: str) -> str:
+    """Give a name as SQL writes it."""
+    return _DIALECT.identifier_preparer.quote(name)
+
+
+def prepare(template: str, layout: Layout, **parts: object) -> sa.TextClause:
+    """Make a statement: `{s}` is the schema, `{id}` the type of ids, the rest are `parts`.
+
+    Its parameters have the type that their name has everywhere in this room.
+    """
+    statement = sa.text(template.format(s=quote(layout.schema), id=layout.id_type, **parts))
+    types: dict[str, Any] = {
+        **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), layout.id_sql_type),
+        **dict.fromkeys(("hold_id", "revision"), sa.Uuid()),
+        **dict.fromkeys(("now", "occurred_at"), sa.DateTime(timezone=True)),
+        **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
+        **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
+        "ttl": sa.Interval(),
+        "receipt": pg.JSONB(),
+        "exceptions": pg.ARRAY(layout.id_sql_type),
+        "allowed_elsewhere": sa.Boolean(),
+    }
+    names = statement._bindparams  # noqa: SLF001 - its parameters
+    return statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))

@@ -1,0 +1,99 @@
+"""Holds and usage as values, and what a caller says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from govbudget.identity import Id
+    from govbudget.spend.tokens import Tokens
+
+DEFAULT_TTL_SECONDS = 600
+MAX_TTL_SECONDS = 86_400
+
+
+class LimitRule(StrEnum):
+    """Which of several groups' budgets binds their common member."""
+
+    HIGHEST = "highest"
+    LOWEST = "lowest"
+
+
+class LimitSource(StrEnum):
+    """What set a member's limit."""
+
+    GROUP = "group"
+    OVERRIDE = "user_override"
+
+
+class Unpriced(StrEnum):
+    """What happens to a call whose cost is not known, of a member who has a limit."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRules:
+    """How spend is governed: the settings `limit_rule`, `time_zone` and `unpriced`.
+
+    A period is a calendar month of the IANA zone `time_zone`.
+    """
+
+    limit_rule: LimitRule = LimitRule.HIGHEST
+    time_zone: str = "UTC"
+    unpriced: Unpriced = Unpriced.DENY
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Whose call it is, and to which model."""
+
+    organization_id: Id
+    user_id: Id
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Money set aside for one call until it is settled, released, or expires.
+
+    `group_id` is the group that the spend is attributed to (None: the organization alone);
+    `cost_picos` is None for a call whose cost is not known.
+    """
+
+    id: UUID
+    organization_id: Id
+    user_id: Id
+    group_id: Id | None
+    cost_picos: int | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One call that was made, as the ledger has it. `cost_picos` None: unpriced, not free."""
+
+    event_id: str
+    organization_id: Id
+    user_id: Id
+    group_id: Id | None
+    hold_id: UUID | None
+    provider: str
+    model: str
+    tokens: Tokens
+    cost_picos: int | None
+    # When the caller says that it was; None: not told.
+    told_occurred_at: datetime | None
+    recorded_at: datetime
+
+    @property
+    def occurred_at(self) -> datetime:
+        """When the call was: as told, else when it was recorded."""
+        return self.told_occurred_at or self.recorded_at

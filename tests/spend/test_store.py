@@ -1,0 +1,133 @@
+"""Hold, settle, release and record, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.support import TABLES
+
+from govbudget import Policy
+from govbudget.errors import BudgetExceeded, EventConflict, NotAMember, NotFound, UnpricedModel
+from govbudget.identity import Ledger
+from govbudget.spend.store import SpendStore
+from govbudget.spend.tokens import Tokens
+from govbudget.spend.usage import Call
+
+POLICY = Policy.load()
+ONE = Tokens(input=1)  # one dollar, at the price that each test sets
+
+
+class Spender:
+    """A gateway that makes calls for the member of a world, at a dollar a token."""
+
+    def __init__(self, world):
+        self.world, self.store = world, SpendStore(TABLES, world.directory)
+        self.model = uuid4().hex
+        self.call = Call(world.a, world.member, "acme", self.model)
+        price = {"provider": "acme", "model": self.model, "input_price": 10**12}
+        with world.engine.begin() as connection:
+            world.assign(connection, "nobody", "gateway", None)
+            connection.execute(sa.insert(TABLES.ai_model_prices), price)
+
+    def limit(self, group, dollars):
+        row = {"group_id": group, "spend_limit_micros": dollars * 10**6, "revision": uuid4()}
+        with self.world.engine.begin() as connection:
+            connection.execute(sa.insert(TABLES.group_ai_budgets), row)
+
+    def __call__(self, act, *arguments, **options):
+        with self.world.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            subject = self.world.directory.load_subject(connection, self.world.nobody)
+            grant = POLICY.authorize(subject, "create", Ledger())
+            return getattr(self.store, act)(connection, grant, *arguments, **options)
+
+    def read(self, table, *columns):
+        chosen = [getattr(TABLES, table).c[name] for name in columns]
+        place = getattr(TABLES, table).c.organization_id == self.world.a
+        with self.world.engine.connect() as connection:
+            return connection.execute(sa.select(*chosen).where(place)).all()
+
+
+@pytest.fixture
+def spender(world):
+    return Spender(world)
+
+
+def test_a_hold_is_admitted_up_to_the_limit_and_the_refusal_says_why(spender):
+    spender.limit(spender.world.a1, 2)
+    for _ in range(2):
+        assert spender("hold", spender.call, ONE).cost_picos == 10**12
+    with pytest.raises(BudgetExceeded) as refused:
+        spender("hold", spender.call, ONE)
+    assert (refused.value.limit_micros, refused.value.limit_source) == (2_000_000, "group")
+    assert refused.value.group_id == spender.world.a1
+    assert (refused.value.spent_picos, refused.value.held_picos) == (0, 2 * 10**12)
+
+
+def test_settling_books_the_true_cost_once_and_frees_the_hold(spender):
+    spender.limit(spender.world.a1, 5)
+    hold = spender("hold", spender.call, Tokens(input=5))
+    usage = spender("settle", hold.id, "e1", Tokens(input=2))
+    assert usage.cost_picos == 2 * 10**12
+    assert spender("settle", hold.id, "e1", Tokens(input=2)) == usage
+    for event, tokens in (("e1", ONE), ("e2", Tokens(input=2))):
+        with pytest.raises(EventConflict):
+            spender("settle", hold.id, event, tokens)
+    counters = spender.read("ai_spend_counters", "spent_picos", "held_picos")
+    assert counters == [(2 * 10**12, 0)]
+    rollups = spender.read("ai_spend_rollups", "grain", "cost_picos", "calls")
+    assert sorted(rollups) == [("day", 2 * 10**12, 1), ("month", 2 * 10**12, 1)]
+
+
+def test_a_released_hold_counts_for_nothing_and_can_be_released_again(spender):
+    spender.limit(spender.world.a1, 1)
+    hold = spender("hold", spender.call, ONE)
+    spender("release", hold.id)
+    spender("release", hold.id)
+    assert spender("hold", spender.call, ONE).group_id == spender.world.a1
+    with pytest.raises(NotFound):
+        spender("release", uuid4())
+
+
+def test_usage_without_a_hold_is_booked_once_whatever_the_limit(spender):
+    spender.limit(spender.world.a1, 0)
+    usage, is_new = spender("record", "e1", spender.call, ONE)
+    assert (usage.cost_picos, is_new) == (10**12, True)
+    assert spender("record", "e1", spender.call, ONE) == (usage, False)
+    with pytest.raises(EventConflict):
+        spender("record", "e1", spender.call, Tokens(input=3))
+
+
+def test_who_is_no_member_and_what_has_no_price_is_refused(spender):
+    spender.limit(spender.world.a1, 1)
+    stranger = Call(spender.world.a, spender.world.outsider, "acme", spender.model)
+    with pytest.raises(NotAMember):
+        spender("hold", stranger, ONE)
+    for call, tokens in (
+        (spender.call, Tokens(output=1)),
+        (Call(spender.world.a, spender.world.member, "acme", "unknown"), Tokens()),
+    ):
+        with pytest.raises(UnpricedModel):
+            spender("hold", call, tokens)
+
+
+def test_spent_and_held_never_exceed_the_limit_by_an_admission(spender):
+    """INVARIANT: of many at once, exactly those that fit are admitted."""
+    spender.limit(spender.world.a1, 10)
+
+    def ask(number):
+        try:
+            hold = spender("hold", spender.call, ONE)
+        except BudgetExceeded:
+            return 0
+        if number % 2:
+            spender("settle", hold.id, f"e{number}", ONE)
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(40))) == 10
+    ((spent, held),) = spender.read("ai_spend_counters", "spent_picos", "held_picos")
+    assert spent + held == 10 * 10**12
