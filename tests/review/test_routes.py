@@ -35,11 +35,16 @@ def test_the_urls_under_the_prefix_are_those_of_the_routes_and_a_refusal(engine)
     app = make_app(engine)
     rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
     named = {PREFIX + route.path for route in ROUTES}
-    assert {rule.rule for rule in rules} == {*named, PREFIX, f"{PREFIX}/<rest:path>"}
+    assert {rule.rule for rule in rules} == {
+        *named,
+        PREFIX,
+        f"{PREFIX}/openapi.json",
+        f"{PREFIX}/<rest:path>",
+    }
     # Each path is there once, and asks its own routes about the method.
     assert all(rule.methods is None for rule in rules)
     refusal = {rule.endpoint for rule in rules if rule.rule not in named}
-    assert refusal == {"govbudget.unknown"}
+    assert refusal == {"govbudget.unknown", "govbudget.openapi"}
     assert refusal.isdisjoint(rule.endpoint for rule in rules if rule.rule in named)
 
 

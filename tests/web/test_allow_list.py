@@ -85,7 +85,8 @@ class Neighbourhood(World):
     def roles_toward_a1(self, role, place, member):
         """Say which roles count toward group a1, from where they were put."""
         roles = {"group-member"} if member else set()
-        if role is not None and (SCOPES[role] == "site" or place == "same"):
+        held = {"site": True, "user": False}  # toward a group, nobody is the user
+        if role is not None and held.get(SCOPES[role], place == "same"):
             roles.add(role)
         return roles
 
@@ -159,8 +160,9 @@ def test_the_cases_cover_every_cell_of_the_matrix_that_a_route_asks_about():
     """Adding a role to the policy adds its cases here, with nobody thinking of it."""
     asked = {(role, ROUTES[route][1], ROUTES[route][2]) for route, role, _, _ in CASES if role}
     asked = {(role, "group" if o == "organization" else o, a) for role, o, a in asked}
-    cells = {cell for cell in MATRIX if cell[1] != "group_ai_budget"}
-    assert asked == cells
+    routed = {(obj, action) for _, obj, action in asked}
+    assert asked == {cell for cell in MATRIX if cell[1:] in routed}
+    assert routed == set(product(("group", "ai_model_price"), ("read", "update")))
     assert all(
         decision == "deny" for (_, obj, _), decision in MATRIX.items() if obj == "group_ai_budget"
     )

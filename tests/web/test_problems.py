@@ -177,6 +177,8 @@ def test_the_hosts_own_error_pages_never_stand_in_for_a_problem(engine, policy, 
 def test_an_error_nobody_thought_of_is_a_500_without_its_text(engine, policy, town, caplog):
     class Broken:
         groups = town.directory.groups
+        group_members = town.directory.group_members
+        organization_members = town.directory.organization_members
 
         def load_group(self, connection, subject_id, group_id):
             raise KeyError("the secret of the house")
