@@ -64,6 +64,32 @@ def test_a_folder_that_is_not_there_is_a_finding(run, tmp_path):
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("command", [["check"], ["matrix"], ["explain", "--role", "owner"]])
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_name_is_wrong_usage_and_not_another_folder(run, command, empty):
+    arguments = ["--action", "read"] if command[0] == "explain" else []
+    result = run("policy", *command, *arguments, empty)
+    assert (result.status, result.out) == (2, "")
+    assert "DIR is empty; name a folder, or leave it out" in result.err
+
+
+def test_a_name_with_a_newline_in_it_stays_on_its_line(run, tmp_path):
+    result = run("policy", "check", f"{tmp_path}/a\nb")
+    assert f"policy: {tmp_path}/a\\nb (unreadable)\n" in result.err
+    assert all(
+        line.startswith(("model.conf:0:", "policy.csv:0:")) for line in result.out.splitlines()
+    )
+    assert result.status == 1
+
+
+def test_a_folder_where_a_file_is_expected_is_a_finding(run, folder):
+    (folder / "matrix.csv").unlink()
+    (folder / "matrix.csv").mkdir()
+    result = run("policy", "check", folder)
+    assert result.status == 1
+    assert result.out.endswith("is a directory; put a readable text file there\n")
+
+
 def test_a_file_instead_of_a_folder_is_a_finding(run, folder):
     result = run("policy", "check", folder / "policy.csv")
     assert result.status == 1

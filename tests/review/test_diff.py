@@ -128,6 +128,46 @@ def test_a_deny_takes_from_all_who_hold_the_role_and_its_end_gives_back(diff, fo
     assert (result.status, result.changes) == (1, [("gain", *change, "forbid", "deny")])
 
 
+def test_a_role_without_a_right_is_named_when_it_comes_and_when_it_goes(diff, folder):
+    """Whoever holds it has standing: a list answers, where it was not found before."""
+    append(folder / "policy.csv", "p, ghost, organization, group, read, deny\n")
+    result = diff(DEDICATED, DEDICATED)
+    assert (result.value["roles_added"], result.value["roles_removed"]) == ([], [])
+    swap(folder, "group, read, deny", "ai_model_price, read, allow")
+    ghost = {"role": "ghost", "scope": "organization"}
+    for sides, sign, key in (
+        ((SHIPPED, folder), "+ is new", "roles_added"),
+        ((folder, SHIPPED), "- is gone", "roles_removed"),
+    ):
+        result = diff(*sides)
+        assert result.out == (
+            f"ghost (held in scope organization)\n  {sign}, without a right: "
+            "a list answers whoever holds a role, with nothing in it\nno decision differs\n"
+        )
+        assert (result.status, result.value[key]) == (0, [ghost])
+
+
+def test_a_role_with_rights_is_named_by_them(diff):
+    result = diff(SHIPPED, DEDICATED)
+    assert result.value["roles_added"] == [{"role": "budget-admin", "scope": "organization"}]
+    assert "without a right" not in result.out
+
+
+def test_a_new_side_that_nobody_reviewed_or_reviewed_otherwise_is_named(diff, folder):
+    assert diff(folder, SHIPPED).value["new_unreviewed"] is None
+    matrix = folder / "matrix.csv"
+    matrix.write_bytes((DEDICATED / "matrix.csv").read_bytes())
+    differs = "its matrix.csv is of another policy, so a server would not start with it"
+    result = diff(SHIPPED, folder)
+    assert result.value["new_unreviewed"] == differs
+    assert f"new: {differs}\n" in result.err
+    matrix.unlink()
+    result = diff(SHIPPED, folder)
+    assert "new: nobody has reviewed it: there is no matrix.csv\n" in result.err
+    assert result.status == 0
+    assert "nobody has" not in diff(folder, SHIPPED).err
+
+
 def has_gain(before, after, roles):
     """Whether some set of roles may do something that it might not before, by brute force."""
     return any(

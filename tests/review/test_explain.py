@@ -125,6 +125,54 @@ def test_lines_that_would_not_help_are_not_near(run, tmp_path):
     ]
 
 
+def test_a_line_that_names_the_act_and_never_applies_is_shown_as_such(run, folder):
+    text = "p, org-admin, organization, ai_model_price, read, allow"
+    append(folder / "policy.csv", f"{text}\n")
+    dead = f"policy.csv:{len(LINES) + 1}"
+    status, said, value = explain(
+        run, folder, "--role", "org-admin", "--object", "ai_model_price", *READ
+    )
+    assert status == 1
+    assert said[1] == f"  {dead} never applies: a `ai_model_price` has no organization: {text}"
+    assert [line["line"] for line in value["never_applies"]] == [dead]
+    _, _, value = explain(run, folder, "--role", "owner", "--object", "ai_model_price", *READ)
+    assert value["never_applies"] == []
+
+
+def test_how_many_lines_as_near_were_left_out_is_said(run, folder):
+    (folder / "matrix.csv").unlink()
+    (folder / "policy.csv").write_text(
+        "".join(f"p, r{n}, site, group, read, allow\n" for n in range(8))
+        + "p, none, site, group, read, deny\n"
+        + "p, idle, site, group, update, allow\n"
+    )
+    _, said, value = explain(run, folder, "--role", "idle", *READ)
+    assert (len(value["nearest"]), value["nearest_left_out"]) == (5, 4)
+    assert said[-1] == "  and 4 more as near; `policy matrix` shows all"
+    _, said, value = explain(run, folder, "--role", "r1", *UPDATE)
+    assert value["nearest_left_out"] == 0
+    assert "as near" not in said[-1]
+
+
+def test_a_folder_that_no_server_would_start_with_is_named(run, folder):
+    append(folder / "policy.csv", "p, group-member, group, group, update, allow\n")
+    said = "policy: a server would not start with it: matrix.csv differs\n"
+    assert said in run("explain", folder, "--role", "group-member", *UPDATE).err
+    (folder / "matrix.csv").unlink()
+    assert said not in run("explain", folder, "--role", "group-member", *UPDATE).err
+
+
+def test_what_everyone_may_toward_themselves_is_near(run, folder):
+    line = "p, self, user, ai_member_spend, read, allow"
+    _, _, value = explain(
+        run, "--role", "group-member", "--object", "ai_member_spend", "--action", "read"
+    )
+    (lacks,) = (near["lacks"] for near in value["nearest"] if near["text"] == line)
+    assert lacks == (
+        "would be allowed if `self` were held by the user, as all hold it toward themselves"
+    )
+
+
 @given(policy_rows(), st.sampled_from(OBJECTS), st.sampled_from(ACTIONS), st.data())
 @settings(max_examples=30, deadline=None)
 def test_what_an_explanation_says_is_so(rows, obj, action, data):

@@ -297,13 +297,36 @@ COUNTER_EXAMPLES = {
 def test_a_broken_invariant_comes_with_a_counter_example(code, example, folder, monkeypatch):
     EXAMPLES[code](folder, monkeypatch)
     said = [f.sentence for f in check_policy(folder).findings if f.code == code]
-    assert any(sentence.endswith(f", but {example}") for sentence in said), said
+    assert any(f", but {example}; " in sentence for sentence in said), said
+
+
+VERBS = {
+    *("add", "did", "install", "keep", "known", "mend", "merge", "print", "put", "read", "report"),
+    *("reinstall", "remove", "restart", "restore", "review", "save", "type", "uninstall", "write"),
+}
+
+
+@pytest.mark.parametrize("code", sorted(EXAMPLES))
+def test_the_sentence_of_a_finding_ends_with_what_to_do(code, folder, monkeypatch):
+    EXAMPLES[code](folder, monkeypatch)
+    findings = [f for f in check_policy(folder).findings if f.code == code]
+    for finding in findings:
+        asked = re.split(r"[;:] ", finding.sentence)[1:]
+        assert any(part.split()[0] in VERBS for part in asked), finding.sentence
+
+
+def test_a_comment_beside_a_line_is_told_where_to_go(folder):
+    append(folder / "policy.csv", "p, owner, site, group, update, deny # hi\n")
+    (finding,) = check_policy(folder).findings
+    assert finding.sentence == ("`deny # hi` is no effect; put the comment on a line of its own")
 
 
 def test_a_line_that_lets_people_write_what_is_their_own_is_found(folder):
     add("p, self, user, ai_member_spend, update, allow\n")(folder, None)
     (finding,) = (f for f in check_policy(folder).findings if f.code == "members-read-only")
-    assert finding.sentence.endswith(", but self may `update` a `ai_member_spend`")
+    assert finding.sentence.endswith(
+        ", but self may `update` a `ai_member_spend`; mend or remove the line"
+    )
 
 
 @pytest.mark.parametrize(

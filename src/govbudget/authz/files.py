@@ -43,6 +43,11 @@ def packaged_policy_dir() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "policy"
 
 
+def show_path(path: Path) -> str:
+    """Write a path on one line: what can't be printed is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+
+
 def read_regular_file(path: Path) -> bytes:
     """Read a file of at most MAX_FILE_BYTES; raise OSError for anything else, at once.
 
@@ -69,7 +74,7 @@ def read_policy_files(folder: Path) -> PolicyFiles:
             return read_regular_file(path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            sentence = f"can't read `{path}`: {reason}; put a readable text file there"
+            sentence = f"can't read `{show_path(path)}`: {reason}; put a readable text file there"
             if error.errno == errno.EFBIG:
                 findings.append(Finding(name, 0, "file-too-large", sentence))
             else:

@@ -62,7 +62,7 @@ def build_table(
             table = DecisionTable(files.digest, lines, _ask_line_by_line(judge, lines))
             disagreements = list(_compare_with_casbin(judge, files, table)) if compare else []
         except Exception as error:
-            sentence = f"Casbin failed: {type(error).__name__}: {error}"
+            sentence = f"Casbin failed: {type(error).__name__}: {error}; report it to us"
             raise PolicyError([Finding(LINES_FILE, 0, "casbin-failed", sentence)]) from error
     if disagreements:
         raise PolicyError(disagreements)
@@ -107,13 +107,14 @@ def _compare_with_casbin(
     """Compare with the lines that Casbin reads in the file, and with its answers from all lines."""
     rows = (row.strip() for row in files.lines.decode("ascii").split("\n"))
     if _start_casbin("\n".join(rows)).get_policy() != [line.fields for line in table.lines]:
-        sentence = "Casbin reads other lines in this file than the strict reader does"
+        sentence = "Casbin reads other lines here than the strict reader does; report it to us"
         yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
     for role, own in _group_by_role(table.lines).items():
         allowed = judge.list_allowed(role, own)
         for obj, action in CELLS:
             if ((obj, action) in allowed) != table.decide((role,), obj, action).allowed:
-                sentence = f"Casbin and the file's own lines disagree on {role}, {obj}, {action}"
+                cell = f"{role}, {obj}, {action}"
+                sentence = f"Casbin and the file's lines disagree on {cell}; report it to us"
                 yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
 
 

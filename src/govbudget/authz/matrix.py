@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HEADER = ("role", "object", "action", "decision", "scope")
 REQUIRED = HEADER[:-1]
 
+_MEND = "mend the policy, or review the row anew"
+
 
 def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     """Find every cell in which the reviewed decisions and the table differ.
@@ -57,7 +59,7 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
 
 def _check_row(table: DecisionTable, number: int, fields: tuple[str, ...]) -> list[Finding]:
     if len(fields) not in (len(HEADER), len(REQUIRED)):
-        sentence = f"{len(fields)} fields, expected {len(HEADER)}: {','.join(HEADER)}"
+        sentence = f"{len(fields)} fields; write these {len(HEADER)}: {','.join(HEADER)}"
         return [Finding(MATRIX_FILE, number, "matrix-row", sentence)]
     known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict, Scope)
     return [
@@ -84,14 +86,14 @@ def _compare(
             why = f"by {', '.join(lines)}" if lines else "since no line allows it"
             sentence = (
                 f"{role}, {obj}, {action}: the review {listed} `{expected}`, the policy decides "
-                f"`{cell.verdict}`, {why}"
+                f"`{cell.verdict}`, {why}; {_MEND}"
             )
             yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
         for scope in scopes:
             if scope != table.scopes[role]:
                 sentence = (
                     f"{role}: the review says held in scope `{scope}`, the policy "
-                    f"`{table.scopes[role]}`"
+                    f"`{table.scopes[role]}`; {_MEND}"
                 )
                 yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
 

@@ -75,7 +75,7 @@ def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
         findings.append(Finding(file, 1, "byte-order-mark", sentence))
     text = content.decode(encoding, "replace").replace("\r\n", "\n")
     if text.count("\n") > MAX_LINES:
-        sentence = f"more than {MAX_LINES} lines, the rest is not read; is this the right file?"
+        sentence = f"more than {MAX_LINES} lines, the rest is not read; put the right file there"
         findings.append(Finding(file, 0, "too-many-lines", sentence))
         text = "\n".join(text.split("\n", MAX_LINES)[:MAX_LINES])
     for number, line in enumerate(text.split("\n"), start=1):
@@ -112,9 +112,7 @@ def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
             findings += parsed
     findings += _check_roles(lines)
     if not lines and not any(finding.file == LINES_FILE for finding in findings):
-        sentence = (
-            "no line allows anything, so every request would be denied; is the file truncated?"
-        )
+        sentence = "no line allows anything: all would be denied; restore the file, or add lines"
         findings.append(Finding(LINES_FILE, 0, "no-lines", sentence))
     findings.sort(key=lambda finding: (finding.file == LINES_FILE, finding.line))
     if len(findings) > MAX_FINDINGS:
@@ -134,12 +132,10 @@ def _read_line(number: int, content: str) -> Line | list[Finding]:
         )
         return [Finding(LINES_FILE, number, "unknown-line-type", sentence)]
     if kind != "p":
-        sentence = (
-            f"`{_cut(kind)}` is no line type; a line is `p, {', '.join(FIELDS)}` or a comment"
-        )
+        sentence = f"`{_cut(kind)}` is no line type; write `p, {', '.join(FIELDS)}`, or a comment"
         return [Finding(LINES_FILE, number, "unknown-line-type", sentence)]
     if len(fields) != len(FIELDS):
-        sentence = f"{len(fields)} fields after `p`, expected {len(FIELDS)}: {', '.join(FIELDS)}"
+        sentence = f"{len(fields)} fields after `p`; write these {len(FIELDS)}: {', '.join(FIELDS)}"
         return [Finding(LINES_FILE, number, "field-count", sentence)]
     findings = list(_check_fields(number, *fields))
     if findings:
@@ -153,8 +149,8 @@ def _check_fields(  # noqa: PLR0917 - a line's fields, in their order
 ) -> Iterator[Finding]:
     if len(role) > MAX_ROLE_LENGTH or not ROLE_NAME.fullmatch(role):
         sentence = (
-            f"`{_cut(role)}` is no role name: lower-case letters and digits in words joined by "
-            f"`-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
+            f"`{_cut(role)}` is no role name; write lower-case letters and digits in words joined "
+            f"by `-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
         )
         yield Finding(LINES_FILE, number, "role-name", sentence)
     for what, value, known in (
@@ -164,7 +160,9 @@ def _check_fields(  # noqa: PLR0917 - a line's fields, in their order
         ("effect", effect, Effect),
     ):
         if value not in list(known):
-            sentence = f"`{_cut(value)}` is no {what}; {suggest(value, known)}"
+            comment = "#" in value
+            mend = "put the comment on a line of its own" if comment else suggest(value, known)
+            sentence = f"`{_cut(value)}` is no {what}; {mend}"
             yield Finding(LINES_FILE, number, f"unknown-{what}", sentence)
 
 
@@ -176,7 +174,7 @@ def _check_roles(lines: list[Line]) -> Iterator[Finding]:
         if declared.scope != line.scope:
             sentence = (
                 f"role `{line.role}` has scope `{line.scope}` here and `{declared.scope}` on line "
-                f"{declared.number}; a role has exactly one"
+                f"{declared.number}; a role has exactly one; keep it"
             )
             yield Finding(LINES_FILE, line.number, "two-scopes", sentence)
     if len(first) > MAX_ROLES:

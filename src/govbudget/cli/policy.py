@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from govbudget.authz.files import packaged_policy_dir, read_regular_file
+from govbudget.authz.files import (
+    MATRIX_FILE,
+    packaged_policy_dir,
+    read_regular_file,
+    show_path,
+)
 from govbudget.cli import NOT_SO
 from govbudget.cli.target import find_installation, find_policy_dir, open_target
 from govbudget.directory.sql import own_directory
 from govbudget.errors import NotFound, PolicyError
 from govbudget.review.check import check_policy
-from govbudget.review.diff import check_approvals, diff_tables, load_side, read_approvals
+from govbudget.review.diff import (
+    check_approvals,
+    diff_roles,
+    diff_tables,
+    load_side,
+    read_approvals,
+)
 from govbudget.review.explain import explain_decision, find_reason_against
 from govbudget.review.render import RENDERERS, select_cells
 
@@ -41,6 +52,8 @@ def policy() -> None:
 
 
 def _find_folder(argument: str | None) -> Path:
+    if argument is not None and not argument.strip():
+        raise click.UsageError("DIR is empty; name a folder, or leave it out")
     return find_policy_dir(argument) or packaged_policy_dir()
 
 
@@ -51,11 +64,13 @@ def _open_table(argument: str | None) -> DecisionTable:
     _announce(folder, review.digest)
     if review.table is None:
         raise PolicyError(review.findings)
+    if not review.starts:
+        click.echo(f"policy: a server would not start with it: {MATRIX_FILE} differs", err=True)
     return review.table
 
 
 def _announce(folder: Path, digest: str | None) -> None:
-    click.echo(f"policy: {folder} {digest or '(unreadable)'}", err=True)
+    click.echo(f"policy: {show_path(folder)} {digest or '(unreadable)'}", err=True)
 
 
 def _echo_json(value: Any) -> None:  # noqa: ANN401 - any JSON
@@ -146,7 +161,11 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
                 "roles": roles,
                 "lines": decision.lines,
                 "speaking": [_describe(line) for line in explanation.speaking],
+                "never_applies": [
+                    {**_describe(line), "why": why} for line, why in explanation.dead
+                ],
                 "nearest": [{**_describe(line), "lacks": why} for line, why in explanation.nearest],
+                "nearest_left_out": explanation.left_out,
                 **({"held": held} if user else {}),
             }
         )
@@ -168,10 +187,13 @@ def _show_explanation(asked: str, explanation: Explanation) -> str:
     for line in explanation.speaking:
         decides = ", which decides" if explanation.is_deciding(line) else ""
         out.append(f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}")
+    out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.dead]
     if not explanation.speaking:
         nearest = "; the nearest lines:" if explanation.nearest else ""
         out.append(f"  no line speaks, so it is denied{nearest}")
     out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest]
+    if explanation.left_out:
+        out.append(f"  and {explanation.left_out} more as near; `policy matrix` shows all")
     return "\n".join(out) + "\n"
 
 
@@ -228,6 +250,7 @@ def policy_diff(ctx: click.Context, old: str, new: str, approvals: Path | None, 
     )
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
+    added, removed = diff_roles(before, after)
     approved = (
         read_approvals(read_regular_file(approvals), str(approvals)) if approvals else frozenset()
     )
@@ -245,17 +268,30 @@ def policy_diff(ctx: click.Context, old: str, new: str, approvals: Path | None, 
                     }
                     for c in changes
                 ],
+                "roles_added": [{"role": role, "scope": scope} for role, scope in added],
+                "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
+                "new_unreviewed": new_side.unreviewed,
                 "unused_approvals": unused,
             }
         )
     else:
         for which, side in (("old", old_side), ("new", new_side)):
             click.echo(f"{which}: {side.origin} {side.table.digest}", err=True)
+        if new_side.unreviewed:
+            click.echo(f"new: {new_side.unreviewed}", err=True)
         if before.budget_object is not after.budget_object:
             click.echo(
                 f"budgets are judged as `{before.budget_object}` by the old policy and as "
                 f"`{after.budget_object}` by the new one (setting: budget_object)\n"
             )
+        rights = {(change.role, change.scope) for change in changes}
+        for sign, verb, roles in (("+", "is new", added), ("-", "is gone", removed)):
+            for role, scope in roles:
+                if (role, scope) not in rights:
+                    click.echo(
+                        f"{role} (held in scope {scope})\n  {sign} {verb}, without a right: "
+                        "a list answers whoever holds a role, with nothing in it"
+                    )
         click.echo(_show_changes(changes, approved), nl=False)
         for right in unused:
             click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What came of checking a folder: the findings, and the table (None: the files are refused)."""
+    """What came of checking a folder: the findings, and the table (None: the files are refused).
+
+    `starts` says whether a server would start with it: the matrix is as decided, or there is none.
+    """
 
     digest: str | None
     table: DecisionTable | None
     findings: tuple[Finding, ...]
+    starts: bool = False
 
 
 def check_policy(folder: Path) -> Review:
@@ -46,14 +50,18 @@ def check_policy(folder: Path) -> Review:
         table = build_table(files, lines)
     except PolicyError as error:
         return Review(digest, None, error.findings)
-    return Review(digest, table, tuple(_find_meaning(files, table)))
+    differing = [] if files.matrix is None else compare_with_matrix(table, files.matrix)
+    findings = (*_find_meaning(table), *differing, *_find_unreviewed(files, table))
+    return Review(digest, table, findings, not differing)
 
 
-def _find_meaning(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
+def _find_meaning(table: DecisionTable) -> Iterator[Finding]:
     yield from find_idle_lines(table)
     yield from find_broken_invariants(table)
+
+
+def _find_unreviewed(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
     if files.matrix is not None:
-        yield from compare_with_matrix(table, files.matrix)
         yield from _find_unreviewed_scopes(files.matrix, table)
     else:
         sentence = (

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from govbudget.authz.files import LINES_FILE, MODEL_FILE, PolicyFiles, read_policy_files
+from govbudget.authz.files import (
+    LINES_FILE,
+    MATRIX_FILE,
+    MODEL_FILE,
+    PolicyFiles,
+    read_policy_files,
+    show_path,
+)
 from govbudget.authz.judge import CELLS, build_table
-from govbudget.authz.matrix import HEADER
+from govbudget.authz.matrix import HEADER, compare_with_matrix
 from govbudget.authz.reader import decode, read_policy
 from govbudget.authz.table import DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput, PolicyError
@@ -42,6 +49,17 @@ class Change:
     def right(self) -> tuple[str, ...]:
         """The row of the new `matrix.csv`, which is also how the gain is approved."""
         return (self.role, self.object, self.action, self.after, self.scope)
+
+
+def diff_roles(
+    old: DecisionTable, new: DecisionTable
+) -> tuple[list[tuple[str, Scope]], list[tuple[str, Scope]]]:
+    """Give the roles that are new and those that went, each with its scope.
+
+    Holding a role is standing, even one that has no right: a list answers, with nothing in it.
+    """
+    before, after = set(old.scopes.items()), set(new.scopes.items())
+    return sorted(after - before), sorted(before - after)
 
 
 def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
@@ -97,10 +115,11 @@ def read_approvals(content: bytes, file: str) -> frozenset[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two policies, and where it was found."""
+    """One of the two policies, where it was found, and what is to be said of its `matrix.csv`."""
 
     table: DecisionTable
     origin: str
+    unreviewed: str | None
 
 
 def load_side(name: str, other: str, default: Path) -> Side:
@@ -120,23 +139,32 @@ def load_side(name: str, other: str, default: Path) -> Side:
             code="input-invalid",
         )
     if is_folder:
-        files, origin = read_policy_files(folder), f"folder {folder.resolve()}"
+        files, origin = read_policy_files(folder), f"folder {show_path(folder.resolve())}"
     else:
         files, origin = _read_revision(revision, place)
     lines, findings = read_policy(files)
     if findings:
         raise PolicyError(findings)
-    return Side(build_table(files, lines), origin)
+    table = build_table(files, lines)
+    unreviewed = None
+    if files.matrix is None:
+        unreviewed = f"nobody has reviewed it: there is no {MATRIX_FILE}"
+    elif compare_with_matrix(table, files.matrix):
+        unreviewed = f"its {MATRIX_FILE} is of another policy, so a server would not start with it"
+    return Side(table, origin, unreviewed)
 
 
 def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
     """Read a policy folder as it was in a git revision: regular files, as they were committed."""
     commit = _find_commit(revision, folder)
     start, prefix = _split(folder)
-    contents = []
-    for name in (MODEL_FILE, LINES_FILE):
+    contents: list[bytes | None] = []
+    for name in (MODEL_FILE, LINES_FILE, MATRIX_FILE):
         path = f"./{prefix}{name}"
         listed = None if commit is None else _run_git(start, "ls-tree", commit, "--", path)
+        if name == MATRIX_FILE and commit is not None and not listed:
+            contents.append(None)
+            continue
         # A link's committed content is its target's name, and not what a server would read.
         content = _run_git(start, "show", f"{commit}:{path}") if listed else None
         if content is None or not (listed or b"").startswith((b"100644 blob", b"100755 blob")):
@@ -146,7 +174,9 @@ def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
                 code="input-invalid",
             )
         contents.append(content)
-    return PolicyFiles(contents[0], contents[1], None), f"revision {commit} of {folder.resolve()}"
+    model, lines, matrix = contents
+    files = PolicyFiles(model or b"", lines or b"", matrix)
+    return files, f"revision {commit} of {show_path(folder.resolve())}"
 
 
 def _find_commit(revision: str, folder: Path) -> str | None:

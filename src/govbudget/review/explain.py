@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from govbudget.authz.standing import find_standing
 from govbudget.authz.table import Verdict
 from govbudget.identity import Action, ObjectType, Scope, Subject
+from govbudget.review.meaning import describe_dead_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,14 +19,27 @@ if TYPE_CHECKING:
 
 MAX_NEAREST = 5
 
+PLACES = {
+    Scope.SITE: "on the site",
+    Scope.ORGANIZATION: "in the organization",
+    Scope.GROUP: "in the group",
+    Scope.USER: "by the user, as all hold it toward themselves",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision, every line that speaks for or against it, and the nearest lines that do not."""
+    """A decision, every line that speaks for or against it, and the nearest lines that do not.
+
+    `dead` are lines of the roles that name this object and action and can't apply; `left_out` is
+    how many lines are as near as `nearest` and not in it.
+    """
 
     decision: Decision
     speaking: tuple[Line, ...]
+    dead: tuple[tuple[Line, str], ...]
     nearest: tuple[tuple[Line, str], ...]
+    left_out: int
 
     def is_deciding(self, line: Line) -> bool:
         """Whether the decision hangs on this line."""
@@ -45,7 +59,14 @@ def explain_decision(
     object_type, act = ObjectType(obj), Action(action)
     cells = [table.cell(role, object_type, act) for role in roles]
     speaking = {line for cell in cells for line in (*cell.allow, *cell.deny)}
-    nearest: tuple[tuple[Line, str], ...] = ()
+    dead = tuple(
+        (line, describe_dead_line(line))
+        for line in table.lines
+        if (line.object, line.action) == (object_type, act)
+        and line.role in roles
+        and line not in speaking
+    )
+    nearest: list[tuple[Line, str]] = []
     if not decision.allowed and not decision.lines:
         lacking = [
             (line, missing)
@@ -59,13 +80,15 @@ def explain_decision(
             (item for item in lacking if len(item[1]) == fewest),
             key=lambda item: ((item[0].object, item[0].action) != (object_type, act),),
         )
-        nearest = tuple((line, "; ".join(missing)) for line, missing in lacking[:MAX_NEAREST])
-    return Explanation(decision, tuple(sorted(speaking, key=lambda x: x.number)), nearest)
+        nearest = [(line, "; ".join(missing)) for line, missing in lacking]
+    in_order = tuple(sorted(speaking, key=lambda line: line.number))
+    left_out = max(0, len(nearest) - MAX_NEAREST)
+    return Explanation(decision, in_order, dead, tuple(nearest[:MAX_NEAREST]), left_out)
 
 
 def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: Action) -> list[str]:
     """Say what a line lacks to allow this."""
-    place = "on the site" if line.scope is Scope.SITE else f"in the {line.scope}"
+    place = PLACES[line.scope]
     elsewhere = [
         sentence
         for differs, sentence in (
@@ -90,6 +113,8 @@ def find_reason_against(table: DecisionTable, assignment: Assignment, group: Gro
         return f"the role's scope is `{scope}`, and it is held in `{domain.scope}`"
     if find_standing(Subject("", (assignment,)), group, table.scopes):
         return None
+    if scope is Scope.USER:
+        return "all hold it toward themselves, and nobody by an assignment"
     if scope is Scope.ORGANIZATION:
         return f"the group is in organization:{group.organization_id}"
     return f"the group asked about is group:{group.id}"

@@ -29,7 +29,7 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
             sentence = f"says the same as line {earlier.number}; keep one"
             yield Finding(LINES_FILE, line.number, "duplicate-line", sentence)
         elif line not in (*cell.allow, *cell.deny):
-            sentence = f"never applies: a `{line.object}` has no {line.scope}; remove the line"
+            sentence = f"{describe_dead_line(line)}; remove the line"
             yield Finding(LINES_FILE, line.number, "dead-line", sentence)
         elif line.effect is Effect.ALLOW and cell.deny:
             sentence = f"changes nothing: line {cell.deny[0].number} denies the same; keep one"
@@ -45,6 +45,11 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
                 f"role `{role}` can do nothing and changes nothing; remove its lines or mend them"
             )
             yield Finding(LINES_FILE, declared[role].number, "powerless-role", sentence)
+
+
+def describe_dead_line(line: Line) -> str:
+    """Say why a line never applies: its object lacks its scope."""
+    return f"never applies: a `{line.object}` has no {line.scope}"
 
 
 def _matters(table: DecisionTable, cell: Cell) -> bool:
@@ -77,7 +82,8 @@ def find_broken_invariants(table: DecisionTable) -> Iterator[Finding]:
     """Find each invariant that the policy breaks, with a counter-example."""
     for invariant in INVARIANTS:
         for number, example in invariant.find(table):
-            sentence = f"{invariant.statement}, but {example}"
+            mend = "mend or remove the line" if number else "report it to us"
+            sentence = f"{invariant.statement}, but {example}; {mend}"
             yield Finding(LINES_FILE, number, invariant.code, sentence)
 
 
