@@ -34,7 +34,7 @@ class Answer:
 def open_folder():
     """A fresh folder that every user may enter, as root's PostgreSQL must and pytest's are not."""
     path = Path(tempfile.mkdtemp(prefix="govbudget-test-"))
-    path.chmod(0o777)
+    path.chmod(0o1777)  # as the system's own: only the owner of a file may take it away
     try:
         yield path
     finally:
