@@ -23,8 +23,8 @@ ONE = Tokens(input=1)  # one dollar, at the price that each test sets
 class Spender:
     """A gateway that makes calls for the member of a world, at a dollar a token."""
 
-    def __init__(self, world):
-        self.world, self.store = world, SpendStore(TABLES, world.directory)
+    def __init__(self, world, **options):
+        self.world, self.store = world, SpendStore(TABLES, world.directory, **options)
         self.model = uuid4().hex
         self.call = Call(world.a, world.member, "acme", self.model)
         price = {"provider": "acme", "model": self.model, "input_price": 10**12}

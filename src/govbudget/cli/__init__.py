@@ -30,6 +30,7 @@ _COMMANDS = {
     "policy": "govbudget.cli.policy:policy",
     "prices": "govbudget.cli.prices:prices",
     "serve": "govbudget.cli.serve:serve",
+    "spend": "govbudget.cli.spend:spend",
     "token": "govbudget.cli.database:token",
 }
 

@@ -1,0 +1,124 @@
+"""Prove that holds, ledger, rollups and counters tell one story."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from govbudget.authz.grant import Grant, require_grant
+from govbudget.identity import Action, Ledger
+from govbudget.spend.statements import COST
+from govbudget.spend.text import prepare
+from govbudget.tables import PRICES
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from govbudget.identity import Id
+    from govbudget.tables import Tables
+
+# {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
+VERIFY = f"""
+WITH booked AS (
+  SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
+         count(*) AS calls, count(*) - count(cost_picos) AS unpriced
+  FROM {{s}}.ai_usage WHERE {{asked}}
+  GROUP BY organization_id, user_id, period, day, group_id
+), counters AS (
+  SELECT organization_id, user_id, period, sum(spent) AS spent, sum(booked) AS booked,
+         sum(held) AS held, sum(open) AS open
+  FROM (
+    SELECT organization_id, user_id, period, spent_picos AS spent, 0 AS booked,
+           held_picos AS held, 0 AS open
+    FROM {{s}}.ai_spend_counters WHERE {{asked}}
+    UNION ALL SELECT organization_id, user_id, period, 0, cost, 0, 0 FROM booked
+    UNION ALL SELECT organization_id, user_id, period, 0, 0, 0, coalesce(cost_picos, 0)
+    FROM {{s}}.ai_holds WHERE is_open AND {{asked}}
+  ) AS both_sides
+  GROUP BY organization_id, user_id, period
+), rollups AS (
+  SELECT organization_id, user_id, grain, starts_on, group_id,
+         sum(c) FILTER (WHERE NOT is_booked) AS cost, sum(n) FILTER (WHERE NOT is_booked) AS calls,
+         sum(u) FILTER (WHERE NOT is_booked) AS unpriced, sum(c) FILTER (WHERE is_booked) AS c,
+         sum(n) FILTER (WHERE is_booked) AS n, sum(u) FILTER (WHERE is_booked) AS u
+  FROM (
+    SELECT organization_id, user_id, grain, starts_on, group_id, false AS is_booked,
+           cost_picos AS c, calls AS n, unpriced_calls AS u
+    FROM {{s}}.ai_spend_rollups WHERE {{asked}}
+    UNION ALL SELECT organization_id, user_id, grain, starts_on, group_id, true, cost, calls,
+                     unpriced
+    FROM booked, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)
+  ) AS both_sides
+  GROUP BY organization_id, user_id, grain, starts_on, group_id
+), findings (organization_id, user_id, sentence) AS (
+  SELECT organization_id, user_id, format('the counter of %s has spent %s picos, the ledger %s',
+                                          to_char(period, 'YYYY-MM'), spent, booked)
+  FROM counters WHERE spent <> booked
+  UNION ALL
+  SELECT organization_id, user_id, format('the counter of %s holds %s picos, its open holds %s',
+                                          to_char(period, 'YYYY-MM'), held, open)
+  FROM counters WHERE held <> open
+  UNION ALL
+  SELECT organization_id, user_id,
+         format('the rollup of the %s %s, group %s, has %s picos of %s calls (%s unpriced), '
+                'the ledger %s of %s (%s)', grain, to_char(starts_on, 'YYYY-MM-DD'),
+                coalesce(group_id::text, 'none'), coalesce(cost, 0), coalesce(calls, 0),
+                coalesce(unpriced, 0), coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))
+  FROM rollups
+  WHERE (coalesce(cost, 0), coalesce(calls, 0), coalesce(unpriced, 0))
+    <> (coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))
+  UNION ALL
+  SELECT organization_id, user_id,
+         format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
+                coalesce(cost_picos::text, 'unknown'), coalesce(cost::text, 'unknown'))
+  FROM (SELECT i.*, {COST.replace("p.", "i.")} AS cost FROM {{s}}.ai_usage i WHERE {{asked}}) AS u
+  WHERE cost_picos IS DISTINCT FROM cost  -- no tokens of a model that nobody knows: either
+    AND (cost_picos IS NOT NULL OR cost <> 0 OR coalesce({", ".join(PRICES)}) IS NOT NULL)
+  UNION ALL
+  SELECT organization_id, user_id,
+         format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
+                to_char(day, 'YYYY-MM-DD'), to_char(period, 'YYYY-MM-DD'))
+  FROM {{s}}.ai_usage WHERE date_trunc('month', day::timestamp) <> period AND {{asked}}
+  UNION ALL
+  SELECT u.organization_id, u.user_id,
+         format('event %s settled hold %s, which is open and holds %s picos', to_jsonb(event_id),
+                h.id, coalesce(h.cost_picos, 0))
+  FROM {{s}}.ai_holds h JOIN {{s}}.ai_usage u ON u.hold_id = h.id
+  WHERE h.is_open AND {{asked_of_usage}}
+)
+SELECT members, calls,
+       'organization ' || organization_id || ', user ' || user_id || ': ' || sentence AS finding
+FROM (
+  SELECT (SELECT count(*) FROM (SELECT DISTINCT organization_id, user_id FROM counters) AS d)
+           AS members,
+         (SELECT coalesce(sum(calls), 0)::bigint FROM booked) AS calls
+) AS m LEFT JOIN findings f ON true ORDER BY organization_id, user_id, sentence
+"""
+
+
+class Verification(NamedTuple):
+    """What was looked at, and what does not agree: a sentence each, saying where, both figures."""
+
+    members: int
+    calls: int
+    findings: list[str]
+
+
+def verify_spend(
+    connection: Connection, tables: Tables, grant: Grant, organization_id: Id | None = None
+) -> Verification:
+    """Compare, in one statement that locks nothing, all that is stored of spend.
+
+    Of each member and period the ledger, both rollups and what the counter has as spent; the open
+    holds and what it has as held; of each call its cost, its prices and tokens, its day and period,
+    and that it closed its hold. None: of every organization. Needs a grant to `create` usage.
+    """
+    require_grant(grant, Action.CREATE, Ledger(), connection.get_transaction())
+    asked = "(CAST(:organization_id AS {id}) IS NULL OR {of}organization_id = :organization_id)"
+    statement = prepare(
+        VERIFY,
+        tables.layout,
+        asked=asked.format(id=tables.layout.id_type, of=""),
+        asked_of_usage=asked.format(id=tables.layout.id_type, of="u."),
+    )
+    rows = connection.execute(statement, {"organization_id": organization_id}).all()
+    return Verification(rows[0].members, rows[0].calls, [r.finding for r in rows if r.finding])

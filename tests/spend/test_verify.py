@@ -1,0 +1,165 @@
+"""`spend verify` finds whatever was changed behind the ledger's back, and nothing else."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.cli.conftest import run  # noqa: F401 - a fixture
+from tests.spend.test_store import ONE, POLICY, Spender
+from tests.support import TABLES
+
+from govbudget.errors import GrantRefused
+from govbudget.identity import Action, Ledger, PriceBook
+from govbudget.spend.tokens import Tokens
+from govbudget.spend.usage import Call, SpendRules, Unpriced
+from govbudget.spend.verify import verify_spend
+
+
+@pytest.fixture
+def busy(world):
+    """A member with two calls settled, one recorded without a price, one hold open, one free."""
+    spender = Spender(world)
+    spender.limit(world.a1, 9)
+    for event in ("e1", "e2"):
+        spender("settle", spender("hold", spender.call, Tokens(input=2)).id, event, ONE)
+    spender("record", "e3", Call(world.a, world.member, "acme", "unknown"), Tokens())
+    spender("release", spender("hold", spender.call, ONE).id)
+    spender("hold", spender.call, Tokens(input=3))
+    return spender
+
+
+def verify(world, organization):
+    with world.engine.connect() as connection:
+        subject = world.directory.load_subject(connection, world.nobody)
+        grant = POLICY.authorize(subject, Action.CREATE, Ledger())
+        return verify_spend(connection, TABLES, grant, organization)
+
+
+def change(world, sql):
+    with world.engine.begin() as connection:
+        text = sa.text(sql.replace("{s}", "govbudget") + " AND organization_id = :o")
+        assert connection.execute(text, {"o": world.a}).rowcount == 1
+
+
+def test_a_ledger_that_nobody_touched_agrees(busy):
+    seen = verify(busy.world, busy.world.a)
+    assert seen == (1, 3, [])
+    assert verify(busy.world, busy.world.b) == (0, 0, [])
+
+
+COUNTER, ROLLUP = "UPDATE {s}.ai_spend_counters SET", "UPDATE {s}.ai_spend_rollups SET"
+USAGE, HOLD = "UPDATE {s}.ai_usage SET", "UPDATE {s}.ai_holds SET"
+HOLD_OF_E1 = "SELECT hold_id FROM {s}.ai_usage WHERE event_id = 'e1'"
+DOLLAR = 10**12
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentences"),
+    [
+        (
+            f"{COUNTER} spent_picos = spent_picos - 1 WHERE true",
+            [f"has spent {2 * DOLLAR - 1} picos, the ledger {2 * DOLLAR}"],
+        ),
+        (
+            f"{COUNTER} held_picos = 0 WHERE true",
+            [f"holds 0 picos, its open holds {3 * DOLLAR}"],
+        ),
+        (f"{COUNTER} spent_picos = 'NaN' WHERE true", ["has spent NaN picos"]),
+        (
+            f"{ROLLUP} cost_picos = cost_picos + 1 WHERE cost_picos > 0 AND grain = 'day'",
+            [f"group G, has {2 * DOLLAR + 1} picos of 3 calls (1 unpriced), the"],
+        ),
+        (f"{ROLLUP} calls = 0 WHERE grain = 'month'", ["of 0 calls (1 unpriced), the ledger"]),
+        (f"{ROLLUP} unpriced_calls = 0 WHERE grain = 'day'", ["(0 unpriced), the ledger"]),
+        (f"{ROLLUP} group_id = NULL WHERE grain = 'month'", ["group G, has 0", "group none, has"]),
+        (
+            "DELETE FROM {s}.ai_spend_rollups WHERE grain = 'month'",
+            [f"has 0 picos of 0 calls (0 unpriced), the ledger {2 * DOLLAR} of 3 (1)"],
+        ),
+        (
+            "DELETE FROM {s}.ai_spend_counters WHERE true",
+            [f"has spent 0 picos, the ledger {2 * DOLLAR}", "holds 0 picos"],
+        ),
+        (
+            "DELETE FROM {s}.ai_usage WHERE event_id = 'e1'",
+            ["has spent", "the rollup of the day", "the rollup of the month"],
+        ),
+        (
+            f"{USAGE} input_tokens = 3 WHERE event_id = 'e1'",
+            [f'event "e1" costs {DOLLAR} picos, its tokens at its prices {3 * DOLLAR}'],
+        ),
+        (
+            f"{USAGE} input_price = NULL WHERE event_id = 'e2'",
+            [f'event "e2" costs {DOLLAR} picos, its tokens at its prices unknown'],
+        ),
+        (f"{USAGE} output_tokens = 5 WHERE event_id = 'e1'", ["at its prices unknown"]),
+        (
+            f"{USAGE} cost_picos = NULL WHERE event_id = 'e1'",
+            ["costs unknown picos", "has spent", "rollup of the day", "rollup of the month"],
+        ),
+        (
+            f"{USAGE} day = (day - interval '2 months')::date WHERE event_id = 'e1'",
+            ['event "e1" is of the day', "the rollup of the day", "the rollup of the day"],
+        ),
+        (
+            f"{HOLD} is_open = true WHERE id IN ({HOLD_OF_E1})",
+            ["settled hold", "its open holds"],
+        ),
+        (f"{HOLD} is_open = false WHERE is_open", [f"holds {3 * DOLLAR} picos, its open holds 0"]),
+        (f"{HOLD} cost_picos = 1 WHERE is_open", ["its open holds 1"]),
+    ],
+)
+def test_what_was_changed_behind_its_back_is_found_with_both_figures(busy, sql, sentences):
+    world = busy.world
+    change(world, sql)
+    found = [finding.replace(str(world.a1), "G") for finding in verify(world, world.a).findings]
+    assert len(found) == len(sentences), found
+    for sentence in sentences:
+        assert any(sentence in finding for finding in found), found
+    start = f"organization {world.a}, user {world.member}: "
+    assert all(finding.startswith(start) for finding in found)
+    assert verify(world, world.b).findings == [], "nothing of another organization"
+
+
+def test_unpriced_calls_that_were_held_agree(world):
+    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
+    spender.limit(world.a1, 1)
+    unknown = Call(world.a, world.member, "acme", "unknown")
+    spender("settle", spender("hold", unknown, ONE).id, "e1", Tokens())
+    spender("hold", unknown, ONE)
+    assert verify(world, world.a) == (1, 1, [])
+
+
+def test_it_needs_a_grant_for_the_ledger(world):
+    with world.engine.connect() as connection:
+        subject = world.directory.load_subject(connection, world.owner)
+        grant = POLICY.authorize(subject, Action.UPDATE, PriceBook())
+        with pytest.raises(GrantRefused):
+            verify_spend(connection, TABLES, grant)
+
+
+# -- the command --
+
+
+@pytest.fixture
+def command(run, database_url):  # noqa: F811 - the fixture
+    url = database_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return lambda *options: run("spend", "verify", *options, database_url=url)
+
+
+def test_the_command_says_what_agrees_and_what_does_not(command, busy):
+    world = busy.world
+    proved = command("--organization", world.a)
+    assert (proved.status, proved.err) == (0, "")
+    assert proved.out == "1 members, 3 calls: ledger = rollups = counters\n"
+    change(world, f"{COUNTER} spent_picos = 7 WHERE true")
+    (finding,) = verify(world, world.a).findings
+    for options in ((), ("--organization", world.a)):
+        refuted = command(*options)
+        assert (refuted.status, refuted.err) == (1, "")
+        assert finding in refuted.out.splitlines()
+        assert "ledger = rollups" not in refuted.out
+    assert command("--organization", uuid4()).status == 0
+    assert command("--organization", "x").status == 2
