@@ -16,21 +16,32 @@ from govbudget.directory.sql import own_directory
 
 TABLES = Tables(Layout())
 
-BUDGET_TABLES = re.compile(r"\b(group_ai_budgets|ai_model_prices)\b")
+BUDGET_TABLES = re.compile(
+    r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|spend_\w+))\b"
+)
 
 
 class World:
     """Organizations `a` and `b`, each with groups; people named for the role they hold.
 
     `member` is in group `a1`, `outsider` in `b1`, `joined` in organization a and no group of it,
-    `nobody` is nowhere; `stranger` has no row at all.
+    `nobody` is nowhere, `gateway` a service of the site; `stranger` has no row at all.
     """
 
     def __init__(self, engine):
         self.engine = engine
         self.tables = TABLES
         self.directory = own_directory(TABLES)
-        names = ("owner", "org_admin", "user_admin", "member", "joined", "outsider", "b_admin")
+        names = (
+            "owner",
+            "org_admin",
+            "user_admin",
+            "member",
+            "joined",
+            "outsider",
+            "b_admin",
+            "gateway",
+        )
         self.people = {name: uuid4() for name in (*names, "nobody")}
         self.stranger = uuid4()
         self.a, self.b = uuid4(), uuid4()
@@ -52,6 +63,7 @@ class World:
             self.assign(connection, "org_admin", "org-admin", self.a)
             self.assign(connection, "user_admin", "user-admin", self.a)
             self.assign(connection, "b_admin", "org-admin", self.b)
+            self.assign(connection, "gateway", "gateway", None)
 
     def __getattr__(self, name):
         try:
@@ -119,6 +131,28 @@ def budget_path(group):
 
 def list_path(organization):
     return f"/organizations/{organization}/ai/budgets"
+
+
+def spend_requests(town, model):
+    """The method, path and body of each route of spend, of acme's model and `town.hold`."""
+    member = f"/organizations/{town.a}/members/{town.member}/ai"
+    who = {"organization_id": str(town.a), "user_id": str(town.member)}
+    call = {**who, "provider": "acme", "model": model, "tokens": {}}
+    hold, override = f"/ai/holds/{town.hold}", f"{member}/budget/override"
+    limit = {"group_id": str(town.a1), "spend_limit_micros": 10**12}
+    return {
+        "hold": ("POST", "/ai/holds", call),
+        "settle": ("POST", f"{hold}/settle", {"event_id": "settled", "tokens": {}}),
+        "release": ("DELETE", hold, None),
+        "record": ("POST", "/ai/usage", {**call, "event_id": "recorded"}),
+        "get override": ("GET", override, None),
+        "put override": ("PUT", override, limit),
+        "delete override": ("DELETE", override, None),
+        "member spend": ("GET", f"{member}/spend", None),
+        "group spend": ("GET", f"/groups/{town.a1}/ai/spend", None),
+        "members spend": ("GET", f"/groups/{town.a1}/members/ai/spend", None),
+        "groups spend": ("GET", f"/organizations/{town.a}/groups/ai/spend", None),
+    }
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from govbudget.identity import Scope
 from govbudget.installation import Installation
 from govbudget.prices.store import PriceStore
 from govbudget.settings import Settings, read_features, read_settings
+from govbudget.spend.overrides import OverrideStore
+from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
@@ -119,6 +121,8 @@ class GovBudget:
             budgets=BudgetStore(tables, directory.groups, settings.budget_object),
             prices=PriceStore(tables),
             spend=SpendStore(tables, directory, settings.spend_rules),
+            overrides=OverrideStore(tables, directory, settings.budget_object),
+            reports=SpendReports(tables, directory, settings.spend_rules, settings.budget_object),
             audit=AuditStore(tables, settings.budget_object),
             find_engine=_constant(engine),
             identify=identify,

@@ -16,6 +16,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BIGINT = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _BIGINT_LIMIT = 2**63
 MAX_TEXT_ID = 255
+# Text that PostgreSQL can store and a path can carry: no control characters.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
 
 class IdType(StrEnum):
@@ -60,5 +62,5 @@ class IdType(StrEnum):
                 return self.parse(str(value))  # within the bounds of the column, too
             except GovBudgetError as error:
                 raise TypeError(error.detail) from None
-        message = f"expected an id of the type `{self}`, got `{value!r}`"
+        message = f"expected an id of the type `{self}`, got `{repr(value)[:60]}`"
         raise TypeError(message)

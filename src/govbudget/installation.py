@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from govbudget.identity import Directory
     from govbudget.prices.store import PriceStore
     from govbudget.settings import Settings
+    from govbudget.spend.overrides import OverrideStore
+    from govbudget.spend.reports import SpendReports
     from govbudget.spend.store import SpendStore
 
 
@@ -32,6 +34,8 @@ class Installation:
     budgets: BudgetStore
     prices: PriceStore
     spend: SpendStore
+    overrides: OverrideStore
+    reports: SpendReports
     audit: AuditStore
     find_engine: Callable[[], Engine]
     identify: Callable[[], object]

@@ -17,8 +17,11 @@ T = TypeVar("T")
 MAX_ERRORS = 50
 
 
-def parse_json(content: bytes, adapter: TypeAdapter[T]) -> T:
-    """Read and validate JSON; raise InvalidInput, with a JSON pointer for each wrong place."""
+def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) -> T:
+    """Read and validate JSON; raise InvalidInput, with a JSON pointer for each wrong place.
+
+    `context` is for the validators.
+    """
     try:
         value = json.loads(
             content.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse
@@ -35,7 +38,7 @@ def parse_json(content: bytes, adapter: TypeAdapter[T]) -> T:
     except ValueError as error:
         raise InvalidInput(f"not accepted: {error}") from None
     try:
-        return adapter.validate_python(value)
+        return adapter.validate_python(value, context=context)
     except ValidationError as error:
         raise _explain(error) from None
 

@@ -326,6 +326,8 @@ def test_every_key_of_the_request_log_is_in_the_reference_and_nothing_else_is(
     caplog.set_level("INFO", logger="govbudget.request")
     for person in (world.org_admin, world.outsider):
         send(readme_app, person, "GET", budget_path(world.a1))
+        send(readme_app, person, "GET", f"/organizations/{world.a}/members/me/ai/spend")
+        send(readme_app, person, "DELETE", f"/ai/holds/{world.a}")
     logged = {key for record in caplog.records for key in record.govbudget}
     rows = read_rows(REFERENCE, "The request log")
     assert {code for row in rows for code in read_code(row[0])} == logged

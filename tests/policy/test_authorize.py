@@ -243,15 +243,15 @@ def test_a_grant_for_oneself_says_by_which_line_and_as_what(policy):
     assert (owner.roles, owner.lines) == (("owner", "self"), ("policy.csv:11",))
 
 
-def test_who_may_do_nothing_to_any_members_spend_is_told_that_there_is_no_organization(policy):
-    with pytest.raises(NotFound) as caught:
+def test_who_may_do_nothing_to_any_members_spend_is_refused(policy):
+    with pytest.raises(Forbidden) as caught:
         policy.authorize_members(hold(("owner", "site")), "update", Organization("a"))
-    assert caught.value.code == "organization-not-found"
+    assert caught.value.action is Action.UPDATE
 
 
 def test_a_deny_toward_oneself_takes_the_own_row_out_of_an_administrators_list():
     policy = load(lines=LINES + b"p, self, user, ai_member_spend, read, deny\n")
     grant = policy.authorize_members(hold(("owner", "site")), "read", Organization("a"))
     assert (grant.covers("peer"), grant.covers("someone")) == (True, False)
-    with pytest.raises(NotFound):
+    with pytest.raises(Forbidden):
         policy.authorize_members(hold(), "read", Organization("a"))

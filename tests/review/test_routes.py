@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid4
 
 import pytest
 from tests.support import Client, World, count_statements, make_app, names_budget_table
@@ -17,7 +18,9 @@ from govbudget import (
     PriceBook,
     Subject,
 )
-from govbudget.web.routes import ROUTES, Target
+from govbudget.identity import Ledger, Member
+from govbudget.web.call import Target
+from govbudget.web.routes import ROUTES
 
 PREFIX = "/api/v2"
 ids = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
@@ -25,7 +28,9 @@ ids = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method
 
 @pytest.fixture(scope="module")
 def town(engine):
-    return World(engine)
+    town = World(engine)
+    town.hold = uuid4()
+    return town
 
 
 # -- one place --
@@ -57,13 +62,17 @@ def test_a_route_names_its_object_and_its_action(route):
     assert isinstance(route.target, Target)
     assert isinstance(route.action, Action)
     # Where the path has an object's id, it is the one that is loaded and decided about.
-    named = set(re.findall(r"<(?:\w+:)?(\w+)>", route.path)) & {str(target) for target in Target}
-    assert named == ({str(route.target)} - {str(Target.PRICE_BOOK)})
+    named = set(re.findall(r"<(?:\w+:)?(\w+)>", route.path)) & {"group", "organization"}
+    site_wide = {Target.PRICE_BOOK, Target.LEDGER}
+    expected = {Target.GROUP: {"group"}}.get(route.target, {"organization"})
+    assert named == (set() if route.target in site_wide else expected)
+    assert route.target is not Target.MEMBER or "<user>" in route.path
 
 
 @ids
-def test_a_route_that_writes_asks_for_update(route):
-    assert (route.action is Action.UPDATE) or route.method == "GET"
+def test_a_route_that_writes_asks_for_more_than_to_read(route):
+    assert (route.action is Action.READ) <= (route.method == "GET")
+    assert (route.action is Action.CREATE) == (route.target is Target.LEDGER)
 
 
 @ids
@@ -91,14 +100,41 @@ PRICE = {
 
 def ask(town, route):
     """A path of the route, and a body that is right."""
-    values = {"group": town.a1, "organization": town.a, "provider": "acme", "model": "routes"}
+    values = {
+        "group": town.a1,
+        "organization": town.a,
+        "provider": "acme",
+        "model": "routes",
+        "user": town.member,
+        "hold": town.hold,
+    }
     path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values[part[1]]), route.path)
-    bodies = {Target.GROUP: {"spend_limit_micros": 5}, Target.PRICE_BOOK: [PRICE]}
-    return path, {"json": bodies[route.target]} if route.method == "PUT" else {}
+    call = {
+        "organization_id": str(town.a),
+        "user_id": str(town.member),
+        "provider": "acme",
+        "model": "routes",
+        "tokens": {},
+    }
+    bodies = {
+        "put_budget": {"spend_limit_micros": 5},
+        "put_prices": [PRICE],
+        "put_override": {"group_id": str(town.a1), "spend_limit_micros": 5},
+        "post_holds": call,
+        "post_settle": {"event_id": uuid4().hex, "tokens": {}},
+        "post_usage": {**call, "event_id": uuid4().hex},
+    }
+    name = route.view.__name__
+    return path, {"json": bodies[name]} if name in bodies else {}
 
 
-def name_owner(subject):
-    return Subject(subject.id, (Assignment("owner", SITE),), subject.unit_of_work)
+def ask_as(town, route):
+    return town.gateway if route.target is Target.LEDGER else town.owner
+
+
+def name_owner(subject, unit_of_work=None):
+    held = (Assignment("owner", SITE), Assignment("gateway", SITE))
+    return Subject(subject.id, held, unit_of_work or subject.unit_of_work)
 
 
 class Elsewhere(Policy):
@@ -107,9 +143,11 @@ class Elsewhere(Policy):
     __slots__ = ()
 
     def authorize(self, subject, action, obj):
-        if isinstance(obj, PriceBook):  # there is only one
-            other = next(other for other in Action if other != action)
-            return super().authorize(name_owner(subject), other, obj)
+        if isinstance(obj, PriceBook | Ledger):  # there is only one
+            other = next(other for other in (Action.READ, Action.UPDATE) if other != action)
+            return super().authorize(name_owner(subject), other, PriceBook())
+        if isinstance(obj, Member):
+            return super().authorize(name_owner(subject), action, Member("elsewhere", obj.id))
         other = Group("elsewhere", "elsewhere", obj.type)
         return super().authorize(name_owner(subject), action, other)
 
@@ -119,16 +157,17 @@ class Elsewhere(Policy):
 
 
 class OtherAct(Policy):
-    """Authorizes another act on the same object."""
+    """Authorizes another act, on the same object where one may be done."""
 
     __slots__ = ()
 
     def authorize(self, subject, action, obj):
-        other = next(other for other in Action if other != action)
-        return super().authorize(name_owner(subject), other, obj)
+        other = next(other for other in (Action.READ, Action.UPDATE) if other != action)
+        same = PriceBook() if isinstance(obj, Ledger | Member) else obj
+        return super().authorize(name_owner(subject), other, same)
 
     def authorize_list(self, subject, action, organization, object_type):
-        other = next(other for other in Action if other != action)
+        other = next(other for other in (Action.READ, Action.UPDATE) if other != action)
         return super().authorize_list(name_owner(subject), other, organization, object_type)
 
 
@@ -138,29 +177,35 @@ class OtherUnit(Policy):
     __slots__ = ()
 
     def authorize(self, subject, action, obj):
-        stale = Subject(subject.id, (Assignment("owner", SITE),), object())
-        return super().authorize(stale, action, obj)
+        return super().authorize(name_owner(subject, object()), action, obj)
 
     def authorize_list(self, subject, action, organization, object_type):
-        stale = Subject(subject.id, (Assignment("owner", SITE),), object())
-        return super().authorize_list(stale, action, organization, object_type)
+        return super().authorize_list(
+            name_owner(subject, object()), action, organization, object_type
+        )
 
 
 def send_counting(engine, town, route, policy):
     """Send the route's request as the owner; give the answer and the statements after the first."""
     path, body = ask(town, route)
     with count_statements(engine) as sent:
-        answer = Client(make_app(engine, policy=policy))(route.method, path, town.owner, **body)
+        answer = Client(make_app(engine, policy=policy))(
+            route.method, path, ask_as(town, route), **body
+        )
     assert not names_budget_table(sent[0])
     return answer, sent[1:]
 
 
 @pytest.fixture
-def with_a_price_and_a_budget(engine, town):
+def with_everything(engine, town):
+    """A price, a budget, an override and a hold."""
     send = Client(make_app(engine))
-    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
-    body = {"spend_limit_micros": 5}
-    assert send("PUT", f"/groups/{town.a1}/ai/budget", town.owner, json=body).status_code == 200
+    for name in ("put_prices", "put_budget", "put_override", "post_holds"):
+        route = next(route for route in ROUTES if route.view.__name__ == name)
+        path, body = ask(town, route)
+        answer = send(route.method, path, ask_as(town, route), **body)
+        assert answer.status_code in {200, 201}
+    town.hold = answer.json["hold_id"]
 
 
 @ids
@@ -176,10 +221,8 @@ def test_a_store_refuses_a_grant_for_something_else_and_sends_nothing(
 
 
 @ids
-def test_the_same_request_with_its_own_grant_is_served(
-    engine, town, route, with_a_price_and_a_budget
-):
+def test_the_same_request_with_its_own_grant_is_served(engine, town, route, with_everything):
     """So the refusals above are the grant's doing."""
     answer, sent = send_counting(engine, town, route, Policy.load())
-    assert answer.status_code in {200, 204}
+    assert answer.status_code in {200, 201, 204}
     assert len(sent) == 1

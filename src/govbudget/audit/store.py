@@ -7,7 +7,7 @@ concurrent writers and a budget that goes with its group leaves one too.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from govbudget.identity import ObjectType
     from govbudget.tables import Tables
+
+
+ABOUT_A_GROUP = ("group_member", "member_ai_override")
 
 
 class AuditStore:
@@ -47,7 +50,7 @@ class AuditStore:
         """List the organization's entries, the newest first, as far as the grant reaches.
 
         At most `limit`, those older than `after` (time and id of an entry). An entry about one
-        group is listed where the grant reaches the group; one about none (a role, a member of the
+        group (or two) is listed where the grant reaches it; one about none (a role, a member of the
         organization) where it reaches every group that no role is held in. Needs a list grant for
         `update`.
         """
@@ -58,16 +61,23 @@ class AuditStore:
         place = table.c.organization_id == sa.literal(organization.id, self._id_type)
         if not grant.exceptions and grant.allowed_elsewhere:
             return self._read(connection, place, limit, after)
-        value = sa.func.coalesce(table.c.after, table.c.before, type_=pg.JSONB)
-        group = sa.case(
-            (table.c.object_type == "group_ai_budget", table.c.object_id),
-            (table.c.object_type == "group_member", value["group_id"].astext),
-        )
         listed = sa.literal([str(i) for i in grant.exceptions], pg.ARRAY(sa.Text))
-        reach = group == sa.any_(listed)
-        if grant.allowed_elsewhere:
-            reach = sa.or_(group.is_(None), group != sa.all_(listed))
-        return self._read(connection, sa.and_(place, reach), limit, after)
+
+        def reaches(value: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+            group = sa.case(
+                (table.c.object_type == "group_ai_budget", table.c.object_id),
+                (table.c.object_type.in_(ABOUT_A_GROUP), value["group_id"].astext),
+            )
+            if grant.allowed_elsewhere:
+                return sa.or_(group.is_(None), group != sa.all_(listed))
+            return group == sa.any_(listed)
+
+        # An override may have named another group before.
+        was, is_ = table.c.before, table.c.after
+        both = (
+            reaches(sa.func.coalesce(a, b, type_=pg.JSONB)) for a, b in ((was, is_), (is_, was))
+        )
+        return self._read(connection, sa.and_(place, *both), limit, after)
 
     def list_site(
         self,

@@ -178,7 +178,8 @@ class Policy:
         """Give a list grant: whose spend in the organization this action is allowed on.
 
         `exceptions` holds the caller's own id, where being oneself changes the answer. `subject`
-        comes from `Directory.load_organization`. Raises NotFound where nothing at all is allowed.
+        comes from `Directory.load_organization`, or from `load_group` of one of its groups. Raises
+        Forbidden where nothing at all is allowed.
         """
         table, kind = self._table, ObjectType.AI_MEMBER_SPEND
         roles = find_standing(subject, Member(organization.id, subject.id), table.scopes)
@@ -186,7 +187,7 @@ class Policy:
         others, own = (table.decide(standing, kind, action) for standing in (held, roles))
         act = Action(action)
         if not (others.allowed or own.allowed):
-            raise NotFound("organization", table.would_allow(kind, act))
+            raise Forbidden(act, (*others.lines, *own.lines), table.would_allow(kind, act))
         differs = own.allowed is not others.allowed
         lines = dict.fromkeys((*others.lines, *own.lines) if differs else others.lines)
         return mint_list_grant(

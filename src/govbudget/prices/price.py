@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from govbudget.errors import FieldError, InvalidInput
+from govbudget.ids import PRINTABLE
 from govbudget.strict_json import MAX_ERRORS, parse_json
 from govbudget.tables import MAX_PRICE
 
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
 
 MAX_NAME = 256
 
-# Text that PostgreSQL can store and a path can carry: no control characters.
-_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 Provider = Annotated[str, Field(max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f/]+$")]
-Model = Annotated[str, Field(max_length=MAX_NAME, pattern=_PRINTABLE)]
+Model = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE)]
 Micros = Annotated[int, Field(ge=0, le=MAX_PRICE)]
 
 

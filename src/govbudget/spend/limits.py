@@ -25,7 +25,9 @@ class Limits:
     3. none: unlimited, attributed to the Everyone group, where there is one.
     """
 
-    def __init__(self, tables: Tables, directory: Directory, rule: LimitRule) -> None:
+    def __init__(
+        self, tables: Tables, directory: Directory, rule: LimitRule = LimitRule.HIGHEST
+    ) -> None:
         groups, members, everybody = (
             directory.groups,
             directory.group_members,

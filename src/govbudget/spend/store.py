@@ -19,7 +19,15 @@ from govbudget.errors import (
 from govbudget.identity import Action, Ledger
 from govbudget.spend.statements import SpendStatements
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, Hold, SpendRules, Usage
+from govbudget.spend.usage import (
+    DEFAULT_TTL_SECONDS,
+    MAX_TTL_SECONDS,
+    Hold,
+    SpendRules,
+    Usage,
+    check_event_id,
+    check_time,
+)
 from govbudget.tables import MAX_COST_PICOS, TOKENS
 
 if TYPE_CHECKING:
@@ -122,14 +130,15 @@ class SpendStore:
         Also after the hold expired or was released. The same event again gives the same usage.
         Raises NotFound (`hold-not-found`), EventConflict where the event is known with other
         contents or the hold was settled by another event, or InvalidInput for a cost above 10^18
-        picos; nothing is booked then.
+        picos; nothing is booked then. ValueError for an `event_id` that is not 1 to 255 printable
+        characters, or an `occurred_at` without a time zone.
         """
         self._require(connection, grant)
         values = {
             **_read_tokens(tokens),
             "hold_id": hold_id,
-            "event_id": event_id,
-            "occurred_at": occurred_at,
+            "event_id": check_event_id(event_id),
+            "occurred_at": occurred_at and check_time(occurred_at),
             **self._read_clock(),
         }
         row = connection.execute(self._statements.settle, values).one_or_none()
@@ -170,14 +179,14 @@ class SpendStore:
 
         It counts in the period that `occurred_at` (None: now) is in, whatever the limit. The same
         event again gives the same usage. Raises EventConflict, NotAMember, or InvalidInput for a
-        cost above 10^18 picos; nothing is booked then.
+        cost above 10^18 picos; nothing is booked then. ValueError as for `settle`.
         """
         self._require(connection, grant)
         values = {
             **_read_call(call),
             **_read_tokens(tokens),
-            "event_id": event_id,
-            "occurred_at": occurred_at,
+            "event_id": check_event_id(event_id),
+            "occurred_at": occurred_at and check_time(occurred_at),
             **self._read_clock(),
         }
         row = connection.execute(self._statements.record, values).one()

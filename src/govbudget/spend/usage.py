@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from govbudget.ids import PRINTABLE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,6 +18,25 @@ if TYPE_CHECKING:
 
 DEFAULT_TTL_SECONDS = 600
 MAX_TTL_SECONDS = 86_400
+MAX_EVENT_ID = 255
+FIRST_YEAR, LAST_YEAR = 1970, 2999
+
+
+def check_event_id(event_id: str) -> str:
+    """Give an event's id back; raise ValueError unless it is 1 to 255 printable characters."""
+    if not re.fullmatch(PRINTABLE, event_id) or len(event_id) > MAX_EVENT_ID:
+        message = f"an event's id is 1 to {MAX_EVENT_ID} characters without control characters"
+        raise ValueError(message)
+    event_id.encode()  # a lone surrogate is no character, and a ValueError
+    return event_id
+
+
+def check_time(time: datetime) -> datetime:
+    """Give a time back; raise ValueError without a time zone, or outside of 1970 to 2999."""
+    if time.tzinfo is None or not FIRST_YEAR <= time.year <= LAST_YEAR:
+        message = f"a time has a time zone and is of the years {FIRST_YEAR} to {LAST_YEAR}"
+        raise ValueError(message)
+    return time
 
 
 class LimitRule(StrEnum):

@@ -5,7 +5,7 @@ mypy holds the functions to them, `web/openapi.py` shows them, and the tests com
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ from typing_extensions import TypeAliasType, TypedDict
 # An id of the installation's type: the document says which.
 Id = TypeAliasType("Id", int | str)
 Time = TypeAliasType("Time", Annotated[str, Field(json_schema_extra={"format": "date-time"})])
+Uuid = TypeAliasType("Uuid", Annotated[str, Field(json_schema_extra={"format": "uuid"})])
+LimitSource = TypeAliasType("LimitSource", Literal["group", "user_override"])
 Values = TypeAliasType("Values", dict[str, Any])
 
 
@@ -65,6 +67,103 @@ class BatchAnswer(TypedDict):
     changed: int
 
 
+class TokensAnswer(TypedDict):
+    """Tokens by category."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+
+
+class HoldAnswer(TypedDict):
+    """Money set aside until it is settled, released, or expires; cost null: it is not known."""
+
+    hold_id: Uuid
+    organization_id: Id
+    user_id: Id
+    group_id: Id | None
+    cost_micros: int | None
+    expires_at: Time
+
+
+class UsageAnswer(TypedDict):
+    """One call as the ledger has it; cost null: unpriced, not free."""
+
+    event_id: str
+    organization_id: Id
+    user_id: Id
+    group_id: Id | None
+    hold_id: Uuid | None
+    provider: str
+    model: str
+    tokens: TokensAnswer
+    cost_micros: int | None
+    occurred_at: Time
+    recorded_at: Time
+
+
+class OverrideAnswer(TypedDict):
+    """What one member may spend in a month, whatever the groups' budgets say."""
+
+    organization_id: Id
+    user_id: Id
+    group_id: Id
+    spend_limit_micros: int
+    created_at: Time
+    updated_at: Time
+
+
+class MemberSpendAnswer(TypedDict):
+    """A member's limit (null: none holds) and what set it, and the spend of the month."""
+
+    organization_id: Id
+    user_id: Id
+    effective_group_id: Id | None
+    spend_limit_micros: int | None
+    limit_source: LimitSource | None
+    current_spend_micros: int
+    held_micros: int
+    period_start: Time
+    period_end: Time
+
+
+class GroupSpendAnswer(TypedDict):
+    """What was spent in the month and attributed to the group; some calls may have no price."""
+
+    group_id: Id
+    current_spend_micros: int
+    calls: int
+    unpriced_calls: int
+    period_start: Time
+    period_end: Time
+
+
+class GroupSpendPage(TypedDict):
+    """Groups that the caller may read, by id; no token: there are no more."""
+
+    groups: list[GroupSpendAnswer]
+    next_page_token: str | None
+
+
+class SpenderAnswer(TypedDict):
+    """What one user spent in the month that is attributed to the group."""
+
+    user_id: Id
+    current_spend_micros: int
+    calls: int
+    unpriced_calls: int
+
+
+class SpenderPage(TypedDict):
+    """Who spent for the group, as far as the caller may see, by id; no token: no more."""
+
+    members: list[SpenderAnswer]
+    period_start: Time
+    period_end: Time
+    next_page_token: str | None
+
+
 class FieldProblem(TypedDict):
     """What is wrong at one place: a JSON pointer into the body or a parameter's name."""
 
@@ -81,3 +180,11 @@ class Problem(TypedDict):
     detail: str
     code: str
     errors: NotRequired[list[FieldProblem]]
+    # Of `budget-exceeded`: the member's own figures, and what set the limit.
+    spend_limit_micros: NotRequired[int]
+    limit_source: NotRequired[LimitSource]
+    group_id: NotRequired[Id]
+    current_spend_micros: NotRequired[int]
+    held_micros: NotRequired[int]
+    cost_micros: NotRequired[int]
+    period_end: NotRequired[Time]

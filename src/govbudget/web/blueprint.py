@@ -17,12 +17,14 @@ from werkzeug.exceptions import NotFound as UnknownPath
 from werkzeug.routing import PathConverter, Rule
 
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
-from govbudget.identity import Action, Group, Object, Organization, PriceBook
+from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
+from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
 from govbudget.web import requestlog
+from govbudget.web.call import ME, Call, Route, Target
 from govbudget.web.openapi import describe
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
-from govbudget.web.routes import ROUTES, Call, Route, Target
+from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
 from govbudget.web.units import explain_outage, run_unit
 
@@ -40,6 +42,17 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, str]], Response]
 
 logger = logging.getLogger("govbudget")
+
+_Asked = Group | Organization | Member | PriceBook | Ledger
+
+# The name in a path of the id of what a route is about.
+_NAMED = {
+    Target.GROUP: "group",
+    Target.GROUPS_OF_ORGANIZATION: "organization",
+    Target.MEMBER: "user",
+    Target.PRICE_BOOK: "",
+    Target.LEDGER: "",
+}
 
 NAME = "govbudget"
 DOCUMENT = "/openapi.json"
@@ -165,10 +178,10 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
         )
     caller_id = home.settings.id_type.accept(caller)
     requestlog.note(caller=caller_id, action=route.action, object=route.target)
-    asked: Id | None = None
-    if route.target in path:
-        asked = home.settings.id_type.parse(path[route.target])
-        requestlog.note(id=asked)
+    ids = _read_ids(home, path, caller_id)
+    asked = ids.get(_NAMED[route.target])
+    others = {name: value for name, value in ids.items() if name != _NAMED[route.target]}
+    requestlog.note(id=asked, **others)
     if AIBRIDGE not in home.find_features():
         raise GovBudgetError("feature-disabled", "AI budgets are switched off here (`aibridge`)")
 
@@ -176,14 +189,17 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
 
     def work(connection: Connection) -> Response:
         later.clear()
-        subject, obj = _load(home, route.target, connection, caller_id, asked)
+        subject, obj = _load(home, route.target, connection, caller_id, ids)
+        grant = None
         try:
             grant = _authorize(home, route, subject, obj)
+            requestlog.note_allowed(grant)
+            return route.view(Call(home, connection, grant, obj, path, ids, later))
         except (Forbidden, NotFound) as refusal:
-            later.append(_note_denial(home, route, caller_id, asked, refusal))
+            # A view that asks the policy about more than the route may be refused, too.
+            if grant is None or isinstance(refusal, Forbidden):
+                later.append(_note_denial(home, route, caller_id, asked, refusal))
             raise
-        requestlog.note_allowed(grant)
-        return route.view(Call(home, connection, grant, obj, path, later))
 
     try:
         return run_unit(home.find_engine(), work)
@@ -192,15 +208,32 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
             act()
 
 
+def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[str, Id]:
+    """Read the ids in a path; raise `invalid-id`. `me` is the caller."""
+    ids: dict[str, Id] = {}
+    for name, text in path.items():
+        if name == "user" and text == ME:
+            ids[name] = caller
+        elif name == "hold":
+            ids[name] = IdType.UUID.parse(text)
+        elif name in {"group", "organization", "user"}:
+            ids[name] = home.settings.id_type.parse(text)
+    return ids
+
+
 def _load(
-    home: Installation, target: Target, connection: Connection, caller: Id, asked: Id | None
-) -> tuple[Subject, Group | Organization | PriceBook | None]:
+    home: Installation, target: Target, connection: Connection, caller: Id, ids: Mapping[str, Id]
+) -> tuple[Subject, _Asked | None]:
     """Send the one statement that precedes the decision."""
-    if asked is None:
-        return home.directory.load_subject(connection, caller), PriceBook()
+    directory = home.directory
     if target is Target.GROUP:
-        return home.directory.load_group(connection, caller, asked)
-    return home.directory.load_organization(connection, caller, asked)
+        return directory.load_group(connection, caller, ids["group"])
+    if target is Target.GROUPS_OF_ORGANIZATION:
+        return directory.load_organization(connection, caller, ids["organization"])
+    if target is Target.MEMBER:
+        return directory.load_member(connection, caller, ids["organization"], ids["user"])
+    site_wide = PriceBook() if target is Target.PRICE_BOOK else Ledger()
+    return directory.load_subject(connection, caller), site_wide
 
 
 def _note_denial(
@@ -229,7 +262,7 @@ def _note_denial(
 
 
 def _authorize(
-    home: Installation, route: Route, subject: Subject, obj: Object | Organization | None
+    home: Installation, route: Route, subject: Subject, obj: _Asked | None
 ) -> Grant | ListGrant:
     """Ask the policy; raise Forbidden or NotFound where it says no, or there is no such object."""
     if obj is None:

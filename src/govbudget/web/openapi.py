@@ -14,13 +14,14 @@ from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_TEXT_ID, IdType
 from govbudget.prices.price import MAX_NAME
 from govbudget.web.answers import Problem
-from govbudget.web.routes import ROUTES, Target
+from govbudget.web.call import ME, Target
+from govbudget.web.routes import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from govbudget.settings import Settings
-    from govbudget.web.routes import Route
+    from govbudget.web.call import Route
 
 REF = "#/components/schemas/"
 ID = {"$ref": f"{REF}Id"}
@@ -29,11 +30,15 @@ IDS: dict[IdType, dict[str, Any]] = {
     IdType.BIGINT: {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     IdType.TEXT: {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_ID},
 }
+ID_OR_ME = {"anyOf": [ID, {"const": ME}]}
+UUID = {"type": "string", "format": "uuid"}
 # What can stand in a path, by its name in `ROUTES`. Of `model`, slashes may be sent as they are.
 NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
 IN_PATH: dict[str, dict[str, Any]] = {
     "group": ID,
     "organization": ID,
+    "user": ID_OR_ME,
+    "hold": UUID,
     "provider": {**NAME, "pattern": "^[^/]+$"},
     "model": NAME,
 }
@@ -54,8 +59,8 @@ def find_codes(route: Route) -> list[str]:
     """Find every code of an error that the route can answer with."""
     names = _names(route)
     codes = [*ALWAYS, "unavailable", *route.codes]
-    codes += ["invalid-id"] * any(IN_PATH[name] == ID for name in names)
-    codes += [f"{name}-not-found" for name in names if name == route.target]
+    codes += ["invalid-id"] * any(IN_PATH[name] in (ID, ID_OR_ME, UUID) for name in names)
+    codes += [f"{route.target}-not-found"] * bool(names)
     codes += BODY_CODES if route.body is not None else ()
     codes += ["invalid-query"] * (route.query is not None)
     if route.method != "GET":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
-from govbudget.errors import GovBudgetError, InvalidInput
+from govbudget.errors import BudgetExceeded, GovBudgetError, InvalidInput
+from govbudget.spend.tokens import round_up_to_micros
 from govbudget.web.units import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from werkzeug.exceptions import HTTPException
+
+    from govbudget.identity import Id
 
 _CODES = {
     400: "bad-request",
@@ -43,6 +48,16 @@ def dump_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON
     return json.dumps(value, separators=(",", ":"), default=str).encode("ascii") + b"\n"
 
 
+def write_id(value: Id) -> int | str:
+    """Write an id as JSON has it."""
+    return value if isinstance(value, int) else str(value)
+
+
+def write_time(time: datetime) -> str:
+    """Write a time as RFC 3339 has it, in UTC."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def explain(error: GovBudgetError, challenge: str) -> Response:
     """Answer with an error of ours."""
     problem: dict[str, Any] = {}
@@ -50,6 +65,8 @@ def explain(error: GovBudgetError, challenge: str) -> Response:
         problem["errors"] = [
             {"pointer": item.pointer, "detail": item.detail} for item in error.errors
         ]
+    if isinstance(error, BudgetExceeded):
+        problem = _tell_excess(error)
     response = _problem(error.code, error.title, int(error.status), error.detail, problem)
     if error.code == "unauthenticated":
         response.headers["WWW-Authenticate"] = challenge
@@ -70,6 +87,18 @@ def explain_http(error: HTTPException, challenge: str) -> Response:
         if key.lower() not in {"content-type", "content-length"}:
             response.headers[key] = value
     return response
+
+
+def _tell_excess(error: BudgetExceeded) -> dict[str, Any]:
+    return {
+        "spend_limit_micros": error.limit_micros,
+        "limit_source": error.limit_source,
+        "group_id": write_id(error.group_id),
+        "current_spend_micros": round_up_to_micros(error.spent_picos),
+        "held_micros": round_up_to_micros(error.held_picos),
+        "cost_micros": round_up_to_micros(error.cost_picos),
+        "period_end": write_time(error.period_end),
+    }
 
 
 def _detail(error: HTTPException) -> str:

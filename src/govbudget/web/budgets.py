@@ -1,0 +1,193 @@
+"""The views of budgets, prices and the audit trail.
+
+A view runs after the decision. It gets a `Call`, which holds the grant; it reads the body or the
+query first and then sends its one statement.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from govbudget.prices.price import parse_prices
+from govbudget.strict_json import parse_json
+from govbudget.tables import MAX_LIMIT_MICROS
+from govbudget.web.answers import BatchAnswer, BudgetPage, EntryPage
+from govbudget.web.call import (
+    MIB,
+    answer_page,
+    read_body,
+    read_group_position,
+)
+from govbudget.web.paging import read_page, write_token
+from govbudget.web.preconditions import is_unchanged, read_condition
+from govbudget.web.problems import answer, answer_empty, write_id, write_time
+from govbudget.web.requestlog import request_id
+from govbudget.web.signals import budget_changed, send
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from govbudget.audit.entry import Entry
+    from govbudget.authz.grant import Grant, ListGrant
+    from govbudget.budgets.budget import Budget
+    from govbudget.identity import Group, Organization, PriceBook
+    from govbudget.web.answers import BudgetAnswer, EntryAnswer
+    from govbudget.web.call import Call
+
+MAX_BUDGET_BODY = MIB
+MAX_PRICES_BODY = 16 * MIB
+
+
+class BudgetBody(BaseModel):
+    """The body of a PUT of a budget."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    spend_limit_micros: Annotated[int, Field(ge=0, le=MAX_LIMIT_MICROS)]
+
+
+BUDGET_BODY = TypeAdapter(BudgetBody)
+
+
+def get_budget(call: Call[Grant, Group]) -> Response:
+    """Answer with the group's budget, or 304 where the caller has it."""
+    budget = call.home.budgets.get(call.connection, call.grant, call.object)
+    if is_unchanged(request, budget):
+        response = answer_empty(304)
+        response.set_etag(budget.etag)
+        return response
+    return _answer_budget(budget)
+
+
+def put_budget(call: Call[Grant, Group]) -> Response:
+    """Create or change the group's budget."""
+    body = parse_json(read_body(MAX_BUDGET_BODY), BUDGET_BODY)
+    budget = call.home.budgets.set(
+        call.connection,
+        call.grant,
+        call.object,
+        body.spend_limit_micros,
+        read_condition(request),
+        request_id=request_id(),
+    )
+    _signal_change(call, budget)
+    return _answer_budget(budget)
+
+
+def delete_budget(call: Call[Grant, Group]) -> Response:
+    """Delete the group's budget."""
+    condition = read_condition(request)
+    call.home.budgets.delete(
+        call.connection, call.grant, call.object, condition, request_id=request_id()
+    )
+    _signal_change(call, None)
+    return answer_empty()
+
+
+def list_budgets(call: Call[ListGrant, Organization]) -> Response:
+    """Answer with a page of the budgets that the caller may read."""
+    organization = call.object
+    id_type = call.home.settings.id_type
+    size, after = read_page(
+        request.args, organization.id, lambda text: read_group_position(text, id_type)
+    )
+    budgets = call.home.budgets.list(
+        call.connection, call.grant, organization, limit=size + 1, after=after
+    )
+    page = budgets[:size]
+    token = write_token(organization.id, page[-1].group_id) if len(budgets) > size else None
+    written = [_write_budget(budget) for budget in page]
+    return answer_page(BudgetPage(budgets=written, next_page_token=token))
+
+
+def list_audit(call: Call[ListGrant, Organization]) -> Response:
+    """Answer with a page of the organization's audit trail, the newest entry first."""
+    organization = call.object
+    size, after = read_page(request.args, organization.id, _read_entry_position)
+    entries = call.home.audit.list(
+        call.connection, call.grant, organization, limit=size + 1, after=after
+    )
+    page = entries[:size]
+    token = (
+        write_token(organization.id, page[-1].at.isoformat(), page[-1].id)
+        if len(entries) > size
+        else None
+    )
+    written = [_write_entry(entry) for entry in page]
+    return answer_page(EntryPage(entries=written, next_page_token=token))
+
+
+def get_price(call: Call[Grant, PriceBook]) -> Response:
+    """Answer with the price in force."""
+    price = call.home.prices.get(
+        call.connection, call.grant, call.object, call.path["provider"], call.path["model"]
+    )
+    return answer(price.model_dump())
+
+
+def put_prices(call: Call[Grant, PriceBook]) -> Response:
+    """Store a batch of prices, all or nothing."""
+    prices = parse_prices(read_body(MAX_PRICES_BODY))
+    result = call.home.prices.upsert(
+        call.connection, call.grant, call.object, prices, request_id=request_id()
+    )
+    return answer(BatchAnswer(received=result.received, changed=result.changed))
+
+
+def _write_budget(budget: Budget) -> BudgetAnswer:
+    return {
+        "group_id": write_id(budget.group_id),
+        "spend_limit_micros": budget.spend_limit_micros,
+        "created_at": write_time(budget.created_at),
+        "updated_at": write_time(budget.updated_at),
+    }
+
+
+def _write_entry(entry: Entry) -> EntryAnswer:
+    receipt = entry.receipt
+    return {
+        "id": str(entry.id),
+        "at": write_time(entry.at),
+        "object_type": entry.object_type,
+        "object_id": entry.object_id,
+        "before": entry.before,
+        "after": entry.after,
+        "actor": receipt.get("actor"),
+        "roles": receipt.get("roles"),
+        "lines": receipt.get("lines"),
+        "policy_digest": receipt.get("policy_digest"),
+        "request_id": receipt.get("request_id"),
+        "cause": receipt["cause"],
+    }
+
+
+def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
+    time = datetime.fromisoformat(at)
+    if time.tzinfo is None:
+        raise ValueError(at)
+    return time, UUID(entry_id)
+
+
+def _signal_change(call: Call[Grant, Group], budget: Budget | None) -> None:
+    announce = partial(
+        send,
+        budget_changed,
+        call.home.app,
+        subject=call.grant.subject,
+        group=call.object,
+        budget=budget,
+        request_id=request_id(),
+    )
+    call.later.append(announce)
+
+
+def _answer_budget(budget: Budget) -> Response:
+    response = answer(_write_budget(budget))
+    response.set_etag(budget.etag)
+    return response

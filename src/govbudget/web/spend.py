@@ -1,0 +1,351 @@
+"""The views of spend: holds, usage, overrides and reports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from flask import request
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    WithJsonSchema,
+)
+
+from govbudget.identity import Action, Organization
+from govbudget.ids import PRINTABLE
+from govbudget.prices.price import Model, Provider
+from govbudget.spend.tokens import Tokens, round_up_to_micros
+from govbudget.spend.usage import (
+    DEFAULT_TTL_SECONDS,
+    MAX_EVENT_ID,
+    MAX_TTL_SECONDS,
+    Call,
+    check_time,
+)
+from govbudget.strict_json import parse_json
+from govbudget.tables import MAX_LIMIT_MICROS
+from govbudget.web.answers import GroupSpendPage, Id, SpenderPage
+from govbudget.web.call import (
+    MIB,
+    answer_page,
+    read_body,
+    read_group_position,
+)
+from govbudget.web.paging import read_page, write_token
+from govbudget.web.problems import answer, answer_empty, write_id, write_time
+from govbudget.web.requestlog import request_id
+
+if TYPE_CHECKING:
+    from flask import Response
+    from pydantic import ValidationInfo
+
+    from govbudget import identity
+    from govbudget.authz.grant import Grant, ListGrant
+    from govbudget.identity import Group, Ledger, Member
+    from govbudget.ids import IdType
+    from govbudget.spend.overrides import Override
+    from govbudget.spend.reports import GroupSpend
+    from govbudget.spend.usage import Usage
+    from govbudget.web.answers import (
+        GroupSpendAnswer,
+        HoldAnswer,
+        MemberSpendAnswer,
+        OverrideAnswer,
+        SpenderAnswer,
+        UsageAnswer,
+    )
+    from govbudget.web.call import Call as Request
+
+
+def _accept_id(value: object, info: ValidationInfo) -> identity.Id:
+    """Read an id of a body; the context is the type of ids."""
+    id_type: IdType = info.context  # type: ignore[assignment]
+    try:
+        return id_type.accept(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_time(value: object) -> datetime:
+    """Read an RFC 3339 time with its offset from UTC."""
+    message = "must be a time with its offset from UTC, such as 2026-01-31T12:00:00Z"
+    try:
+        return check_time(datetime.fromisoformat(str(value)))
+    except ValueError:
+        raise ValueError(message) from None
+
+
+_Id = Annotated[Id, PlainValidator(_accept_id, json_schema_input_type=Id)]
+_EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID, pattern=PRINTABLE)]
+_Time = Annotated[
+    datetime,
+    BeforeValidator(_read_time),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _CallBody(_Body):
+    organization_id: _Id
+    user_id: _Id
+    provider: Provider
+    model: Model
+    tokens: Tokens
+
+
+class HoldBody(_CallBody):
+    """The body that asks for a hold: the most that the call can take."""
+
+    ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
+
+
+class SettleBody(_Body):
+    """The body that settles a hold: what the call took."""
+
+    event_id: _EventId
+    tokens: Tokens
+    occurred_at: _Time | None = None
+
+
+class UsageBody(_CallBody):
+    """The body that records a call that no hold was made for."""
+
+    event_id: _EventId
+    occurred_at: _Time | None = None
+
+
+class OverrideBody(_Body):
+    """The body of a PUT of an override."""
+
+    group_id: _Id
+    spend_limit_micros: Annotated[int, Field(ge=0, le=MAX_LIMIT_MICROS)]
+
+
+HOLD_BODY, SETTLE_BODY = TypeAdapter(HoldBody), TypeAdapter(SettleBody)
+USAGE_BODY, OVERRIDE_BODY = TypeAdapter(UsageBody), TypeAdapter(OverrideBody)
+
+
+def post_holds(call: Request[Grant, Ledger]) -> Response:
+    """Set aside what a call costs at most, where it fits under the member's limit."""
+    body = _read(call, HOLD_BODY)
+    hold = call.home.spend.hold(
+        call.connection, call.grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
+    )
+    written: HoldAnswer = {
+        "hold_id": str(hold.id),
+        "organization_id": write_id(hold.organization_id),
+        "user_id": write_id(hold.user_id),
+        "group_id": _write_known(hold.group_id),
+        "cost_micros": _write_cost(hold.cost_picos),
+        "expires_at": write_time(hold.expires_at),
+    }
+    return answer(written, 201)
+
+
+def post_settle(call: Request[Grant, Ledger]) -> Response:
+    """Book what a call cost and free its hold; the same event again gets the same answer."""
+    body = _read(call, SETTLE_BODY)
+    usage = call.home.spend.settle(
+        call.connection,
+        call.grant,
+        _hold_of(call),
+        body.event_id,
+        body.tokens,
+        occurred_at=body.occurred_at,
+    )
+    return answer(_write_usage(usage))
+
+
+def delete_hold(call: Request[Grant, Ledger]) -> Response:
+    """Free what a hold set aside, as often as it is asked."""
+    call.home.spend.release(call.connection, call.grant, _hold_of(call))
+    return answer_empty()
+
+
+def post_usage(call: Request[Grant, Ledger]) -> Response:
+    """Book a call that no hold was made for; 200 where the event was known."""
+    body = _read(call, USAGE_BODY)
+    usage, is_new = call.home.spend.record(
+        call.connection,
+        call.grant,
+        body.event_id,
+        _call_of(body),
+        body.tokens,
+        occurred_at=body.occurred_at,
+    )
+    return answer(_write_usage(usage), 201 if is_new else 200)
+
+
+def get_override(call: Request[Grant, Member]) -> Response:
+    """Answer with the member's override."""
+    return answer(
+        _write_override(call.home.overrides.get(call.connection, call.grant, call.object))
+    )
+
+
+def put_override(call: Request[ListGrant, Organization]) -> Response:
+    """Create or change the member's override."""
+    body = _read(call, OVERRIDE_BODY)
+    override = call.home.overrides.set(
+        call.connection,
+        call.grant,
+        call.object,
+        call.ids["user"],
+        body.group_id,
+        body.spend_limit_micros,
+        request_id=request_id(),
+    )
+    return answer(_write_override(override))
+
+
+def delete_override(call: Request[ListGrant, Organization]) -> Response:
+    """Delete the member's override: the groups' budgets hold again."""
+    call.home.overrides.delete(
+        call.connection, call.grant, call.object, call.ids["user"], request_id=request_id()
+    )
+    return answer_empty()
+
+
+def get_member_spend(call: Request[Grant, Member]) -> Response:
+    """Answer with the member's limit, what set it, and the spend of this month."""
+    found = call.home.reports.member(call.connection, call.grant, call.object)
+    written: MemberSpendAnswer = {
+        "organization_id": write_id(call.object.organization_id),
+        "user_id": write_id(call.object.user_id),
+        "effective_group_id": _write_known(found.group_id),
+        "spend_limit_micros": found.limit_micros,
+        "limit_source": None if found.limit_source is None else found.limit_source.value,
+        "current_spend_micros": round_up_to_micros(found.spent_picos),
+        "held_micros": round_up_to_micros(found.held_picos),
+        "period_start": write_time(found.period.start),
+        "period_end": write_time(found.period.end),
+    }
+    return answer(written)
+
+
+def get_group_spend(call: Request[Grant, Group]) -> Response:
+    """Answer with what was spent this month and is attributed to the group."""
+    return answer(_write_group(call.home.reports.group(call.connection, call.grant, call.object)))
+
+
+def list_members_spend(call: Request[Grant, Group]) -> Response:
+    """Answer with a page of who spent for the group this month, as far as the caller may see."""
+    group = call.object
+    members = call.home.policy.authorize_members(
+        call.grant.subject, Action.READ, Organization(group.organization_id)
+    )
+    size, after = _read_page(call, group.id)
+    period, spenders = call.home.reports.list_members(
+        call.connection, call.grant, members, group, limit=size + 1, after=after
+    )
+    page = spenders[:size]
+    written: list[SpenderAnswer] = [
+        {
+            "user_id": write_id(one.user_id),
+            "current_spend_micros": round_up_to_micros(one.sum.cost_picos),
+            "calls": one.sum.calls,
+            "unpriced_calls": one.sum.unpriced_calls,
+        }
+        for one in page
+    ]
+    token = write_token(group.id, page[-1].user_id) if len(spenders) > size else None
+    return answer_page(
+        SpenderPage(
+            members=written,
+            period_start=write_time(period.start),
+            period_end=write_time(period.end),
+            next_page_token=token,
+        )
+    )
+
+
+def list_groups_spend(call: Request[ListGrant, Organization]) -> Response:
+    """Answer with a page of this month's spend of the groups that the caller may read."""
+    organization = call.object
+    size, after = _read_page(call, organization.id)
+    groups = call.home.reports.list_groups(
+        call.connection, call.grant, organization, limit=size + 1, after=after
+    )
+    page = groups[:size]
+    token = write_token(organization.id, page[-1].group_id) if len(groups) > size else None
+    return answer_page(
+        GroupSpendPage(groups=[_write_group(one) for one in page], next_page_token=token)
+    )
+
+
+def _read(call: Request[Any, Any], adapter: TypeAdapter[Any]) -> Any:  # noqa: ANN401 - a body
+    return parse_json(read_body(MIB), adapter, call.home.settings.id_type)
+
+
+def _read_page(call: Request[Any, Any], place: identity.Id) -> tuple[int, identity.Id | None]:
+    id_type = call.home.settings.id_type
+    return read_page(request.args, place, lambda text: read_group_position(text, id_type))
+
+
+def _call_of(body: _CallBody) -> Call:
+    return Call(body.organization_id, body.user_id, body.provider, body.model)
+
+
+def _hold_of(call: Request[Any, Any]) -> UUID:
+    return UUID(str(call.ids["hold"]))
+
+
+def _write_known(value: identity.Id | None) -> int | str | None:
+    return None if value is None else write_id(value)
+
+
+def _write_cost(picos: int | None) -> int | None:
+    return None if picos is None else round_up_to_micros(picos)
+
+
+def _write_usage(usage: Usage) -> UsageAnswer:
+    tokens = usage.tokens
+    return {
+        "event_id": usage.event_id,
+        "organization_id": write_id(usage.organization_id),
+        "user_id": write_id(usage.user_id),
+        "group_id": _write_known(usage.group_id),
+        "hold_id": None if usage.hold_id is None else str(usage.hold_id),
+        "provider": usage.provider,
+        "model": usage.model,
+        "tokens": {
+            "input": tokens.input,
+            "output": tokens.output,
+            "cache_read": tokens.cache_read,
+            "cache_write": tokens.cache_write,
+        },
+        "cost_micros": _write_cost(usage.cost_picos),
+        "occurred_at": write_time(usage.occurred_at),
+        "recorded_at": write_time(usage.recorded_at),
+    }
+
+
+def _write_override(override: Override) -> OverrideAnswer:
+    return {
+        "organization_id": write_id(override.organization_id),
+        "user_id": write_id(override.user_id),
+        "group_id": write_id(override.group_id),
+        "spend_limit_micros": override.spend_limit_micros,
+        "created_at": write_time(override.created_at),
+        "updated_at": write_time(override.updated_at),
+    }
+
+
+def _write_group(spend: GroupSpend) -> GroupSpendAnswer:
+    return {
+        "group_id": write_id(spend.group_id),
+        "current_spend_micros": round_up_to_micros(spend.sum.cost_picos),
+        "calls": spend.sum.calls,
+        "unpriced_calls": spend.sum.unpriced_calls,
+        "period_start": write_time(spend.period.start),
+        "period_end": write_time(spend.period.end),
+    }
