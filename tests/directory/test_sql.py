@@ -60,6 +60,7 @@ def test_a_group_is_loaded_with_the_callers_roles_toward_it(connection, world):
     a1 = {name: of_group(connection, world, i, world.a1) for name, i in world.people.items()}
     assert a1 == {
         "owner": {Assignment("owner", SITE)},
+        "gateway": {Assignment("gateway", SITE)},
         "org_admin": {in_organization("org-admin", world.a)},
         "user_admin": {in_organization("user-admin", world.a)},
         "member": {in_group(world.a1)},
@@ -77,6 +78,7 @@ def test_an_organization_is_loaded_with_the_callers_roles_in_it_and_its_groups(c
     everyone = in_group(world.a)
     assert of_a == {
         "owner": {Assignment("owner", SITE)},
+        "gateway": {Assignment("gateway", SITE)},
         "org_admin": {in_organization("org-admin", world.a), everyone},
         "user_admin": {in_organization("user-admin", world.a), everyone},
         "member": {in_group(world.a1), in_group(world.a2), everyone},
@@ -160,6 +162,7 @@ def test_a_member_is_loaded_with_the_callers_roles_on_the_site_and_in_the_organi
         held[name] = set(subject.assignments)
     assert {name: roles for name, roles in held.items() if roles} == {
         "owner": {Assignment("owner", SITE)},
+        "gateway": {Assignment("gateway", SITE)},
         "org_admin": {in_organization("org-admin", world.a)},
         "user_admin": {in_organization("user-admin", world.a)},
     }
