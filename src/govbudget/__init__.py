@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from govbudget.budgets.store import BudgetStore
     from govbudget.directory.sql import SqlDirectory
     from govbudget.errors import (
+        BudgetExceeded,
+        EventConflict,
         Finding,
         Forbidden,
         GovBudgetError,
         GrantRefused,
         GroupChanged,
         InvalidInput,
+        NotAMember,
         NotFound,
         PolicyError,
         PreconditionFailed,
         SettingsError,
+        UnpricedModel,
     )
     from govbudget.extension import GovBudget
     from govbudget.identity import (
@@ -44,6 +48,12 @@ if TYPE_CHECKING:
     from govbudget.installation import Installation
     from govbudget.prices.price import Price
     from govbudget.prices.store import PriceStore
+    from govbudget.spend.open_hold import OpenHold
+    from govbudget.spend.overrides import OverrideStore
+    from govbudget.spend.reports import SpendReports
+    from govbudget.spend.store import SpendStore
+    from govbudget.spend.tokens import Tokens
+    from govbudget.spend.usage import Call, Hold, Usage
     from govbudget.tables import Layout, Tables
 
 # Where each public name lives. They are loaded when first used: a policy test pulls in neither
@@ -58,16 +68,20 @@ _HOMES = {
         "budgets.store": ("BudgetStore",),
         "directory.sql": ("SqlDirectory",),
         "errors": (
+            "BudgetExceeded",
+            "EventConflict",
             "Finding",
             "Forbidden",
             "GovBudgetError",
             "GrantRefused",
             "GroupChanged",
             "InvalidInput",
+            "NotAMember",
             "NotFound",
             "PolicyError",
             "PreconditionFailed",
             "SettingsError",
+            "UnpricedModel",
         ),
         "extension": ("GovBudget",),
         "identity": (
@@ -89,6 +103,12 @@ _HOMES = {
         "installation": ("Installation",),
         "prices.price": ("Price",),
         "prices.store": ("PriceStore",),
+        "spend.open_hold": ("OpenHold",),
+        "spend.overrides": ("OverrideStore",),
+        "spend.reports": ("SpendReports",),
+        "spend.store": ("SpendStore",),
+        "spend.tokens": ("Tokens",),
+        "spend.usage": ("Call", "Hold", "Usage"),
         "tables": ("Layout", "Tables"),
     }.items()
     for name in names
@@ -99,12 +119,15 @@ __all__ = [
     "Action",
     "Assignment",
     "Budget",
+    "BudgetExceeded",
     "BudgetStore",
+    "Call",
     "Condition",
     "Decision",
     "DecisionTable",
     "Directory",
     "Domain",
+    "EventConflict",
     "Finding",
     "Forbidden",
     "GovBudget",
@@ -113,6 +136,7 @@ __all__ = [
     "GrantRefused",
     "Group",
     "GroupChanged",
+    "Hold",
     "IdType",
     "Installation",
     "InvalidInput",
@@ -120,9 +144,12 @@ __all__ = [
     "Ledger",
     "ListGrant",
     "Member",
+    "NotAMember",
     "NotFound",
     "ObjectType",
+    "OpenHold",
     "Organization",
+    "OverrideStore",
     "Policy",
     "PolicyError",
     "PreconditionFailed",
@@ -131,9 +158,14 @@ __all__ = [
     "PriceStore",
     "Scope",
     "SettingsError",
+    "SpendReports",
+    "SpendStore",
     "SqlDirectory",
     "Subject",
     "Tables",
+    "Tokens",
+    "UnpricedModel",
+    "Usage",
 ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy import Engine
 
@@ -24,18 +25,23 @@ from govbudget.settings import Settings, read_features, read_settings
 from govbudget.spend.overrides import OverrideStore
 from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
+from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
+    from contextlib import AbstractContextManager
     from os import PathLike
 
     from click import Command
     from flask import Flask
 
-    from govbudget.identity import Directory
+    from govbudget.identity import Directory, Id
+    from govbudget.spend.open_hold import OpenHold
+    from govbudget.spend.tokens import Tokens
+    from govbudget.spend.usage import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,19 @@ class GovBudget:
         self._arguments = _Arguments(engine, identify, policy, features, directory, challenge)
         if app is not None:
             self.init_app(app)
+
+    def hold(
+        self,
+        gateway: Id,
+        call: Call,
+        tokens: Tokens,
+        *,
+        ttl_seconds: int = DEFAULT_TTL_SECONDS,
+        on_error: Literal["release", "settle"] = "release",
+    ) -> AbstractContextManager[OpenHold]:
+        """Hold what a call costs for a block of code: `Installation.hold` of the current app."""
+        home: Installation = current_app.extensions[NAME]
+        return home.hold(gateway, call, tokens, ttl_seconds=ttl_seconds, on_error=on_error)
 
     def init_app(
         self,

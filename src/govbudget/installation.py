@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from govbudget.identity import Action, Ledger
+from govbudget.spend.open_hold import OnError, open_hold
+from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.signals import policy_reloaded, send
+from govbudget.web.units import run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from flask import Flask
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from govbudget.audit.store import AuditStore
+    from govbudget.authz.grant import Grant
     from govbudget.authz.policy import Policy
     from govbudget.budgets.store import BudgetStore
-    from govbudget.identity import Directory
+    from govbudget.identity import Directory, Id
     from govbudget.prices.store import PriceStore
     from govbudget.settings import Settings
+    from govbudget.spend.open_hold import OpenHold
     from govbudget.spend.overrides import OverrideStore
     from govbudget.spend.reports import SpendReports
     from govbudget.spend.store import SpendStore
+    from govbudget.spend.tokens import Tokens
+    from govbudget.spend.usage import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,34 @@ class Installation:
     find_features: Callable[[], frozenset[str]]
     challenge: str
     app: Flask
+
+    def hold(
+        self,
+        gateway: Id,
+        call: Call,
+        tokens: Tokens,
+        *,
+        ttl_seconds: int = DEFAULT_TTL_SECONDS,
+        on_error: Literal["release", "settle"] = "release",
+    ) -> AbstractContextManager[OpenHold]:
+        """Hold, for a block of code, what an AI call costs at most; the block settles what it took.
+
+        `gateway` is the id of the service that makes the call for the user, and `tokens` the most
+        that it can take. A block that raises releases the hold, or settles what it counted, as
+        `on_error` says. Each step is a unit of work of its own: it loads the service's roles, asks
+        the policy and commits. Raises Forbidden, BudgetExceeded, UnpricedModel or NotAMember before
+        the block is entered.
+        """
+
+        def run(act: Callable[[Connection, Grant], Any]) -> Any:  # noqa: ANN401 - what it gives
+            def work(connection: Connection) -> Any:  # noqa: ANN401 - as above
+                subject = self.directory.load_subject(connection, gateway)
+                grant = self.policy.authorize(subject, Action.CREATE, Ledger())
+                return act(connection, grant)
+
+            return run_unit(self.find_engine(), work)
+
+        return open_hold(self.spend, run, call, tokens, ttl_seconds, OnError(on_error))
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.

@@ -1,0 +1,107 @@
+"""A hold around a block of code: `with govbudget.hold(...) as hold`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from govbudget.spend.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from govbudget.authz.grant import Grant
+    from govbudget.spend.store import SpendStore
+    from govbudget.spend.usage import Call, Hold, Usage
+
+    # Runs one act as a unit of work of its own, with a grant to `create` on the ledger.
+    Run = Callable[[Callable[[Connection, Grant], Any]], Any]
+
+
+class OnError(StrEnum):
+    """What becomes of a hold whose block raises."""
+
+    RELEASE = "release"
+    SETTLE = "settle"
+
+
+class OpenHold:
+    """A hold that its block ends with `settle`, `count` or `release`."""
+
+    def __init__(self, hold: Hold, store: SpendStore, run: Run) -> None:
+        self.hold = hold
+        self.usage: Usage | None = None
+        self._store, self._run = store, run
+        self._counted: Tokens | None = None
+        self._is_released = False
+
+    def count(self, tokens: Tokens) -> None:
+        """Add tokens that the call has taken so far; they are settled when the block ends."""
+        before = self._counted or Tokens()
+        sums = (a + b for a, b in zip(before.counts, tokens.counts, strict=True))
+        self._counted = Tokens(**dict(zip(Tokens.model_fields, sums, strict=True)))
+
+    def settle(
+        self,
+        tokens: Tokens,
+        *,
+        event_id: str | None = None,
+        occurred_at: datetime | None = None,
+    ) -> Usage:
+        """Book what the call took and free the hold; `event_id` is the hold's id if not given.
+
+        Commits. Raises what `SpendStore.settle` does; may then be called again.
+        """
+        event = event_id or str(self.hold.id)
+        self.usage = self._run(
+            lambda connection, grant: self._store.settle(
+                connection, grant, self.hold.id, event, tokens, occurred_at=occurred_at
+            )
+        )
+        return self.usage
+
+    def release(self) -> None:
+        """Free what is held: the call was not made. Commits."""
+        self._run(lambda connection, grant: self._store.release(connection, grant, self.hold.id))
+        self._is_released = True
+
+    def end(self, on_error: OnError | None) -> None:
+        """End what nothing ended yet: settle what was counted, or release what raised.
+
+        `on_error` is None where the block ended well; with nothing counted that is a RuntimeError.
+        """
+        if self.usage is not None or self._is_released:
+            return
+        if self._counted is not None and on_error is not OnError.RELEASE:
+            self.settle(self._counted)
+        elif on_error is not None:
+            self.release()
+        else:
+            message = (
+                "the block of a hold ended without settle(), count() or release(); it holds "
+                f"{self.hold.cost_picos or 0} picos until {self.hold.expires_at}"
+            )
+            raise RuntimeError(message)
+
+
+@contextmanager
+def open_hold(  # noqa: PLR0917 - called in one place
+    store: SpendStore, run: Run, call: Call, tokens: Tokens, ttl_seconds: int, on_error: OnError
+) -> Iterator[OpenHold]:
+    """Hold what a call costs at most for the time of a block."""
+    hold: Hold = run(
+        lambda connection, grant: store.hold(
+            connection, grant, call, tokens, ttl_seconds=ttl_seconds
+        )
+    )
+    opened = OpenHold(hold, store, run)
+    try:
+        yield opened
+    except BaseException:
+        opened.end(on_error)
+        raise
+    opened.end(None)
