@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Row, Spread, measure_alone, measure_pairs, say
-from benchmarks.peers import OBJECTS, Ask, Question, hold, list_questions, make_peers
+from benchmarks.peers import Ask, Question, hold, list_questions, make_peers
 from govbudget import Forbidden, NotFound, Policy
+from govbudget.authz.judge import EXAMPLES
 from govbudget.authz.standing import find_standing
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _measure_authorize(
 
 def _prepare_decide(policy: Policy) -> Callable[[Question], Ask]:
     def prepare(q: Question) -> Ask:
-        roles = frozenset(find_standing(hold(q), OBJECTS[q.object], policy.table.scopes))
+        roles = frozenset(find_standing(hold(q), EXAMPLES[q.object], policy.table.scopes))
         obj, action = str(q.object), str(q.action)
         return lambda: policy.decide(roles, obj, action).allowed
 
@@ -80,7 +81,7 @@ def _make_authorize(
 ) -> tuple[Callable[[], None], list[Question]]:
     """Give what authorizes every question with that answer once, and those questions."""
     some = [q for q in questions if policy.decide((q.role,), q.object, q.action).allowed is allowed]
-    cases = [(hold(q), str(q.action), OBJECTS[q.object]) for q in some]
+    cases = [(hold(q), str(q.action), EXAMPLES[q.object]) for q in some]
 
     def grant() -> None:
         for subject, action, obj in cases:

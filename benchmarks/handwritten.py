@@ -258,7 +258,8 @@ def make_usual_app(engine: sa.Engine) -> Flask:
             abort(404)
         organization = f"organization:{group.organization_id}"
         user = str(identify_by_header())
-        if not enforcer.enforce(user, organization, f"group:{group.id}", "group", action):
+        asked = organization, f"group:{group.id}", "nowhere", "group", action
+        if not enforcer.enforce(user, *asked):
             abort(403)
         return group
 

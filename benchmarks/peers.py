@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from govbudget import Action, Group, ObjectType, Policy, PriceBook, Scope, Subject
+from govbudget import Action, ObjectType, Policy, Scope, Subject
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.authz.judge import EXAMPLES, NOWHERE
 from govbudget.identity import SITE, Assignment, Domain, Object
 
 if TYPE_CHECKING:
@@ -22,28 +23,24 @@ if TYPE_CHECKING:
 
 Ask = Callable[[], bool]
 
-OBJECTS: dict[ObjectType, Object] = {
-    ObjectType.GROUP: Group("g", "o"),
-    ObjectType.GROUP_AI_BUDGET: Group("g", "o", ObjectType.GROUP_AI_BUDGET),
-    ObjectType.AI_MODEL_PRICE: PriceBook(),
-}
 HERE = {
     Scope.SITE: SITE,
     Scope.ORGANIZATION: Domain(Scope.ORGANIZATION, "o"),
     Scope.GROUP: Domain(Scope.GROUP, "g"),
+    Scope.USER: Domain(Scope.USER, "u"),
 }
-# Another organization and group; a site role held there is held at a wrong scope.
+# Another organization, group and user; a site role held there is held at a wrong scope.
 ELSEWHERE = {
     Scope.SITE: Domain(Scope.ORGANIZATION, "o"),
     Scope.ORGANIZATION: Domain(Scope.ORGANIZATION, "o2"),
     Scope.GROUP: Domain(Scope.GROUP, "g2"),
+    Scope.USER: Domain(Scope.USER, "u2"),
 }
-NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May somebody who holds this role in this domain do that to the group `g` of `o`?"""
+    """May somebody who holds this role in this domain do that to the example of this object?"""
 
     user: str
     role: str
@@ -53,7 +50,7 @@ class Question:
 
     def own_domain(self, scope: Scope) -> str:
         """Give the object's domain of that scope as text; `nowhere` where it lacks one."""
-        return str(OBJECTS[self.object].domain(scope) or NOWHERE)
+        return str(EXAMPLES[self.object].domain(scope) or NOWHERE)
 
 
 def list_questions(policy: Policy, *, elsewhere: bool = False) -> list[Question]:
@@ -130,6 +127,7 @@ def _make_pycasbin(policy: Policy) -> Callable[[Question], Ask]:
             q.user,
             q.own_domain(Scope.ORGANIZATION),
             q.own_domain(Scope.GROUP),
+            q.own_domain(Scope.USER),
             str(q.object),
             str(q.action),
         )
@@ -142,11 +140,10 @@ def _make_cedarpy(policy: Policy) -> Callable[[Question], Ask]:
     """Roles are groups of people, named by the resource or its parent; all of it parsed handles."""
     import cedarpy  # noqa: PLC0415 - a peer
 
-    sources = {Scope.SITE: "site", Scope.ORGANIZATION: "organization", Scope.GROUP: "group"}
     text = "\n".join(
         f'permit(principal, action == Action::"{line.action}", resource is {_camel(line.object)}) '
-        f"when {{ resource has {sources[line.scope]} && principal in "
-        f'resource.{sources[line.scope]}["{line.role}"] }};'
+        f"when {{ resource has {line.scope} && principal in "
+        f'resource.{line.scope}["{line.role}"] }};'
         for line in policy.table.lines
     )
     scopes = policy.table.scopes
@@ -159,7 +156,7 @@ def _make_cedarpy(policy: Policy) -> Callable[[Question], Ask]:
         for name, scope in scopes.items():
             domain = obj.domain(scope)
             if domain is not None:
-                found.setdefault(sources[scope], {})[name] = role(name, domain)
+                found.setdefault(str(scope), {})[name] = role(name, domain)
         return found
 
     people = [
@@ -172,7 +169,7 @@ def _make_cedarpy(policy: Policy) -> Callable[[Question], Ask]:
     ]
     things = [
         {"uid": {"type": _camel(kind), "id": "it"}, "attrs": attributes(obj), "parents": []}
-        for kind, obj in OBJECTS.items()
+        for kind, obj in EXAMPLES.items()
     ]
     policies = cedarpy.PolicySet.from_str(text)
     entities = cedarpy.Entities.from_json_str(json.dumps([*people, *things]))
@@ -210,6 +207,7 @@ class _Thing:
     site: str
     organization: str
     group: str
+    user: str
 
 
 _POLAR = """
@@ -221,6 +219,7 @@ allow(user: User, action: String, thing: Thing) if
 own(thing: Thing, "site", thing.site);
 own(thing: Thing, "organization", thing.organization);
 own(thing: Thing, "group", thing.group);
+own(thing: Thing, "user", thing.user);
 """
 
 
@@ -332,5 +331,7 @@ def _make_regopy(policy: Policy) -> Callable[[Question], Ask]:
 
 
 def hold(q: Question) -> Subject:
-    """Give govbudget's subject of a question."""
+    """Give govbudget's subject of a question; what is held toward oneself is nobody's to assign."""
+    if q.domain.scope is Scope.USER:
+        return Subject(q.domain.id or q.user)
     return Subject(q.user, (Assignment(q.role, q.domain),))
