@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
-
 from govbudget.errors import FieldError, InvalidInput
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
@@ -37,6 +35,8 @@ def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) 
         raise InvalidInput("not accepted: nested too deeply") from None
     except ValueError as error:
         raise InvalidInput(f"not accepted: {error}") from None
+    from pydantic import ValidationError  # noqa: PLC0415 - loaded when first needed
+
     try:
         return adapter.validate_python(value, context=context)
     except ValidationError as error:

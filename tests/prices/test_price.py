@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from govbudget import InvalidInput, Price
-from govbudget.prices.price import parse_prices, refuse_duplicates
+from govbudget.prices.change import refuse_duplicates
+from govbudget.prices.price import parse_prices
 
 ROW = {
     "provider": "openai",

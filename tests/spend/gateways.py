@@ -176,6 +176,9 @@ def main():
 
     pids = {number: fork(life, number) for number in range(plan["workers"])}
     if plan["kills"]:
+        journals = Path(plan["folder"])
+        while not any("done" in journal.read_text() for journal in journals.glob("*.journal")):
+            time.sleep(0.01)
         kill_at_random(pids, life, plan["kills"], random.Random(plan["seed"]))
         (Path(plan["folder"]) / "stop").touch()
     ends = [os.waitpid(pid, 0)[1] for pid in pids.values()]

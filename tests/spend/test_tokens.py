@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import govbudget
-from govbudget.spend.tokens import Tokens, cost_in_picos, round_up_to_micros
+from govbudget.spend.cost import cost_in_picos, round_up_to_micros
+from govbudget.spend.tokens import Tokens
 from govbudget.tables import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS
 
 NAMES = ("input", "output", "cache_read", "cache_write")

@@ -91,18 +91,31 @@ class ListGrant(_Receipt):
         return self.allowed_elsewhere is not (group_or_user_id in self.exceptions)
 
 
+# A slot's own `__set__`, which `object.__setattr__` would look up by name, at half the speed.
+_put_subject, _put_roles, _put_action, _put_object_type, _put_decision, _put_object = (
+    kind.__dict__[name].__set__
+    for kind, name in (
+        (_Receipt, "subject"),
+        (_Receipt, "roles"),
+        (_Receipt, "action"),
+        (_Receipt, "object_type"),
+        (_Receipt, "decision"),
+        (Grant, "object"),
+    )
+)
+
+
 def mint_grant(
     subject: Subject, roles: tuple[str, ...], action: Action, obj: Object, decision: Decision
 ) -> Grant:
     """Mint a grant for an allowed decision. Called by `Policy` and nothing else."""
     grant = object.__new__(Grant)
-    put = object.__setattr__
-    put(grant, "subject", subject)
-    put(grant, "roles", roles)
-    put(grant, "action", action)
-    put(grant, "object_type", obj.type)
-    put(grant, "object", obj)
-    put(grant, "decision", decision)
+    _put_subject(grant, subject)
+    _put_roles(grant, roles)
+    _put_action(grant, action)
+    _put_object_type(grant, obj.type)
+    _put_object(grant, obj)
+    _put_decision(grant, decision)
     return grant
 
 

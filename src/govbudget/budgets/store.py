@@ -18,7 +18,7 @@ from govbudget.tables import MAX_LIMIT_MICROS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, FromClause, Row
+    from sqlalchemy import Connection, FromClause
 
     from govbudget.identity import Id, Organization
     from govbudget.tables import Tables
@@ -60,9 +60,9 @@ class BudgetStore:
         row = connection.execute(self._statements.get, _key(group)).one_or_none()
         if row is None:
             raise NotFound("group")
-        if row.group_id is None:
+        if row[1] is None:
             raise NotFound("budget")
-        return _budget(row[1:])
+        return Budget(*row[1:])
 
     def set(
         self,
@@ -108,7 +108,7 @@ class BudgetStore:
             raise GroupChanged
         if row.group_id is None:
             raise PreconditionFailed
-        return _budget(row[1:6])
+        return Budget(*row[1:6])
 
     def delete(
         self,
@@ -138,7 +138,7 @@ class BudgetStore:
         if row is None:
             raise GroupChanged
         if row.group_id is not None:
-            return _budget(row[1:6])
+            return Budget(*row[1:6])
         if row.existed and condition != UNCONDITIONAL:
             raise PreconditionFailed
         raise NotFound("budget")
@@ -177,7 +177,7 @@ class BudgetStore:
         }
         if after is None:
             del values["after"]
-        return [_budget(row) for row in connection.execute(statement, values)]
+        return [Budget(*row) for row in connection.execute(statement, values)]
 
 
 def _key(group: Group) -> dict[str, Any]:
@@ -190,7 +190,3 @@ def _terms(condition: Condition) -> dict[str, Any]:
         "must_be": list(condition.must_be or ()),
         "must_not_be": list(condition.must_not_be),
     }
-
-
-def _budget(row: Row[Any] | tuple[Any, ...]) -> Budget:
-    return Budget(*row)

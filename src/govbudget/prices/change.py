@@ -1,7 +1,8 @@
-"""What a batch of prices would change, and the guard against a price in the wrong unit."""
+"""What a batch of prices would change, and what is wrong with one: doubles, and wrong units."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,3 +70,19 @@ def refuse_jumps(changes: Sequence[PriceChange], factor: int) -> None:
             errors[:MAX_ERRORS],
             "input-invalid",
         )
+
+
+def refuse_duplicates(prices: Sequence[Price]) -> None:
+    """Raise InvalidInput that names the models that stand more than once in a batch."""
+    counts = Counter((price.provider, price.model) for price in prices)
+    if len(counts) == len(prices):
+        return
+    errors = [
+        FieldError(f"/{index}", f"`{price.provider}` `{price.model}` stands more than once")
+        for index, price in enumerate(prices)
+        if counts[price.provider, price.model] > 1
+    ]
+    raise InvalidInput(
+        f"{len(errors)} rows name a model that another row names too; keep one of each",
+        errors[:MAX_ERRORS],
+    )

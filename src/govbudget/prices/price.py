@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from govbudget.errors import FieldError, InvalidInput
 from govbudget.ids import PRINTABLE
-from govbudget.strict_json import MAX_ERRORS, parse_json
+from govbudget.prices.change import refuse_duplicates
+from govbudget.strict_json import parse_json
 from govbudget.tables import MAX_PRICE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_NAME = 256
 
@@ -47,19 +43,3 @@ def parse_prices(content: bytes) -> list[Price]:
     prices = parse_json(content, BATCH)
     refuse_duplicates(prices)
     return prices
-
-
-def refuse_duplicates(prices: Sequence[Price]) -> None:
-    """Raise InvalidInput that names the models that stand more than once in a batch."""
-    counts = Counter((price.provider, price.model) for price in prices)
-    if len(counts) == len(prices):
-        return
-    errors = [
-        FieldError(f"/{index}", f"`{price.provider}` `{price.model}` stands more than once")
-        for index, price in enumerate(prices)
-        if counts[price.provider, price.model] > 1
-    ]
-    raise InvalidInput(
-        f"{len(errors)} rows name a model that another row names too; keep one of each",
-        errors[:MAX_ERRORS],
-    )

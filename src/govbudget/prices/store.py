@@ -13,14 +13,14 @@ from govbudget.audit.entry import write_receipt
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
-from govbudget.prices.change import PriceChange, refuse_jumps
-from govbudget.prices.price import BATCH, Price, refuse_duplicates
+from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection, Row
 
+    from govbudget.prices.price import Price
     from govbudget.tables import Tables
 
 
@@ -265,6 +265,8 @@ class PriceStore:
 
 
 def _write_batch(prices: Sequence[Price]) -> str:
+    from govbudget.prices.price import BATCH  # noqa: PLC0415 - pydantic, loaded when first needed
+
     return BATCH.dump_json(list(prices)).decode()
 
 
@@ -275,6 +277,8 @@ def _write_key(provider: str, model: str) -> dict[str, str]:
 
 
 def _price(row: Row[Any]) -> tuple[PriceSource, Price]:
+    from govbudget.prices.price import Price  # noqa: PLC0415 - pydantic, loaded when first needed
+
     source, *_ = row
     values = dict(row._mapping)  # noqa: SLF001 - a public name of Row
     del values["source"]

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from govbudget.spend.tokens import Tokens
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     from govbudget.authz.grant import Grant
     from govbudget.spend.store import SpendStore
+    from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage
 
     # Runs one act as a unit of work of its own, with a grant to `create` on the ledger.
@@ -41,9 +40,7 @@ class OpenHold:
 
     def count(self, tokens: Tokens) -> None:
         """Add tokens that the call has taken so far; they are settled when the block ends."""
-        before = self._counted or Tokens()
-        sums = (a + b for a, b in zip(before.counts, tokens.counts, strict=True))
-        self._counted = Tokens(**dict(zip(Tokens.model_fields, sums, strict=True)))
+        self._counted = tokens if self._counted is None else self._counted + tokens
 
     def settle(
         self,

@@ -18,7 +18,6 @@ from govbudget.errors import (
 )
 from govbudget.identity import Action, Ledger
 from govbudget.spend.statements import SpendStatements
-from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_TTL_SECONDS,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.identity import Directory
+    from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
     from govbudget.tables import Tables
 
@@ -222,6 +222,8 @@ def _read_tokens(tokens: Tokens) -> dict[str, int]:
 
 
 def _read_usage(row: Sequence[Any]) -> Usage:
+    from govbudget.spend.tokens import Tokens  # noqa: PLC0415 - pydantic, loaded when first needed
+
     organization_id, event_id, user_id, group_id, hold_id, provider, model, *rest = row
     *counts, cost, occurred_at, recorded_at = rest
     names = ("input", "output", "cache_read", "cache_write")

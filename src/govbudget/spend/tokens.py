@@ -1,17 +1,12 @@
-"""Tokens and what they cost, exactly: tokens times micros per million tokens is picos."""
+"""Tokens by category, as a checked value."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from govbudget.tables import MAX_TOKENS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-PICOS_PER_MICRO = 10**6
 
 Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
@@ -31,21 +26,7 @@ class Tokens(BaseModel):
         """The counts in the order of a price's columns."""
         return self.input, self.output, self.cache_read, self.cache_write
 
-
-def cost_in_picos(tokens: Tokens, prices: Sequence[int | None]) -> int | None:
-    """Give the cost in picos (1 USD = 10^12), never rounded; None where it is not known.
-
-    `prices` are micros per one million tokens, in the order input, output, cache read, cache write.
-    A price that is not known (None) makes the cost unknown where its category has tokens.
-    """
-    cost = 0
-    for count, price in zip(tokens.counts, prices, strict=True):
-        if count and price is None:
-            return None
-        cost += count * (price or 0)
-    return cost
-
-
-def round_up_to_micros(picos: int) -> int:
-    """Give whole micros for showing, rounded up: nothing that cost something is shown as 0."""
-    return -(-picos // PICOS_PER_MICRO)
+    def __add__(self, more: Self) -> Self:
+        """Give the sums by category; raise ValueError where one leaves the bounds."""
+        sums = (a + b for a, b in zip(self.counts, more.counts, strict=True))
+        return type(self)(**dict(zip(type(self).model_fields, sums, strict=True)))

@@ -5,17 +5,15 @@ mypy holds the functions to them, `web/openapi.py` shows them, and the tests com
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
-
-from pydantic import Field
+from typing import Any, Literal, NotRequired
 
 # pydantic brings `typing_extensions` and demands its TypedDict before Python 3.12.
 from typing_extensions import TypeAliasType, TypedDict
 
-# An id of the installation's type: the document says which.
+# What these are, `web/openapi.py` says; an id is of the installation's type.
 Id = TypeAliasType("Id", int | str)
-Time = TypeAliasType("Time", Annotated[str, Field(json_schema_extra={"format": "date-time"})])
-Uuid = TypeAliasType("Uuid", Annotated[str, Field(json_schema_extra={"format": "uuid"})])
+Time = TypeAliasType("Time", str)
+Uuid = TypeAliasType("Uuid", str)
 LimitSource = TypeAliasType("LimitSource", Literal["group", "user_override"])
 Values = TypeAliasType("Values", dict[str, Any])
 
@@ -58,6 +56,17 @@ class EntryPage(TypedDict):
 
     entries: list[EntryAnswer]
     next_page_token: str | None
+
+
+class PriceAnswer(TypedDict):
+    """What a model costs, in micros per one million tokens; null: it is not known."""
+
+    provider: str
+    model: str
+    input_price: int | None
+    output_price: int | None
+    cache_read_price: int | None
+    cache_write_price: int | None
 
 
 class BatchAnswer(TypedDict):

@@ -1,7 +1,7 @@
 """The blueprint: every request under the prefix, through the checks in their one order.
 
-path -> method -> caller -> ids -> feature -> directory (one statement) -> decision -> view. The
-view reads the body and sends its statement after the decision.
+path -> method -> caller -> ids -> feature -> directory (one statement) -> decision -> body -> view.
+The view sends its statement.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
 from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
+from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, Call, Route, Target
-from govbudget.web.openapi import describe
+from govbudget.web.call import ME, Call, Route, Target, read_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
@@ -109,7 +109,6 @@ def make_blueprint(home: Installation) -> Blueprint:
         return requestlog.finish_record(response)
 
     blueprint.record_once(register)
-    blueprint.before_request(requestlog.start_record)
     blueprint.after_request(finish)
     blueprint.register_error_handler(Exception, lambda error: _explain(error, home.challenge))
     return blueprint
@@ -134,6 +133,7 @@ def _guard(view: Callable[..., Response], challenge: str) -> Callable[..., Respo
     """Explain a view's failures here: a host's handler for 404 goes before the blueprint's own."""
 
     def guarded(**path: str) -> Response:
+        requestlog.start_record()
         try:
             return view(**path)
         except Exception as error:  # noqa: BLE001 - whatever it is, it gets the one shape
@@ -165,6 +165,8 @@ def _show_document(home: Installation) -> Handler:
 
     @lru_cache(maxsize=1)
     def write(root: str) -> bytes:
+        from govbudget.web.openapi import describe  # noqa: PLC0415 - needs pydantic
+
         return dump_json(describe(home.settings, home.challenge, root))
 
     return lambda _: Response(write(request.script_root), mimetype="application/json")
@@ -177,11 +179,11 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
             "unauthenticated", "say who you are: the credentials are missing or bad"
         )
     caller_id = home.settings.id_type.accept(caller)
-    requestlog.note(caller=caller_id, action=route.action, object=route.target)
+    record = requestlog.find_record()
+    record["caller"], record["action"], record["object"] = caller_id, route.action, route.target
     ids = _read_ids(home, path, caller_id)
-    asked = ids.get(_NAMED[route.target])
-    others = {name: value for name, value in ids.items() if name != _NAMED[route.target]}
-    requestlog.note(id=asked, **others)
+    record.update(ids)
+    record["id"] = asked = record.pop(_NAMED[route.target], None)
     if AIBRIDGE not in home.find_features():
         raise GovBudgetError("feature-disabled", "AI budgets are switched off here (`aibridge`)")
 
@@ -193,8 +195,9 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
         grant = None
         try:
             grant = _authorize(home, route, subject, obj)
-            requestlog.note_allowed(grant)
-            return route.view(Call(home, connection, grant, obj, path, ids, later))
+            requestlog.note_allowed(record, grant)
+            body = _read_body(home, route)
+            return route.view(Call(home, connection, grant, obj, path, ids, body, later))
         except (Forbidden, NotFound) as refusal:
             # A view that asks the policy about more than the route may be refused, too.
             if grant is None or isinstance(refusal, Forbidden):
@@ -219,6 +222,14 @@ def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[s
         elif name in {"group", "organization", "user"}:
             ids[name] = home.settings.id_type.parse(text)
     return ids
+
+
+def _read_body(home: Installation, route: Route) -> Any:  # noqa: ANN401 - what `BODIES` makes of it
+    if route.body is None:
+        return None
+    from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, loaded with the first body
+
+    return parse_json(read_body(route.max_body), BODIES[route.body], home.settings.id_type)
 
 
 def _load(

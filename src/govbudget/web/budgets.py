@@ -1,29 +1,20 @@
 """The views of budgets, prices and the audit trail.
 
-A view runs after the decision. It gets a `Call`, which holds the grant; it reads the body or the
-query first and then sends its one statement.
+A view runs after the decision. It gets a `Call`, which holds the grant and the body; it reads the
+query and then sends its one statement.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from govbudget.prices.price import parse_prices
-from govbudget.strict_json import parse_json
-from govbudget.tables import MAX_LIMIT_MICROS
 from govbudget.web.answers import BatchAnswer, BudgetPage, EntryPage
-from govbudget.web.call import (
-    MIB,
-    answer_page,
-    read_body,
-    read_group_position,
-)
+from govbudget.web.call import answer_page, read_group_position
 from govbudget.web.paging import read_page, write_token
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
@@ -38,21 +29,8 @@ if TYPE_CHECKING:
     from govbudget.budgets.budget import Budget
     from govbudget.identity import Group, Organization, PriceBook
     from govbudget.web.answers import BudgetAnswer, EntryAnswer
+    from govbudget.web.bodies import BudgetBody
     from govbudget.web.call import Call
-
-MAX_BUDGET_BODY = MIB
-MAX_PRICES_BODY = 16 * MIB
-
-
-class BudgetBody(BaseModel):
-    """The body of a PUT of a budget."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    spend_limit_micros: Annotated[int, Field(ge=0, le=MAX_LIMIT_MICROS)]
-
-
-BUDGET_BODY = TypeAdapter(BudgetBody)
 
 
 def get_budget(call: Call[Grant, Group]) -> Response:
@@ -67,7 +45,7 @@ def get_budget(call: Call[Grant, Group]) -> Response:
 
 def put_budget(call: Call[Grant, Group]) -> Response:
     """Create or change the group's budget."""
-    body = parse_json(read_body(MAX_BUDGET_BODY), BUDGET_BODY)
+    body: BudgetBody = call.body
     budget = call.home.budgets.set(
         call.connection,
         call.grant,
@@ -133,9 +111,8 @@ def get_price(call: Call[Grant, PriceBook]) -> Response:
 
 def put_prices(call: Call[Grant, PriceBook]) -> Response:
     """Store a batch of prices, all or nothing."""
-    prices = parse_prices(read_body(MAX_PRICES_BODY))
     result = call.home.prices.upsert(
-        call.connection, call.grant, call.object, prices, request_id=request_id()
+        call.connection, call.grant, call.object, call.body, request_id=request_id()
     )
     return answer(BatchAnswer(received=result.received, changed=result.changed))
 

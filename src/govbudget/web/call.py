@@ -18,7 +18,6 @@ from govbudget.web.problems import answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pydantic import TypeAdapter
     from sqlalchemy import Connection
 
     from govbudget.identity import Action, Id
@@ -54,6 +53,8 @@ class Call(Generic[GrantT, ObjectT]):
     path: dict[str, str]
     # The ids that are in the path, read; `me` is the caller's own.
     ids: dict[str, Id]
+    # As `web/bodies.py` reads it; None where the route takes none.
+    body: Any
     # What is done when the connection is given back, in this order.
     later: list[Callable[[], None]]
 
@@ -62,9 +63,10 @@ class Call(Generic[GrantT, ObjectT]):
 class Route:
     """One endpoint: method and path, what is authorized, and the view that runs after it.
 
-    The rest is for the OpenAPI document (`web/openapi.py`): the type of the answer (None: 204), of
-    the body and of the query; the codes of errors that are this endpoint's own; its statuses when
-    all is well; whether it has an `ETag` and heeds preconditions.
+    `body` names what is read of a body, in `web/bodies.py`. The rest is for the OpenAPI document
+    (`web/openapi.py`): the type of the answer (None: 204); the codes of errors that are this
+    endpoint's own; its statuses when all is well; whether it has an `ETag` and heeds preconditions;
+    whether it answers in pages.
     """
 
     method: str
@@ -73,11 +75,12 @@ class Route:
     action: Action
     view: Callable[[Any], Response]
     answer: type | None = None
-    body: TypeAdapter[Any] | None = None
-    query: type | None = None
+    body: str | None = None
+    max_body: int = MIB
     codes: tuple[str, ...] = ()
     statuses: tuple[int, ...] = (200,)
     tagged: bool = False
+    paged: bool = False
 
 
 def read_body(max_bytes: int) -> bytes:

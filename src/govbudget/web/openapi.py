@@ -14,7 +14,9 @@ from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_TEXT_ID, IdType
 from govbudget.prices.price import MAX_NAME
 from govbudget.web.answers import Problem
+from govbudget.web.bodies import BODIES
 from govbudget.web.call import ME, Target
+from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
 from govbudget.web.routes import ROUTES
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ IDS: dict[IdType, dict[str, Any]] = {
 }
 ID_OR_ME = {"anyOf": [ID, {"const": ME}]}
 UUID = {"type": "string", "format": "uuid"}
+TIME = {"type": "string", "format": "date-time"}
 # What can stand in a path, by its name in `ROUTES`. Of `model`, slashes may be sent as they are.
 NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
 IN_PATH: dict[str, dict[str, Any]] = {
@@ -41,6 +44,15 @@ IN_PATH: dict[str, dict[str, Any]] = {
     "hold": UUID,
     "provider": {**NAME, "pattern": "^[^/]+$"},
     "model": NAME,
+}
+PAGE = {
+    "page_size": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_PAGE_SIZE,
+        "default": DEFAULT_PAGE_SIZE,
+    },
+    "page_token": {"type": "string", "maxLength": MAX_TOKEN},
 }
 ALWAYS = ("bad-request", "unauthenticated", "feature-disabled", "forbidden", "internal-error")
 CONDITIONS = ("If-Match", "If-None-Match")
@@ -62,7 +74,7 @@ def find_codes(route: Route) -> list[str]:
     codes += ["invalid-id"] * any(IN_PATH[name] in (ID, ID_OR_ME, UUID) for name in names)
     codes += [f"{route.target}-not-found"] * bool(names)
     codes += BODY_CODES if route.body is not None else ()
-    codes += ["invalid-query"] * (route.query is not None)
+    codes += ["invalid-query"] * route.paged
     if route.method != "GET":
         codes += ["precondition-failed"] * route.tagged
         codes += ["group-changed"] * (route.target is Target.GROUP)
@@ -74,17 +86,14 @@ def describe(settings: Settings, challenge: str = "Bearer", root: str = "") -> d
 
     `root` is the path that the application is mounted at.
     """
-    types: set[Any] = {t for r in ROUTES for t in (r.answer, r.query) if t is not None}
-    types.add(Problem)
+    types: set[Any] = {Problem, *(r.answer for r in ROUTES if r.answer is not None)}
     adapters: list[Any] = [(t, "serialization", TypeAdapter(t)) for t in types]
-    adapters += [(r, "validation", r.body) for r in ROUTES if r.body is not None]
+    adapters += [(name, "validation", adapter) for name, adapter in BODIES.items()]
     made, shared = TypeAdapter.json_schemas(
         adapters, ref_template=REF + "{model}", schema_generator=_Schemas
     )
     schemas = {key: schema for (key, _), schema in made.items()}
-    components = {**shared["$defs"], "Id": IDS[settings.id_type]}
-    for query in {r.query for r in ROUTES if r.query is not None}:
-        schemas[query] = components.pop(schemas[query]["$ref"].removeprefix(REF))
+    components = {**shared["$defs"], "Id": IDS[settings.id_type], "Time": TIME, "Uuid": UUID}
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
@@ -114,22 +123,20 @@ def _describe(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
         "operationId": route.view.__name__,
         "summary": (route.view.__doc__ or "").partition("\n")[0],
         "description": f"Asks the policy for `{route.action}`.",
-        "parameters": list(_list_parameters(route, schemas)),
+        "parameters": list(_list_parameters(route)),
         "responses": dict(_list_responses(route, schemas)),
     }
     if route.body is not None:
-        content = {"application/json": {"schema": schemas[route]}}
+        content = {"application/json": {"schema": schemas[route.body]}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def _list_parameters(route: Route, schemas: Mapping[Any, Any]) -> Iterator[dict[str, Any]]:
+def _list_parameters(route: Route) -> Iterator[dict[str, Any]]:
     for name in _names(route):
         yield {"name": name, "in": "path", "required": True, "schema": IN_PATH[name]}
-    query = schemas[route.query] if route.query is not None else {"properties": {}}
-    for name, schema in query["properties"].items():
-        needed = name in query.get("required", ())
-        yield {"name": name, "in": "query", "required": needed, "schema": schema}
+    for name in PARAMETERS if route.paged else ():
+        yield {"name": name, "in": "query", "required": False, "schema": PAGE[name]}
     for name in CONDITIONS[route.method == "GET" :] if route.tagged else ():
         yield {"name": name, "in": "header", "schema": {"type": "string"}}
 
@@ -138,7 +145,7 @@ def _list_responses(route: Route, schemas: Mapping[Any, Any]) -> Iterator[tuple[
     headers = {}
     if route.tagged and route.answer is not None:
         headers["ETag"] = _header("new with every change")
-    if "next_page_token" in getattr(route.answer, "__annotations__", ()):
+    if route.paged:
         headers["Link"] = _header('the next page, `rel="next"`, where there is one')
     for status in route.statuses if route.answer is not None else (204,):
         done: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": headers}

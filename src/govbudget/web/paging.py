@@ -6,10 +6,7 @@ import base64
 import binascii
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, TypeVar
-
-from pydantic import Field
-from typing_extensions import TypedDict
+from typing import TYPE_CHECKING, TypeVar
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 
@@ -26,16 +23,7 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 MAX_TOKEN = 4096
 _SIZE = re.compile(r"[0-9]{1,6}")
-
-
-class PageQuery(TypedDict, total=False):
-    """The query of a page: how many at most, and the `next_page_token` of the page before."""
-
-    page_size: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE, default=DEFAULT_PAGE_SIZE)]
-    page_token: Annotated[str, Field(max_length=MAX_TOKEN)]
-
-
-PARAMETERS = PageQuery.__optional_keys__
+PARAMETERS = ("page_size", "page_token")
 
 
 def read_page(
@@ -47,7 +35,7 @@ def read_page(
     texts that are none. Raises `invalid-query`.
     """
     errors = [
-        FieldError(name[:60], "unknown parameter; known are: page_size, page_token")
+        FieldError(name[:60], f"unknown parameter; known are: {', '.join(PARAMETERS)}")
         for name in query
         if name not in PARAMETERS
     ]

@@ -31,7 +31,7 @@ def read_condition(request: Request) -> Condition:
 
 def is_unchanged(request: Request, budget: Budget) -> bool:
     """Whether the caller of a GET has this version already (`If-None-Match`)."""
-    if "If-None-Match" not in request.headers:
+    if "HTTP_IF_NONE_MATCH" not in request.environ:
         return False
     return request.if_none_match.contains_weak(budget.etag)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response
 
 from govbudget.errors import BudgetExceeded, GovBudgetError, InvalidInput
-from govbudget.spend.tokens import round_up_to_micros
+from govbudget.spend.cost import round_up_to_micros
 from govbudget.web.units import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Id
 
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _CODES = {
     400: "bad-request",
     401: "unauthenticated",
@@ -45,7 +46,7 @@ def answer_empty(status: int = 204, headers: Mapping[str, str] | None = None) ->
 
 def dump_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON
     """Write JSON on one line, in ASCII: a newline in a name can't forge a line."""
-    return json.dumps(value, separators=(",", ":"), default=str).encode("ascii") + b"\n"
+    return _encode(value).encode("ascii") + b"\n"
 
 
 def write_id(value: Id) -> int | str:

@@ -25,36 +25,41 @@ logger = logging.getLogger("govbudget.request")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-def start_record() -> None:
+def start_record() -> dict[str, Any]:
     """Start the record of this request; a plain request id that the caller sent is kept."""
-    given = request.headers.get("X-Request-Id", "")
-    g.govbudget_started = time.perf_counter()
-    g.govbudget_record = {
+    asked = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - documented
+    given = asked.headers.get("X-Request-Id", "")
+    record = {
         "request_id": given if _REQUEST_ID.fullmatch(given) else uuid4().hex,
         "caller": None,
-        "method": request.method,
-        "route": str(request.url_rule) if request.url_rule else None,
+        "method": asked.method,
+        "route": str(asked.url_rule) if asked.url_rule else None,
     }
+    g.govbudget_record = record, time.perf_counter()
+    return record
+
+
+def find_record() -> dict[str, Any]:
+    """Find the record of this request, to add facts that JSON can hold or `str` can write."""
+    record: dict[str, Any] = g.govbudget_record[0]
+    return record
 
 
 def request_id() -> str:
     """Give the id of this request: the caller's, or one made for it."""
-    return str(g.govbudget_record["request_id"])
+    return str(find_record()["request_id"])
 
 
-def note(**facts: Any) -> None:  # noqa: ANN401 - anything JSON can hold, or str can write
-    """Add facts to the record."""
-    g.govbudget_record.update(facts)
-
-
-def note_allowed(grant: Grant | ListGrant) -> None:
+def note_allowed(record: dict[str, Any], grant: Grant | ListGrant) -> None:
     """Note an allowed decision."""
-    note(decision="allow", roles=grant.roles, lines=grant.lines, digest=grant.policy_digest)
+    record["decision"] = "allow"
+    record["roles"], record["lines"] = grant.roles, grant.lines
+    record["digest"] = grant.policy_digest
 
 
 def note_refused(error: GovBudgetError, digest: str) -> None:
     """Note a denial, its code, and the lines that would have allowed it."""
-    note(
+    find_record().update(
         decision="deny",
         roles=(),
         code=error.code,
@@ -68,11 +73,11 @@ def finish_record(response: Response) -> Response:
     """Put the request id into the answer and send the line: a warning for a denial."""
     if "govbudget_record" not in g:  # the host answered before the blueprint was asked
         start_record()
-    record = g.govbudget_record
+    record, started = g.govbudget_record
     response.headers["X-Request-Id"] = record["request_id"]
     level = logging.WARNING if record.get("decision") == "deny" else logging.INFO
     if logger.isEnabledFor(level):
-        milliseconds = (time.perf_counter() - g.govbudget_started) * 1000
+        milliseconds = (time.perf_counter() - started) * 1000
         line = {**record, "status": response.status_code, "ms": round(milliseconds, 3)}
         logger.log(level, dump_json(line).decode("ascii").rstrip("\n"), extra={"govbudget": line})
     return response

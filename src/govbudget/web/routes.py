@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from govbudget.identity import Action
-from govbudget.prices.price import BATCH, Price
 from govbudget.web.answers import (
     BatchAnswer,
     BudgetAnswer,
@@ -14,11 +13,11 @@ from govbudget.web.answers import (
     HoldAnswer,
     MemberSpendAnswer,
     OverrideAnswer,
+    PriceAnswer,
     SpenderPage,
     UsageAnswer,
 )
 from govbudget.web.budgets import (
-    BUDGET_BODY,
     delete_budget,
     get_budget,
     get_price,
@@ -27,13 +26,8 @@ from govbudget.web.budgets import (
     put_budget,
     put_prices,
 )
-from govbudget.web.call import Route, Target
-from govbudget.web.paging import PageQuery
+from govbudget.web.call import MIB, Route, Target
 from govbudget.web.spend import (
-    HOLD_BODY,
-    OVERRIDE_BODY,
-    SETTLE_BODY,
-    USAGE_BODY,
     delete_hold,
     delete_override,
     get_group_spend,
@@ -64,30 +58,33 @@ _NO_HOLD, _CONFLICT = ("hold-not-found",), ("event-conflict",)
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", _BUDGET, _GROUP, _READ, get_budget, BudgetAnswer, codes=_UNSET, tagged=True),
-    Route("PUT", _BUDGET, _GROUP, _UPDATE, put_budget, BudgetAnswer, BUDGET_BODY, tagged=True),
+    Route("PUT", _BUDGET, _GROUP, _UPDATE, put_budget, BudgetAnswer, "budget", tagged=True),
     Route("DELETE", _BUDGET, _GROUP, _UPDATE, delete_budget, codes=_UNSET, tagged=True),
-    Route("GET", _LIST, _GROUPS, _READ, list_budgets, BudgetPage, query=PageQuery),
-    Route("GET", _AUDIT, _GROUPS, _UPDATE, list_audit, EntryPage, query=PageQuery),
-    Route("GET", _PRICE, _BOOK, _READ, get_price, Price, codes=_UNKNOWN),
-    Route("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, BATCH),
+    Route("GET", _LIST, _GROUPS, _READ, list_budgets, BudgetPage, paged=True),
+    Route("GET", _AUDIT, _GROUPS, _UPDATE, list_audit, EntryPage, paged=True),
+    Route("GET", _PRICE, _BOOK, _READ, get_price, PriceAnswer, codes=_UNKNOWN),
     Route(
-        *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds, HoldAnswer, HOLD_BODY),
+        *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, "prices"),
+        max_body=16 * MIB,
+    ),
+    Route(
+        *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds, HoldAnswer, "hold"),
         codes=_REFUSED,
         statuses=(201,),
     ),
     Route(
-        *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, post_settle, UsageAnswer, SETTLE_BODY),
+        *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, post_settle, UsageAnswer, "settle"),
         codes=(*_NO_HOLD, *_CONFLICT),
     ),
     Route("DELETE", _HOLD, _LEDGER, _CREATE, delete_hold, codes=_NO_HOLD),
     Route(
-        *("POST", "/ai/usage", _LEDGER, _CREATE, post_usage, UsageAnswer, USAGE_BODY),
+        *("POST", "/ai/usage", _LEDGER, _CREATE, post_usage, UsageAnswer, "usage"),
         codes=("not-a-member", *_CONFLICT),
         statuses=(201, 200),
     ),
     Route("GET", _OVERRIDE, _ONE, _READ, get_override, OverrideAnswer, codes=_NO_OVERRIDE),
     Route(
-        *("PUT", _OVERRIDE, _GROUPS, _UPDATE, put_override, OverrideAnswer, OVERRIDE_BODY),
+        *("PUT", _OVERRIDE, _GROUPS, _UPDATE, put_override, OverrideAnswer, "override"),
         codes=("not-a-member",),
     ),
     Route("DELETE", _OVERRIDE, _GROUPS, _UPDATE, delete_override, codes=_NO_OVERRIDE),
@@ -96,11 +93,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("GET", "/groups/<group>/members/ai/spend", _GROUP, _READ),
         *(list_members_spend, SpenderPage),
-        query=PageQuery,
+        paged=True,
     ),
     Route(
         *("GET", "/organizations/<organization>/groups/ai/spend", _GROUPS, _READ),
         *(list_groups_spend, GroupSpendPage),
-        query=PageQuery,
+        paged=True,
     ),
 )

@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flask import request
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    TypeAdapter,
-    WithJsonSchema,
-)
 
 from govbudget.identity import Action, Organization
-from govbudget.ids import PRINTABLE
-from govbudget.prices.price import Model, Provider
-from govbudget.spend.tokens import Tokens, round_up_to_micros
-from govbudget.spend.usage import (
-    DEFAULT_TTL_SECONDS,
-    MAX_EVENT_ID,
-    MAX_TTL_SECONDS,
-    Call,
-    check_time,
-)
-from govbudget.strict_json import parse_json
-from govbudget.tables import MAX_LIMIT_MICROS
-from govbudget.web.answers import GroupSpendPage, Id, SpenderPage
-from govbudget.web.call import (
-    MIB,
-    answer_page,
-    read_body,
-    read_group_position,
-)
+from govbudget.spend.cost import round_up_to_micros
+from govbudget.spend.usage import Call
+from govbudget.web.answers import GroupSpendPage, SpenderPage
+from govbudget.web.call import answer_page, read_group_position
 from govbudget.web.paging import read_page, write_token
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
 from govbudget.web.requestlog import request_id
 
 if TYPE_CHECKING:
     from flask import Response
-    from pydantic import ValidationInfo
 
     from govbudget import identity
     from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Group, Ledger, Member
-    from govbudget.ids import IdType
     from govbudget.spend.overrides import Override
     from govbudget.spend.reports import GroupSpend
     from govbudget.spend.usage import Usage
@@ -60,83 +33,13 @@ if TYPE_CHECKING:
         SpenderAnswer,
         UsageAnswer,
     )
+    from govbudget.web.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
     from govbudget.web.call import Call as Request
-
-
-def _accept_id(value: object, info: ValidationInfo) -> identity.Id:
-    """Read an id of a body; the context is the type of ids."""
-    id_type: IdType = info.context  # type: ignore[assignment]
-    try:
-        return id_type.accept(value)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-
-
-def _read_time(value: object) -> datetime:
-    """Read an RFC 3339 time with its offset from UTC."""
-    message = "must be a time with its offset from UTC, such as 2026-01-31T12:00:00Z"
-    try:
-        return check_time(datetime.fromisoformat(str(value)))
-    except ValueError:
-        raise ValueError(message) from None
-
-
-_Id = Annotated[Id, PlainValidator(_accept_id, json_schema_input_type=Id)]
-_EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID, pattern=PRINTABLE)]
-_Time = Annotated[
-    datetime,
-    BeforeValidator(_read_time),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class _CallBody(_Body):
-    organization_id: _Id
-    user_id: _Id
-    provider: Provider
-    model: Model
-    tokens: Tokens
-
-
-class HoldBody(_CallBody):
-    """The body that asks for a hold: the most that the call can take."""
-
-    ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
-
-
-class SettleBody(_Body):
-    """The body that settles a hold: what the call took."""
-
-    event_id: _EventId
-    tokens: Tokens
-    occurred_at: _Time | None = None
-
-
-class UsageBody(_CallBody):
-    """The body that records a call that no hold was made for."""
-
-    event_id: _EventId
-    occurred_at: _Time | None = None
-
-
-class OverrideBody(_Body):
-    """The body of a PUT of an override."""
-
-    group_id: _Id
-    spend_limit_micros: Annotated[int, Field(ge=0, le=MAX_LIMIT_MICROS)]
-
-
-HOLD_BODY, SETTLE_BODY = TypeAdapter(HoldBody), TypeAdapter(SettleBody)
-USAGE_BODY, OVERRIDE_BODY = TypeAdapter(UsageBody), TypeAdapter(OverrideBody)
 
 
 def post_holds(call: Request[Grant, Ledger]) -> Response:
     """Set aside what a call costs at most, where it fits under the member's limit."""
-    body = _read(call, HOLD_BODY)
+    body: HoldBody = call.body
     hold = call.home.spend.hold(
         call.connection, call.grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
     )
@@ -153,7 +56,7 @@ def post_holds(call: Request[Grant, Ledger]) -> Response:
 
 def post_settle(call: Request[Grant, Ledger]) -> Response:
     """Book what a call cost and free its hold; the same event again gets the same answer."""
-    body = _read(call, SETTLE_BODY)
+    body: SettleBody = call.body
     usage = call.home.spend.settle(
         call.connection,
         call.grant,
@@ -173,7 +76,7 @@ def delete_hold(call: Request[Grant, Ledger]) -> Response:
 
 def post_usage(call: Request[Grant, Ledger]) -> Response:
     """Book a call that no hold was made for; 200 where the event was known."""
-    body = _read(call, USAGE_BODY)
+    body: UsageBody = call.body
     usage, is_new = call.home.spend.record(
         call.connection,
         call.grant,
@@ -194,7 +97,7 @@ def get_override(call: Request[Grant, Member]) -> Response:
 
 def put_override(call: Request[ListGrant, Organization]) -> Response:
     """Create or change the member's override."""
-    body = _read(call, OVERRIDE_BODY)
+    body: OverrideBody = call.body
     override = call.home.overrides.set(
         call.connection,
         call.grant,
@@ -282,16 +185,12 @@ def list_groups_spend(call: Request[ListGrant, Organization]) -> Response:
     )
 
 
-def _read(call: Request[Any, Any], adapter: TypeAdapter[Any]) -> Any:  # noqa: ANN401 - a body
-    return parse_json(read_body(MIB), adapter, call.home.settings.id_type)
-
-
 def _read_page(call: Request[Any, Any], place: identity.Id) -> tuple[int, identity.Id | None]:
     id_type = call.home.settings.id_type
     return read_page(request.args, place, lambda text: read_group_position(text, id_type))
 
 
-def _call_of(body: _CallBody) -> Call:
+def _call_of(body: HoldBody | UsageBody) -> Call:
     return Call(body.organization_id, body.user_id, body.provider, body.model)
 
 

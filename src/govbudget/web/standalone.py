@@ -66,6 +66,7 @@ def make_engine(url: sa.URL, threads: int) -> sa.Engine:
         arguments["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
     return sa.create_engine(
         url,
+        isolation_level="AUTOCOMMIT",
         pool_size=threads,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -111,7 +112,8 @@ def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
 
     @app.before_request
     def start_record() -> None:
-        requestlog.start_record()
+        if not request.blueprint:
+            requestlog.start_record()
 
     @app.after_request
     def finish_record(response: Response) -> Response:

@@ -34,7 +34,9 @@ def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
     for left in reversed(range(MAX_TRIES)):
         try:
             with engine.connect() as connection:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
+                # An engine that is in AUTOCOMMIT already is spared the change, and the change back.
+                if not getattr(connection.connection.dbapi_connection, "autocommit", False):
+                    connection.execution_options(isolation_level="AUTOCOMMIT")
                 return work(connection)
         except exc.DBAPIError as error:
             if not (left and _sqlstate(error) in RETRIED):
