@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from govbudget.identity import Id
+    from govbudget.tables import Layout
 
 STATEMENT_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_SECONDS = 5
@@ -96,19 +97,7 @@ def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
         """Answer outside the prefix in the shape of the blueprint: all of it is our application."""
         return explain_http(error, home.challenge)
 
-    @app.get("/healthz")
-    def healthz() -> Response:
-        return answer({"status": "ok"})
-
-    @app.get("/readyz")
-    def readyz() -> Response | tuple[Response, int]:
-        try:
-            revision = run_unit(engine, lambda c: read_revision(c, settings.layout))
-        except sa.exc.SQLAlchemyError:
-            return answer({"status": "the database does not answer"}, 503)
-        if revision != head_revision():
-            return answer({"status": "the schema is behind; run `govbudget db upgrade`"}, 503)
-        return answer({"status": "ready"})
+    _add_health(app, engine, settings.layout)
 
     @app.before_request
     def start_record() -> None:
@@ -120,3 +109,19 @@ def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
         return response if request.blueprint else requestlog.finish_record(response)
 
     return app
+
+
+def _add_health(app: Flask, engine: sa.Engine, layout: Layout) -> None:
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return answer({"status": "ok"})
+
+    @app.get("/readyz")
+    def readyz() -> Response | tuple[Response, int]:
+        try:
+            revision = run_unit(engine, lambda c: read_revision(c, layout))
+        except sa.exc.SQLAlchemyError:
+            return answer({"status": "the database does not answer"}, 503)
+        if revision != head_revision():
+            return answer({"status": "the schema is behind; run `govbudget db upgrade`"}, 503)
+        return answer({"status": "ready"})
