@@ -314,8 +314,7 @@ def make_served_app() -> Flask:
         tokens.c.revoked_at.is_(None),
         tokens.c.expires_at > sa.func.now(),
     )
-    threads = int(os.environ["BENCH_THREADS"])
-    engine = make_engine(url, threads).execution_options(isolation_level="AUTOCOMMIT")
+    engine = make_engine(url, int(os.environ["BENCH_POOL"]))
 
     def identify() -> UUID:
         secret = request.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = (1, 16, 64)
 MIXES = {"GET": 0.0, "PUT": 1.0, "90:10": 0.1}  # the share of PUTs
-THREADS = 8  # what `serve` starts with
+THREADS, POOL = 80, 8  # what `serve` starts with
 START_SECONDS = 30.0
 WARM_UP_SECONDS = 2.0
 STALL_SECONDS = 15.0  # an answer that takes longer is an error
@@ -145,7 +145,7 @@ def _make_token(url: sa.URL, world: World) -> str:
 @contextmanager
 def _serve_govbudget(url: sa.URL) -> Iterator[tuple[int, int]]:
     port = _find_port()
-    command = ["govbudget", "serve", "--port", str(port), "--threads", str(THREADS)]
+    command = ["govbudget", "serve", "--port", str(port)]
     environment = {"GOVBUDGET_DATABASE_URL": _write_url(url)}
     with _run_server(["-m", *command], environment, port) as pid:
         yield port, pid
@@ -166,7 +166,7 @@ def _serve_hand_written(url: sa.URL, world: World) -> Iterator[tuple[int, int]]:
     environment = {
         "BENCH_URL": url.render_as_string(hide_password=False),
         "BENCH_WORLD": people,
-        "BENCH_THREADS": str(THREADS),
+        "BENCH_POOL": str(POOL),
     }
     with _run_server(["-m", *command], environment, port) as pid:
         yield port, pid

@@ -48,16 +48,17 @@ def measure_requests(effort: Effort, server: sa.URL) -> Iterator[Row]:
             stack.callback(engine.dispose)
         stack.enter_context(_log_into_nothing())
         sent = capture_statements(url, world)
-        app = make_govbudget_app(plain)
+        app = make_govbudget_app(autocommit)
         others = {
             "Core, same statements": make_core_app(autocommit, sent),
             "psycopg, same statements": make_psycopg_app(url, sent),
             "Core, the budget's alone": make_core_app(autocommit, sent, with_directory=False),
             "ORM and pycasbin": make_usual_app(plain),
+            "govbudget, engine not in AUTOCOMMIT": make_govbudget_app(plain),
         }
         for method in ("GET", "PUT"):
             yield from _measure_allowed(effort, world, method, app, others)
-        yield from _measure_refused(effort, world, app, plain)
+        yield from _measure_refused(effort, world, app, autocommit)
         yield from _measure_log(effort, world, app)
 
 

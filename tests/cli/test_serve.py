@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -20,7 +21,13 @@ from tests.support import budget_path, list_path
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.target import normalize_url
-from govbudget.web.standalone import JsonLines, create_app, make_engine
+from govbudget.web.standalone import (
+    CONNECT_TIMEOUT_SECONDS,
+    STATEMENT_TIMEOUT_MS,
+    JsonLines,
+    create_app,
+    make_engine,
+)
 
 API = "/api/v2"
 PROBLEM = "application/problem+json"
@@ -217,6 +224,61 @@ def test_a_slow_look_up_of_the_token_is_503_and_not_401(server, served_world):
     with locked(served_world, "api_tokens"):
         answer = server("GET", budget(served_world), served_world.tokens["member"])
     assert answer.status == 503
+
+
+def ask_together(server, callers, path, token, while_waiting):
+    """Let many callers ask at once; give their answers and how long each took."""
+
+    def ask(_):
+        began = time.monotonic()
+        return server("GET", path, token).status, time.monotonic() - began
+
+    with ThreadPoolExecutor(callers) as pool:
+        asked = pool.map(ask, range(callers))
+        time.sleep(0.3)
+        while_waiting()
+        return list(asked)
+
+
+def assert_healthy(server):
+    began = time.monotonic()
+    assert server("GET", "/healthz").status == 200
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.long
+def test_while_the_database_is_slow_64_callers_get_503_in_time_and_health_answers(
+    served_url, served_world
+):
+    """More threads than connections: whoever waits for one keeps nobody else from an answer."""
+    with serving(database_url=served_url) as server, locked(served_world):
+        answers = ask_together(
+            server,
+            64,
+            budget(served_world),
+            served_world.tokens["member"],
+            lambda: [assert_healthy(server) for _ in range(10)],
+        )
+    assert {status for status, _ in answers} == {503}
+    # A wait for a connection, then one for the answer to a statement.
+    limit = CONNECT_TIMEOUT_SECONDS + STATEMENT_TIMEOUT_MS / 1000
+    assert max(took for _, took in answers) < limit + 1
+
+
+@pytest.mark.long
+def test_while_the_database_is_away_64_callers_get_503_in_time_and_health_answers():
+    """Away is a port where nobody listens, or where nobody ever answers."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for port in (1, silent.getsockname()[1]):
+            with serving(database_url=f"postgresql://u@127.0.0.1:{port}/db") as server:
+                path = f"{API}/groups/{uuid4()}/ai/budget"
+                answers = ask_together(
+                    server, 64, path, f"gbt_{'x' * 43}", lambda s=server: assert_healthy(s)
+                )
+            assert {status for status, _ in answers} == {503}
+            assert max(took for _, took in answers) < 2 * CONNECT_TIMEOUT_SECONDS + 1
 
 
 @pytest.mark.long

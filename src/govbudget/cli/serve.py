@@ -36,15 +36,18 @@ DRAIN_SECONDS = 30
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--threads", type=click.IntRange(1, 256), default=8, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), default=80, show_default=True)
+@click.option("--connections", type=click.IntRange(1, 256), default=8, show_default=True)
 @click.option(
     "--embedded",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Run a PostgreSQL of its own, with its data in DIR. For trying, not for production.",
 )
-def serve(host: str, port: int, threads: int, workers: int, embedded: Path | None) -> None:
+def serve(  # noqa: PLR0917 - click passes them by name
+    host: str, port: int, workers: int, threads: int, connections: int, embedded: Path | None
+) -> None:
     """Serve the endpoints, /healthz and /readyz; callers send bearer tokens (`govbudget token`).
 
     Reads GOVBUDGET_DATABASE_URL, GOVBUDGET_POLICY_DIR, GOVBUDGET_FEATURES.
@@ -78,7 +81,7 @@ def serve(host: str, port: int, threads: int, workers: int, embedded: Path | Non
 
         def load() -> Flask:
             log_as_json()
-            return create_app(make_engine(url, threads), os.environ)
+            return create_app(make_engine(url, connections), os.environ)
 
         options = {
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],

@@ -60,7 +60,7 @@ def log_as_json() -> None:
     logging.getLogger("govbudget").setLevel(logging.INFO)
 
 
-def make_engine(url: sa.URL, threads: int) -> sa.Engine:
+def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     """Make an engine that gives up in time: a database that is away is a 503, soon."""
     arguments: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     if "options" not in url.query:
@@ -68,7 +68,7 @@ def make_engine(url: sa.URL, threads: int) -> sa.Engine:
     return sa.create_engine(
         url,
         isolation_level="AUTOCOMMIT",
-        pool_size=threads,
+        pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args=arguments,
