@@ -28,7 +28,7 @@ COLUMNS = "provider, model, input_price, output_price, cache_read_price, cache_w
 AT_MOST = 1.5
 
 _CONFLICT = """
-ON CONFLICT (provider, model) DO UPDATE SET
+ON CONFLICT (provider, model, source) DO UPDATE SET
   input_price = excluded.input_price, output_price = excluded.output_price,
   cache_read_price = excluded.cache_read_price, cache_write_price = excluded.cache_write_price,
   updated_at = clock_timestamp()
@@ -37,16 +37,16 @@ WHERE (p.input_price, p.output_price, p.cache_read_price, p.cache_write_price)
                     excluded.cache_write_price)
 """
 _UPSERT = (
-    f"INSERT INTO govbudget.ai_model_prices AS p ({COLUMNS}) "  # noqa: S608 - constants
-    f"VALUES (%s, %s, %s, %s, %s, %s) {_CONFLICT}"
+    f"INSERT INTO govbudget.ai_model_prices AS p (source, {COLUMNS}) "  # noqa: S608 - constants
+    f"VALUES ('custom', %s, %s, %s, %s, %s, %s) {_CONFLICT}"
 )
 _TEMPORARY = (
     "CREATE TEMPORARY TABLE batch (provider text, model text, input_price bigint, "
     "output_price bigint, cache_read_price bigint, cache_write_price bigint) ON COMMIT DROP"
 )
 _FROM_TEMPORARY = (
-    f"INSERT INTO govbudget.ai_model_prices AS p ({COLUMNS}) "  # noqa: S608 - constants
-    f"SELECT {COLUMNS} FROM batch ORDER BY provider, model {_CONFLICT}"
+    f"INSERT INTO govbudget.ai_model_prices AS p (source, {COLUMNS}) "  # noqa: S608 - constants
+    f"SELECT 'custom', {COLUMNS} FROM batch ORDER BY provider, model {_CONFLICT}"
 )
 
 
