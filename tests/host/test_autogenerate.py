@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from govbudget import Layout
 from govbudget.migrations import exclude_govbudget, find_differences, upgrade
 
-# What docs/how-to/upgrade.md tells a host to write; the options come from the test.
+# As docs/how-to/your-own-tables.md tells a host to write it; the options come from the test.
 ENV = """
 from alembic import context
 

@@ -1,0 +1,28 @@
+"""The form of a team: its name and its limit change together, or not at all."""
+
+from flask import Flask, abort, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from govbudget import GovBudgetError, Installation
+from shop.app import require_login
+from shop.database import engine, team
+
+
+def add_team_form(app: Flask) -> None:
+    home: Installation = app.extensions["govbudget"]
+
+    @app.post("/teams/<int:team_id>/form")
+    def change_team(team_id: int) -> ResponseReturnValue:
+        person_id = require_login()
+        named = team.update().where(team.c.id == team_id).values(name=request.form["name"])
+        with engine.begin() as connection:  # what raises in this block undoes all of it
+            caller, group = home.directory.load_group(connection, person_id, team_id)
+            if group is None:
+                abort(404)
+            try:
+                grant = home.policy.authorize(caller, "update", group)
+            except GovBudgetError as refusal:
+                abort(refusal.status)
+            connection.execute(named)
+            budget = home.budgets.set(connection, grant, group, int(request.form["limit"]))
+        return jsonify(team=team_id, limit=budget.spend_limit_micros)
