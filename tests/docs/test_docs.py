@@ -423,13 +423,14 @@ def test_the_model_is_explained_in_its_own_words():
 @every_document
 def test_the_files_that_a_document_names_are_there(document):
     code = as_code(document)
+    written = set(re.findall(r"^`([\w./-]+)`:\n\n```", document.read_text(), re.MULTILINE))
     spans = re.findall(r"`([\w./-]+(?:\.(?:py|md|csv|conf|json|toml)|/))`", document.read_text())
     paths = re.findall(r"(?<![\w./-])(?:src|tests|docs|policy|tools|\.ci)/[\w./-]*[\w/]", code)
     homes = (ROOT, document.parent, PACKAGE, ROOT / "policy")
     missing = [
         name for name in [*spans, *paths] if not any((home / name).exists() for home in homes)
     ]
-    assert missing == []
+    assert set(missing) <= written  # what the document itself tells to write
 
 
 @every_document
