@@ -47,28 +47,22 @@ def start_postgres(
     progress("starting PostgreSQL (a few seconds)")
     if os.geteuid() == 0:
         progress("as root: it runs as user `pgserver`; the folders above its files become o+rx")
-    try:
-        home = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
-        home.mkdir(parents=True, exist_ok=True)
-        lock = _lock(home)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SettingsError(
-            f"can't use the folder `{folder}`: {reason}; name one that you may write to"
-        ) from None
     owner = os.getpid()
-    server = None
+    opened = server = None
     try:
         with _signals_held():
+            home, lock = opened = _open(folder)
             server = _start(make_server, home / "data")
         yield server.get_uri(driver="psycopg")
     finally:
-        if os.getpid() == owner:  # not in a process forked meanwhile: the server is not its own
+        # Not in a process forked meanwhile: the server is not its own.
+        if opened is not None and os.getpid() == owner:
+            home, lock = opened
             with _signals_held():
                 _stop(home / "data", server)
                 if folder is None:
                     shutil.rmtree(home, ignore_errors=True)
-            os.close(lock)
+                os.close(lock)
 
 
 def _import_server() -> type[PostgresServer]:
@@ -91,6 +85,19 @@ def _import_server() -> type[PostgresServer]:
         _lock = nullcontext()
 
     return Server
+
+
+def _open(folder: Path | None) -> tuple[Path, int]:
+    """Give the folder, or a fresh one, and the lock that keeps it for this process."""
+    try:
+        home = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
+        home.mkdir(parents=True, exist_ok=True)
+        return home, _lock(home)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SettingsError(
+            f"can't use the folder `{folder}`: {reason}; name one that you may write to"
+        ) from None
 
 
 def _lock(home: Path) -> int:
