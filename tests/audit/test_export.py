@@ -18,7 +18,7 @@ from tests.support import TABLES, World
 from tests.web.helpers import put_limit
 
 from govbudget.cli.audit import COLUMNS, PAGE
-from govbudget.cli.spreadsheet import _defuse
+from govbudget.cli.formats import _defuse
 
 RECORD = ("before", "after", "roles", "lines")
 

@@ -244,7 +244,7 @@ def test_gaps_are_models_used_without_a_price_the_most_used_first(here, load, us
     assert header == ["provider", "model", "calls", *TOKENS, "missing"]
     assert first == [
         *("acme", f"{tag}/half", "2", "2000000000000", "10", "14", "18"),
-        "output_price cache_read_price",
+        '["output_price", "cache_read_price"]',
     ]
     assert hostile[:2] == ["'@evil", "'=1+1"]
 

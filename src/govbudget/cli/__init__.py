@@ -35,8 +35,15 @@ _COMMANDS = {
 }
 
 
+class NotSo(click.ClickException):
+    """The thing asked about is not so: a sentence, and status 1."""
+
+
 class _Commands(click.Group):
-    """Loads a command when it is named, and says every error in one line."""
+    """Loads a command when it is named, and says every error in one line.
+
+    A command gives its status, or nothing where all is well.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
@@ -50,14 +57,15 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            status = super().invoke(ctx)
         except BrokenPipeError:  # who read our output has gone; nothing is left to say
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ctx.exit(128 + signal.SIGPIPE)
+            status = 128 + signal.SIGPIPE
         except (GovBudgetError, click.ClickException, OSError, SQLAlchemyError) as error:
             for line in _explain(error):
                 click.echo(line, err=True)
-        return ctx.exit(WRONG)
+            status = NOT_SO if isinstance(error, NotSo) else WRONG
+        return ctx.exit(status) if status else None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

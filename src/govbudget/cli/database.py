@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 import sqlalchemy as sa
 
-from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_installation, find_policy, open_target
+from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli.target import find_policy, find_settings, open_target
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
 from govbudget.migrations import (
@@ -19,7 +18,6 @@ from govbudget.migrations import (
     upgrade,
     write_sql,
 )
-from govbudget.settings import read_settings
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -95,14 +93,13 @@ def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
 
 
 @db.command("current")
-@click.pass_context
-def db_current(ctx: click.Context) -> None:
+def db_current() -> None:
     """Print the revision that the schema is at, and nothing else (status 1: there is none)."""
     with open_target() as target, target.engine.connect() as connection:
         revision = read_revision(connection, target.settings.layout)
     if revision is None:
-        click.echo(f"govbudget: schema `{target.settings.schema}` is at nothing", err=True)
-        ctx.exit(NOT_SO)
+        message = f"schema `{target.settings.schema}` is at nothing"
+        raise NotSo(message)
     click.echo(revision)
 
 
@@ -110,14 +107,11 @@ def db_current(ctx: click.Context) -> None:
 @click.option("--from", "start", metavar="REVISION", help="Where to start; without it: nothing.")
 def db_sql(start: str | None) -> None:
     """Print the SQL of `db upgrade` for a DBA to run, as one transaction. Asks no database."""
-    home = find_installation()
-    settings = home.settings if home is not None else read_settings(os.environ)
-    click.echo(write_sql(settings.layout, start), nl=False)
+    click.echo(write_sql(find_settings().layout, start), nl=False)
 
 
 @db.command("check")
-@click.pass_context
-def db_check(ctx: click.Context) -> None:
+def db_check() -> int:
     """Say whether the schema is at the newest revision and as it should be (status 1: no)."""
     with open_target() as target, target.engine.connect() as connection:
         revision = read_revision(connection, target.settings.layout)
@@ -126,13 +120,14 @@ def db_check(ctx: click.Context) -> None:
                 f"schema `{target.settings.schema}` is at {revision or 'nothing'}, the newest is "
                 f"{head_revision()}; run `govbudget db upgrade`"
             )
-            ctx.exit(NOT_SO)
+            return NOT_SO
         differences = find_differences(connection, target.settings.layout)
     for difference in differences:
         click.echo(f"differs: {difference}")
     if differences:
-        ctx.exit(NOT_SO)
+        return NOT_SO
     click.echo(f"schema `{target.settings.schema}` is at {revision}, as it should be")
+    return OK
 
 
 @click.group()
@@ -187,12 +182,11 @@ def token_list() -> None:
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID", type=click.UUID)
-@click.pass_context
-def token_revoke(ctx: click.Context, token_id: UUID) -> None:
+def token_revoke(token_id: UUID) -> None:
     """Revoke the token with this ID (see `token list`); status 1 where there is none to revoke."""
     with open_target() as target, target.engine.begin() as connection:
         revoked = TokenStore(target.require_own_directory()).revoke(connection, token_id)
     if not revoked:
-        click.echo(f"govbudget: no live token `{token_id}`; see `govbudget token list`", err=True)
-        ctx.exit(NOT_SO)
+        message = f"no live token `{token_id}`; see `govbudget token list`"
+        raise NotSo(message)
     click.echo(f"revoked {token_id}")

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO
 from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
-from govbudget.cli.target import DATABASE_URL, operator
+from govbudget.cli.target import DATABASE_URL, Operator, Target
 from govbudget.directory.load import FILE, DirectoryFile, load_directory
 from govbudget.directory.tokens import TokenStore
 from govbudget.embedded import start_postgres
@@ -32,9 +32,8 @@ from govbudget.identity import Action, ObjectType, PriceBook
 from govbudget.migrations import upgrade
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
-from govbudget.settings import PREFIX
+from govbudget.settings import PREFIX, Settings
 from govbudget.strict_json import parse_json
-from govbudget.tables import Layout, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,13 +112,13 @@ def _prepare(
 ) -> tuple[dict[str, str], int]:
     """Migrate, load the directory and the seed prices, and make a token for everybody."""
     click.echo("migrating, loading a small organization and the seed price book")
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    tables, book = Tables(Layout()), PriceBook()
+    target = Target(sa.create_engine(url, poolclass=sa.NullPool), Settings())
+    tables, book = target.tables, PriceBook()
     prices = parse_prices((files("govbudget.prices") / "seed.json").read_bytes())
-    with engine.begin() as connection:
-        upgrade(connection, Layout())
+    with target.engine.begin() as connection:
+        upgrade(connection, tables.layout)
         load_directory(connection, tables, content, policy.table.scopes)
-        grant = policy.authorize(operator(policy, connection), Action.UPDATE, book)
+        grant = Operator(target, connection, policy).authorize(Action.UPDATE, book)
         PriceStore(tables).upsert(connection, grant, book, prices, source=PriceSource.BOOK)
         store = TokenStore(tables)
         tokens = {user.name: store.create(connection, user.id, days=1) for user in people.users}

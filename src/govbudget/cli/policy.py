@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +14,9 @@ from govbudget.authz.files import (
     read_regular_file,
     show_path,
 )
-from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_installation, find_policy_dir, open_target
-from govbudget.directory.sql import own_directory
+from govbudget.cli import NOT_SO, OK
+from govbudget.cli.formats import format_option, print_json
+from govbudget.cli.target import find_policy_dir, open_target
 from govbudget.errors import NotFound, PolicyError
 from govbudget.review.check import check_policy
 from govbudget.review.diff import (
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.argument("folder", metavar="[DIR]", required=False)
-FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+FORMAT = format_option("text", "json")
 
 
 @click.group()
@@ -73,30 +72,24 @@ def _announce(folder: Path, digest: str | None) -> None:
     click.echo(f"policy: {show_path(folder)} {digest or '(unreadable)'}", err=True)
 
 
-def _echo_json(value: Any) -> None:  # noqa: ANN401 - any JSON
-    click.echo(json.dumps(value, indent=2, default=str))
-
-
 @policy.command("check")
 @FOLDER
 @FORMAT
-@click.pass_context
-def policy_check(ctx: click.Context, folder: str | None, form: str) -> None:
+def policy_check(folder: str | None, form: str) -> int:
     """Print every finding as `file:line: code: sentence`; status 1 on any."""
     path = _find_folder(folder)
     review = check_policy(path)
     _announce(path, review.digest)
     if form == "json":
         findings = [asdict(finding) for finding in review.findings]
-        _echo_json({"policy_digest": review.digest, "findings": findings})
+        print_json({"policy_digest": review.digest, "findings": findings})
     else:
         for finding in review.findings:
             click.echo(str(finding))
         if not review.findings and review.table is not None:
             count = f"{len(review.table.lines)} lines, {len(review.table.scopes)} roles"
             click.echo(f"no findings: {count}, and every decision is as reviewed")
-    if review.findings:
-        ctx.exit(NOT_SO)
+    return NOT_SO if review.findings else OK
 
 
 @policy.command("matrix")
@@ -104,7 +97,7 @@ def policy_check(ctx: click.Context, folder: str | None, form: str) -> None:
 @click.option("--role", multiple=True)
 @click.option("--object", "obj", multiple=True)
 @click.option("--action", multiple=True)
-@click.option("--format", "form", type=click.Choice(sorted(RENDERERS)), default="text")
+@format_option("text", *sorted(RENDERERS.keys() - {"text"}))
 def policy_matrix(
     folder: str | None,
     role: tuple[str, ...],
@@ -129,9 +122,7 @@ def policy_matrix(
 @click.option("--object", "obj", default="group", show_default=True)
 @click.option("--action", required=True)
 @FORMAT
-@click.pass_context
 def policy_explain(  # noqa: PLR0917 - click passes them by name
-    ctx: click.Context,
     folder: str | None,
     roles: tuple[str, ...],
     user: str | None,
@@ -139,7 +130,7 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
     obj: str,
     action: str,
     form: str,
-) -> None:
+) -> int:
     """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking."""
     if bool(roles) == bool(user) or bool(user) != bool(group):
         raise click.UsageError("give either --role (once or more), or --user and --group")
@@ -154,7 +145,7 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError(str(error)) from None
     decision = explanation.decision
     if form == "json":
-        _echo_json(
+        print_json(
             {
                 "policy_digest": table.digest,
                 "decision": "allow" if decision.allowed else "deny",
@@ -177,8 +168,7 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
             click.echo(f"{user} holds no role anywhere (or there is no such user)")
         asked = f"{', '.join(roles) or 'no role'}, {obj}, {action}"
         click.echo(_show_explanation(asked, explanation), nl=False)
-    if not decision.allowed:
-        ctx.exit(NOT_SO)
+    return OK if decision.allowed else NOT_SO
 
 
 def _show_explanation(asked: str, explanation: Explanation) -> str:
@@ -203,11 +193,9 @@ def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str,
     Asks the host's directory inside a host. One that can't list all that a user holds
     (`load_assignments`) is asked for what it would report to a request about this group.
     """
-    home = find_installation()
     with open_target() as target, target.engine.connect() as connection:
-        parse = target.settings.id_type.parse
-        user_id, group_id = parse(user), parse(group)
-        directory = home.directory if home else own_directory(target.require_own_directory())
+        user_id, group_id = target.parse_id(user), target.parse_id(group)
+        directory = target.directory
         subject, found = directory.load_group(connection, user_id, group_id)
         if found is None:
             raise NotFound("group")
@@ -237,8 +225,7 @@ def _describe(line: Line) -> dict[str, str]:
 @click.argument("new")
 @click.option("--allow", "approvals", type=PATH, help="Approved gains.")
 @FORMAT
-@click.pass_context
-def policy_diff(ctx: click.Context, old: str, new: str, approvals: Path | None, form: str) -> None:
+def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
     Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`.
@@ -256,7 +243,7 @@ def policy_diff(ctx: click.Context, old: str, new: str, approvals: Path | None, 
     )
     unapproved, unused = check_approvals(changes, approved)
     if form == "json":
-        _echo_json(
+        print_json(
             {
                 "old": before.digest,
                 "new": after.digest,
@@ -295,8 +282,7 @@ def policy_diff(ctx: click.Context, old: str, new: str, approvals: Path | None, 
         click.echo(_show_changes(changes, approved), nl=False)
         for right in unused:
             click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
-    if unapproved:
-        ctx.exit(NOT_SO)
+    return NOT_SO if unapproved else OK
 
 
 def _load_side(which: str, name: str, other: str, default: Path) -> Side:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import click
 
-from govbudget.cli import NOT_SO
-from govbudget.cli.spreadsheet import write_csv
-from govbudget.cli.target import find_policy, open_target, operator
+from govbudget.cli import NotSo
+from govbudget.cli.formats import format_option, print_json, print_rows
+from govbudget.cli.target import open_as_operator
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import MAX_FACTOR, refuse_jumps
@@ -24,34 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from sqlalchemy import Connection
-
-    from govbudget.authz.grant import Grant
     from govbudget.prices.change import PriceChange
-    from govbudget.tables import Tables
 
 BOOK = PriceBook()
-
-
-@dataclass(frozen=True, slots=True)
-class _Access:
-    """A transaction, and a grant in it to do one thing with the prices."""
-
-    connection: Connection
-    grant: Grant
-    tables: Tables
-
-    @property
-    def store(self) -> PriceStore:
-        return PriceStore(self.tables)
-
-
-@contextmanager
-def _open(action: Action) -> Iterator[_Access]:
-    policy = find_policy()
-    with open_target() as target, target.engine.begin() as connection:
-        grant = policy.authorize(operator(policy, connection), action, BOOK)
-        yield _Access(connection, grant, target.tables)
 
 
 @click.group()
@@ -77,19 +51,20 @@ def prices() -> None:
 def prices_load(file: BinaryIO, *, source: str, dry_run: bool, allow_jumps: bool) -> None:
     """Load FILE (a JSON array of price rows, `-`: standard input), all or nothing."""
     batch, kind = parse_prices(file.read()), PriceSource(source)
-    with _open(Action.UPDATE) as to:
+    with open_as_operator() as operator:
+        store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
         if dry_run:
-            changes = to.store.compare(to.connection, to.grant, BOOK, batch, source=kind)
+            changes = store.compare(operator.connection, grant, BOOK, batch, source=kind)
             for line in _tell(changes):
                 click.echo(line)
             if not allow_jumps:
                 refuse_jumps(changes, MAX_FACTOR)
             return
         if allow_jumps:
-            result = to.store.upsert(to.connection, to.grant, BOOK, batch, source=kind)
+            result = store.upsert(operator.connection, grant, BOOK, batch, source=kind)
         else:
-            result = to.store.upsert_without_jumps(
-                to.connection, to.grant, BOOK, batch, source=kind, factor=MAX_FACTOR
+            result = store.upsert_without_jumps(
+                operator.connection, grant, BOOK, batch, source=kind, factor=MAX_FACTOR
             )
     click.echo(f"{result.received} received, {result.changed} changed")
 
@@ -114,58 +89,55 @@ def _tell(changes: list[PriceChange]) -> Iterator[str]:
 @prices.command("show")
 @click.argument("provider")
 @click.argument("model")
-@click.pass_context
-def prices_show(ctx: click.Context, provider: str, model: str) -> None:
+def prices_show(provider: str, model: str) -> None:
     """Print a model's price in force, and both sources' prices; status 1: none is known.
 
     Prices are micros per one million tokens.
     """
-    with _open(Action.READ) as to:
+    with open_as_operator() as operator:
+        grant = operator.authorize(Action.READ, BOOK)
         try:
-            found = to.store.find(to.connection, to.grant, BOOK, provider, model)
+            found = PriceStore(operator.tables).find(
+                operator.connection, grant, BOOK, provider, model
+            )
         except NotFound:
-            click.echo(f"govbudget: no price is known for `{provider}` `{model}`", err=True)
-            ctx.exit(NOT_SO)
+            message = f"no price is known for `{provider}` `{model}`"
+            raise NotSo(message) from None
     in_force, price = next(iter(found.items()))
     shown = {**price.model_dump(), "in_force": in_force.value}
     for source in PriceSource:
         of_source = found.get(source)
         shown[source.value] = of_source and of_source.model_dump(include=set(PRICES))
-    click.echo(json.dumps(shown, indent=2))
+    print_json(shown)
 
 
 @prices.command("remove")
 @click.argument("provider")
 @click.argument("model")
-@click.pass_context
-def prices_remove(ctx: click.Context, provider: str, model: str) -> None:
+def prices_remove(provider: str, model: str) -> None:
     """Take a model's custom price away, so that the book's is in force; status 1: it has none."""
-    with _open(Action.UPDATE) as to:
+    with open_as_operator() as operator:
+        grant = operator.authorize(Action.UPDATE, BOOK)
         try:
-            to.store.remove(to.connection, to.grant, BOOK, provider, model)
+            PriceStore(operator.tables).remove(operator.connection, grant, BOOK, provider, model)
         except NotFound:
-            click.echo(f"govbudget: no custom price of `{provider}` `{model}`", err=True)
-            ctx.exit(NOT_SO)
+            message = f"no custom price of `{provider}` `{model}`"
+            raise NotSo(message) from None
     click.echo(f"removed the custom price of `{provider}` `{model}`")
 
 
 @prices.command("gaps")
-@click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text")
+@format_option("text", "json", "csv")
 def prices_gaps(form: str) -> None:
     """List the models that were used and have no price, the most used first.
 
-    Calls that the prices of now would leave without a cost; CSV is safe to open in a spreadsheet.
+    Calls that the prices of now would leave without a cost.
     """
-    with _open(Action.UPDATE) as to:
-        gaps = list_gaps(to.connection, to.tables, to.grant, BOOK)
-    if form == "json":
-        click.echo(json.dumps([asdict(gap) for gap in gaps], indent=2))
-        return
-    if form == "csv":
-        click.echo(write_csv(field.name for field in fields(PriceGap)), nl=False)
-        for gap in gaps:
-            *cells, missing = astuple(gap)
-            click.echo(write_csv([*cells, " ".join(missing)]), nl=False)
+    with open_as_operator() as operator:
+        grant = operator.authorize(Action.UPDATE, BOOK)
+        gaps = list_gaps(operator.connection, operator.tables, grant, BOOK)
+    if form != "text":
+        print_rows(form, [field.name for field in fields(PriceGap)], map(asdict, gaps))
         return
     for gap in gaps:
         tokens = ", ".join(

@@ -60,17 +60,12 @@ def serve(  # noqa: PLR0917 - click passes them by name
     settings = read_settings(os.environ)
     # A policy or a setting that is wrong is found before anything starts.
     create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
+    given = read_database_url() if embedded is None else None
+    _require_free(host, port)
     with ExitStack() as stack:
-        if embedded is None:
-            if not os.environ.get(DATABASE_URL):
-                raise SettingsError(
-                    f"no database: set {DATABASE_URL} (postgresql://user@host/database), or let "
-                    "`--embedded DIR` run one for trying"
-                )
-            url = read_database_url()
-            _require_free(host, port)
+        if given is not None:
+            url = given
         else:
-            _require_free(host, port)
             signal.signal(signal.SIGTERM, _exit)
             url = sa.make_url(stack.enter_context(start_postgres(embedded, _say)))
             engine = sa.create_engine(url, poolclass=sa.NullPool)

@@ -1,13 +1,33 @@
-"""`govbudget spend`: what was spent, and the proof of it."""
+"""`govbudget spend`: what was spent, by whom, under which limit, and the proof of it."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from govbudget.cli import NOT_SO
-from govbudget.cli.target import find_policy, open_target, operator
-from govbudget.identity import Action, Ledger
+from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli.formats import format_option, print_json, print_rows
+from govbudget.cli.target import Operator, open_as_operator
+from govbudget.errors import NotFound
+from govbudget.identity import Action, Ledger, Member, Organization
+from govbudget.spend.cost import PICOS_PER_MICRO, round_up_to_micros
+from govbudget.spend.reports import SpendReports
+from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
+from govbudget.web.problems import write_id
+from govbudget.web.spend import write_member_spend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from govbudget.identity import Id
+    from govbudget.spend.reports import MemberSpend, Spender
+
+LEVELS = ("organization", "group", "user")
+SHOWN = ("cost_micros", "calls", "unpriced_calls")
 
 
 @click.group()
@@ -15,21 +35,164 @@ def spend() -> None:
     """What was spent: the ledger, and what is added up from it."""
 
 
+def _read_month(_ctx: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
+    """Give a time that is in the month in every time zone."""
+    if text is None:
+        return None
+    try:
+        return check_time(datetime.fromisoformat(f"{text}-15T00:00:00+00:00"))
+    except ValueError:
+        message = f"`{text}` is no month; write YYYY-MM, such as 2026-01"
+        raise click.BadParameter(message) from None
+
+
+@spend.command("report")
+@click.option("--organization", required=True, help="An organization's id.")
+@click.option(
+    "--month",
+    metavar="YYYY-MM",
+    callback=_read_month,
+    help="A calendar month of GOVBUDGET_TIME_ZONE; without it: this one.",
+)
+@format_option("text", "csv", "json")
+def spend_report(organization: str, month: datetime | None, form: str) -> None:
+    """Print what the organization spent in a month: in all, by group, by user.
+
+    Costs are micros (1 USD is 1,000,000), each rounded up from the exact sum of the ledger, which
+    CSV and JSON give too: `cost_picos` (1 micro is 1,000,000). Their rows have a `level`:
+    `organization`, `group` or `user`; add up one level only. Unpriced calls are those whose cost is
+    not known. Status 1 where there is neither spend nor a group of the organization.
+    """
+    with open_as_operator() as operator:
+        place = Organization(operator.target.parse_id(organization))
+        leave = operator.policy.authorize_members(operator.subject, Action.READ, place)
+        period, spenders = _reports(operator).list_organization(
+            operator.connection, leave, place, at=month
+        )
+        if not spenders:
+            operator.require_known(place)
+    middle = period.start.astimezone(UTC) + timedelta(days=14)
+    rows = [
+        {"month": f"{middle:%Y-%m}", "organization_id": write_id(place.id), **row}
+        for row in _add_up(spenders)
+    ]
+    if form == "text":
+        click.echo(_lay_out(rows))
+    else:
+        print_rows(form, tuple(rows[0]), rows)
+
+
+def _add_up(spenders: Sequence[Spender]) -> Iterator[dict[str, Any]]:
+    """Give the row of the organization, and of each group its own and those of its users."""
+    yield _sum_up("organization", spenders)
+    for group_id, found in groupby(spenders, key=lambda one: one.group_id):
+        of_group = list(found)
+        yield _sum_up("group", of_group, group_id)
+        for one in of_group:
+            yield _sum_up("user", [one], group_id, one.user_id)
+
+
+def _sum_up(
+    level: str, spenders: Sequence[Spender], group_id: Id | None = None, user_id: Id | None = None
+) -> dict[str, Any]:
+    cost = sum(one.sum.cost_picos for one in spenders)
+    return {
+        "level": level,
+        "group_id": None if group_id is None else write_id(group_id),
+        "user_id": None if user_id is None else write_id(user_id),
+        "cost_micros": round_up_to_micros(cost),
+        "cost_picos": cost,
+        "calls": sum(one.sum.calls for one in spenders),
+        "unpriced_calls": sum(one.sum.unpriced_calls for one in spenders),
+    }
+
+
+def _lay_out(rows: Sequence[dict[str, Any]]) -> str:
+    """Write the rows under each other, groups within the organization and users within groups."""
+    lines = [(rows[0]["month"], *SHOWN)]
+    for row in rows:
+        level = row["level"]
+        name = row[f"{level}_id"]
+        label = f"{'  ' * LEVELS.index(level)}{level} {'(none)' if name is None else name}"
+        lines.append((label, *(row[figure] for figure in SHOWN)))
+    width = max(len(label) for label, *_ in lines)
+    return "\n".join(
+        f"{label:<{width}}  {cost:>14}  {calls:>7}  {unpriced:>14}"
+        for label, cost, calls, unpriced in lines
+    )
+
+
+@spend.command("member")
+@click.argument("organization")
+@click.argument("user")
+@format_option("text", "json")
+def spend_member(organization: str, user: str, form: str) -> None:
+    """Print which limit holds for USER in ORGANIZATION and why, and the spend of this month.
+
+    What is left is the limit less what is spent and what calls under way hold; it is whole again
+    when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is no
+    member of the organization.
+    """
+    with open_as_operator() as operator:
+        member = Member(operator.target.parse_id(organization), operator.target.parse_id(user))
+        grant = operator.authorize(Action.READ, member)
+        try:
+            found = _reports(operator).member(operator.connection, grant, member)
+        except NotFound:
+            message = f"`{user}` is no member of the organization `{organization}`"
+            raise NotSo(message) from None
+    facts = {**write_member_spend(member, found), "left_micros": _find_left(found)}
+    if form == "json":
+        print_json(facts)
+        return
+    limit, left = facts["spend_limit_micros"], facts["left_micros"]
+    click.echo(
+        f"limit   {'none' if limit is None else f'{limit} micros a month'}: {_explain(found)}"
+    )
+    click.echo(f"spent   {facts['current_spend_micros']} micros")
+    click.echo(f"held    {facts['held_micros']} micros")
+    click.echo(f"left    {'no limit' if left is None else f'{left} micros'}")
+    click.echo(f"resets  {facts['period_end']}")
+
+
+def _find_left(spend: MemberSpend) -> int | None:
+    """Give what can still be held, rounded down: nothing is shown that would not be admitted."""
+    if spend.limit_micros is None:
+        return None
+    used = spend.spent_picos + spend.held_picos
+    return max(0, (spend.limit_micros * PICOS_PER_MICRO - used) // PICOS_PER_MICRO)
+
+
+def _explain(spend: MemberSpend) -> str:
+    if spend.limit_source is None:
+        return "no group that the user belongs to has a budget"
+    if spend.limit_source is LimitSource.OVERRIDE:
+        return f"the user's override, which counts for the group {spend.group_id}"
+    return f"the budget of the group {spend.group_id}"
+
+
 @spend.command("verify")
 @click.option("--organization", help="An organization's id; without it: all of them.")
-@click.pass_context
-def spend_verify(ctx: click.Context, organization: str | None) -> None:
+def spend_verify(organization: str | None) -> int:
     """Prove that ledger, rollups, counters and holds agree; status 1 and a line each: they don't.
 
     It reads one snapshot and locks nothing: it may be run at any time.
     """
-    policy = find_policy()
-    with open_target() as target, target.engine.begin() as connection:
-        place = None if organization is None else target.settings.id_type.parse(organization)
-        grant = policy.authorize(operator(policy, connection), Action.CREATE, Ledger())
-        seen = verify_spend(connection, target.tables, grant, place)
+    with open_as_operator() as operator:
+        place = None if organization is None else operator.target.parse_id(organization)
+        grant = operator.authorize(Action.CREATE, Ledger())
+        seen = verify_spend(operator.connection, operator.tables, grant, place)
     for finding in seen.findings:
         click.echo(finding)
     if seen.findings:
-        ctx.exit(NOT_SO)
+        return NOT_SO
     click.echo(f"{seen.members} members, {seen.calls} calls: ledger = rollups = counters")
+    return OK
+
+
+def _reports(operator: Operator) -> SpendReports:
+    target = operator.target
+    settings = target.settings
+    return SpendReports(
+        target.tables, target.directory, settings.spend_rules, settings.budget_object
+    )

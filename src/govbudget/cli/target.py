@@ -13,8 +13,10 @@ from flask import current_app, has_app_context
 
 from govbudget.audit.entry import OPERATOR
 from govbudget.authz.policy import Policy
+from govbudget.cli import NotSo
+from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
-from govbudget.identity import SITE, Assignment, Scope, Subject
+from govbudget.identity import SITE, Action, Assignment, Object, Organization, Scope, Subject
 from govbudget.settings import Settings, read_settings
 from govbudget.tables import Tables
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from govbudget.authz.grant import Grant
+    from govbudget.identity import Directory, Id
     from govbudget.installation import Installation
 
 DATABASE_URL = "GOVBUDGET_DATABASE_URL"
@@ -41,12 +45,22 @@ class Target:
         """The tables; raise SettingsError where the directory is not govbudget's own."""
         return Tables(self.settings.layout)
 
+    def parse_id(self, text: str) -> Id:
+        """Read an id; raise `invalid-id` for what is not of the configured type."""
+        return self.settings.id_type.parse(text)
+
+    @property
+    def directory(self) -> Directory:
+        """The host's directory, else govbudget's own; SettingsError: only the host knows it."""
+        home = find_installation()
+        return home.directory if home is not None else own_directory(self.require_own_directory())
+
     def require_own_directory(self) -> Tables:
         """Give the tables; raise SettingsError where users and groups are the host's own."""
         if not self.settings.layout.owns_directory:
             raise SettingsError(
                 "users, groups and roles are kept in the host's own tables here "
-                "(GOVBUDGET_GROUPS); change them there"
+                "(GOVBUDGET_GROUPS); change them there, and ask about them with `flask govbudget`"
             )
         return self.tables
 
@@ -59,16 +73,21 @@ def find_installation() -> Installation | None:
     return home
 
 
+def find_settings() -> Settings:
+    """Give the host's settings, else the environment's."""
+    home = find_installation()
+    return home.settings if home is not None else read_settings(os.environ)
+
+
 @contextmanager
 def open_target() -> Iterator[Target]:
     """Find the database to work on; raise SettingsError where none is named."""
-    home = find_installation()
+    home, settings = find_installation(), find_settings()
     if home is not None:
         # A host's engine may commit by itself; a command's changes are made together or not at all.
         engine: Engine = home.find_engine().execution_options(isolation_level="READ COMMITTED")
-        yield Target(engine, home.settings)
+        yield Target(engine, settings)
         return
-    settings = read_settings(os.environ)
     engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
     try:
         yield Target(engine, settings)
@@ -81,7 +100,8 @@ def read_database_url() -> sa.URL:
     text = os.environ.get(DATABASE_URL)
     if not text:
         raise SettingsError(
-            f"no database: set {DATABASE_URL}, for example postgresql://user@host/database"
+            f"no database: set {DATABASE_URL}, for example postgresql://user@host/database; "
+            "`govbudget serve --embedded DIR` runs one for trying"
         )
     return normalize_url(text)
 
@@ -116,9 +136,42 @@ def find_policy() -> Policy:
     return home.policy if home is not None else Policy.load(find_policy_dir())
 
 
-def operator(policy: Policy, connection: Connection) -> Subject:
-    """Make the subject that a command acts as: whoever has the database holds every site role."""
-    held = tuple(
-        Assignment(role, SITE) for role, scope in policy.table.scopes.items() if scope is Scope.SITE
-    )
-    return Subject(OPERATOR, held, connection.get_transaction())
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who runs a command: whoever has the database holds every role of the site, under a policy."""
+
+    target: Target
+    connection: Connection
+    policy: Policy
+
+    @property
+    def subject(self) -> Subject:
+        """The subject that the policy is asked about, in the connection's transaction."""
+        scopes = self.policy.table.scopes
+        held = tuple(Assignment(role, SITE) for role in scopes if scopes[role] is Scope.SITE)
+        return Subject(OPERATOR, held, self.connection.get_transaction())
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of the target."""
+        return self.target.tables
+
+    def authorize(self, action: Action, obj: Object) -> Grant:
+        """Give a grant for this action on this object, as `Policy.authorize` does."""
+        return self.policy.authorize(self.subject, action, obj)
+
+    def require_known(self, organization: Organization) -> None:
+        """Raise NotSo where the organization has no group: in our own tables each has Everyone."""
+        groups = self.target.directory.groups
+        wanted = sa.select(groups.c.id).where(groups.c.organization_id == organization.id)
+        if not self.connection.scalar(sa.select(wanted.exists())):
+            message = f"no organization `{organization.id}` is known here"
+            raise NotSo(message)
+
+
+@contextmanager
+def open_as_operator() -> Iterator[Operator]:
+    """Begin a transaction on the target, to act in it as its operator under the policy in force."""
+    policy = find_policy()
+    with open_target() as target, target.engine.begin() as connection:
+        yield Operator(target, connection, policy)

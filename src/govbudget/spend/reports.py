@@ -16,7 +16,7 @@ from govbudget.spend.usage import LimitSource, SpendRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from sqlalchemy import Connection, Row
 
@@ -88,11 +88,16 @@ ORDER BY r.user_id
 """
 )
 
-ORGANIZATION = """
-SELECT group_id, user_id, cost_picos, calls, unpriced_calls FROM {s}.ai_spend_rollups
-WHERE organization_id = :organization_id AND grain = 'month' AND starts_on = :starts_on
-ORDER BY group_id, user_id
+ORGANIZATION = (
+    PERIOD
+    + """
+SELECT p.period_start, p.period_end, r.group_id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
+FROM period p LEFT JOIN {s}.ai_spend_rollups r
+  ON r.organization_id = :organization_id AND r.grain = 'month'
+  AND r.starts_on = (SELECT starts_on FROM month)
+ORDER BY r.group_id, r.user_id
 """
+)
 
 
 class Period(NamedTuple):
@@ -279,20 +284,26 @@ class SpendReports:
         return Period(rows[0].period_start, rows[0].period_end), spenders
 
     def list_organization(
-        self, connection: Connection, members: ListGrant, organization: Organization, month: date
-    ) -> Sequence[Spender]:
-        """List all spend of the calendar month that starts on `month`, by group and user.
+        self,
+        connection: Connection,
+        members: ListGrant,
+        organization: Organization,
+        *,
+        at: datetime | None = None,
+    ) -> tuple[Period, Sequence[Spender]]:
+        """List all spend of the calendar month that `at` (None: now) is in, by group and user.
 
         Needs a list grant of `Policy.authorize_members` that reaches everyone.
         """
         self._require_members(connection, members, organization)
         if members.exceptions or not members.allowed_elsewhere:
             raise GrantRefused("the grant does not reach every member of the organization")
-        values = {"organization_id": organization.id, "starts_on": month}
-        return [
-            Spender(row[0], row[1], _read_sum(row[2:]))
-            for row in connection.execute(self._organization, values)
+        values = {"organization_id": organization.id, **self._read_clock()}
+        rows = connection.execute(self._organization, {**values, "now": at or values["now"]}).all()
+        spenders = [
+            Spender(row[2], row[3], _read_sum(row[4:])) for row in rows if row[3] is not None
         ]
+        return Period(rows[0].period_start, rows[0].period_end), spenders
 
     def _require(self, connection: Connection, grant: Grant, group: Group) -> None:
         asked = Group(group.id, group.organization_id, self._budget_object)

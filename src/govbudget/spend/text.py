@@ -44,7 +44,6 @@ def prepare(template: str, layout: Layout, **parts: object) -> sa.TextClause:
         **dict.fromkeys(("now", "occurred_at"), sa.DateTime(timezone=True)),
         **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
         **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
-        "starts_on": sa.Date(),
         "ttl": sa.Interval(),
         "receipt": pg.JSONB(),
         "exceptions": pg.ARRAY(layout.id_sql_type),

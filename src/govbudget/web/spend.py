@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Group, Ledger, Member
     from govbudget.spend.overrides import Override
-    from govbudget.spend.reports import GroupSpend
+    from govbudget.spend.reports import GroupSpend, MemberSpend
     from govbudget.spend.usage import Usage
     from govbudget.web.answers import (
         GroupSpendAnswer,
@@ -121,9 +121,14 @@ def delete_override(call: Request[ListGrant, Organization]) -> Response:
 def get_member_spend(call: Request[Grant, Member]) -> Response:
     """Answer with the member's limit, what set it, and the spend of this month."""
     found = call.home.reports.member(call.connection, call.grant, call.object)
-    written: MemberSpendAnswer = {
-        "organization_id": write_id(call.object.organization_id),
-        "user_id": write_id(call.object.user_id),
+    return answer(write_member_spend(call.object, found))
+
+
+def write_member_spend(member: Member, found: MemberSpend) -> MemberSpendAnswer:
+    """Write a member's limit and spend, as the command does too."""
+    return {
+        "organization_id": write_id(member.organization_id),
+        "user_id": write_id(member.user_id),
         "effective_group_id": _write_known(found.group_id),
         "spend_limit_micros": found.limit_micros,
         "limit_source": None if found.limit_source is None else found.limit_source.value,
@@ -132,7 +137,6 @@ def get_member_spend(call: Request[Grant, Member]) -> Response:
         "period_start": write_time(found.period.start),
         "period_end": write_time(found.period.end),
     }
-    return answer(written)
 
 
 def get_group_spend(call: Request[Grant, Group]) -> Response:
