@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from tests.cli.server import open_folder, serving
 from tests.support import budget_path, list_path
 
+from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.target import normalize_url
 from govbudget.web.standalone import (
@@ -333,10 +334,42 @@ def test_a_request_in_flight_is_finished(served_url, served_world, number):
 def await_waiter(connection):
     """Wait until somebody waits for a lock that we hold."""
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    deadline = time.monotonic() + 5
-    while not connection.scalar(waiting):
+    await_that(lambda: connection.scalar(waiting))
+
+
+# -- new workers --
+
+
+def test_a_hangup_brings_a_new_policy_and_changes_nothing_where_it_is_refused(served_url, tmp_path):
+    folder = shutil.copytree(packaged_policy_dir(), tmp_path / "policy")
+    variables = {"policy_dir": folder, "expose_policy_digest": True}
+    with serving(database_url=served_url, **variables) as server:
+
+        def find_digest():
+            return server("GET", f"{API}/openapi.json").headers["Govbudget-Policy-Digest"]
+
+        def hang_up(line):
+            with (folder / "policy.csv").open("a") as file:
+                file.write(line)
+            server.process.send_signal(signal.SIGHUP)
+
+        before = find_digest()
+        hang_up("# another comment\n")
+        await_that(lambda: find_digest() != before)
+        digest = Policy.load(folder).digest
+        assert find_digest() == digest
+        hang_up("p, nonsense\n")
+        await_that(lambda: any("nothing is changed" in line for line in server.said))
+        assert any("field-count" in line for line in server.said)
+        time.sleep(0.5)  # in which workers would have come and gone, and the server with them
+        assert (find_digest(), server.process.poll()) == (digest, None)
+
+
+def await_that(happened):
+    deadline = time.monotonic() + 10
+    while not happened():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 # -- what stops it before it listens --

@@ -19,7 +19,7 @@ from govbudget.cli.target import (
     read_database_url,
 )
 from govbudget.embedded import start_postgres
-from govbudget.errors import SettingsError
+from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.migrations import upgrade
 from govbudget.settings import read_settings
 from govbudget.web.standalone import create_app, log_as_json, make_engine
@@ -58,8 +58,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
         )
     make_server = _import_server()
     settings = read_settings(os.environ)
-    # A policy or a setting that is wrong is found before anything starts.
-    create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
+    _try_out()
     given = read_database_url() if embedded is None else None
     _require_free(host, port)
     with ExitStack() as stack:
@@ -110,6 +109,11 @@ def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
     return Server
 
 
+def _try_out() -> None:
+    """Raise where the policy or a setting is wrong, before anything starts or is given up."""
+    create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
+
+
 def _require_free(host: str, port: int) -> None:
     """Raise SettingsError where one can't listen: gunicorn would try for seconds, and say pages."""
     try:
@@ -130,15 +134,26 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
     """Say where we listen, and let a first Ctrl-C finish what is in flight, as SIGTERM does.
 
     gunicorn's own answer to SIGINT raises SystemExit wherever a worker happens to be. A second one
-    still gets that.
+    still gets that. Its answer to SIGHUP, new workers, ends the server where they can't start; so
+    it is passed on only if they can.
     """
     at_once = signal.getsignal(signal.SIGINT)
+    renew: Any = signal.getsignal(signal.SIGHUP)
 
     def finish(*_: object) -> None:
         signal.signal(signal.SIGINT, at_once)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def renew_if_sound(*received: Any) -> None:  # noqa: ANN401 - a signal and a frame
+        try:
+            _try_out()
+        except GovBudgetError as error:
+            _say(f"SIGHUP: nothing is changed: {error.detail}")
+        else:
+            renew(*received)
+
     signal.signal(signal.SIGINT, finish)
+    signal.signal(signal.SIGHUP, renew_if_sound)
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _say(f"{LISTENING}http://{shown}:{port}")
