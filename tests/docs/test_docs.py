@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import re
 import shutil
-from pathlib import Path
 
 import click
 import pytest
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 from flask import Flask, request
 from flask.cli import FlaskGroup
+from tests.docs.support import ROOT, read_blocks
 from tests.support import budget_path, make_app
 
 from govbudget import IdType, Layout, Policy, PolicyError
@@ -25,7 +25,6 @@ from govbudget.review.meaning import INVARIANTS
 from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
 from govbudget.web.routes import ROUTES
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "govbudget"
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"
 POLICY_README, FLOW = ROOT / "policy" / "README.md", ROOT / "docs" / "security-flow.md"
@@ -34,11 +33,6 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), POLICY_README, *(ROOT / "docs").rglob("*
 every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
 )
-
-
-def read_blocks(document, language):
-    """The fenced code blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def read_rows(document, heading):

