@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ import pytest
 from tests.cli.server import environment, open_folder
 
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.cli.demo import MODEL, MOST, PROVIDER, TOOK
 
 TIMEOUT = 60
 CHECKOUT = Path(__file__).parents[2]
@@ -58,6 +61,12 @@ def processes_that_name(folder):
     ]
 
 
+def find_line(text):
+    """The name of a line of the packaged policy."""
+    lines = (packaged_policy_dir() / "policy.csv").read_text().splitlines()
+    return f"policy.csv:{lines.index(text) + 1}"
+
+
 def read_until(process, text):
     lines = []
     for line in process.stdout:
@@ -84,25 +93,91 @@ def tour():
 
 def test_the_tour_ends_by_itself_with_status_0_and_nothing_on_stderr(tour):
     assert tour[0].startswith("starting PostgreSQL")
-    assert tour[-1] == "every answer was as policy/matrix.csv says"
+    assert tour[-1] == "every answer was as policy/matrix.csv and the limits say"
 
 
 def test_the_tour_fits_a_terminal_of_100_columns_and_its_answers_stand_in_one_column(tour):
     start = tour.index("Olivia, owner of the site")
     assert [line for line in tour[start:] if len(line) > 100] == []
-    answers = [line for line in tour if line.startswith(("  PUT", "  GET", "  DELETE"))]
-    assert len(answers) > 20
+    answers = [line for line in tour if re.match("  (GET|PUT|POST|DELETE) ", line)]
+    assert len(answers) > 40
     assert all(re.fullmatch(r"\d{3}  \S.*", line[31:]) for line in answers)
 
 
 def test_the_tour_shows_the_deciding_lines_and_what_a_denial_takes(tour):
     said = "\n".join(tour)
-    policy = (packaged_policy_dir() / "policy.csv").read_text().splitlines()
-    number = {line: f"policy.csv:{i}" for i, line in enumerate(policy, start=1)}
-    owner = number["p, owner, site, group, update, allow"]
-    admin = number["p, org-admin, organization, group, update, allow"]
-    assert f"200  allowed by {owner}\n" in said
+    owner = find_line("p, owner, site, group, update, allow")
+    admin = find_line("p, org-admin, organization, group, update, allow")
+    assert f"200  allowed by {owner}; limit $25.00\n" in said
     assert f"403  denied: takes owner ({owner}), org-admin ({admin})" in said
+
+
+def tell(tour):
+    """The second act as one text: each step in one line, with one space between words."""
+    act = tour[
+        tour.index(
+            "Gateway, a service of the site, which calls claude-sonnet-4-5 for the members"
+        ) :
+    ]
+    return re.sub(r"\s*\n {36}", " ", "\n".join(act))
+
+
+def test_two_members_spend_up_to_the_limit_and_the_refusal_says_why(tour):
+    line = find_line("p, gateway, site, ai_usage, create, allow")
+    allowed = f"allowed by {line}"
+    month = datetime.now(UTC).replace(day=1) + timedelta(days=32)
+    assert tell(tour).startswith(
+        f"""\
+Gateway, a service of the site, which calls claude-sonnet-4-5 for the members
+  POST   hold for Grace        201  {allowed}; cost $0.45
+  POST   settle it             200  {allowed}; cost $0.39
+  POST   hold for Henry        201  {allowed}; cost $0.45
+  POST   settle it             200  {allowed}; cost $0.39
+  POST   hold for Grace        201  {allowed}; cost $0.45
+  POST   hold for Grace        403  {allowed}, but budget-exceeded; limit $1.00, set by \
+the group's budget, spent $0.39, held $0.45, cost $0.45, resets {month:%Y-%m}-01
+  POST   settle it             200  {allowed}; cost $0.39
+
+Uma, user-admin of Acme
+  PUT    give Grace $5         200  allowed by \
+{find_line("p, user-admin, organization, group, update, allow")}; limit $5.00
+
+Gateway, a service of the site, which calls claude-sonnet-4-5 for the members
+  POST   hold for Grace        201  {allowed}; cost $0.45
+"""
+    )
+
+
+def test_the_prices_of_the_tour_are_the_seed_books():
+    seed = json.loads((resources.files("govbudget.prices") / "seed.json").read_bytes())
+    (price,) = [row for row in seed if (row["provider"], row["model"]) == (PROVIDER, MODEL)]
+    for tokens, micros in ((MOST, 450_000), (TOOK, 390_000)):
+        cost = sum(count * price[f"{category}_price"] for category, count in tokens.items())
+        assert cost == micros * 10**6
+
+
+def test_each_sees_their_own_spend_and_no_member_sees_anothers(tour):
+    said = tell(tour)
+    own, admin = (
+        find_line(f"p, {role}, ai_member_spend, read, allow")
+        for role in ("self, user", "org-admin, organization")
+    )
+    assert f"see her spend         200  allowed by {own}; limit $5.00, set by an override," in said
+    assert "see Grace's spend     404  denied: takes owner (policy.csv:" in said
+    assert f"org-admin ({admin})" in said.split("see Grace's spend")[1]
+
+
+def test_the_tour_ends_with_the_report_and_the_proof_of_the_ledger(tour):
+    report = tour[next(i for i, line in enumerate(tour) if "$ govbudget spend report" in line) :]
+    figures = [re.findall(r"\w+", line) for line in report[2:6]]
+    assert figures == [
+        ["organization", "Acme", "1560000", "4", "0"],
+        ["group", "Research", "1560000", "4", "0"],
+        ["user", "Grace", "1170000", "3", "0"],
+        ["user", "Henry", "390000", "1", "0"],
+    ]
+    assert "  2 members, 4 calls: ledger = rollups = counters" in report
+    assert "$ govbudget spend verify --organization" in "\n".join(report)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="says it to root only")
@@ -154,19 +229,55 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(moment, delay, number, sta
         assert "Traceback" not in process.stderr.read()
 
 
+@contextmanager
+def changed_tour(tmp_path, change):
+    """Run the demo of a checkout whose `demo.json` was changed; give its result."""
+    for name in ("src", "policy"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name)
+    path = tmp_path / "src" / "govbudget" / "cli" / "demo.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with touring(PYTHONPATH=str(tmp_path / "src")) as process:
+        out, err = process.communicate(timeout=TIMEOUT)
+        yield process.returncode, out, err
+
+
+def find_id(content, kind, name):
+    return next(entry["id"] for entry in content[kind] if entry["name"] == name)
+
+
 @pytest.mark.long
 def test_an_answer_that_differs_is_shown_and_is_status_1(tmp_path):
-    checkout = tmp_path
-    for name in ("src", "policy"):
-        shutil.copytree(CHECKOUT / name, checkout / name)
-    path = checkout / "src" / "govbudget" / "cli" / "demo.json"
-    people = json.loads(path.read_text())
-    (grace,) = [user["id"] for user in people["users"] if user["name"] == "Grace"]
-    (acme,) = [entry["id"] for entry in people["organizations"] if entry["name"] == "Acme"]
-    people["roles"].append({"user_id": grace, "role": "user-admin", "organization_id": acme})
-    path.write_text(json.dumps(people))
-    with touring(PYTHONPATH=str(checkout / "src")) as process:
-        out, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 1
-    assert (out.count("EXPECTED 403"), out.count("EXPECTED 204")) == (2, 1)
-    assert "3 answers were not as policy/matrix.csv says" in err
+    def promote_grace(content):
+        grace, acme = (
+            find_id(content, kind, name)
+            for kind, name in (("users", "Grace"), ("organizations", "Acme"))
+        )
+        role = {"user_id": grace, "role": "user-admin", "organization_id": acme}
+        content["roles"].append(role)
+
+    with changed_tour(tmp_path, promote_grace) as (status, out, err):
+        assert status == 1
+        assert (out.count("EXPECTED 403"), out.count("EXPECTED 204")) == (2, 1)
+        assert "3 answers were not as planned" in err
+
+
+@pytest.mark.long
+def test_figures_that_differ_are_shown_and_are_status_1(tmp_path):
+    """Henry spends for another group: the status is as planned, and the sums are not."""
+
+    def move_henry(content):
+        henry, research, support = (
+            find_id(content, kind, name)
+            for kind, name in (("users", "Henry"), ("groups", "Research"), ("groups", "Support"))
+        )
+        (membership,) = [m for m in content["group_members"] if m["user_id"] == henry]
+        assert membership["group_id"] == research
+        membership["group_id"] = support
+
+    with changed_tour(tmp_path, move_henry) as (status, out, err):
+        assert status == 1
+        assert out.count("EXPECTED 201") == 1
+        assert out.count("EXPECTED 200") == 1
+        assert "2 answers were not as planned" in err

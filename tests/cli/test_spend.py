@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -101,6 +101,22 @@ def test_the_report_adds_up_by_organization_group_and_user(report, spender):
     assert found == [
         ("organization", None, None, 11 * DOLLAR, 4),
         *(row for key in sorted(of_groups) for row in (of_groups[key], *of_users[key])),
+    ]
+
+
+def test_a_group_stands_once_whoever_else_spent_for_several(report, world):
+    row = {"organization_id": world.a, "grain": "month", "starts_on": date(2025, 3, 1)}
+    row |= {"cost_picos": 10**12, "calls": 1, "unpriced_calls": 0}
+    places = [(group, user) for user in (world.member, world.joined) for group in (world.a, None)]
+    with world.engine.begin() as connection:
+        rows = [{**row, "group_id": group, "user_id": user} for group, user in places]
+        connection.execute(sa.insert(TABLES.ai_spend_rollups), rows)
+    found = [(row["level"], row["group_id"], row["calls"]) for row in report("--month", "2025-03")]
+    known = str(world.a)
+    assert found == [
+        ("organization", None, 4),
+        *(("group", known, 2), ("user", known, 1), ("user", known, 1)),
+        *(("group", None, 2), ("user", None, 1), ("user", None, 1)),
     ]
 
 

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
+
+from govbudget.cli import cli
 
 USER = "00000000-0000-4000-8000-000000000001"
 
@@ -68,15 +71,23 @@ def test_help_goes_to_stdout_with_status_0(run, option):
     assert "Commands:" in result.out
 
 
-def test_every_command_has_help(run):
-    from govbudget.cli import cli
+def list_commands(command=cli, path=()):
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        yield (*path, name), found
+        if isinstance(found, click.Group):
+            yield from list_commands(found, (*path, name))
 
-    for name in cli.list_commands(None):
-        command = cli.get_command(None, name)
-        for path in ([name], *([name, sub] for sub in getattr(command, "commands", ()))):
-            result = run(*path, "--help")
-            assert (result.status, result.err) == (0, ""), path
-            assert result.out.startswith("Usage: govbudget "), path
+
+@pytest.mark.parametrize(("path", "command"), list(list_commands()), ids=str)
+def test_every_command_and_each_of_its_options_says_what_it_is_for(run, path, command):
+    result = run(*path, "--help")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith(f"Usage: govbudget {' '.join(path)} ")
+    assert len(command.help) > 20
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.help] == []
 
 
 def test_python_dash_m_is_the_command():

@@ -162,9 +162,15 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("user", type=click.UUID)
-@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=90, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(1, MAX_DAYS),
+    default=90,
+    show_default=True,
+    help="How many days it is good for.",
+)
 def token_create(user: UUID, days: int) -> None:
-    """Print a new token for USER, and nothing else. It can't be shown again."""
+    """Print a new token for USER (an id), and nothing else. It can't be shown again."""
     with open_target() as target, target.engine.begin() as connection:
         text = TokenStore(target.require_own_directory()).create(connection, user, days)
     click.echo(text)

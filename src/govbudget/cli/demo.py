@@ -1,11 +1,9 @@
-"""`govbudget demo`: the main job as each role, over real HTTP, against the reviewed matrix."""
+"""`govbudget demo`: who may do what, then spend up to a limit, over real HTTP, as was planned."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -13,18 +11,19 @@ import textwrap
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 import sqlalchemy as sa
 
 from govbudget.authz.policy import Policy
-from govbudget.cli import NOT_SO
+from govbudget.cli import NOT_SO, OK
 from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
 from govbudget.cli.target import DATABASE_URL, Operator, Target
-from govbudget.directory.load import FILE, DirectoryFile, load_directory
+from govbudget.cli.tour import GLUE, Step, Tour, explain, read_records
+from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import TokenStore
 from govbudget.embedded import start_postgres
 from govbudget.errors import SettingsError
@@ -33,33 +32,17 @@ from govbudget.migrations import upgrade
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.settings import PREFIX, Settings
-from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from uuid import UUID
-
-# The server's log, a record a request; None ends it.
-Log: TypeAlias = "queue.Queue[dict[str, Any] | None]"
+    from collections.abc import Iterator, Mapping
 
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = DRAIN_SECONDS + 5
 TERMINATED = 128 + signal.SIGTERM
-WIDTH = 100
-GLUE = "\x1f"  # a space at which no line is broken
-REPORTED_MODEL = ("anthropic", "claude-sonnet-4-5")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One request of the tour, and what the reviewed matrix says of it."""
-
-    person: str
-    method: str
-    path: str
-    label: str
-    expected: int
-    body: Any = None
+PROGRAM = (sys.executable, "-P", "-m", "govbudget")
+PROVIDER, MODEL = "anthropic", "claude-sonnet-4-5"
+# What a call takes at most, and what it took: at the seed's prices $0.45 and $0.39.
+MOST, TOOK = {"input": 100_000, "output": 10_000}, {"input": 90_000, "output": 8_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,110 +62,111 @@ PEOPLE = (
     Person("Gus", None, "member of Acme's group Support only"),
     Person("Mallory", None, "org-admin of Globex"),
 )
+STORIES = {
+    **{person.name: person.story for person in PEOPLE},
+    "Henry": "member of Acme's group Research, too",
+    "Gateway": f"a service of the site, which calls {MODEL} for the members",
+}
 
 
 @click.command()
 @click.option("--serve", "keep", is_flag=True, help="Keep serving afterwards; print curl lines.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0: a free one.")
-@click.pass_context
-def demo(ctx: click.Context, port: int, *, keep: bool) -> None:
-    """Show the main job as each role; status 0 only if every answer was as the matrix says."""
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 (default): a free one.")
+def demo(port: int, *, keep: bool) -> int:
+    """Show it working, on a PostgreSQL of its own; status 0 only if all was as planned.
+
+    First the main job as each role, with the policy line that decided beside each answer, which
+    has to be as the matrix says. Then two members spend up to their limit, one is refused and gets
+    an override, and the ledger is proved. All over HTTP, from a server in a process of its own.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     policy = Policy.load()
-    content = (files("govbudget.cli") / "demo.json").read_bytes()
-    people = parse_json(content, FILE)
     with ExitStack() as stack:
         url = stack.enter_context(start_postgres(progress=click.echo))
-        tokens, models = _prepare(sa.make_url(url), policy, content, people)
-        click.echo(f"loaded {models} model prices and {len(people.users)} people")
-        address, log = stack.enter_context(_run_server(url, port))
-        click.echo(f"serving on {address}, under the policy {policy.folder}\n{policy.digest}\n")
-        surprises = _tour(address, tokens, log, policy, people)
+        ids, tokens = _prepare(url, policy)
+        ours = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+        variables = {**ours, DATABASE_URL: url}
+        address, lines = stack.enter_context(_run_server(variables, port))
+        click.echo(f"serving on {address}, under the policy {policy.folder}\n{policy.digest}")
+        tour = Tour(address, lines, policy, tokens, STORIES)
+        click.echo("\nthe limit of Acme's group Research, and who may do what:")
+        surprises = sum(not tour.go(step) for step in _plan_rights(ids, policy))
+        click.echo("\ntwo of its members spend; each call is held before, and settled after it:")
+        surprises += sum(not tour.go(step) for step in _plan_spending(ids))
+        click.echo("\nthe ledger, for whoever has the database:")
+        for name, planned in (("report", "1560000"), ("verify", "4 calls: ledger = rollups")):
+            surprises += planned not in _run_command(variables, name, ids)
         if surprises:
-            click.echo(f"\n{surprises} answers were not as policy/matrix.csv says", err=True)
-            ctx.exit(NOT_SO)
-        click.echo("\nevery answer was as policy/matrix.csv says")
+            click.echo(f"\n{surprises} answers were not as planned", err=True)
+            return NOT_SO
+        click.echo("\nevery answer was as policy/matrix.csv and the limits say")
         if keep:
-            _print_curl_lines(address, tokens, people)
-            _keep_serving(log, policy)
+            _print_curl_lines(address, tokens, ids)
+            _keep_serving(lines, policy)
+    return OK
 
 
-def _prepare(
-    url: sa.URL, policy: Policy, content: bytes, people: DirectoryFile
-) -> tuple[dict[str, str], int]:
-    """Migrate, load the directory and the seed prices, and make a token for everybody."""
+def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
+    """Migrate, load the directory and the seed prices; give ids and tokens by their names."""
     click.echo("migrating, loading a small organization and the seed price book")
-    target = Target(sa.create_engine(url, poolclass=sa.NullPool), Settings())
-    tables, book = target.tables, PriceBook()
+    content = (files("govbudget.cli") / "demo.json").read_bytes()
+    people, book = json.loads(content), PriceBook()
     prices = parse_prices((files("govbudget.prices") / "seed.json").read_bytes())
+    target = Target(sa.create_engine(url, poolclass=sa.NullPool), Settings())
+    tables, store = target.tables, TokenStore(target.tables)
     with target.engine.begin() as connection:
         upgrade(connection, tables.layout)
         load_directory(connection, tables, content, policy.table.scopes)
         grant = Operator(target, connection, policy).authorize(Action.UPDATE, book)
         PriceStore(tables).upsert(connection, grant, book, prices, source=PriceSource.BOOK)
-        store = TokenStore(tables)
-        tokens = {user.name: store.create(connection, user.id, days=1) for user in people.users}
-    return tokens, len(prices)
+        tokens = {
+            user["name"]: store.create(connection, UUID(user["id"]), days=1)
+            for user in people["users"]
+        }
+    click.echo(f"loaded {len(prices)} model prices and {len(tokens)} people")
+    kinds = ("organizations", "groups", "users")
+    return {entry["name"]: entry["id"] for kind in kinds for entry in people[kind]}, tokens
 
 
 @contextmanager
-def _run_server(url: str, port: int) -> Iterator[tuple[str, Log]]:
-    """Run `govbudget serve` in a process of its own; give its address and its log lines."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-P", "-m", "govbudget", "serve", "--port", str(port)],
-        env={**ours, DATABASE_URL: url},
+def _run_server(variables: Mapping[str, str], port: int) -> Iterator[tuple[str, Iterator[str]]]:
+    """Run `govbudget serve` in a process of its own; give its address and what it prints."""
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [*PROGRAM, "serve", "--port", str(port)],
+        env=variables,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-    )
-    log: Log = queue.Queue()
-    said: queue.Queue[str] = queue.Queue()
-
-    def read_log() -> None:
-        for line in process.stdout or ():
-            log.put(json.loads(line))
-        log.put(None)
-
-    def read_errors() -> None:
-        for line in process.stderr or ():
-            said.put(line.rstrip("\n"))
-        said.put("")
-
-    readers = [threading.Thread(target=read, daemon=True) for read in (read_log, read_errors)]
-    for reader in readers:
-        reader.start()
-    try:
-        yield _await_address(said), log
-    finally:
-        process.terminate()
+    ) as process:
+        lines = iter(process.stdout or ())
         try:
-            process.wait(timeout=STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
+            yield _await_address(process, lines), lines
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOP_TIMEOUT_SECONDS)
             process.kill()
-        for reader in readers:
-            reader.join(timeout=1)
 
 
-def _await_address(said: queue.Queue[str]) -> str:
-    lines = []
+def _await_address(process: subprocess.Popen[str], lines: Iterator[str]) -> str:
+    said = []
+    too_late = threading.Timer(START_TIMEOUT_SECONDS, process.kill)  # which ends the lines
+    too_late.start()
     try:
-        while line := said.get(timeout=START_TIMEOUT_SECONDS):
+        for line in lines:
             if line.startswith(LISTENING):
-                return line.removeprefix(LISTENING)
-            lines.append(line)
-    except queue.Empty:
-        lines.append(f"no answer in {START_TIMEOUT_SECONDS} seconds")
-    raise SettingsError(f"the server did not start: {' '.join(lines)}")
+                return line.removeprefix(LISTENING).strip()
+            said.append(line.strip())
+    finally:
+        too_late.cancel()
+    raise SettingsError(f"the server did not start: {' '.join(said) or 'it said nothing'}")
 
 
-def _plan(people: DirectoryFile, policy: Policy) -> Iterator[Step]:
-    """Plan the tour from the matrix: what each person should be answered."""
-    ids = {group.name: group.id for group in people.groups}
-    ids |= {organization.name: organization.id for organization in people.organizations}
-    budget = f"/api/v2/groups/{ids['Research']}/ai/budget"
-    listing = f"/api/v2/organizations/{ids['Acme']}/ai/budgets"
-    price = "/api/v2/ai/prices/" + "/".join(REPORTED_MODEL)
+def _plan_rights(ids: Mapping[str, str], policy: Policy) -> Iterator[Step]:
+    """Plan the first act from the matrix: what each person should be answered."""
+    budget = f"/groups/{ids['Research']}/ai/budget"
+    listing = f"/organizations/{ids['Acme']}/ai/budgets"
+    price = f"/ai/prices/{PROVIDER}/{MODEL}"
     for number, person in enumerate(PEOPLE, start=1):
         name = person.name
         reads = _is_allowed(policy, person, ObjectType.GROUP, Action.READ)
@@ -207,91 +191,84 @@ def _is_allowed(policy: Policy, person: Person, obj: ObjectType, action: Action)
     return policy.decide(roles, obj, action).allowed
 
 
-def _tour(
-    address: str,
-    tokens: dict[str, str],
-    log: Log,
-    policy: Policy,
-    people: DirectoryFile,
-) -> int:
-    """Walk the plan, print each answer and what decided it; give the number of surprises."""
-    surprises, before = 0, None
-    host, port = address.removeprefix("http://").rsplit(":", 1)
-    stories = {person.name: person.story for person in PEOPLE}
-    click.echo("the limit of Acme's group Research, and who may do what:")
-    for step in _plan(people, policy):
-        if step.person != before:
-            click.echo(f"\n{step.person}, {stories[step.person]}")
-            before = step.person
-        connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=10)
-        body = None if step.body is None else json.dumps(step.body)
-        headers = {"Authorization": f"Bearer {tokens[step.person]}"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        connection.request(step.method, step.path, body, headers)
-        response = connection.getresponse()
-        record = _find_record(log, response.headers["X-Request-Id"])
-        start = f"  {step.method:<6} {step.label:<21} {response.status}  "
-        why = textwrap.wrap(_explain(record, policy), WIDTH - len(start), break_on_hyphens=False)
-        click.echo(start + f"\n{' ' * len(start)}".join(why).replace(GLUE, " "))
-        if response.status != step.expected:
-            surprises += 1
-            click.echo(f"         EXPECTED {step.expected}; the answer was {response.read()!r}")
-        connection.close()
-    return surprises
+def _plan_spending(ids: Mapping[str, str]) -> Iterator[Step]:
+    """Plan the second act: a limit of a dollar, calls up to it, an override, and who sees what."""
+    group = {"group_id": ids["Research"]}
+    of_group = f"/groups/{ids['Research']}/ai"
+    members = f"/organizations/{ids['Acme']}/members"
+    grace = f"{members}/{ids['Grace']}/ai"
+    limit, more = {"spend_limit_micros": 1_000_000}, {"spend_limit_micros": 5_000_000, **group}
+
+    def hold(name: str, **refused: Any) -> Step:  # noqa: ANN401 - as JSON has them
+        body = {"organization_id": ids["Acme"], "user_id": ids[name], "tokens": MOST}
+        return Step(
+            "Gateway",
+            "POST",
+            "/ai/holds",
+            f"hold for {name}",
+            403 if refused else 201,
+            {**body, "provider": PROVIDER, "model": MODEL},
+            {"cost_micros": 450_000, **group, **refused},
+        )
+
+    def settle(event: str) -> Step:
+        body, cost = {"event_id": event, "tokens": TOOK}, {"cost_micros": 390_000}
+        return Step("Gateway", "POST", "/ai/holds/{hold_id}/settle", "settle it", 200, body, cost)
+
+    def see(name: str, path: str, label: str, **members: Any) -> Step:  # noqa: ANN401 - as above
+        return Step(name, "GET", path, label, 200 if members else 404, None, members)
+
+    yield Step("Adam", "PUT", f"{of_group}/budget", "set the limit to $1", 200, limit, limit)
+    yield from (hold("Grace"), settle("call 1"), hold("Henry"), settle("call 2"), hold("Grace"))
+    figures = {**limit, "current_spend_micros": 390_000, "held_micros": 450_000}
+    yield hold("Grace", code="budget-exceeded", limit_source="group", **figures)
+    yield settle("call 3")
+    yield Step("Uma", "PUT", f"{grace}/budget/override", "give Grace $5", 200, more, more)
+    yield from (hold("Grace"), settle("call 4"))
+    figures = {"current_spend_micros": 1_170_000, "held_micros": 0}
+    own = f"{members}/me/ai/spend"
+    yield see("Grace", own, "see her spend", limit_source="user_override", **figures)
+    yield see("Henry", f"{grace}/spend", "see Grace's spend")
+    figures = {"current_spend_micros": 1_560_000, "calls": 4}
+    yield see("Adam", f"{of_group}/spend", "see the group's sum", **figures)
 
 
-def _find_record(log: Log, request_id: str | None) -> dict[str, Any]:
-    """Find the server's own log line of a request."""
-    try:
-        while (record := log.get(timeout=5)) is not None:
-            if record.get("request_id") == request_id:
-                return record
-    except queue.Empty:
-        pass
-    raise SettingsError("the server logged no line for a request")
+def _run_command(variables: Mapping[str, str], name: str, ids: Mapping[str, str]) -> str:
+    """Run `govbudget spend NAME` for Acme, print what it says with names for ids, and give it."""
+    command = ("spend", name, "--organization", ids["Acme"])
+    click.echo(f"\n  $ govbudget {' '.join(command)}")
+    done = subprocess.run(  # noqa: S603 - our own program
+        [*PROGRAM, *command],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    shown = done.stdout
+    for known, its_id in ids.items():
+        shown = shown.replace(its_id, known.ljust(len(its_id)))
+    click.echo(textwrap.indent(shown, "  "), nl=False)
+    return done.stdout if done.returncode == OK else ""
 
 
-def _explain(record: dict[str, Any], policy: Policy) -> str:
-    """Say what decided a request, in a few words; `GLUE` holds together what belongs together."""
-    lines = ", ".join(record.get("lines", ()))
-    if record.get("decision") == "allow":
-        unset = "; no limit is set" if record["status"] == HTTPStatus.NOT_FOUND else ""
-        return f"allowed by {lines or 'standing in the organization'}{unset}"
-    if record.get("decision") is None:
-        return "refused before any decision"
-    if lines:
-        return f"denied by {lines}"
-    roles = {line.name: line.role for line in policy.table.lines}
-    names = [text.partition(" ")[0] for text in record.get("would_allow", ())]
-    *most, last = [f"{roles[name]}{GLUE}({name})" for name in names] or ["a new line"]
-    return f"denied: takes {', '.join(most)}{' or' + GLUE if most else ''}{last}"
-
-
-def _keep_serving(log: Log, policy: Policy) -> None:
+def _keep_serving(lines: Iterator[str], policy: Policy) -> None:
     """Show what decides each request, until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     click.echo("\nserving until Ctrl-C; what decides each request is shown here")
     with suppress(KeyboardInterrupt):
-        while (record := log.get()) is not None:
+        for record in read_records(lines):
             if "route" in record:
                 what = f"{record['method']} {record['route'] or 'an unknown path'}"
-                why = _explain(record, policy).replace(GLUE, " ")
+                why = explain(record, policy, {}).replace(GLUE, " ")
                 click.echo(f"  {record['status']} {what}: {why}")
         raise SettingsError("the server ended by itself")
 
 
-def _print_curl_lines(address: str, tokens: dict[str, str], people: DirectoryFile) -> None:
-    group: UUID = next(entry.id for entry in people.groups if entry.name == "Research")
-    budget = f"{address}/api/v2/groups/{group}/ai/budget"
+def _print_curl_lines(address: str, tokens: Mapping[str, str], ids: Mapping[str, str]) -> None:
+    budget = f"{address}/api/v2/groups/{ids['Research']}/ai/budget"
+    body = "-X PUT -H 'Content-Type: application/json' -d '{\"spend_limit_micros\": 5000000}' "
     click.echo("\nnow you (Adam may, Grace may only read):\n")
-    for name, arguments in (
-        (
-            "Adam",
-            "-X PUT -H 'Content-Type: application/json' -d '{\"spend_limit_micros\": 5000000}'",
-        ),
-        ("Grace", ""),
-        ("Grace", "-X DELETE"),
-    ):
+    for name, arguments in (("Adam", body), ("Grace", ""), ("Grace", "-X DELETE ")):
         token = f"-H 'Authorization: Bearer {tokens[name]}'"
-        click.echo(f"  curl -i {arguments + ' ' if arguments else ''}{token} {budget}")
+        click.echo(f"  curl -i {arguments}{token} {budget}")

@@ -94,9 +94,9 @@ def policy_check(folder: str | None, form: str) -> int:
 
 @policy.command("matrix")
 @FOLDER
-@click.option("--role", multiple=True)
-@click.option("--object", "obj", multiple=True)
-@click.option("--action", multiple=True)
+@click.option("--role", multiple=True, help="Only this role; may be repeated.")
+@click.option("--object", "obj", multiple=True, help="Only this object type; may be repeated.")
+@click.option("--action", multiple=True, help="Only this action; may be repeated.")
 @format_option("text", *sorted(RENDERERS.keys() - {"text"}))
 def policy_matrix(
     folder: str | None,
@@ -119,8 +119,10 @@ def policy_matrix(
 @click.option("--role", "roles", multiple=True, help="A role of the standing; may be repeated.")
 @click.option("--user", help="Instead of roles: a user's id, in the database ...")
 @click.option("--group", help="... and the id of the group that is asked about.")
-@click.option("--object", "obj", default="group", show_default=True)
-@click.option("--action", required=True)
+@click.option(
+    "--object", "obj", default="group", show_default=True, help="The object type asked about."
+)
+@click.option("--action", required=True, help="The action asked about, such as `read`.")
 @FORMAT
 def policy_explain(  # noqa: PLR0917 - click passes them by name
     folder: str | None,
@@ -223,7 +225,12 @@ def _describe(line: Line) -> dict[str, str]:
 @policy.command("diff")
 @click.argument("old")
 @click.argument("new")
-@click.option("--allow", "approvals", type=PATH, help="Approved gains.")
+@click.option(
+    "--allow",
+    "approvals",
+    type=PATH,
+    help="A file of approved gains: rows of the new `matrix.csv`, under its header.",
+)
 @FORMAT
 def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.

@@ -34,11 +34,31 @@ DRAIN_SECONDS = 30
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1024), default=80, show_default=True)
-@click.option("--connections", type=click.IntRange(1, 256), default=8, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="The port to listen on; 0: a free one.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=80,
+    show_default=True,
+    help="Threads of a process: how many requests it has in hand at once.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 256),
+    default=8,
+    show_default=True,
+    help="Connections of a process to the database, at most.",
+)
 @click.option(
     "--embedded",
     metavar="DIR",

@@ -127,7 +127,7 @@ def _lay_out(rows: Sequence[dict[str, Any]]) -> str:
 @click.argument("user")
 @format_option("text", "json")
 def spend_member(organization: str, user: str, form: str) -> None:
-    """Print which limit holds for USER in ORGANIZATION and why, and the spend of this month.
+    """Print which limit holds for USER in ORGANIZATION (ids) and why, and the spend of this month.
 
     What is left is the limit less what is spent and what calls under way hold; it is whole again
     when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is no

@@ -1,0 +1,139 @@
+"""Steps over HTTP, each told with its answer and with what decided it, and held to a plan."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import textwrap
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from govbudget.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from govbudget.authz.policy import Policy
+
+WIDTH = 100
+GLUE = "\x1f"  # a space at which no line is broken
+# What is told of an answer, where it has it.
+FIGURES = {
+    "spend_limit_micros": "limit {}",
+    "limit_source": "set by {}",
+    "current_spend_micros": "spent {}",
+    "held_micros": "held {}",
+    "cost_micros": "cost {}",
+    "calls": "{} calls",
+    "period_end": "resets {}",
+}
+WORDS = {"group": "the group's budget", "user_override": "an override"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request, and what is planned of its answer: the status, and some of its members.
+
+    `{hold_id}` in the path is that of the last hold that was made.
+    """
+
+    person: str
+    method: str
+    path: str
+    label: str
+    status: int
+    body: Mapping[str, Any] | None = None
+    members: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Tour:
+    """Takes steps at a server's address; `lines` are what the server prints, its log among them."""
+
+    address: str
+    lines: Iterator[str]
+    policy: Policy
+    tokens: Mapping[str, str]
+    stories: Mapping[str, str]
+    person: str = ""
+    hold_id: str = ""
+
+    def go(self, step: Step) -> bool:
+        """Send the request, print its answer and why; say whether it was as planned."""
+        if step.person != self.person:
+            click.echo(f"\n{step.person}, {self.stories[step.person]}")
+            self.person = step.person
+        status, answer, request_id = self._send(step)
+        self.hold_id = answer.get("hold_id") or self.hold_id
+        start = f"  {step.method:<6} {step.label:<21} {status}  "
+        why = explain(_find_record(self.lines, request_id), self.policy, answer)
+        shown = textwrap.wrap(why, WIDTH - len(start), break_on_hyphens=False)
+        click.echo(start + f"\n{' ' * len(start)}".join(shown).replace(GLUE, " "))
+        planned = dict(step.members or {})
+        if status == step.status and planned.items() <= answer.items():
+            return True
+        click.echo(f"         EXPECTED {step.status} {planned or ''}; the answer was {answer}")
+        return False
+
+    def _send(self, step: Step) -> tuple[int, dict[str, Any], str | None]:
+        connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=10)
+        path = "/api/v2" + step.path.format(hold_id=self.hold_id)
+        headers = {"Authorization": f"Bearer {self.tokens[step.person]}"}
+        if step.body:
+            headers["Content-Type"] = "application/json"
+        content = json.dumps(step.body) if step.body else None
+        connection.request(step.method, path, content, headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read() or "{}")
+        connection.close()
+        return response.status, answer, response.headers["X-Request-Id"]
+
+
+def read_records(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Read the server's log: a record a line, among whatever else it prints."""
+    return (json.loads(line) for line in lines if line.startswith("{"))
+
+
+def _find_record(lines: Iterator[str], request_id: str | None) -> dict[str, Any]:
+    """Find the record of a request: it is written before the answer."""
+    for record in read_records(lines):
+        if record.get("request_id") == request_id:
+            return record
+    raise SettingsError("the server logged no line for a request")
+
+
+def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]) -> str:
+    """Say what decided a request, and the answer's figures, in a few words.
+
+    `GLUE` holds together what belongs together.
+    """
+    lines = ", ".join(record.get("lines", ()))
+    if record.get("decision") == "allow":
+        why = f"allowed by {lines or 'standing in the organization'}"
+        if "code" in answer:
+            why += f", but {answer['code']}"
+    elif record.get("decision") is None:
+        why = "refused before any decision"
+    elif lines:
+        why = f"denied by {lines}"
+    else:
+        roles = {line.name: line.role for line in policy.table.lines}
+        names = [text.partition(" ")[0] for text in record.get("would_allow", ())]
+        *most, last = [f"{roles[name]}{GLUE}({name})" for name in names] or ["a new line"]
+        why = f"denied: takes {', '.join(most)}{' or' + GLUE if most else ''}{last}"
+    told = (
+        form.format(_show(name, answer[name])).replace(" ", GLUE)
+        for name, form in FIGURES.items()
+        if answer.get(name) is not None
+    )
+    return f"{why}; {figures}" if (figures := ", ".join(told)) else why
+
+
+def _show(name: str, value: Any) -> str:  # noqa: ANN401 - of JSON
+    """Show micros as dollars, a time as its day."""
+    if name.endswith("_micros"):
+        return f"${Decimal(value) / 10**6:.2f}"
+    return WORDS.get(value) or str(value)[:10]
