@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import SimpleNamespace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -468,11 +468,18 @@ def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
     connection.execute(sa.delete(host.teams).where(host.teams.c.id == i.red))
     assert read_budgets(installed, connection) == {i.red: 7, i.blue: 8}
     assert load(installed.directory, connection, i.bob, i.red)[1] is None
-    assert installed.budgets.delete_orphans(connection) == 1
+    overrides = installed.tables.member_ai_overrides
+    for group in (i.red, i.all):
+        row = {"organization_id": i.acme, "group_id": group, "user_id": group}
+        values = {**row, "spend_limit_micros": 9, "revision": uuid4()}
+        connection.execute(sa.insert(overrides).values(values))
+    assert installed.budgets.delete_orphans(connection) == 2
     assert read_budgets(installed, connection) == {i.blue: 8}
-    assert read_entries(installed, connection)[2:] == [
-        (str(i.red), 7, None, "cascade", None, i.acme)
-    ]
+    assert connection.scalars(sa.select(overrides.c.group_id)).all() == [i.all]
+    gone = (str(i.red), 7, None, "cascade", None, i.acme)
+    override_gone = (str(i.red), 9, None, "cascade", None, i.acme)
+    entries = read_entries(installed, connection)
+    assert sorted(e for e in entries if e[3] == "cascade") == [gone, override_gone]
     assert installed.budgets.delete_orphans(connection) == 0
 
 

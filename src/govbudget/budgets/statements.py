@@ -28,6 +28,7 @@ class BudgetStatements:
     def __init__(self, tables: Tables, groups: FromClause) -> None:
         self._log = tables.audit_log
         self._table = table = tables.group_ai_budgets
+        self._overrides = tables.member_ai_overrides
         self._groups = groups
         self._id_type = tables.layout.id_sql_type
         self._columns = (
@@ -113,19 +114,38 @@ class BudgetStatements:
         )
 
     def _prepare_delete_orphans(self) -> sa.Select[Any]:
-        table, groups = self._table, self._groups
-        orphaned = (
-            sa.delete(table)
-            .where(~sa.exists().where(groups.c.id == table.c.group_id))
-            .returning(*self._columns, table.c.receipt)
-            .cte("orphaned")
+        """Prepare to delete what names a group that is gone: budgets, and members' overrides."""
+        groups = self._groups
+
+        def delete(table: sa.Table) -> sa.CTE:
+            orphaned = ~sa.exists().where(groups.c.id == table.c.group_id)
+            return sa.delete(table).where(orphaned).returning(*table.c).cte(f"gone_{table.name}")
+
+        def count(deleted: sa.CTE) -> sa.ScalarSelect[Any]:
+            return sa.select(sa.func.count()).select_from(deleted).scalar_subquery()
+
+        def tell(organization: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+            return sa.func.jsonb_build_object(
+                "actor", None, "cause", CASCADE, "organization_id", organization
+            )
+
+        budgets, overrides = delete(self._table), delete(self._overrides)
+        last_known = budgets.c.receipt["organization_id"]
+        entry = self._record(budgets, sa.cast(last_known.astext, self._id_type), tell(last_known))
+        of_member = overrides.c.organization_id
+        override_entry = self._insert_entry(
+            "override_entry",
+            of_member,
+            "member_ai_override",
+            overrides.c.user_id,
+            sa.func.jsonb_build_object(
+                *("group_id", overrides.c.group_id),
+                *("spend_limit_micros", overrides.c.spend_limit_micros),
+            ),
+            tell(sa.cast(of_member, sa.Text)),
+            overrides.c.revision,
         )
-        last_known = orphaned.c.receipt["organization_id"]
-        nobody = sa.func.jsonb_build_object(
-            "actor", None, "cause", CASCADE, "organization_id", last_known
-        )
-        entry = self._record(orphaned, sa.cast(last_known.astext, self._id_type), nobody)
-        return sa.select(sa.func.count()).select_from(orphaned).add_cte(entry)
+        return sa.select(count(budgets) + count(overrides)).add_cte(entry, override_entry)
 
     def _prepare_page(self, allowed_elsewhere: bool, is_first: bool) -> sa.Select[Any]:  # noqa: FBT001
         table, groups = self._table, self._groups
@@ -156,14 +176,30 @@ class BudgetStatements:
     def _record(
         self, deleted: sa.CTE, organization: sa.ColumnElement[Any], receipt: sa.ColumnElement[Any]
     ) -> sa.CTE:
+        before = sa.func.jsonb_build_object("spend_limit_micros", deleted.c.spend_limit_micros)
+        return self._insert_entry(
+            *("entry", organization, "group_ai_budget", deleted.c.group_id, before, receipt),
+            deleted.c.revision,
+        )
+
+    def _insert_entry(  # noqa: PLR0917 - the columns of an entry, in their order
+        self,
+        name: str,
+        organization: sa.ColumnElement[Any],
+        object_type: str,
+        object_id: sa.ColumnElement[Any],
+        before: sa.ColumnElement[Any],
+        receipt: sa.ColumnElement[Any],
+        revision: sa.ColumnElement[Any],
+    ) -> sa.CTE:
         """Write the audit entry: a deleted row can't carry its receipt to the trigger."""
         values = sa.select(
             organization,
-            sa.literal_column("'group_ai_budget'"),
-            sa.cast(deleted.c.group_id, sa.Text),
-            sa.func.jsonb_build_object("spend_limit_micros", deleted.c.spend_limit_micros),
+            sa.literal_column(f"'{object_type}'"),
+            sa.cast(object_id, sa.Text),
+            before,
             receipt,
-            deleted.c.revision,
+            revision,
         )
         columns = [
             "organization_id",
@@ -174,4 +210,4 @@ class BudgetStatements:
             "deleted_revision",
         ]
         entry = sa.insert(self._log).from_select(columns, values, include_defaults=False)
-        return entry.cte("entry")
+        return entry.cte(name)

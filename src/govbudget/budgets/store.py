@@ -144,10 +144,11 @@ class BudgetStore:
         raise NotFound("budget")
 
     def delete_orphans(self, connection: Connection) -> int:
-        """Delete the budgets of groups that are not there any more, and give their number.
+        """Delete the budgets, and the members' overrides, of groups that are not there any more.
 
-        For hosts whose groups a foreign key can't point at; call it after deleting groups. Needs no
-        grant: it touches no budget of a living group. Leaves entries with the cause `cascade`.
+        Gives their number. For hosts whose groups a foreign key can't point at; call it after
+        deleting groups. Needs no grant: it touches nothing of a living group. Leaves entries with
+        the cause `cascade`.
         """
         return int(connection.execute(self._statements.delete_orphans).scalar_one())
 
