@@ -12,38 +12,47 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Action, Id
 
-# code -> (HTTP status, title). Codes are stable: people script against them.
-CATALOGUE: dict[str, tuple[HTTPStatus, str]] = {
-    "unauthenticated": (HTTPStatus.UNAUTHORIZED, "authentication is required"),
-    "invalid-id": (HTTPStatus.BAD_REQUEST, "an id in the path is malformed"),
-    "invalid-query": (HTTPStatus.BAD_REQUEST, "a query parameter is invalid"),
-    "invalid-body": (HTTPStatus.BAD_REQUEST, "the request body is invalid"),
-    "bad-request": (HTTPStatus.BAD_REQUEST, "the request is malformed"),
-    "feature-disabled": (HTTPStatus.FORBIDDEN, "the feature is off"),
-    "budget-exceeded": (HTTPStatus.FORBIDDEN, "the budget is exceeded"),
-    "unpriced-model": (HTTPStatus.FORBIDDEN, "the model has no price"),
-    "not-a-member": (HTTPStatus.BAD_REQUEST, "the user is not a member"),
-    "forbidden": (HTTPStatus.FORBIDDEN, "the caller may not do this"),
-    "not-found": (HTTPStatus.NOT_FOUND, "no such path"),
-    "group-not-found": (HTTPStatus.NOT_FOUND, "no such group"),
-    "organization-not-found": (HTTPStatus.NOT_FOUND, "no such organization"),
-    "price-not-found": (HTTPStatus.NOT_FOUND, "no such price"),
-    "member-not-found": (HTTPStatus.NOT_FOUND, "no such member"),
-    "hold-not-found": (HTTPStatus.NOT_FOUND, "no such hold"),
-    "override-not-set": (HTTPStatus.NOT_FOUND, "the member has no override"),
-    "budget-not-set": (HTTPStatus.NOT_FOUND, "the group has no budget"),
-    "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "the path has no such method"),
-    "event-conflict": (HTTPStatus.CONFLICT, "the event is known with other contents"),
-    "group-changed": (HTTPStatus.CONFLICT, "the group changed meanwhile"),
-    "precondition-failed": (HTTPStatus.PRECONDITION_FAILED, "a precondition failed"),
-    "body-too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request body is too large"),
-    "unsupported-media-type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be JSON"),
-    "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"),
-    "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "the service is unavailable"),
-    "policy-invalid": (HTTPStatus.INTERNAL_SERVER_ERROR, "the policy is invalid"),
-    "settings-invalid": (HTTPStatus.INTERNAL_SERVER_ERROR, "the settings are invalid"),
-    "grant-refused": (HTTPStatus.INTERNAL_SERVER_ERROR, "a store refused a grant"),
-    "input-invalid": (HTTPStatus.BAD_REQUEST, "the input is invalid"),
+# code -> (HTTP status, title: when it occurs). Codes are stable: people script against them.
+CATALOGUE = {
+    code: (HTTPStatus(status), title)
+    for code, (status, title) in {
+        "bad-request": (400, "the server could not parse the request"),
+        "input-invalid": (400, "a command was given a file or a name that it can't take"),
+        "invalid-body": (400, "the body is not JSON, or breaks the rules of its fields"),
+        "invalid-id": (400, "an id in the path is not of the id type"),
+        "invalid-query": (400, "a query parameter is unknown, repeated or wrong"),
+        "not-a-member": (400, "the user is not a member of what was named"),
+        "unauthenticated": (401, "the credentials are missing or bad"),
+        "budget-exceeded": (403, "the call does not fit under the member's limit"),
+        "feature-disabled": (403, "the feature is off, for every caller alike"),
+        "forbidden": (403, "the caller may not do this"),
+        "unpriced-model": (403, "the call's cost is not known, and the member has a limit"),
+        "budget-not-set": (404, "the group has no budget"),
+        "group-not-found": (404, "no such group for this caller"),
+        "hold-not-found": (404, "no such hold"),
+        "member-not-found": (404, "no such member for this caller"),
+        "not-found": (404, "no such path"),
+        "organization-not-found": (
+            404,
+            "no such organization for this caller",
+        ),
+        "override-not-set": (404, "the member has no override"),
+        "price-not-found": (404, "no price is known for this provider and model"),
+        "method-not-allowed": (405, "the path has no such method"),
+        "event-conflict": (409, "the event was booked with other contents, or its hold by another"),
+        "group-changed": (409, "the group moved or was deleted after the decision"),
+        "precondition-failed": (412, "`If-Match` or `If-None-Match` does not hold"),
+        "body-too-large": (413, "the body is larger than this endpoint takes"),
+        "unsupported-media-type": (
+            415,
+            "the body is not `application/json` in UTF-8, uncompressed",
+        ),
+        "grant-refused": (500, "a store was given a grant that does not cover the work"),
+        "internal-error": (500, "the server failed; its log says more"),
+        "policy-invalid": (500, "the policy has findings"),
+        "settings-invalid": (500, "a setting is unknown, missing or can't be meant"),
+        "unavailable": (503, "the database is away, busy or too slow"),
+    }.items()
 }
 
 

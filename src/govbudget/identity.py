@@ -14,7 +14,13 @@ Id = UUID | int | str
 
 
 class Scope(StrEnum):
-    """The kinds of domain that a role can be held in."""
+    """The kinds of domain that a role can be held in.
+
+    - `site`: everywhere.
+    - `organization`: one organization, and its groups and members.
+    - `group`: one group; being its member gives the role.
+    - `user`: oneself; everyone holds it toward themselves, and nobody toward another.
+    """
 
     SITE = "site"
     ORGANIZATION = "organization"
@@ -23,7 +29,14 @@ class Scope(StrEnum):
 
 
 class ObjectType(StrEnum):
-    """The kinds of object that a policy line can speak of."""
+    """The kinds of object that a policy line can speak of.
+
+    - `group`: a group of an organization; also its budget and its spend.
+    - `group_ai_budget`: a group's budget, where the setting `budget_object` names it.
+    - `ai_model_price`: the prices of all models, of the whole site.
+    - `ai_usage`: the ledger of the whole site, in which services book calls.
+    - `ai_member_spend`: what one user may spend, and has spent, in one organization.
+    """
 
     GROUP = "group"
     GROUP_AI_BUDGET = "group_ai_budget"
@@ -33,7 +46,12 @@ class ObjectType(StrEnum):
 
 
 class Action(StrEnum):
-    """What can be done to an object."""
+    """What can be done to an object.
+
+    - `read`: see it.
+    - `update`: set, change or clear it.
+    - `create`: add to it: to the ledger, holds and usage.
+    """
 
     READ = "read"
     UPDATE = "update"

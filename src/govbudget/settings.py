@@ -26,8 +26,11 @@ PREFIX = "GOVBUDGET_"
 AIBRIDGE = "aibridge"
 BUDGET_OBJECTS = (ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET)
 KNOWN_FEATURES = frozenset({AIBRIDGE})
-# Read by the command, not by the extension.
-COMMAND_KEYS = frozenset({"GOVBUDGET_DATABASE_URL", "GOVBUDGET_TEST_DATABASE_URL"})
+# Read by the command and the tests, not by the extension.
+COMMAND_KEYS = {
+    "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`",
+    "GOVBUDGET_TEST_DATABASE_URL": "the database of the tests; without it they start one",
+}
 
 _URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -38,14 +41,15 @@ class Settings:
     """What can be set by a `GOVBUDGET_*` key; each field's key is its name in capitals.
 
     - `url_prefix`: the path that the endpoints are under.
-    - `policy_dir`: the policy folder, absolute; empty: the packaged policy.
-    - `policy_digest`: the digest demanded of the policy's files; empty: none.
-    - `features`: the features that are on, comma-separated.
-    - `id_type`: `uuid`, `bigint` or `text`.
+    - `policy_dir`: the policy folder, an absolute path; none: the packaged policy.
+    - `policy_digest`: the `sha256:...` demanded of `model.conf` and `policy.csv`.
+    - `features`: the features that are on, comma-separated; empty: every call is 403.
+    - `id_type`: the type of all ids: `uuid`, `bigint` or `text`.
     - `schema`: the PostgreSQL schema of govbudget's tables.
-    - `groups`: `own`, `none`, or the `schema.table.column` of the host's group ids (see `Layout`).
-    - `budget_object`: what the policy is asked about a budget: `group`, or `group_ai_budget`.
-    - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer.
+    - `groups`: where groups are: `own` tables, the host's column of their ids as
+      `schema.table.column`, or `none`: no foreign key.
+    - `budget_object`: what the policy is asked about a budget: `group` or `group_ai_budget`.
+    - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer, to debug.
     - `limit_rule`: of several groups' budgets, the `highest` or the `lowest` binds a member.
     - `time_zone`: the IANA name of the zone whose calendar months are the periods of spend.
     - `unpriced`: `deny` or `allow` calls whose cost is not known to a member who has a limit.

@@ -56,7 +56,10 @@ def db() -> None:
     help="Give up where one statement takes longer; 0: wait.",
 )
 def db_upgrade(lock_timeout: int, statement_timeout: int) -> None:
-    """Bring the schema to the newest revision: in one transaction, or not at all."""
+    """Bring the schema to the newest revision: in one transaction, or not at all.
+
+    Two at once are no harm.
+    """
     timeouts = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
     with open_target() as target:
         before = _upgrade(target, timeouts)
@@ -112,7 +115,10 @@ def db_sql(start: str | None) -> None:
 
 @db.command("check")
 def db_check() -> int:
-    """Say whether the schema is at the newest revision and as it should be (status 1: no)."""
+    """Say whether the schema is at the newest revision and as it should be (status 1: no).
+
+    Its triggers too, which write the audit trail.
+    """
     with open_target() as target, target.engine.connect() as connection:
         revision = read_revision(connection, target.settings.layout)
         if revision != head_revision():
@@ -139,7 +145,12 @@ def directory() -> None:
 @click.argument("file", type=click.File("rb"))
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
-    """Load FILE (JSON, `-`: standard input), the whole truth for the organizations it names."""
+    """Load FILE (JSON, `-`: standard input), the whole truth for the organizations it names.
+
+    Makes govbudget's own organizations, users, groups, members and roles equal to it, and prints
+    what it added, changed and removed. It is the whole truth for site roles too. Users are never
+    removed. A wrong entry is named, and nothing is loaded.
+    """
     policy = find_policy()
     with open_target() as target, target.engine.connect() as connection:
         tables = target.require_own_directory()

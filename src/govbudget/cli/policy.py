@@ -46,7 +46,8 @@ FORMAT = format_option("text", "json")
 def policy() -> None:
     """Check, print, explain and compare policies.
 
-    DIR: the argument, else GOVBUDGET_POLICY_DIR, else the packaged policy.
+    DIR is the argument, else the host's policy, else GOVBUDGET_POLICY_DIR, else the packaged one.
+    Each command prints on stderr which it is, with its digest.
     """
 
 
@@ -105,7 +106,10 @@ def policy_matrix(
     action: tuple[str, ...],
     form: str,
 ) -> None:
-    """Print every decision, with its deciding lines."""
+    """Print every decision, with its deciding lines.
+
+    `--format csv` is the form of `matrix.csv`.
+    """
     table = _open_table(folder)
     try:
         cells = select_cells(table, role, obj, action)
@@ -133,7 +137,12 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
     action: str,
     form: str,
 ) -> int:
-    """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking."""
+    """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking.
+
+    Of a line that never applies it says why, and where no line speaks, which are nearest. With a
+    user and a group, it says of each role that the user holds whether it counts, and why not. On
+    stderr: where a server would not start with the folder.
+    """
     if bool(roles) == bool(user) or bool(user) != bool(group):
         raise click.UsageError("give either --role (once or more), or --user and --group")
     table = _open_table(folder)
@@ -228,6 +237,7 @@ def _describe(line: Line) -> dict[str, str]:
 @click.option(
     "--allow",
     "approvals",
+    metavar="FILE",
     type=PATH,
     help="A file of approved gains: rows of the new `matrix.csv`, under its header.",
 )
@@ -235,7 +245,8 @@ def _describe(line: Line) -> dict[str, str]:
 def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
-    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`.
+    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. Names roles that are new or
+    gone without a right, and, on stderr, a new side that nobody reviewed.
     """
     default = find_policy_dir() or Path("policy")
     old_side, new_side = (

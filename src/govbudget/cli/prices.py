@@ -49,7 +49,13 @@ def prices() -> None:
     help=f"Take prices that move by more than a factor of {MAX_FACTOR}.",
 )
 def prices_load(file: BinaryIO, *, source: str, dry_run: bool, allow_jumps: bool) -> None:
-    """Load FILE (a JSON array of price rows, `-`: standard input), all or nothing."""
+    """Load FILE (a JSON array of price rows, `-`: standard input), all or nothing.
+
+    The book's prices never touch the custom ones, which are in force before them. A price that
+    moves by more than a factor of 20, up or down, is refused: against the price that it replaces,
+    or, where it is new in its source, the one in force. To and from null and 0 is no jump. A dry
+    run refuses what the load would.
+    """
     batch, kind = parse_prices(file.read()), PriceSource(source)
     with open_as_operator() as operator:
         store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
@@ -131,7 +137,8 @@ def prices_remove(provider: str, model: str) -> None:
 def prices_gaps(form: str) -> None:
     """List the models that were used and have no price, the most used first.
 
-    Calls that the prices of now would leave without a cost.
+    Calls that have no cost, and would have none at the prices of now: how many, their tokens by
+    category, and the prices that they lack.
     """
     with open_as_operator() as operator:
         grant = operator.authorize(Action.UPDATE, BOOK)

@@ -33,32 +33,19 @@ LISTENING = "listening on "
 DRAIN_SECONDS = 30
 
 
+def _number(name: str, default: int, limits: tuple[int, int], text: str) -> Callable[[Any], Any]:
+    kind = click.IntRange(*limits)
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="The port to listen on; 0: a free one.",
+@_number("--port", 8080, (0, 65535), "The port to listen on; 0: a free one.")
+@_number("--workers", 1, (1, 64), "Processes.")
+@_number(
+    "--threads", 80, (1, 1024), "Threads of a process: how many requests it has in hand at once."
 )
-@click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    default=80,
-    show_default=True,
-    help="Threads of a process: how many requests it has in hand at once.",
-)
-@click.option(
-    "--connections",
-    type=click.IntRange(1, 256),
-    default=8,
-    show_default=True,
-    help="Connections of a process to the database, at most.",
-)
+@_number("--connections", 8, (1, 256), "Connections of a process to the database, at most.")
 @click.option(
     "--embedded",
     metavar="DIR",
@@ -70,7 +57,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Serve the endpoints, /healthz and /readyz; callers send bearer tokens (`govbudget token`).
 
-    Reads GOVBUDGET_DATABASE_URL, GOVBUDGET_POLICY_DIR, GOVBUDGET_FEATURES.
+    Settings come from the environment, GOVBUDGET_DATABASE_URL the first of them. SIGHUP brings
+    workers with the policy as it is then; one that is refused changes nothing.
     """
     if find_installation() is not None:
         raise SettingsError(

@@ -59,7 +59,7 @@ def put_budget(call: Call[Grant, Group]) -> Response:
 
 
 def delete_budget(call: Call[Grant, Group]) -> Response:
-    """Delete the group's budget."""
+    """Delete the group's budget: no limit is set then."""
     condition = read_condition(request)
     call.home.budgets.delete(
         call.connection, call.grant, call.object, condition, request_id=request_id()
@@ -102,7 +102,7 @@ def list_audit(call: Call[ListGrant, Organization]) -> Response:
 
 
 def get_price(call: Call[Grant, PriceBook]) -> Response:
-    """Answer with the price in force."""
+    """Answer with the model's price in force, in micros per one million tokens."""
     price = call.home.prices.get(
         call.connection, call.grant, call.object, call.path["provider"], call.path["model"]
     )
@@ -110,7 +110,7 @@ def get_price(call: Call[Grant, PriceBook]) -> Response:
 
 
 def put_prices(call: Call[Grant, PriceBook]) -> Response:
-    """Store a batch of prices, all or nothing."""
+    """Store an array of custom prices, which go before the book's; all or nothing."""
     result = call.home.prices.upsert(
         call.connection, call.grant, call.object, call.body, request_id=request_id()
     )

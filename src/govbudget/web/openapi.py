@@ -96,8 +96,7 @@ def describe(settings: Settings, challenge: str = "Bearer", root: str = "") -> d
     components = {**shared["$defs"], "Id": IDS[settings.id_type], "Time": TIME, "Uuid": UUID}
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _describe(route, schemas)
+        paths.setdefault(write_path(route), {})[route.method.lower()] = _describe(route, schemas)
     scheme = {"type": "http", "scheme": challenge.partition(" ")[0].lower()}
     return {
         "openapi": "3.1.0",
@@ -110,6 +109,11 @@ def describe(settings: Settings, challenge: str = "Bearer", root: str = "") -> d
             "schemas": dict(sorted(components.items())),
         },
     }
+
+
+def write_path(route: Route) -> str:
+    """Write a route's path as OpenAPI has it, with the names of its parts in braces."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
 
 
 class _Schemas(GenerateJsonSchema):

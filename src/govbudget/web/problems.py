@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from govbudget.identity import Id
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
-_CODES = {
+# What an error of Flask's or the host's is called, by its status.
+CODES = {
     400: "bad-request",
     401: "unauthenticated",
     404: "not-found",
@@ -79,8 +80,8 @@ def explain(error: GovBudgetError, challenge: str) -> Response:
 def explain_http(error: HTTPException, challenge: str) -> Response:
     """Answer with an error of Flask's or the host's (an `abort`), in the same shape."""
     status = error.code or 500
-    if status in _CODES:
-        response = explain(GovBudgetError(_CODES[status], _detail(error)), challenge)
+    if status in CODES:
+        response = explain(GovBudgetError(CODES[status], _detail(error)), challenge)
     else:
         name = error.name.lower()
         response = _problem(name.replace(" ", "-"), name, status, _detail(error), {})

@@ -20,12 +20,18 @@ logger = logging.getLogger("govbudget")
 
 _signals = Namespace()
 
-# subject, group, budget (None: it was deleted), request_id
-budget_changed = _signals.signal("govbudget.budget-changed")
-# caller, action, object, id, code, would_allow, policy_digest, request_id
-access_denied = _signals.signal("govbudget.access-denied")
-# policy
-policy_reloaded = _signals.signal("govbudget.policy-reloaded")
+budget_changed = _signals.signal(
+    "govbudget.budget-changed",
+    doc="A budget was set or cleared: `subject`, `group`, `budget` (None: cleared), `request_id`.",
+)
+access_denied = _signals.signal(
+    "govbudget.access-denied",
+    doc="The policy said no: `caller`, `action`, `object`, `id`, `code`, `would_allow` (lines), "
+    "`policy_digest`, `request_id`.",
+)
+policy_reloaded = _signals.signal(
+    "govbudget.policy-reloaded", doc="The policy's files were read anew: `policy`."
+)
 
 
 def send(signal: NamedSignal, app: Flask, **facts: Any) -> None:  # noqa: ANN401 - what it tells

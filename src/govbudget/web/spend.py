@@ -96,7 +96,7 @@ def get_override(call: Request[Grant, Member]) -> Response:
 
 
 def put_override(call: Request[ListGrant, Organization]) -> Response:
-    """Create or change the member's override."""
+    """Create or change the member's override; asks about its group, and about the one before."""
     body: OverrideBody = call.body
     override = call.home.overrides.set(
         call.connection,
