@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -99,6 +101,44 @@ def test_usage_without_a_hold_is_booked_once_whatever_the_limit(spender):
     assert spender("record", "e1", spender.call, ONE) == (usage, False)
     with pytest.raises(EventConflict):
         spender("record", "e1", spender.call, Tokens(input=3))
+
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+TOLD = {"event_id": "e1", "tokens": ONE, "occurred_at": NOON}
+OTHERWISE = [
+    *({"tokens": Tokens(**{"input": 1, category: 2})} for category in Tokens.model_fields),
+    {"occurred_at": None},
+    {"occurred_at": NOON + timedelta(microseconds=1)},
+]
+
+
+@pytest.mark.parametrize("other", [{"event_id": "e2"}, *OTHERWISE], ids=str)
+def test_a_settled_hold_is_settled_again_by_the_same_event_alone(spender, other):
+    told = {"hold_id": spender("hold", spender.call, ONE).id, **TOLD}
+    usage = spender("settle", **told)
+    for conflict in ({**told, **other}, {**told, "hold_id": spender("hold", spender.call, ONE).id}):
+        with pytest.raises(EventConflict):
+            spender("settle", **conflict)
+    with pytest.raises(EventConflict):
+        spender("record", **TOLD, call=spender.call)
+    assert spender("settle", **told) == usage
+
+
+@pytest.mark.parametrize(
+    "other", [*OTHERWISE, *({name: "other"} for name in ("user_id", "provider", "model"))], ids=str
+)
+def test_recorded_usage_is_recorded_again_by_the_same_call_alone(spender, other):
+    told = {**TOLD, "call": spender.call}
+    usage, _ = spender("record", **told)
+    call = {name: value for name, value in other.items() if name not in TOLD}
+    if "user_id" in call:
+        call["user_id"] = spender.world.joined
+    conflict = {**told, **(other if not call else {"call": replace(spender.call, **call)})}
+    with pytest.raises(EventConflict):
+        spender("record", **conflict)
+    with pytest.raises(EventConflict):
+        spender("settle", **TOLD, hold_id=spender("hold", spender.call, ONE).id)
+    assert spender("record", **told) == (usage, False)
 
 
 def test_who_is_no_member_and_what_has_no_price_is_refused(spender):

@@ -177,10 +177,10 @@ class SpendReports:
             "effective": limits.effective,
         }
 
-        def make(template: str, **more: str) -> sa.TextClause:
+        def make(template: str, **more: str) -> sa.Executable:
             return prepare(template, tables.layout, **parts, **more)
 
-        def make_pages(template: str, column: str) -> dict[tuple[bool, bool], sa.TextClause]:
+        def make_pages(template: str, column: str) -> dict[tuple[bool, bool], sa.Executable]:
             reach = {True: f"{column} <> ALL (:exceptions)", False: f"{column} = ANY (:exceptions)"}
             after = {True: "", False: f"AND {column} > :after"}
             return {

@@ -19,7 +19,7 @@ from govbudget.spend.usage import Unpriced
 from govbudget.tables import MAX_COST_PICOS, PRICES, TOKENS
 
 if TYPE_CHECKING:
-    from sqlalchemy import TextClause
+    from sqlalchemy import Executable
 
     from govbudget.identity import Directory
     from govbudget.spend.usage import SpendRules
@@ -90,11 +90,13 @@ HOLD = """
   FROM asking, counter WHERE last_hold_id = :hold_id
   RETURNING expires_at
 )
-SELECT a.is_member, a.group_id, a.limit_source, a.spend_limit_micros, a.cost_picos,
-       c.spent_picos, c.held_picos, h.expires_at,
-       timezone(:time_zone, a.period + interval '1 month') AS period_end
-FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON true
+SELECT {answer} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON true
 """
+HELD = (
+    *("a.is_member", "a.group_id", "a.limit_source", "a.spend_limit_micros", "a.cost_picos"),
+    *("c.spent_picos", "c.held_picos", "h.expires_at"),
+    "timezone(:time_zone, a.period + interval '1 month') AS period_end",
+)
 
 FITS = """(limit_picos IS NULL OR is_free AND cost = 0
       OR {taken} + cost <= limit_picos)"""
@@ -103,8 +105,11 @@ USAGE = (
     *("organization_id", "event_id", "user_id", "group_id", "hold_id", "period", "day"),
     *("provider", "model", *PRICES, *TOKENS, "cost_picos", "occurred_at", "recorded_at"),
 )
-# Of a row of usage, in the order of the statements' answers; the first says who it belongs to.
-SHOWN = tuple(name for name in USAGE if name not in {"period", "day", *PRICES})
+# Of a row of usage, what its caller does not know.
+BOOKED = (
+    *("b.organization_id", "b.user_id", "b.group_id", "b.provider", "b.model"),
+    *("b.cost_picos", "b.recorded_at"),
+)
 
 BOOK = f"""
 , booked AS (
@@ -158,10 +163,7 @@ WITH input AS (
   RETURNING h.cost_picos
 )"""
     + ADD_UP.replace("{freed}", "(SELECT coalesce(sum(cost_picos), 0) FROM closed)")
-    + f"""
-SELECT p.cost, {", ".join(f"b.{name}" for name in SHOWN)}
-FROM priced p LEFT JOIN booked b ON true
-"""
+    + "\nSELECT {answer} FROM priced p LEFT JOIN booked b ON true"
 )
 
 RECORD = (
@@ -170,10 +172,7 @@ RECORD = (
         "WHERE", "WHERE is_member AND"
     )
     + ADD_UP.replace("{freed}", "0")
-    + f"""
-SELECT a.is_member, a.cost_picos AS cost, {", ".join(f"b.{name}" for name in SHOWN)}
-FROM asked a LEFT JOIN booked b ON true
-"""
+    + "\nSELECT {answer} FROM asked a LEFT JOIN booked b ON true"
 )
 
 RELEASE = """
@@ -191,18 +190,26 @@ WITH hold AS (
 SELECT id FROM hold
 """
 
-FIND_EVENT = f"""
-SELECT {", ".join(SHOWN)} FROM {{s}}.ai_usage
-WHERE organization_id = :organization_id AND event_id = :event_id
+TOLD = ("occurred_at", *TOKENS)
+FIND_EVENT = """
+SELECT {answer} FROM {s}.ai_usage b
+WHERE b.organization_id = :organization_id AND b.event_id = :event_id
 """
 
 # What stands in the way of settling a hold: its event, or another one that it was settled by.
-FIND_SETTLED = f"""
-SELECT {", ".join(f"u.{name}" for name in SHOWN)} FROM {{s}}.ai_holds h
-JOIN {{s}}.ai_usage u
-  ON u.organization_id = h.organization_id AND u.event_id = :event_id OR u.hold_id = h.id
-WHERE h.id = :hold_id ORDER BY u.event_id = :event_id DESC LIMIT 1
+FIND_SETTLED = """
+SELECT {answer} FROM {s}.ai_holds h
+JOIN {s}.ai_usage b
+  ON b.organization_id = h.organization_id AND b.event_id = :event_id OR b.hold_id = h.id
+WHERE h.id = :hold_id ORDER BY b.event_id = :event_id DESC LIMIT 1
 """
+
+
+def _same(*names: str, **values: str) -> str:
+    """Say whether a row of usage is what is asked to be booked."""
+    asked = {**{name: f":{name}" for name in names}, **values}
+    stored = ", ".join(f"b.{name}" for name in asked)
+    return f"ROW({stored}) IS NOT DISTINCT FROM ROW({', '.join(asked.values())}) AS is_same"
 
 
 class SpendStatements:
@@ -225,12 +232,14 @@ class SpendStatements:
         }
         at = f"coalesce(CAST(:occurred_at AS timestamptz), {NOW})"
 
-        def make(template: str, at: str = at) -> TextClause:
-            return prepare(template, tables.layout, at=at, **parts)
+        def make(template: str, *answer: str, at: str = at) -> Executable:
+            return prepare(template, tables.layout, answer, at=at, **parts)
 
-        self.hold = make(ASK + HOLD, at=NOW)
-        self.settle = make(SETTLE)
-        self.record = make(RECORD)
+        self.hold = make(ASK + HOLD, *HELD, at=NOW)
+        self.settle = make(SETTLE, "p.cost", *BOOKED)
+        self.record = make(RECORD, "a.is_member", "a.cost_picos AS cost", *BOOKED)
         self.release = make(RELEASE)
-        self.find_event = make(FIND_EVENT)
-        self.find_settled = make(FIND_SETTLED)
+        self.find_event = make(
+            FIND_EVENT, _same("user_id", "provider", "model", *TOLD, hold_id="NULL"), *BOOKED
+        )
+        self.find_settled = make(FIND_SETTLED, _same("event_id", "hold_id", *TOLD), *BOOKED)

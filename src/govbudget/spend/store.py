@@ -144,19 +144,12 @@ class SpendStore:
         row = connection.execute(self._statements.settle, values).one_or_none()
         if row is None:
             raise NotFound("hold")
-        if row.event_id is not None:
-            return _read_usage(row[1:])
-        _refuse_excess(row.cost)
-        key = {"hold_id": hold_id, "event_id": event_id}
-        known = _read_usage(connection.execute(self._statements.find_settled, key).one())
-        if (known.event_id, known.hold_id, known.tokens, known.told_occurred_at) != (
-            event_id,
-            hold_id,
-            tokens,
-            occurred_at,
-        ):
-            raise EventConflict(event_id)
-        return known
+        if row.recorded_at is None:
+            _refuse_excess(row.cost)
+            row = connection.execute(self._statements.find_settled, values).one()
+            if not row.is_same:
+                raise EventConflict(event_id)
+        return _read_usage(row[1:], event_id, hold_id, tokens, occurred_at)
 
     def release(self, connection: Connection, grant: Grant, hold_id: UUID) -> None:
         """Free what is held, as often as it is asked. Raises NotFound (`hold-not-found`)."""
@@ -190,20 +183,16 @@ class SpendStore:
             **self._read_clock(),
         }
         row = connection.execute(self._statements.record, values).one()
-        if row.event_id is not None:
-            return _read_usage(row[2:]), True
-        key = {"organization_id": call.organization_id, "event_id": event_id}
-        found = connection.execute(self._statements.find_event, key).one_or_none()
-        if found is None:
+        if row.recorded_at is not None:
+            return _read_usage(row[2:], event_id, None, tokens, occurred_at), True
+        known = connection.execute(self._statements.find_event, values).one_or_none()
+        if known is None:
             if not row.is_member:
                 raise NotAMember
             _refuse_excess(row.cost)
-            raise EventConflict(event_id)  # it is being booked and taken back under our eyes
-        known = _read_usage(found)
-        same = (known.hold_id, known.tokens, known.told_occurred_at) == (None, tokens, occurred_at)
-        if not same or _read_call(known) != _read_call(call):
+        if known is None or not known.is_same:  # none: it is being booked and taken back just now
             raise EventConflict(event_id)
-        return known, False
+        return _read_usage(known[1:], event_id, None, tokens, occurred_at), False
 
     def _read_clock(self) -> dict[str, Any]:
         return {"now": self._clock(), "time_zone": self._time_zone}
@@ -212,7 +201,7 @@ class SpendStore:
         require_grant(grant, Action.CREATE, LEDGER, connection.get_transaction())
 
 
-def _read_call(call: Call | Usage) -> dict[str, Any]:
+def _read_call(call: Call) -> dict[str, Any]:
     names = ("organization_id", "user_id", "provider", "model")
     return {name: getattr(call, name) for name in names}
 
@@ -221,12 +210,14 @@ def _read_tokens(tokens: Tokens) -> dict[str, int]:
     return dict(zip(TOKENS, tokens.counts, strict=True))
 
 
-def _read_usage(row: Sequence[Any]) -> Usage:
-    from govbudget.spend.tokens import Tokens  # noqa: PLC0415 - pydantic, loaded when first needed
-
-    organization_id, event_id, user_id, group_id, hold_id, provider, model, *rest = row
-    *counts, cost, occurred_at, recorded_at = rest
-    names = ("input", "output", "cache_read", "cache_write")
+def _read_usage(
+    booked: Sequence[Any],
+    event_id: str,
+    hold_id: UUID | None,
+    tokens: Tokens,
+    occurred_at: datetime | None,
+) -> Usage:
+    organization_id, user_id, group_id, provider, model, cost, recorded_at = booked
     return Usage(
         event_id,
         organization_id,
@@ -235,7 +226,7 @@ def _read_usage(row: Sequence[Any]) -> Usage:
         hold_id,
         provider,
         model,
-        Tokens.model_construct(**dict(zip(names, counts, strict=True))),
+        tokens,
         cost,
         occurred_at,
         recorded_at,

@@ -11,6 +11,8 @@ from sqlalchemy.dialects import postgresql as pg
 from govbudget.tables import TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.sql import ClauseElement
 
     from govbudget.tables import Layout
@@ -32,11 +34,15 @@ def quote(name: str) -> str:
     return _DIALECT.identifier_preparer.quote(name)
 
 
-def prepare(template: str, layout: Layout, **parts: object) -> sa.TextClause:
+def prepare(
+    template: str, layout: Layout, answer: Sequence[str] = (), **parts: object
+) -> sa.Executable:
     """Make a statement: `{s}` is the schema, `{id}` the type of ids, the rest are `parts`.
 
-    Its parameters have the type that their name has everywhere in this room.
+    Its parameters have the type that their name has everywhere in this room. `{answer}` is what it
+    selects; SQLAlchemy, which is told the names, does not work them out for each answer anew.
     """
+    parts["answer"] = ", ".join(answer)
     statement = sa.text(template.format(s=quote(layout.schema), id=layout.id_type, **parts))
     types: dict[str, Any] = {
         **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), layout.id_sql_type),
@@ -50,4 +56,8 @@ def prepare(template: str, layout: Layout, **parts: object) -> sa.TextClause:
         "allowed_elsewhere": sa.Boolean(),
     }
     names = statement._bindparams  # noqa: SLF001 - its parameters
-    return statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
+    typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
+    columns: list[sa.ColumnClause[Any]] = [
+        sa.column(part.split()[-1].rpartition(".")[2]) for part in answer
+    ]
+    return typed.columns(*columns) if columns else typed
