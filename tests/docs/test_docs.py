@@ -326,6 +326,16 @@ def test_each_step_of_the_security_flow_is_where_the_document_says():
         assert read_code(function)[0] in set(find_definitions(PACKAGE / read_code(file)[0])), step
 
 
+def test_each_function_that_the_other_calls_take_is_there():
+    known = {name for path in PACKAGE.rglob("*.py") for name in find_definitions(path)}
+    rows = read_rows(FLOW, "The other calls")
+    named = [
+        code for row in rows for code in read_code(" ".join(row)) if re.match(r"[A-Z]\w+\.", code)
+    ]
+    assert len(named) > 12
+    assert set(named) <= known
+
+
 def read_steps():
     table = FLOW.read_text().split("\n## ")[0]
     return [
@@ -404,6 +414,14 @@ def test_the_files_that_a_document_names_are_there(document):
         name for name in [*spans, *paths] if not any((home / name).exists() for home in homes)
     ]
     assert set(missing) <= written  # what the document itself tells to write
+
+
+def test_the_idea_counts_the_questions_right():
+    roles = Policy.load().table.scopes
+    words = {6: "six", 5: "five", 3: "three"}
+    counted = (words[len(roles)], words[len(ObjectType)], words[len(Action)])
+    text = " ".join((ROOT / "docs" / "idea.md").read_text().split())
+    assert "{} roles, {} objects and {} actions: ninety questions".format(*counted) in text
 
 
 @every_document
