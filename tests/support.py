@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -11,10 +12,11 @@ import sqlalchemy as sa
 from flask import Flask, request
 from tests.web.conformance import check_answer
 
-from govbudget import GovBudget, Layout, Tables
+from govbudget import GovBudget, Layout, Policy, Tables
 from govbudget.directory.sql import own_directory
 
 TABLES = Tables(Layout())
+packaged_policy = cache(Policy.load)
 
 BUDGET_TABLES = re.compile(
     r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|spend_\w+))\b"
@@ -105,6 +107,8 @@ def make_app(engine, config=None, **arguments):
     app = Flask(__name__)
     app.config.update(config or {})
     arguments.setdefault("identify", lambda: request.headers.get("X-User"))
+    if not {key for key in app.config if key.startswith(("GOVBUDGET_POLICY", "GOVBUDGET_BUDGET"))}:
+        arguments.setdefault("policy", packaged_policy())  # read once for all of them
     GovBudget(app, engine=engine, **arguments)
     return app
 

@@ -9,17 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from tests.support import TABLES
+from tests.support import TABLES, packaged_policy
 
-from govbudget import Action, BudgetStore, Organization, Policy
+from govbudget import Action, BudgetStore, Organization
 from govbudget.budgets.budget import UNCONDITIONAL
 from govbudget.directory.sql import own_directory
 
 DIRECTORY = own_directory(TABLES)
 STORE = BudgetStore(TABLES, DIRECTORY.groups)
 PATIENCE_SECONDS = 20
-
-packaged_policy = functools.cache(Policy.load)
 
 
 def authorize(connection, person, group, action, policy=None):

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import orm
-from tests.budgets.support import packaged_policy, watch
-from tests.support import count_statements, names_budget_table
+from tests.budgets.support import watch
+from tests.support import count_statements, names_budget_table, packaged_policy
 
 from govbudget import (
     SITE,

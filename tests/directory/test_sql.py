@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import attempt, packaged_policy, watch
-from tests.support import TABLES, count_statements, names_budget_table
+from tests.budgets.support import attempt, watch
+from tests.support import TABLES, count_statements, names_budget_table, packaged_policy
 
 from govbudget import (
     SITE,

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.budgets.support import DIRECTORY, packaged_policy, run_together, running, watch
-from tests.support import TABLES, count_statements, names_budget_table
+from tests.budgets.support import DIRECTORY, run_together, running, watch
+from tests.support import TABLES, count_statements, names_budget_table, packaged_policy
 
 from govbudget import Action, InvalidInput, NotFound, Price, PriceBook, PriceStore
 from govbudget.prices.price import parse_prices

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from uuid import uuid4
 
 import pytest
-from tests.support import Client, World, count_statements, make_app, names_budget_table
+from tests.support import (
+    Client,
+    World,
+    count_statements,
+    make_app,
+    names_budget_table,
+    packaged_policy,
+)
 
 from govbudget import (
     SITE,
@@ -185,6 +193,9 @@ class OtherUnit(Policy):
         )
 
 
+load_once = cache(lambda kind: kind.load())
+
+
 def send_counting(engine, town, route, policy):
     """Send the route's request as the owner; give the answer and the statements after the first."""
     path, body = ask(town, route)
@@ -213,7 +224,7 @@ def with_everything(engine, town):
 def test_a_store_refuses_a_grant_for_something_else_and_sends_nothing(
     engine, town, route, careless, caplog
 ):
-    answer, sent = send_counting(engine, town, route, careless.load())
+    answer, sent = send_counting(engine, town, route, load_once(careless))
     assert (answer.status_code, answer.json["code"]) == (500, "internal-error")
     assert sent == []
     (failure,) = (record for record in caplog.records if record.exc_info)
@@ -223,6 +234,6 @@ def test_a_store_refuses_a_grant_for_something_else_and_sends_nothing(
 @ids
 def test_the_same_request_with_its_own_grant_is_served(engine, town, route, with_everything):
     """So the refusals above are the grant's doing."""
-    answer, sent = send_counting(engine, town, route, Policy.load())
+    answer, sent = send_counting(engine, town, route, packaged_policy())
     assert answer.status_code in {200, 201, 204}
     assert len(sent) == 1
