@@ -82,6 +82,7 @@ class Reader:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page asks with curl")
+@pytest.mark.long
 def test_a_reader_of_the_page_gets_what_it_shows(make_database, tmp_path):
     """Each block of the shell prints the block of text after it, or nothing where there is none."""
     settings = {

@@ -32,6 +32,7 @@ def test_psycopg_brings_its_own(no_libpq):
     assert (done.stdout, done.stderr) == ("binary\n", "")
 
 
+@pytest.mark.long
 def test_a_system_libpq_is_indeed_out_of_the_way_in_that_check(no_libpq):
     done = python(SAY, no_libpq | {"PSYCOPG_IMPL": "python"})
     assert done.returncode != 0
