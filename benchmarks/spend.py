@@ -1,19 +1,223 @@
-"""Hold and settle, beside the same statements on raw psycopg. Comes with spend itself."""
+"""Hold and settle, beside the same statements on raw psycopg: spread over users, and on one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import cycle
+from time import process_time
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
-from benchmarks.measure import Row
+import psycopg
+import sqlalchemy as sa
+
+from benchmarks.database import fill_database, make_database
+from benchmarks.handwritten import make_govbudget_app
+from benchmarks.measure import Row, Spread, measure_pairs, say
+from govbudget import Call, Grant, Layout, Ledger, Tables, Tokens
+from govbudget.spend.verify import verify_spend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    import sqlalchemy as sa
-
+    from benchmarks.database import World
     from benchmarks.measure import Effort
+    from govbudget import Installation
+
+    Unit = Callable[[UUID], object]  # one hold and its settlement, for a user
+    Maker = Callable[[ExitStack], Unit]  # makes a unit for one thread, with what it keeps open
+
+GROUPS, USERS = 100, 1000
+PROVIDER, MODEL = "acme", "measured"
+MOST, TAKEN = Tokens(input=900, output=100), Tokens(input=700, output=60)
+UNITS = 8  # of each thread, in the smallest part of a sample
+AT_LEAST = 0.7
+MICROSECONDS = 1e6
+
+_PRICE = """
+INSERT INTO govbudget.ai_model_prices
+  (provider, model, input_price, output_price, cache_read_price, cache_write_price)
+VALUES (:provider, :model, 3000000, 15000000, 300000, 3750000)
+"""
+_GATEWAY = """
+INSERT INTO govbudget.role_assignments (id, user_id, role) VALUES (:id, :user, 'gateway')
+"""
+_LIMITS = "UPDATE govbudget.group_ai_budgets SET spend_limit_micros = 1000000000000"  # none refuses
+_USERS = "SELECT id FROM govbudget.users WHERE name LIKE 'user %' ORDER BY id"
 
 
-def measure_spend(_effort: Effort, _server: sa.URL) -> Iterator[Row]:
-    """Say that there is nothing to measure."""
-    yield Row("spend", "hold + settle", "govbudget", target="not there yet")
+def measure_spend(effort: Effort, server: sa.URL) -> Iterator[Row]:
+    """Compare rates: how long the raw statements take, over how long govbudget takes."""
+    with ExitStack() as stack:
+        url = stack.enter_context(make_database(server))
+        world = fill_database(url, groups=GROUPS, users=USERS)
+        engine = sa.create_engine(url, pool_size=16, isolation_level="AUTOCOMMIT")
+        stack.callback(engine.dispose)
+        with engine.connect() as connection:
+            connection.execute(sa.text(_PRICE), {"provider": PROVIDER, "model": MODEL})
+            connection.execute(sa.text(_GATEWAY), {"id": uuid4(), "user": world.stranger})
+            connection.execute(sa.text(_LIMITS))
+            users = connection.execute(sa.text(_USERS)).scalars().all()
+        home = make_govbudget_app(engine).extensions["govbudget"]
+        ours = _Ours(home, engine, world)
+        raw = _Raw(url, _capture(engine, ours, users[0]))
+        for threads in (1, 8):
+            for where, whose in ((f"{USERS:,} users", users), ("one user", users[:1])):
+                what = f"{where}, {threads} thread{'s' * (threads > 1)}"
+                yield from _compare(effort, what, threads, whose, ours, raw)
+        with engine.connect() as connection:
+            seen = verify_spend(connection, Tables(Layout()), ours.authorize(connection))
+        assert not seen.findings, seen.findings
+        say(f"spend: all {seen.calls:,} calls of both sides were booked")
+
+
+def _compare(  # noqa: PLR0917 - called in one place
+    effort: Effort, what: str, threads: int, users: Sequence[UUID], ours: _Ours, raw: _Raw
+) -> Iterator[Row]:
+    for name, make, other, make_other, target in (
+        ("hold(...)", ours.make_whole, "psycopg, the same 4 statements", raw.make_all, None),
+        ("hold(...)", ours.make_whole, "psycopg, hold and settle alone", raw.make_two, None),
+        ("the store", ours.make_store, "psycopg, the same 2 statements", raw.make_two, AT_LEAST),
+    ):
+        say(f"spend: {what}, {name} and {other}")
+        with ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
+            work, their_work = (
+                _repeat(pool, [one(stack) for _ in range(threads)], users)
+                for one in (make, make_other)
+            )
+            pairs = measure_pairs(work, their_work, effort, operations=threads * UNITS)
+            busy, their_busy = (_time_processor(one) / threads for one in (work, their_work))
+        if make_other is not raw.make_two or target:
+            yield Row("spend", what, f"govbudget: {name}", _spread(pairs.ours), "us")
+        ratio = pairs.theirs_to_ours
+        note = f"of the client's processor it takes {their_busy:.0f} us, {name} {busy:.0f} us"
+        yield Row(
+            "spend", what, other, _spread(pairs.theirs), "us", ratio, f"its time / {name}",
+            f">= {target}" if target else "", ratio.median >= target if target else None,
+            note if threads == 1 and len(users) > 1 else "",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """govbudget, as a gateway uses it."""
+
+    home: Installation
+    engine: sa.Engine
+    world: World
+
+    def make_whole(self, _stack: ExitStack) -> Unit:
+        """`with hold(...)`: hold and settle each take a connection, load roles and authorize."""
+
+        def unit(user: UUID) -> None:
+            with self.home.hold(self.world.stranger, self._call(user), MOST) as hold:
+                hold.settle(TAKEN)
+
+        return unit
+
+    def make_store(self, stack: ExitStack) -> Unit:
+        """The store's hold and settle, on one connection that was authorized beforehand."""
+        connection = stack.enter_context(self.engine.connect())
+        grant, store = self.authorize(connection), self.home.spend
+
+        def unit(user: UUID) -> None:
+            hold = store.hold(connection, grant, self._call(user), MOST)
+            store.settle(connection, grant, hold.id, str(hold.id), TAKEN)
+
+        return unit
+
+    def authorize(self, connection: sa.Connection) -> Grant:
+        """Give a grant to book usage."""
+        subject = self.home.directory.load_subject(connection, self.world.stranger)
+        return self.home.policy.authorize(subject, "create", Ledger())
+
+    def _call(self, user: UUID) -> Call:
+        return Call(self.world.organization, user, PROVIDER, MODEL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A statement that govbudget sent, with its values."""
+
+    text: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """What govbudget sent, on psycopg: for each thread a connection in autocommit."""
+
+    url: sa.URL
+    sent: Sequence[_Statement]
+
+    def make_all(self, stack: ExitStack) -> Unit:
+        """All four: hold and settle, and before each the gateway's roles."""
+        return self._make(stack, with_roles=True)
+
+    def make_two(self, stack: ExitStack) -> Unit:
+        """Hold and settle alone."""
+        return self._make(stack, with_roles=False)
+
+    def _make(self, stack: ExitStack, *, with_roles: bool) -> Unit:
+        text = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = stack.enter_context(psycopg.connect(text, autocommit=True))
+        roles, hold, _, settle = self.sent
+
+        def unit(user: UUID) -> None:
+            hold_id = uuid4()
+            asked = {**hold.values, "user_id": user, "hold_id": hold_id}
+            taken = {**settle.values, "hold_id": hold_id, "event_id": str(hold_id)}
+            for statement, values in ((hold, asked), (settle, taken)):
+                if with_roles:
+                    connection.execute(roles.text, roles.values).fetchall()
+                row = connection.execute(statement.text, values).fetchone()
+                assert row is not None
+
+        return unit
+
+
+def _capture(engine: sa.Engine, ours: _Ours, user: UUID) -> list[_Statement]:
+    """Let govbudget hold and settle once, and keep the statements that it sent."""
+    kept: list[_Statement] = []
+
+    def keep(_connection: object, _cursor: object, text: str, values: Any, *_: object) -> None:  # noqa: ANN401 - the driver's
+        kept.append(_Statement(text, dict(values)))
+
+    sa.event.listen(engine, "before_cursor_execute", keep)
+    with ExitStack() as stack:
+        ours.make_whole(stack)(user)
+    sa.event.remove(engine, "before_cursor_execute", keep)
+    return kept
+
+
+def _repeat(
+    pool: ThreadPoolExecutor, units: Sequence[Unit], users: Sequence[UUID]
+) -> Callable[[], None]:
+    """Make a piece of work: each thread does its unit, for users in an order of its own."""
+    orders = [cycle(random.Random(n).sample(users, len(users))) for n in range(len(units))]  # noqa: S311 - no secret
+
+    def work(unit: Unit, order: Iterator[UUID]) -> None:
+        for _ in range(UNITS):
+            unit(next(order))
+
+    def run() -> None:
+        for _ in pool.map(work, units, orders):
+            pass
+
+    return run
+
+
+def _time_processor(work: Callable[[], None]) -> float:
+    """Give the microseconds of this process, not of PostgreSQL, that a unit of a thread takes."""
+    rounds = 20
+    start = process_time()
+    for _ in range(rounds):
+        work()
+    return (process_time() - start) / (rounds * UNITS) * MICROSECONDS
+
+
+def _spread(seconds: Sequence[float]) -> Spread:
+    return Spread.of([s * MICROSECONDS for s in seconds])
