@@ -103,6 +103,19 @@ def test_usage_without_a_hold_is_booked_once_whatever_the_limit(spender):
         spender("record", "e1", spender.call, Tokens(input=3))
 
 
+def test_a_connection_prepares_each_statement_once_whatever_the_counts_are(spender):
+    fresh = sa.create_engine(spender.world.engine.url, poolclass=sa.NullPool)
+    with fresh.connect() as connection:
+        subject = spender.world.directory.load_subject(connection, spender.world.nobody)
+        grant = POLICY.authorize(subject, "create", Ledger())
+        for number in range(40):
+            most, taken = Tokens(input=10 ** (3 + number % 3)), Tokens(input=10 ** (number % 6))
+            hold = spender.store.hold(connection, grant, spender.call, most)
+            spender.store.settle(connection, grant, hold.id, f"e{number}", taken)
+        prepared = "SELECT count(*) FROM pg_prepared_statements"
+        assert connection.exec_driver_sql(prepared).scalar() == 2
+
+
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TOLD = {"event_id": "e1", "tokens": ONE, "occurred_at": NOON}
 OTHERWISE = [

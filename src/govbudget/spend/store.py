@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from psycopg.types.numeric import Int8
+
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.errors import (
     BudgetExceeded,
@@ -207,7 +209,9 @@ def _read_call(call: Call) -> dict[str, Any]:
 
 
 def _read_tokens(tokens: Tokens) -> dict[str, int]:
-    return dict(zip(TOKENS, tokens.counts, strict=True))
+    # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
+    # statement anew for each combination of types.
+    return dict(zip(TOKENS, map(Int8, tokens.counts), strict=True))
 
 
 def _read_usage(
