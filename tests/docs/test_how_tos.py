@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
@@ -19,12 +20,15 @@ from tests.cli.conftest import as_text
 from tests.cli.server import environment
 from tests.docs.support import ROOT, read_blocks
 from tests.spend.test_store import ONE, Spender
+from tests.spend.test_verify import verify
 from tests.support import TABLES, Client, World, budget_path, list_path, make_app, spend_requests
 
 from govbudget import Layout
 from govbudget.cli.serve import serve
+from govbudget.errors import NotFound
 from govbudget.migrations import find_differences, upgrade
 from govbudget.settings import Settings
+from govbudget.spend.store import SpendStore
 from govbudget.web.routes import ROUTES
 from govbudget.web.standalone import CONNECT_TIMEOUT_SECONDS, make_engine
 
@@ -99,6 +103,31 @@ def test_a_backup_of_the_schema_comes_back_as_it_was(busy, database_url, make_da
     there, here = read_all(database_url), read_all(fresh)
     assert there["audit_log"]
     assert here == there
+
+
+# -- what-grows.md --
+
+
+def test_closed_holds_of_long_ago_can_be_deleted_and_all_agrees_as_before(world):
+    (delete,) = read_blocks(HOW_TO / "what-grows.md", "sql")
+    long_ago = datetime.now(UTC) - timedelta(days=40)
+    spender = Spender(world, clock=lambda: long_ago)
+
+    def hold_thrice(event):
+        settled, released, unended = (spender("hold", spender.call, ONE).id for _ in range(3))
+        spender("settle", settled, event, ONE)
+        spender("release", released)
+        return settled, released, unended
+
+    old, *_, unended = hold_thrice("old")
+    spender.store = SpendStore(TABLES, world.directory)
+    kept = {unended, *hold_thrice("new")}
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(delete)
+    assert {row.id for row in spender.read("ai_holds", "id")} == kept
+    assert verify(world, world.a).findings == []
+    with pytest.raises(NotFound):
+        spender("settle", old, "old", ONE)
 
 
 # -- upgrade.md --
