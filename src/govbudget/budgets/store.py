@@ -171,18 +171,16 @@ class BudgetStore:
         )
         statement = self._statements.pages[grant.allowed_elsewhere, after is None]
         values = {
-            "organization": organization.id,
-            "listed": list(grant.exceptions),
-            "limit": limit,
+            "organization_id": organization.id,
+            "exceptions": list(grant.exceptions),
+            "page_size": limit,
             "after": after,
         }
-        if after is None:
-            del values["after"]
         return [Budget(*row) for row in connection.execute(statement, values)]
 
 
 def _key(group: Group) -> dict[str, Any]:
-    return {"group": group.id, "organization": group.organization_id}
+    return {"group_id": group.id, "organization_id": group.organization_id}
 
 
 def _terms(condition: Condition) -> dict[str, Any]:

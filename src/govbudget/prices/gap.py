@@ -5,16 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.identity import Action, PriceBook
+from govbudget.sql import prepare
 from govbudget.tables import PRICES, TOKENS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from govbudget.tables import Tables
+
+
+LACKS = {
+    price: f"u.{count} > 0 AND p.{price} IS NULL"
+    for count, price in zip(TOKENS, PRICES, strict=True)
+}
+GAPS = f"""
+SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
+       {", ".join(f"bool_or({lacks})" for lacks in LACKS.values())}
+FROM {{s}}.ai_usage u LEFT JOIN LATERAL (
+  SELECT * FROM {{s}}.ai_model_prices p
+  WHERE p.provider = u.provider AND p.model = u.model
+  ORDER BY p.source DESC LIMIT 1  -- custom before book
+) p ON true
+WHERE u.cost_picos IS NULL AND ({" OR ".join(LACKS.values())})
+GROUP BY u.provider, u.model
+ORDER BY count(*) DESC, u.provider, u.model
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,7 @@ def list_gaps(
     Needs a grant for `update`: it tells what the whole site uses. One statement.
     """
     require_grant(grant, Action.UPDATE, book, connection.get_transaction())
-    return [_gap(row) for row in connection.execute(_select_gaps(tables))]
+    return [_gap(row) for row in connection.execute(prepare(GAPS, tables.layout))]
 
 
 def _gap(row: Row[Any]) -> PriceGap:
@@ -51,31 +68,3 @@ def _gap(row: Row[Any]) -> PriceGap:
     missing = tuple(name for name, is_missing in zip(PRICES, lacks, strict=True) if is_missing)
     tokens = dict(zip(TOKENS, counts, strict=True))
     return PriceGap(provider, model, calls, **tokens, missing=missing)
-
-
-def _select_gaps(tables: Tables) -> sa.Select[Any]:
-    usage, prices = tables.ai_usage, tables.ai_model_prices
-    other = prices.alias("other")
-    first = sa.select(sa.func.max(other.c.source)).where(  # custom before book
-        other.c.provider == prices.c.provider, other.c.model == prices.c.model
-    )
-    in_force = sa.select(prices).where(prices.c.source == first.scalar_subquery()).subquery()
-    lacks = [
-        sa.and_(usage.c[count] > 0, in_force.c[price].is_(None))
-        for count, price in zip(TOKENS, PRICES, strict=True)
-    ]
-    model = usage.c.provider, usage.c.model
-    same = sa.and_(*(in_force.c[key.name] == key for key in model))
-    calls = sa.func.count()
-    return (
-        sa.select(
-            *model,
-            calls,
-            *(sa.func.sum(usage.c[count]) for count in TOKENS),
-            *(sa.func.bool_or(lack) for lack in lacks),
-        )
-        .select_from(usage.outerjoin(in_force, same))
-        .where(usage.c.cost_picos.is_(None), sa.or_(*lacks))
-        .group_by(*model)
-        .order_by(calls.desc(), *model)
-    )

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
-
 from govbudget.audit.entry import write_receipt
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
+from govbudget.sql import prepare
+from govbudget.tables import PRICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +21,61 @@ if TYPE_CHECKING:
 
     from govbudget.prices.price import Price
     from govbudget.tables import Tables
+
+
+COLUMNS = ", ".join(("provider", "model", *PRICES))
+P_COLUMNS = ", ".join(f"p.{name}" for name in ("source", "provider", "model", *PRICES))
+STORED = ", ".join(f"p.{price}" for price in PRICES)
+GIVEN = ", ".join(f"excluded.{price}" for price in PRICES)
+BATCH = f"""
+jsonb_to_recordset(CAST(:batch AS jsonb)) AS b
+  (provider text, model text, {", ".join(f"{price} bigint" for price in PRICES)})
+"""
+IS_NAMED = "p.provider = :provider AND p.model = :model"
+
+# Custom before book: the first is the one in force.
+FIND = f"""
+SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} ORDER BY p.source DESC
+"""
+FIND_ALL = f"""
+SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p
+JOIN {BATCH} ON b.provider = p.provider AND b.model = p.model ORDER BY p.source DESC
+"""
+
+JUMPS = " OR ".join(
+    f"{low} > 0 AND {high} > {low} * CAST(:factor AS bigint)"
+    for price in PRICES
+    for low, high in ((f"p.{price}", f"excluded.{price}"), (f"excluded.{price}", f"p.{price}"))
+)
+# Locks are taken in key order, so that two batches never wait for each other.
+UPSERT = f"""
+WITH changed AS (
+  INSERT INTO {{s}}.ai_model_prices AS p ({COLUMNS}, source, receipt)
+  SELECT {COLUMNS}, CAST(:source AS text), CAST(:receipt AS jsonb)
+  FROM {BATCH} ORDER BY provider, model
+  ON CONFLICT (provider, model, source) DO UPDATE
+    SET {", ".join(f"{price} = excluded.{price}" for price in PRICES)}, receipt = excluded.receipt,
+        updated_at = greatest(clock_timestamp(), p.updated_at + interval '1 microsecond')
+    WHERE ({STORED}) IS DISTINCT FROM ({GIVEN}) AND ({JUMPS}) IS NOT TRUE
+  RETURNING p.model
+)
+SELECT count(*) FROM changed
+"""
+
+# A deleted row can't carry its receipt to the trigger: the entry is written here.
+REMOVE = f"""
+WITH p AS (
+  DELETE FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} AND p.source = 'custom'
+  RETURNING {P_COLUMNS}
+), entry AS (
+  INSERT INTO {{s}}.audit_log (object_type, object_id, before, receipt)
+  SELECT 'ai_model_price', p.provider || '/' || p.model,
+         jsonb_build_object('source', p.source, {", ".join(f"'{c}', p.{c}" for c in PRICES)}),
+         CAST(:receipt AS jsonb)
+  FROM p
+)
+SELECT {P_COLUMNS} FROM p
+"""
 
 
 class PriceSource(StrEnum):
@@ -47,92 +101,9 @@ class PriceStore:
 
     def __init__(self, tables: Tables) -> None:
         """Prepare the statements."""
-        self._table = table = tables.ai_model_prices
-        self._keys = [table.c.provider, table.c.model]
-        self._prices = [
-            table.c.input_price,
-            table.c.output_price,
-            table.c.cache_read_price,
-            table.c.cache_write_price,
-        ]
-        self._columns = [*self._keys, *self._prices]
-        self._batch = (
-            sa.func.jsonb_to_recordset(sa.cast(sa.bindparam("batch", type_=sa.Text), pg.JSONB))
-            .table_valued(*(sa.column(c.name, c.type) for c in self._columns))
-            .render_derived(with_types=True)
+        self._find, self._find_all, self._upsert, self._remove = (
+            prepare(template, tables.layout) for template in (FIND, FIND_ALL, UPSERT, REMOVE)
         )
-        self._receipt = sa.bindparam("receipt", type_=pg.JSONB)
-        self._is_named = sa.and_(*(key == sa.bindparam(key.name) for key in self._keys))
-        read = sa.select(table.c.source, *self._columns)
-        # Custom before book: the first is the one in force.
-        self._find = read.where(self._is_named).order_by(table.c.source.desc())
-        same = (key == self._batch.c[key.name] for key in self._keys)
-        self._find_all = read.join(self._batch, sa.and_(*same)).order_by(table.c.source.desc())
-        self._upsert = self._prepare_upsert()
-        self._remove = self._prepare_remove(tables.audit_log)
-
-    def _prepare_upsert(self) -> sa.Select[Any]:
-        table, batch = self._table, self._batch
-        source = sa.bindparam("source", type_=sa.Text)
-        # Locks are taken in key order, so that two batches never wait for each other.
-        rows = sa.select(*batch.c, source, self._receipt).order_by(batch.c.provider, batch.c.model)
-        insert = pg.insert(table).from_select(
-            [c.name for c in (*self._columns, table.c.source, table.c.receipt)], rows
-        )
-        given = [insert.excluded[c.name] for c in self._prices]
-        factor = sa.bindparam("factor", type_=sa.BigInteger)
-        jumps = sa.or_(
-            *(
-                sa.and_(low > 0, high > low * factor)
-                for old, new in zip(self._prices, given, strict=True)
-                for low, high in ((old, new), (new, old))
-            )
-        )
-        changed = insert.on_conflict_do_update(
-            index_elements=[*self._keys, table.c.source],
-            set_={
-                **{c.name: insert.excluded[c.name] for c in (*self._prices, table.c.receipt)},
-                "updated_at": sa.func.greatest(
-                    sa.func.clock_timestamp(),
-                    table.c.updated_at + sa.text("interval '1 microsecond'"),
-                ),
-            },
-            where=sa.and_(
-                sa.tuple_(*self._prices).is_distinct_from(sa.tuple_(*given)),
-                jumps.is_not(sa.true()),
-            ),
-        )
-        changed_rows = changed.returning(table.c.model).cte("changed")
-        return sa.select(sa.func.count()).select_from(changed_rows)
-
-    def _prepare_remove(self, log: sa.Table) -> sa.Select[Any]:
-        """Delete and write the entry: a deleted row can't carry its receipt to the trigger."""
-        table = self._table
-        removed = (
-            sa.delete(table)
-            .where(self._is_named, table.c.source == PriceSource.CUSTOM.value)
-            .returning(table.c.source, *self._columns)
-            .cte("removed")
-        )
-        row = removed.c
-        before = sa.func.jsonb_build_object(
-            *(
-                part
-                for c in (row.source, *(row[p.name] for p in self._prices))
-                for part in (sa.literal(c.name, sa.Text), c)
-            )
-        )
-        entry = sa.insert(log).from_select(
-            ["object_type", "object_id", "before", "receipt"],
-            sa.select(
-                sa.literal_column("'ai_model_price'"),
-                row.provider + "/" + row.model,
-                before,
-                self._receipt,
-            ),
-            include_defaults=False,
-        )
-        return sa.select(removed).add_cte(entry.cte("entry"))
 
     def get(
         self, connection: Connection, grant: Grant, book: PriceBook, provider: str, model: str

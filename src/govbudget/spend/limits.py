@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from govbudget.spend.text import quote, write
 from govbudget.spend.usage import LimitRule
+from govbudget.sql import quote, write
 
 if TYPE_CHECKING:
     from govbudget.identity import Directory

@@ -13,7 +13,7 @@ from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_
 from govbudget.errors import Forbidden, NotAMember, NotFound
 from govbudget.identity import Action, ObjectType
 from govbudget.spend.limits import Limits
-from govbudget.spend.text import prepare
+from govbudget.sql import prepare
 from govbudget.tables import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_
 from govbudget.errors import GrantRefused, NotFound
 from govbudget.identity import Action, Group, ObjectType, Organization
 from govbudget.spend.limits import Limits
-from govbudget.spend.text import NOW, prepare, write
 from govbudget.spend.usage import LimitSource, SpendRules
+from govbudget.sql import NOW, make_pages, prepare, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,23 +180,10 @@ class SpendReports:
         def make(template: str, **more: str) -> sa.Executable:
             return prepare(template, tables.layout, **parts, **more)
 
-        def make_pages(template: str, column: str) -> dict[tuple[bool, bool], sa.Executable]:
-            reach = {True: f"{column} <> ALL (:exceptions)", False: f"{column} = ANY (:exceptions)"}
-            after = {True: "", False: f"AND {column} > :after"}
-            return {
-                (elsewhere, is_first): make(
-                    template.replace("{reach}", reach[elsewhere]).replace(
-                        "{after}", after[is_first]
-                    )
-                )
-                for elsewhere in reach
-                for is_first in after
-            }
-
         self._member = make(MEMBER)
         self._group = make(GROUPS, which=GROUP)
-        self._groups = make_pages(GROUPS.replace("{which}", PAGE), "g.id")
-        self._members = make_pages(MEMBERS, "r.user_id")
+        self._groups = make_pages(make, GROUPS.replace("{which}", PAGE), "g.id")
+        self._members = make_pages(make, MEMBERS, "r.user_id")
         self._organization = make(ORGANIZATION)
 
     def member(self, connection: Connection, grant: Grant, member: Member) -> MemberSpend:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from govbudget.spend.limits import Limits
-from govbudget.spend.text import NOW, prepare
 from govbudget.spend.usage import Unpriced
+from govbudget.sql import NOW, prepare
 from govbudget.tables import MAX_COST_PICOS, PRICES, TOKENS
 
 if TYPE_CHECKING:

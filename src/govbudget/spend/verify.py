@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.identity import Action, Ledger
 from govbudget.spend.statements import COST
-from govbudget.spend.text import prepare
+from govbudget.sql import prepare
 from govbudget.tables import PRICES
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""SQL as text: the templates of this room, with a layout's and a directory's names put in."""
+"""SQL as text: the templates of the stores, with a layout's and a directory's names put in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 from govbudget.tables import TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.sql import ClauseElement
 
@@ -39,7 +39,7 @@ def prepare(
 ) -> sa.Executable:
     """Make a statement: `{s}` is the schema, `{id}` the type of ids, the rest are `parts`.
 
-    Its parameters have the type that their name has everywhere in this room. `{answer}` is what it
+    Its parameters have the type that their name has everywhere. `{answer}` is what it
     selects; SQLAlchemy, which is told the names, does not work them out for each answer anew.
     """
     parts["answer"] = ", ".join(answer)
@@ -49,11 +49,13 @@ def prepare(
         **dict.fromkeys(("hold_id", "revision"), sa.Uuid()),
         **dict.fromkeys(("now", "occurred_at"), sa.DateTime(timezone=True)),
         **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
-        **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
+        **dict.fromkeys(("source", "batch"), sa.Text()),
+        **dict.fromkeys((*TOKENS, "limit", "page_size", "factor"), sa.BigInteger()),
+        **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
+        **dict.fromkeys(("allowed_elsewhere", "any_revision"), sa.Boolean()),
         "ttl": sa.Interval(),
         "receipt": pg.JSONB(),
         "exceptions": pg.ARRAY(layout.id_sql_type),
-        "allowed_elsewhere": sa.Boolean(),
     }
     names = statement._bindparams  # noqa: SLF001 - its parameters
     typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
@@ -61,3 +63,20 @@ def prepare(
         sa.column(part.split()[-1].rpartition(".")[2]) for part in answer
     ]
     return typed.columns(*columns) if columns else typed
+
+
+def make_pages(
+    make: Callable[..., sa.Executable], template: str, column: str
+) -> dict[tuple[bool, bool], sa.Executable]:
+    """Make the statements of a list that a `ListGrant` reaches into, by `column`.
+
+    The keys are `allowed_elsewhere` of the grant, and whether it is the first page. `{reach}` and
+    `{after}` of the template are filled in; a comparison per case, so that an index serves it.
+    """
+    reach = {True: f"{column} <> ALL (:exceptions)", False: f"{column} = ANY (:exceptions)"}
+    after = {True: "", False: f"AND {column} > :after"}
+    return {
+        (elsewhere, is_first): make(template, reach=reach[elsewhere], after=after[is_first])
+        for elsewhere in reach
+        for is_first in after
+    }
