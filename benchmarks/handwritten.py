@@ -152,7 +152,7 @@ def make_core_app(
     def run(statements: tuple[Statement, Statement], group: UUID, **more: object) -> Response:
         directory, budget = statements
         user = identify()
-        organization = budget.values["organization"]
+        organization = budget.values["organization_id"]
         with engine.connect() as connection:
             if with_directory:
                 asked = {"user": user, "asked": group}
@@ -160,7 +160,7 @@ def make_core_app(
                 if not rows:
                     abort(404)
                 organization = rows[0][1]
-            values = {**budget.values, "group": group, "organization": organization, **more}
+            values = {**budget.values, "group_id": group, "organization_id": organization, **more}
             row = connection.execute(budget.construct, values).one_or_none()
         if row is None or row[1] is None:
             abort(404)
@@ -193,7 +193,7 @@ def make_psycopg_app(url: sa.URL, sent: Statements) -> Flask:
         rows = connection.execute(directory.text, asked).fetchall()
         if not rows:
             abort(404)
-        values = {**budget.raw_values, "group": group, "organization": rows[0][1], **more}
+        values = {**budget.raw_values, "group_id": group, "organization_id": rows[0][1], **more}
         row = connection.execute(budget.text, values).fetchone()
         if row is None or row[1] is None:
             abort(404)
