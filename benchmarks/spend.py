@@ -19,6 +19,7 @@ from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, measure_pairs, say
 from govbudget import Call, Grant, Layout, Ledger, Tables, Tokens
 from govbudget.spend.verify import verify_spend
+from govbudget.web.standalone import make_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 GROUPS, USERS = 100, 1000
 PROVIDER, MODEL = "acme", "measured"
 MOST, TAKEN = Tokens(input=900, output=100), Tokens(input=700, output=60)
+THREADS = (1, 8)
 UNITS = 8  # of each thread, in the smallest part of a sample
 AT_LEAST = 0.7
 MICROSECONDS = 1e6
@@ -54,7 +56,7 @@ def measure_spend(effort: Effort, server: sa.URL) -> Iterator[Row]:
     with ExitStack() as stack:
         url = stack.enter_context(make_database(server))
         world = fill_database(url, groups=GROUPS, users=USERS)
-        engine = sa.create_engine(url, pool_size=16, isolation_level="AUTOCOMMIT")
+        engine = make_engine(url, max(THREADS))  # as `govbudget serve` has it
         stack.callback(engine.dispose)
         with engine.connect() as connection:
             connection.execute(sa.text(_PRICE), {"provider": PROVIDER, "model": MODEL})
@@ -64,7 +66,7 @@ def measure_spend(effort: Effort, server: sa.URL) -> Iterator[Row]:
         home = make_govbudget_app(engine).extensions["govbudget"]
         ours = _Ours(home, engine, world)
         raw = _Raw(url, _capture(engine, ours, users[0]))
-        for threads in (1, 8):
+        for threads in THREADS:
             for where, whose in ((f"{USERS:,} users", users), ("one user", users[:1])):
                 what = f"{where}, {threads} thread{'s' * (threads > 1)}"
                 yield from _compare(effort, what, threads, whose, ours, raw)

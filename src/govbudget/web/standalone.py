@@ -71,6 +71,7 @@ def make_engine(url: sa.URL, connections: int) -> sa.Engine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        pool_use_lifo=True,  # the one used last, whose plans and pages are at hand
         connect_args=arguments,
         hide_parameters=True,  # the text of an error goes to the log; what a caller sent does not
     )
