@@ -159,10 +159,14 @@ def _read_word(words: type[Word], key: str, value: object) -> Word:
 
 
 def _read_time_zone(key: str, value: object) -> str:
-    """Read an IANA name: PostgreSQL would take any other text for a zone of its own making."""
+    """Read an IANA name: PostgreSQL would take any other text for a zone of its own making.
+
+    Those without a slash but for UTC are refused: CET, EET, MET and WET are summer-less
+    abbreviations to it.
+    """
     try:
         if value != "UTC":
-            ZoneInfo(str(value))
+            ZoneInfo(str(value) if "/" in str(value) else "no such zone")
     except (ValueError, OSError, ZoneInfoNotFoundError):
         raise SettingsError(
             f"`{key}` is `{value!r}`, which is no time zone known here; write an IANA name such as "

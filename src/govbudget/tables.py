@@ -156,6 +156,8 @@ class Tables:
                 ondelete="CASCADE",
             ),
             sa.Index(None, "user_id", "organization_id"),
+            # What an override's key refers to.
+            sa.UniqueConstraint("organization_id", "group_id", "user_id"),
         )
         self.role_assignments = self._table(
             "role_assignments",
@@ -256,8 +258,13 @@ class Tables:
                 # The group that must list the user; of Everyone, the organization's key does.
                 self._id_of_listing_group(),
                 sa.ForeignKeyConstraint(
-                    ["listing_group_id", "user_id"],
-                    [own("group_members.group_id"), own("group_members.user_id")],
+                    ["organization_id", "listing_group_id", "user_id"],
+                    [
+                        own("group_members.organization_id"),
+                        own("group_members.group_id"),
+                        own("group_members.user_id"),
+                    ],
+                    name="member_ai_overrides_listing_group_id_fkey",
                     ondelete="CASCADE",
                 ),
                 sa.ForeignKeyConstraint(
@@ -348,12 +355,13 @@ class Tables:
             ),
             sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),
         )
-        unpriced = self.ai_usage.c
+        used = self.ai_usage.c
+        lacks = (
+            sa.and_(used[count] > sa.literal_column("0"), used[price].is_(None))
+            for count, price in zip(TOKENS, PRICES, strict=True)
+        )
         sa.Index(
-            "ai_usage_unpriced_idx",
-            unpriced.provider,
-            unpriced.model,
-            postgresql_where=unpriced.cost_picos.is_(None),
+            "ai_usage_unpriced_idx", used.provider, used.model, postgresql_where=sa.or_(*lacks)
         )
         # What admission reads and locks: one row a member and period.
         self.ai_spend_counters = self._table(

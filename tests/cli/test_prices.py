@@ -15,6 +15,7 @@ from tests.support import TABLES
 
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 
 
 def price(model, *values):
@@ -198,8 +199,9 @@ def test_without_a_custom_price_there_is_nothing_to_remove(load, here, show, mod
 
 
 def use(engine, model, *counts, cost=None, provider="acme"):
-    """Book a call as unpriced usage is booked."""
+    """Book a call without prices, or, where it has a cost, with all of them."""
     row = dict(zip(TOKENS, counts, strict=True))
+    row |= dict.fromkeys(PRICES, None if cost is None else 1)
     row |= {"organization_id": uuid4(), "event_id": "e", "user_id": uuid4(), "cost_picos": cost}
     row |= {"provider": provider, "model": model}
     row |= {"period": date(2026, 11, 1), "day": date(2026, 11, 2)}

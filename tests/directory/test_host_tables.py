@@ -23,7 +23,10 @@ from govbudget import (
     Group,
     IdType,
     Layout,
+    Member,
+    NotFound,
     ObjectType,
+    OverrideStore,
     Price,
     PriceBook,
     PriceStore,
@@ -402,6 +405,7 @@ def install(host, connection, groups):
         tables=tables,
         directory=directory,
         budgets=BudgetStore(tables, directory.groups),
+        overrides=OverrideStore(tables, directory),
         prices=PriceStore(tables),
         audit=AuditStore(tables, ObjectType.GROUP),
     )
@@ -481,6 +485,21 @@ def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
     entries = read_entries(installed, connection)
     assert sorted(e for e in entries if e[3] == "cascade") == [gone, override_gone]
     assert installed.budgets.delete_orphans(connection) == 0
+
+
+def test_an_override_of_a_group_that_the_member_left_is_none(host, connection):
+    """The host keeps no key to it. The group moved away: its id never shows in the old place."""
+    installed, i = install(host, connection, "host.teams.id"), host.id
+    subject, place = installed.directory.load_organization(connection, i.bob, i.acme)
+    leave = packaged_policy().authorize_list(subject, Action.UPDATE, place)
+    installed.overrides.set(connection, leave, place, i.ann, i.red, 9)
+    member = Member(i.acme, i.ann)
+    grant = packaged_policy().authorize(subject, Action.READ, member)
+    assert installed.overrides.get(connection, grant, member).group_id == i.red
+    moved = sa.update(host.teams).where(host.teams.c.id == i.red)
+    connection.execute(moved.values(organization_id=i.corp))
+    with pytest.raises(NotFound):
+        installed.overrides.get(connection, grant, member)
 
 
 # -- the host's transaction --

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -123,3 +125,34 @@ def test_another_way_to_end_is_refused_before_anything_is_held(meter, on_error):
     with pytest.raises(ValueError, match="OnError"):
         meter.hold(on_error=on_error)
     assert meter.spent_and_held == (0, 0)
+
+
+@contextmanager
+def failing(meter, table):
+    """Let every statement on a table fail for the length of the block."""
+    with meter.world.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE govbudget.{table} RENAME TO gone")
+    try:
+        yield
+    finally:
+        with meter.world.engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE govbudget.gone RENAME TO {table}")
+
+
+@pytest.mark.parametrize("on_error", ["release", "settle"])
+def test_what_was_told_is_settled_at_the_end_where_the_database_had_failed(meter, on_error):
+    """The call was made: its hold is never released."""
+    with (
+        pytest.raises(sa.exc.DBAPIError),
+        meter.hold(on_error=on_error) as hold,
+        failing(meter, "ai_usage"),
+    ):
+        hold.settle(ONE)
+    assert meter.spent_and_held == (1, 0)
+
+
+def test_what_cannot_be_settled_at_all_is_left_to_expire(meter, caplog):
+    with failing(meter, "ai_usage"), pytest.raises(sa.exc.DBAPIError), meter.hold() as hold:
+        hold.settle(ONE)
+    assert meter.spent_and_held == (0, 2)
+    assert "left to expire" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from govbudget.errors import BudgetExceeded, EventConflict, NotAMember, NotFound
 from govbudget.identity import Ledger
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call
+from govbudget.spend.usage import Call, SpendRules, Unpriced
 
 POLICY = Policy.load()
 ONE = Tokens(input=1)  # one dollar, at the price that each test sets
@@ -184,3 +185,74 @@ def test_spent_and_held_never_exceed_the_limit_by_an_admission(spender):
         assert sum(pool.map(ask, range(40))) == 10
     ((spent, held),) = spender.read("ai_spend_counters", "spent_picos", "held_picos")
     assert spent + held == 10 * 10**12
+
+
+# -- what is not known --
+
+
+@pytest.mark.parametrize(
+    ("held", "used", "booked"),
+    [
+        (Tokens(input=2), Tokens(input=2, cache_read=1), 2),
+        (Tokens(input=2), Tokens(cache_read=1), 2),
+        (Tokens(input=2), Tokens(input=3, output=9), 3),
+    ],
+)
+def test_a_call_of_unknown_cost_costs_what_was_held_or_what_is_known(spender, held, used, booked):
+    """Unpriced, and not free: one token of a category without a price frees no money."""
+    spender.limit(spender.world.a1, 3)
+    hold = spender("hold", spender.call, held)
+    usage = spender("settle", hold.id, "e1", used)
+    assert usage.cost_picos == booked * 10**12
+    counters = spender.read("ai_spend_counters", "spent_picos", "held_picos")
+    assert counters == [(booked * 10**12, 0)]
+    rollups = spender.read("ai_spend_rollups", "cost_picos", "calls", "unpriced_calls")
+    assert rollups == [(booked * 10**12, 1, 1)] * 2
+    assert spender("settle", hold.id, "e1", used) == usage
+    with pytest.raises(BudgetExceeded):
+        spender("hold", spender.call, Tokens(input=4 - booked))
+
+
+def test_a_call_of_an_unpriced_hold_is_priced_where_it_can_be(spender):
+    """No limit holds for the member: an unpriced call is admitted."""
+    hold = spender("hold", spender.call, Tokens(output=1))
+    assert (hold.cost_picos, spender("settle", hold.id, "e1", ONE).cost_picos) == (None, 10**12)
+    hold = spender("hold", spender.call, Tokens(output=1))
+    assert spender("settle", hold.id, "e2", Tokens(input=1, output=1)).cost_picos is None
+
+
+def test_under_allow_an_unpriced_call_does_not_pass_an_exhausted_budget(world):
+    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
+    spender.limit(world.a1, 0)
+    zero = {"provider": "acme", "model": uuid4().hex, "input_price": 0}
+    with world.engine.begin() as connection:
+        connection.execute(sa.insert(TABLES.ai_model_prices), zero)
+    call = replace(spender.call, model=zero["model"])
+    spender("record", "e1", spender.call, ONE)
+    for tokens in (Tokens(output=1), ONE):
+        with pytest.raises(BudgetExceeded):
+            spender("hold", call, tokens)
+
+
+def test_a_hold_that_waited_expires_from_when_it_is_held(spender):
+    """It would be granted expired, and its money be there for the next one."""
+    spender.limit(spender.world.a1, 1)
+    spender("hold", spender.call, Tokens())
+    counter = TABLES.ai_spend_counters
+    with ThreadPoolExecutor(1) as pool, spender.world.engine.begin() as connection:
+        is_theirs = counter.c.user_id == spender.call.user_id
+        connection.execute(sa.select(counter).where(is_theirs).with_for_update())
+        waiting = pool.submit(spender, "hold", spender.call, ONE, ttl_seconds=1)
+        time.sleep(1.2)
+        connection.rollback()
+        hold = waiting.result()
+    assert hold.expires_at > datetime.now(UTC) + timedelta(seconds=0.5)
+    with pytest.raises(BudgetExceeded):
+        spender("hold", spender.call, ONE)
+
+
+def test_another_body_is_a_conflict_however_much_it_would_cost(spender):
+    hold = spender("hold", spender.call, ONE)
+    spender("settle", hold.id, "e1", ONE)
+    with pytest.raises(EventConflict):
+        spender("settle", hold.id, "e1", Tokens(input=10**12))

@@ -92,9 +92,18 @@ DOLLAR = 10**12
         ),
         (
             f"{USAGE} input_price = NULL WHERE event_id = 'e2'",
-            [f'event "e2" costs {DOLLAR} picos, its tokens at its prices unknown'],
+            [
+                'event "e2" is not of the member',
+                "the rollup of the day",
+                "the rollup of the month",
+            ],
         ),
-        (f"{USAGE} output_tokens = 5 WHERE event_id = 'e1'", ["at its prices unknown"]),
+        (
+            f"{USAGE} input_tokens = 9, output_tokens = 5 WHERE event_id = 'e1'",
+            ["at its prices unknown", "the rollup of the day", "the rollup of the month"],
+        ),
+        (f"{USAGE} model = 'm' WHERE event_id = 'e1'", ['event "e1" is not of the member']),
+        (f"{HOLD} input_price = 7 WHERE id IN ({HOLD_OF_E1})", ["prices of hold"]),
         (
             f"{USAGE} cost_picos = NULL WHERE event_id = 'e1'",
             ["costs unknown picos", "has spent", "rollup of the day", "rollup of the month"],

@@ -119,6 +119,12 @@ def test_a_token_is_of_one_organization(send, engine, estate):
     assert ids(ask(send, estate, page_token=token)) == estate.groups[3:]
 
 
+def test_a_token_is_of_one_list(send, estate):
+    token = ask(send, estate, page_size=3).json["next_page_token"]
+    spend = f"/organizations/{estate.a}/groups/ai/spend?page_token={token}"
+    assert outcome(send("GET", spend, estate.owner)) == INVALID
+
+
 def test_a_token_gives_nobody_more_than_they_may_read(send, estate):
     token = ask(send, estate, page_size=3).json["next_page_token"]
     assert ids(ask(send, estate, estate.member, page_token=token)) == []

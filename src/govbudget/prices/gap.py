@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from govbudget.tables import Tables
 
 
-LACKS = {
-    price: f"u.{count} > 0 AND p.{price} IS NULL"
-    for count, price in zip(TOKENS, PRICES, strict=True)
-}
+# What a call lacked when it was booked, which the index `ai_usage_unpriced_idx` finds, and now.
+LACKED, LACKS = (
+    [f"u.{n} > 0 AND {row}.{price} IS NULL" for n, price in zip(TOKENS, PRICES, strict=True)]
+    for row in ("u", "p")
+)
 GAPS = f"""
 SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
-       {", ".join(f"bool_or({lacks})" for lacks in LACKS.values())}
+       {", ".join(f"bool_or({lacks})" for lacks in LACKS)}
 FROM {{s}}.ai_usage u LEFT JOIN LATERAL (
   SELECT * FROM {{s}}.ai_model_prices p
   WHERE p.provider = u.provider AND p.model = u.model
   ORDER BY p.source DESC LIMIT 1  -- custom before book
 ) p ON true
-WHERE u.cost_picos IS NULL AND ({" OR ".join(LACKS.values())})
+WHERE ({" OR ".join(LACKED)}) AND ({" OR ".join(LACKS)})
 GROUP BY u.provider, u.model
 ORDER BY count(*) DESC, u.provider, u.model
 """
@@ -54,7 +55,7 @@ class PriceGap:
 def list_gaps(
     connection: Connection, tables: Tables, grant: Grant, book: PriceBook
 ) -> list[PriceGap]:
-    """List the models with calls that have no cost and would have none now, most used first.
+    """List the models with calls that lacked a price and would lack one now, most used first.
 
     Needs a grant for `update`: it tells what the whole site uses. One statement.
     """

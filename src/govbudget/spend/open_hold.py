@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     Run = Callable[[Callable[[Connection, Grant], Any]], Any]
 
 
+logger = logging.getLogger("govbudget")
+
+
 class OnError(StrEnum):
     """What becomes of a hold whose block raises."""
 
@@ -36,6 +41,7 @@ class OpenHold:
         self.usage: Usage | None = None
         self._store, self._run = store, run
         self._counted: Tokens | None = None
+        self._told: Callable[[], Usage] | None = None
         self._is_released = False
 
     def count(self, tokens: Tokens) -> None:
@@ -51,14 +57,15 @@ class OpenHold:
     ) -> Usage:
         """Book what the call took and free the hold; `event_id` is the hold's id if not given.
 
-        Commits. Raises what `SpendStore.settle` does; may then be called again.
+        Commits. Raises what `SpendStore.settle` does; may then be called again, and is when the
+        block ends.
         """
         event = event_id or str(self.hold.id)
-        self.usage = self._run(
-            lambda connection, grant: self._store.settle(
-                connection, grant, self.hold.id, event, tokens, occurred_at=occurred_at
-            )
+        settle = partial(self._store.settle, occurred_at=occurred_at)
+        self._told = lambda: self._run(
+            lambda connection, grant: settle(connection, grant, self.hold.id, event, tokens)
         )
+        self.usage = self._told()
         return self.usage
 
     def release(self) -> None:
@@ -67,13 +74,15 @@ class OpenHold:
         self._is_released = True
 
     def end(self, on_error: OnError | None) -> None:
-        """End what nothing ended yet: settle what was counted, or release what raised.
+        """End what nothing ended yet: settle what was told or counted, or release what raised.
 
         `on_error` is None where the block ended well; with nothing counted that is a RuntimeError.
         """
         if self.usage is not None or self._is_released:
             return
-        if self._counted is not None and on_error is not OnError.RELEASE:
+        if self._told is not None:  # and it failed: the call was made, so it is never released
+            self.usage = self._told()
+        elif self._counted is not None and on_error is not OnError.RELEASE:
             self.settle(self._counted)
         elif on_error is not None:
             self.release()
@@ -99,6 +108,9 @@ def open_hold(  # noqa: PLR0917 - called in one place
     try:
         yield opened
     except BaseException:
-        opened.end(on_error)
+        try:
+            opened.end(on_error)
+        except Exception:
+            logger.exception("a hold is left to expire at %s", hold.expires_at)
         raise
     opened.end(None)

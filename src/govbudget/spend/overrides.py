@@ -30,9 +30,11 @@ FOREIGN_KEY_VIOLATION = "23503"
 REACH = "(o.group_id = ANY (:exceptions)) <> :allowed_elsewhere"
 SHOWN = "o.organization_id, o.user_id, o.group_id, o.spend_limit_micros, o.created_at, o.updated_at"
 
+# Of the groups that the member belongs to: an override of another one binds nobody.
 GET = f"""
-SELECT {SHOWN} FROM {{s}}.member_ai_overrides o
-WHERE o.organization_id = :organization_id AND o.user_id = :user_id
+SELECT {SHOWN.replace("o.", "i.")} FROM {{s}}.member_ai_overrides i
+WHERE i.organization_id = :organization_id AND i.user_id = :user_id
+  AND EXISTS (SELECT FROM ({{memberships}}) m WHERE m.group_id = i.group_id)
 """
 
 SET = f"""

@@ -25,13 +25,22 @@ if TYPE_CHECKING:
     from govbudget.spend.usage import SpendRules
     from govbudget.tables import Tables
 
-# What a category costs: nothing where it has no tokens, and else not known where it has no price.
-COST = " + ".join(
-    f"CASE WHEN i.{count} = 0 THEN 0 ELSE i.{count}::numeric * p.{price} END"
-    for count, price in zip(TOKENS, PRICES, strict=True)
+PRICED = tuple(zip(TOKENS, PRICES, strict=True))
+# What tokens `i` cost at prices `p`. A category costs nothing where it has no tokens, and is else
+# not known where it has no price; a model that nobody knows has no cost, even of no tokens.
+COST = "CASE WHEN coalesce({}) IS NOT NULL THEN {} END".format(
+    ", ".join(f"p.{price}" for price in PRICES),
+    " + ".join(
+        f"CASE WHEN i.{count} = 0 THEN 0 ELSE i.{count}::numeric * p.{price} END"
+        for count, price in PRICED
+    ),
 )
+# What is known of it.
+KNOWN_COST = " + ".join(f"i.{count}::numeric * coalesce(p.{price}, 0)" for count, price in PRICED)
+# Whether a row of usage has tokens of a category without a price.
+LACKS_PRICE = " OR ".join(f"{count} > 0 AND {price} IS NULL" for count, price in PRICED)
 
-# Who asks, and for what. A model that nobody knows has no cost, even of no tokens.
+# Who asks, and for what.
 ASK = f"""
 WITH input AS (
   SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id,
@@ -42,8 +51,8 @@ WITH input AS (
   SELECT i.*, {{is_member}} AS is_member, e.group_id, e.limit_source, e.spend_limit_micros,
          e.spend_limit_micros::numeric * 1000000 AS limit_picos,
          {", ".join(f"p.{price}" for price in PRICES)},
-         CASE WHEN p.provider IS NOT NULL THEN {COST} END AS cost_picos,
-         coalesce(greatest({", ".join(f"p.{price}" for price in PRICES)}) = 0, false) AS is_free,
+         {COST} AS cost_picos,
+         coalesce({" + ".join(f"p.{price}" for price in PRICES)} = 0, false) AS is_free,
          date_trunc('month', timezone(:time_zone, i.at))::date AS period,
          timezone(:time_zone, i.at)::date AS day
   FROM input i
@@ -86,7 +95,9 @@ HOLD = """
     (id, organization_id, user_id, group_id, period, provider, model, {prices}, cost_picos,
      is_open, created_at, expires_at)
   SELECT CAST(:hold_id AS uuid), organization_id, user_id, group_id, period, provider, model,
-         {prices}, cost_picos, true, now, now + CAST(:ttl AS interval)
+         {prices}, cost_picos, true, now,
+         -- from when it is held: the statement may have waited for the counter
+         coalesce(CAST(:now AS timestamptz), clock_timestamp()) + CAST(:ttl AS interval)
   FROM asking, counter WHERE last_hold_id = :hold_id
   RETURNING expires_at
 )
@@ -98,7 +109,7 @@ HELD = (
     "timezone(:time_zone, a.period + interval '1 month') AS period_end",
 )
 
-FITS = """(limit_picos IS NULL OR is_free AND cost = 0
+FITS = """(limit_picos IS NULL OR is_free
       OR {taken} + cost <= limit_picos)"""
 
 USAGE = (
@@ -135,21 +146,24 @@ ADD_UP = """
   INSERT INTO {s}.ai_spend_rollups AS r
     (organization_id, grain, starts_on, group_id, user_id, cost_picos, calls, unpriced_calls)
   SELECT organization_id, grain, starts_on, group_id, user_id, coalesce(cost_picos, 0), 1,
-         (cost_picos IS NULL)::integer
+         (cost_picos IS NULL OR {lacks_price})::integer
   FROM counter, booked b, LATERAL (VALUES ('day', b.day), ('month', b.period)) g (grain, starts_on)
   ON CONFLICT (organization_id, grain, starts_on, group_id, user_id) DO UPDATE
     SET cost_picos = r.cost_picos + excluded.cost_picos, calls = r.calls + 1,
         unpriced_calls = r.unpriced_calls + excluded.unpriced_calls
 )"""
 
-# A call belongs to the period of its hold: its day is one of that month.
+# A call belongs to the period of its hold: its day is one of that month. Where its cost is not
+# known, it costs what the hold set aside, or what is known of it if that is more: not free.
 SETTLE = (
     f"""
 WITH input AS (
   SELECT {", ".join(f"CAST(:{count} AS bigint) AS {count}" for count in TOKENS)},
          {{now}} AS now, {{at}} AS at
 ), priced AS (
-  SELECT i.*, p.*, {COST} AS cost,
+  SELECT i.*, p.*,
+         coalesce({COST}, CASE WHEN p.cost_picos IS NOT NULL
+                               THEN greatest(p.cost_picos, {KNOWN_COST}) END) AS cost,
          least(greatest(timezone(:time_zone, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
   FROM input i, {{s}}.ai_holds p WHERE p.id = :hold_id
@@ -224,6 +238,7 @@ class SpendStatements:
             "effective": limits.effective,
             "allows_unpriced": rules.unpriced is Unpriced.ALLOW,
             "max_cost": MAX_COST_PICOS,
+            "lacks_price": LACKS_PRICE,
             "prices": ", ".join(PRICES),
             "columns": ", ".join(columns),
             "of_priced": ", ".join(f"p.{name}" for name in columns),

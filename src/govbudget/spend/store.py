@@ -129,7 +129,9 @@ class SpendStore:
     ) -> Usage:
         """Book what the call cost, at the prices of its hold, and free what was held.
 
-        Also after the hold expired or was released. The same event again gives the same usage.
+        Where the cost is not known (a category with tokens has no price) it is what was held, or
+        what is known of it if that is more; of a hold that was unpriced itself it is None. Also
+        after the hold expired or was released. The same event again gives the same usage.
         Raises NotFound (`hold-not-found`), EventConflict where the event is known with other
         contents or the hold was settled by another event, or InvalidInput for a cost above 10^18
         picos; nothing is booked then. ValueError for an `event_id` that is not 1 to 255 printable
@@ -147,10 +149,12 @@ class SpendStore:
         if row is None:
             raise NotFound("hold")
         if row.recorded_at is None:
-            _refuse_excess(row.cost)
-            row = connection.execute(self._statements.find_settled, values).one()
-            if not row.is_same:
+            known = connection.execute(self._statements.find_settled, values).one_or_none()
+            if known is None:
+                _refuse_excess(row.cost)
+            if known is None or not known.is_same:
                 raise EventConflict(event_id)
+            row = known
         return _read_usage(row[1:], event_id, hold_id, tokens, occurred_at)
 
     def release(self, connection: Connection, grant: Grant, hold_id: UUID) -> None:

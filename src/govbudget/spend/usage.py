@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from govbudget.ids import PRINTABLE
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from uuid import UUID
 
     from govbudget.identity import Id
@@ -33,7 +33,7 @@ def check_event_id(event_id: str) -> str:
 
 def check_time(time: datetime) -> datetime:
     """Give a time back; raise ValueError without a time zone, or outside of 1970 to 2999."""
-    if time.tzinfo is None or not FIRST_YEAR <= time.year <= LAST_YEAR:
+    if time.tzinfo is None or not FIRST_YEAR <= time.astimezone(UTC).year <= LAST_YEAR:
         message = f"a time has a time zone and is of the years {FIRST_YEAR} to {LAST_YEAR}"
         raise ValueError(message)
     return time

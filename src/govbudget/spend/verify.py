@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.identity import Action, Ledger
-from govbudget.spend.statements import COST
+from govbudget.spend.statements import COST, KNOWN_COST, LACKS_PRICE
 from govbudget.sql import prepare
 from govbudget.tables import PRICES
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 VERIFY = f"""
 WITH booked AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
-         count(*) AS calls, count(*) - count(cost_picos) AS unpriced
+         count(*) AS calls, count(*) FILTER (WHERE cost_picos IS NULL OR {LACKS_PRICE}) AS unpriced
   FROM {{s}}.ai_usage WHERE {{asked}}
   GROUP BY organization_id, user_id, period, day, group_id
 ), counters AS (
@@ -70,9 +70,12 @@ WITH booked AS (
   SELECT organization_id, user_id,
          format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
                 coalesce(cost_picos::text, 'unknown'), coalesce(cost::text, 'unknown'))
-  FROM (SELECT i.*, {COST.replace("p.", "i.")} AS cost FROM {{s}}.ai_usage i WHERE {{asked}}) AS u
-  WHERE cost_picos IS DISTINCT FROM cost  -- no tokens of a model that nobody knows: either
-    AND (cost_picos IS NOT NULL OR cost <> 0 OR coalesce({", ".join(PRICES)}) IS NOT NULL)
+  FROM (
+    SELECT i.*, {COST.replace("p.", "i.")} AS cost, {KNOWN_COST.replace("p.", "i.")} AS known_cost
+    FROM {{s}}.ai_usage i WHERE {{asked}}
+  ) AS u
+  WHERE cost_picos IS DISTINCT FROM cost  -- of a hold it may be more, where it is not known
+    AND (cost IS NOT NULL OR hold_id IS NULL OR cost_picos < known_cost)
   UNION ALL
   SELECT organization_id, user_id,
          format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
@@ -80,10 +83,13 @@ WITH booked AS (
   FROM {{s}}.ai_usage WHERE date_trunc('month', day::timestamp) <> period AND {{asked}}
   UNION ALL
   SELECT u.organization_id, u.user_id,
-         format('event %s settled hold %s, which is open and holds %s picos', to_jsonb(event_id),
-                h.id, coalesce(h.cost_picos, 0))
+         CASE WHEN h.is_open
+           THEN format('event %s settled hold %s, which is open and holds %s picos',
+                       to_jsonb(event_id), h.id, coalesce(h.cost_picos, 0))
+           ELSE format('event %s is not of the member, group, month, model or prices of hold %s',
+                       to_jsonb(event_id), h.id) END
   FROM {{s}}.ai_holds h JOIN {{s}}.ai_usage u ON u.hold_id = h.id
-  WHERE h.is_open AND {{asked_of_usage}}
+  WHERE (h.is_open OR ({{of_hold}}) IS DISTINCT FROM ({{of_usage}})) AND {{asked_of_usage}}
 )
 SELECT members, calls,
        'organization ' || organization_id || ', user ' || user_id || ': ' || sentence AS finding
@@ -93,6 +99,10 @@ FROM (
          (SELECT coalesce(sum(calls), 0)::bigint FROM booked) AS calls
 ) AS m LEFT JOIN findings f ON true ORDER BY organization_id, user_id, sentence
 """
+
+
+# What usage takes over from the hold that it settles.
+COPIED = ("organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES)
 
 
 class Verification(NamedTuple):
@@ -110,7 +120,8 @@ def verify_spend(
 
     Of each member and period the ledger, both rollups and what the counter has as spent; the open
     holds and what it has as held; of each call its cost, its prices and tokens, its day and period,
-    and that it closed its hold. None: of every organization. Needs a grant to `create` usage.
+    and that it closed its hold and is as that says. None: of every organization. Needs a grant to
+    `create` usage.
     """
     require_grant(grant, Action.CREATE, Ledger(), connection.get_transaction())
     asked = "(CAST(:organization_id AS {id}) IS NULL OR {of}organization_id = :organization_id)"
@@ -119,6 +130,8 @@ def verify_spend(
         tables.layout,
         asked=asked.format(id=tables.layout.id_type, of=""),
         asked_of_usage=asked.format(id=tables.layout.id_type, of="u."),
+        of_hold=", ".join(f"h.{name}" for name in COPIED),
+        of_usage=", ".join(f"u.{name}" for name in COPIED),
     )
     rows = connection.execute(statement, {"organization_id": organization_id}).all()
     return Verification(rows[0].members, rows[0].calls, [r.finding for r in rows if r.finding])

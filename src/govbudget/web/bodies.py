@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from govbudget.ids import IdType
 
 
+_RFC_3339 = re.compile(r"[0-9-]{10}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+
 def _accept_id(value: object, info: ValidationInfo) -> identity.Id:
     """Read an id of a body; the context is the type of ids."""
     id_type: IdType = info.context  # type: ignore[assignment]
@@ -46,9 +50,11 @@ def _accept_id(value: object, info: ValidationInfo) -> identity.Id:
 def _read_time(value: object) -> datetime:
     """Read an RFC 3339 time with its offset from UTC."""
     message = "must be a time with its offset from UTC, such as 2026-01-31T12:00:00Z"
+    if not _RFC_3339.fullmatch(str(value)):
+        raise ValueError(message)
     try:
         return check_time(datetime.fromisoformat(str(value)))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(message) from None
 
 

@@ -8,6 +8,8 @@ import json
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from flask import request
+
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def read_page(
 
 def write_token(organization: Id, *position: object) -> str:
     """Write the token of the page after the one that ends at the position."""
-    content = json.dumps([str(organization), *map(str, position)], separators=(",", ":"))
+    content = json.dumps([_name_list(organization), *map(str, position)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
@@ -78,4 +80,9 @@ def _read_token(token: str, organization: Id, read_position: Callable[..., T]) -
     except (binascii.Error, ValueError, TypeError, RecursionError, GovBudgetError):
         return None
     # Only the one spelling that `write_token` gives is a token of this list.
-    return position if place == str(organization) and write_token(place, *texts) == token else None
+    is_ours = place == _name_list(organization) and write_token(organization, *texts) == token
+    return position if is_ours else None
+
+
+def _name_list(place: Id) -> str:
+    return f"{request.endpoint} {place}"
