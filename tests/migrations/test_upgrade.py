@@ -89,12 +89,17 @@ VALUES = {
     "bytea": b"seven",
     "jsonb": "{}",
     "timestamp with time zone": "2026-01-02T03:04:05+00:00",
+    "date": "2026-01-01",
+    "numeric": 7,
 }
+# Columns that may hold a few words only.
+WORDS = {"source": "book", "grain": "day"}
 COLUMNS = sa.text("""
     SELECT a.attname, format_type(a.atttypid, NULL)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attgenerated = ''
     ORDER BY a.attnum
 """)
 
@@ -111,7 +116,7 @@ def fill(connection, schema):
         names = ", ".join(quote(name) for name, _ in columns)
         marks = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in columns)
         insert = f"INSERT INTO {quote(schema)}.{table.name} ({names}) VALUES ({marks})"
-        connection.execute(sa.text(insert), {name: VALUES[kind] for name, kind in columns})
+        connection.execute(sa.text(insert), {n: WORDS.get(n, VALUES[kind]) for n, kind in columns})
 
 
 def read_rows(connection, schema):
