@@ -39,11 +39,11 @@ def prepare(
 ) -> sa.Executable:
     """Make a statement: `{s}` is the schema, `{id}` the type of ids, the rest are `parts`.
 
-    Its parameters have the type that their name has everywhere. `{answer}` is what it
-    selects; SQLAlchemy, which is told the names, does not work them out for each answer anew.
+    Its parameters have the type that their name has everywhere. `{answer}` is what it selects;
+    SQLAlchemy, which is told the names, does not work them out for each answer anew.
     """
-    parts["answer"] = ", ".join(answer)
-    statement = sa.text(template.format(s=quote(layout.schema), id=layout.id_type, **parts))
+    text = template.replace("{answer}", ", ".join(answer))
+    statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
     types: dict[str, Any] = {
         **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), layout.id_sql_type),
         **dict.fromkeys(("hold_id", "revision"), sa.Uuid()),

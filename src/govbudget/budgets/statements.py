@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
 B_SHOWN = ", ".join(f"b.{name}" for name in SHOWN)
-C_SHOWN = ", ".join(f"c.{name}" for name in SHOWN)
+FOUND = ("a.id", *(f"b.{name}" for name in SHOWN))
+CHANGED = ("a.id", *(f"c.{name}" for name in SHOWN))
 
 AUTHORIZED = """
 WITH authorized AS (
@@ -29,8 +30,7 @@ WITH authorized AS (
 )"""
 
 GET = f"""{AUTHORIZED}
-SELECT a.id, {B_SHOWN}
-FROM authorized a LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = a.id
+SELECT {{answer}} FROM authorized a LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = a.id
 """
 
 # updated_at is always later than it was, even twice within one transaction.
@@ -51,7 +51,7 @@ TARGET = f"""
 """
 # {change}: sets the limit of what is there or not there, only of nothing, only of something.
 SET = f"""{AUTHORIZED}, c AS ({{change}} RETURNING {B_SHOWN})
-SELECT a.id, {C_SHOWN} FROM authorized a LEFT JOIN c ON true
+SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
 """
 UPSERT = f"{INSERT} ON CONFLICT (group_id) DO UPDATE {CHANGE} WHERE NOT {UNWANTED}"
 CREATE = f"{INSERT} ON CONFLICT (group_id) DO NOTHING"
@@ -70,10 +70,9 @@ DELETE = f"""{AUTHORIZED}, c AS (
          CAST(:receipt AS jsonb), revision
   FROM c
 )
-SELECT a.id, {C_SHOWN},
-       EXISTS (SELECT FROM {{s}}.group_ai_budgets b WHERE b.group_id = a.id) AS existed
-FROM authorized a LEFT JOIN c ON true
+SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
 """
+EXISTED = "EXISTS (SELECT FROM {s}.group_ai_budgets b WHERE b.group_id = a.id) AS existed"
 
 ORPHANED = "WHERE NOT EXISTS (SELECT FROM ({groups}) g WHERE g.id = o.group_id) RETURNING o.*"
 NOBODY = f"jsonb_build_object('actor', NULL, 'cause', '{CASCADE}', 'organization_id', {{place}})"
@@ -110,13 +109,13 @@ class BudgetStatements:
     def __init__(self, tables: Tables, groups: FromClause) -> None:
         found = write(sa.select(groups.c.id, groups.c.organization_id))
 
-        def make(template: str, **parts: str) -> sa.Executable:
-            return prepare(template, tables.layout, groups=found, **parts)
+        def make(template: str, *answer: str, **parts: str) -> sa.Executable:
+            return prepare(template, tables.layout, answer, groups=found, **parts)
 
-        self.get = make(GET)
+        self.get = make(GET, *FOUND)
         self.upsert, self.create, self.replace = (
-            make(SET.replace("{change}", change)) for change in (UPSERT, CREATE, REPLACE)
+            make(SET.replace("{change}", change), *CHANGED) for change in (UPSERT, CREATE, REPLACE)
         )
-        self.delete = make(DELETE)
+        self.delete = make(DELETE, *CHANGED, EXISTED)
         self.delete_orphans = make(DELETE_ORPHANS)
         self.pages = make_pages(make, PAGE, "g.id")
