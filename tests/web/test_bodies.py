@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import budget_path
+from tests.support import Client, budget_path, make_app
 from tests.web.helpers import exchange, outcome, put_limit, read_problem, read_row, serve
 
 MIB = 1024 * 1024
@@ -330,3 +332,27 @@ def test_a_get_or_delete_pays_no_heed_to_a_body(send, town):
     options = {"data": b"x" * (MIB + 1), "content_type": "text/plain"}
     assert send("GET", budget_path(town.a1), town.owner, **options).status_code == 200
     assert send("DELETE", budget_path(town.a1), town.owner, **options).status_code == 204
+
+
+def test_a_slow_body_holds_no_connection(database_url, policy, world):
+    """Whoever sends it byte by byte keeps nobody else from the database."""
+    engine = sa.create_engine(database_url)
+    held = []
+
+    class Slow(io.BytesIO):
+        def read(self, *size):
+            held.append(engine.pool.checkedout())
+            return super().read(*size)
+
+    content = b'{"spend_limit_micros": 5}'
+    response = Client(make_app(engine, policy=policy))(
+        "PUT",
+        budget_path(world.a1),
+        world.owner,
+        input_stream=Slow(content),
+        content_length=len(content),
+        content_type="application/json",
+    )
+    engine.dispose()
+    assert response.status_code == 200
+    assert set(held) == {0}

@@ -130,7 +130,7 @@ def test_a_list_finds_the_organization_before_it_reads_the_query(engine, policy,
     assert outcome(on("GET", good_path + bad, town.owner)) == (400, "invalid-query")
 
 
-def test_prices_are_refused_before_the_body_is_read(engine, policy, town):
+def test_a_body_of_prices_is_judged_after_the_decision(engine, policy, town):
     on = Client(make_app(engine, policy=policy))
     off = Client(make_app(engine, policy=policy, features=set()))
     wrong = {"data": "{" + " " * (16 * 1024 * 1024), "content_type": "text/plain"}

@@ -22,7 +22,7 @@ from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, Call, Route, Target, read_body
+from govbudget.web.call import ME, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
@@ -187,6 +187,7 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
     if AIBRIDGE not in home.find_features():
         raise GovBudgetError("feature-disabled", "AI budgets are switched off here (`aibridge`)")
 
+    read_body = _receive_body(home, route)
     later: list[Callable[[], None]] = []
 
     def work(connection: Connection) -> Response:
@@ -196,7 +197,7 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
         try:
             grant = _authorize(home, route, subject, obj)
             requestlog.note_allowed(record, grant)
-            body = _read_body(home, route)
+            body = read_body()
             return route.view(Call(home, connection, grant, obj, path, ids, body, later))
         except (Forbidden, NotFound) as refusal:
             # A view that asks the policy about more than the route may be refused, too.
@@ -224,12 +225,27 @@ def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[s
     return ids
 
 
-def _read_body(home: Installation, route: Route) -> Any:  # noqa: ANN401 - what `BODIES` makes of it
-    if route.body is None:
-        return None
-    from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, loaded with the first body
+def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
+    """Receive the body, however long that takes, while no connection to the database is held.
 
-    return parse_json(read_body(route.max_body), BODIES[route.body], home.settings.id_type)
+    Gives what reads it, or raises what is wrong with it, after the decision.
+    """
+    name, failure, content = route.body, None, b""
+    if name is None:
+        return lambda: None
+    try:
+        content = receive_body(route.max_body)
+    except (GovBudgetError, HTTPException) as error:
+        failure = error
+
+    def read() -> Any:  # noqa: ANN401 - what `BODIES` makes of it
+        if failure is not None:
+            raise failure
+        from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, with the first body
+
+        return parse_json(content, BODIES[name], home.settings.id_type)
+
+    return read
 
 
 def _load(

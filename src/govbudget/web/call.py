@@ -83,8 +83,8 @@ class Route:
     paged: bool = False
 
 
-def read_body(max_bytes: int) -> bytes:
-    """Read a JSON body; raise `unsupported-media-type` or 413."""
+def receive_body(max_bytes: int) -> bytes:
+    """Receive a JSON body; raise `unsupported-media-type` or 413."""
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if request.mimetype != "application/json" or charset != "utf-8" or encoding != "identity":
