@@ -340,9 +340,9 @@ def test_a_slow_body_holds_no_connection(database_url, policy, world):
     held = []
 
     class Slow(io.BytesIO):
-        def read(self, *size):
+        def readinto(self, buffer):
             held.append(engine.pool.checkedout())
-            return super().read(*size)
+            return super().readinto(buffer)
 
     content = b'{"spend_limit_micros": 5}'
     response = Client(make_app(engine, policy=policy))(
