@@ -125,6 +125,15 @@ def test_a_token_is_of_one_list(send, estate):
     assert outcome(send("GET", spend, estate.owner)) == INVALID
 
 
+def test_a_token_has_one_spelling(send, estate):
+    token = ask(send, estate, page_size=3).json["next_page_token"]
+    place, position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    for spelled in (position.upper(), position.replace("-", ""), f"{{{position}}}"):
+        content = json.dumps([place, spelled], separators=(",", ":")).encode()
+        other = base64.urlsafe_b64encode(content).decode().rstrip("=")
+        assert outcome(ask(send, estate, page_token=other)) == INVALID
+
+
 def test_a_token_gives_nobody_more_than_they_may_read(send, estate):
     token = ask(send, estate, page_size=3).json["next_page_token"]
     assert ids(ask(send, estate, estate.member, page_token=token)) == []

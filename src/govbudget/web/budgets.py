@@ -14,8 +14,8 @@ from uuid import UUID
 from flask import request
 
 from govbudget.web.answers import BatchAnswer, BudgetPage, EntryPage
-from govbudget.web.call import answer_page, read_group_position
-from govbudget.web.paging import read_page, write_token
+from govbudget.web.call import answer_page
+from govbudget.web.paging import read_id_page, read_page
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
 from govbudget.web.requestlog import request_id
@@ -70,35 +70,23 @@ def delete_budget(call: Call[Grant, Group]) -> Response:
 
 def list_budgets(call: Call[ListGrant, Organization]) -> Response:
     """Answer with a page of the budgets that the caller may read."""
-    organization = call.object
-    id_type = call.home.settings.id_type
-    size, after = read_page(
-        request.args, organization.id, lambda text: read_group_position(text, id_type)
+    page = read_id_page(call.object.id, call.home.settings.id_type)
+    found = call.home.budgets.list(
+        call.connection, call.grant, call.object, limit=page.limit, after=page.after
     )
-    budgets = call.home.budgets.list(
-        call.connection, call.grant, organization, limit=size + 1, after=after
-    )
-    page = budgets[:size]
-    token = write_token(organization.id, page[-1].group_id) if len(budgets) > size else None
-    written = [_write_budget(budget) for budget in page]
+    budgets, token = page.cut(found, lambda budget: (budget.group_id,))
+    written = [_write_budget(budget) for budget in budgets]
     return answer_page(BudgetPage(budgets=written, next_page_token=token))
 
 
 def list_audit(call: Call[ListGrant, Organization]) -> Response:
     """Answer with a page of the organization's audit trail, the newest entry first."""
-    organization = call.object
-    size, after = read_page(request.args, organization.id, _read_entry_position)
-    entries = call.home.audit.list(
-        call.connection, call.grant, organization, limit=size + 1, after=after
+    page = read_page(call.object.id, _read_entry_position)
+    found = call.home.audit.list(
+        call.connection, call.grant, call.object, limit=page.limit, after=page.after
     )
-    page = entries[:size]
-    token = (
-        write_token(organization.id, page[-1].at.isoformat(), page[-1].id)
-        if len(entries) > size
-        else None
-    )
-    written = [_write_entry(entry) for entry in page]
-    return answer_page(EntryPage(entries=written, next_page_token=token))
+    entries, token = page.cut(found, lambda entry: (entry.at.isoformat(), entry.id))
+    return answer_page(EntryPage(entries=list(map(_write_entry, entries)), next_page_token=token))
 
 
 def get_price(call: Call[Grant, PriceBook]) -> Response:
@@ -145,10 +133,10 @@ def _write_entry(entry: Entry) -> EntryAnswer:
 
 
 def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
-    time = datetime.fromisoformat(at)
-    if time.tzinfo is None:
+    time, found = datetime.fromisoformat(at), UUID(entry_id)
+    if time.tzinfo is None or (time.isoformat(), str(found)) != (at, entry_id):
         raise ValueError(at)
-    return time, UUID(entry_id)
+    return time, found
 
 
 def _signal_change(call: Call[Grant, Group], budget: Budget | None) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.identity import Action, Id
-    from govbudget.ids import IdType
     from govbudget.installation import Installation
 
 MIB = 1024 * 1024
@@ -108,11 +107,3 @@ def answer_page(page: Mapping[str, Any]) -> Response:
         query = urlencode({**request.args, "page_token": token})
         response.headers["Link"] = f'<{path}?{query}>; rel="next"'
     return response
-
-
-def read_group_position(text: str, id_type: IdType) -> Id:
-    """Read the id that a page ended at; raise ValueError for another spelling of it."""
-    group_id = id_type.parse(text)
-    if str(group_id) != text:
-        raise ValueError(text)
-    return group_id

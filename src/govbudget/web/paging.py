@@ -6,20 +6,21 @@ import base64
 import binascii
 import json
 import re
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from flask import request
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from werkzeug.datastructures import MultiDict
+    from collections.abc import Callable, Sequence
 
     from govbudget.identity import Id
+    from govbudget.ids import IdType
 
 T = TypeVar("T")
+RowT = TypeVar("RowT")
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -28,14 +29,47 @@ _SIZE = re.compile(r"[0-9]{1,6}")
 PARAMETERS = ("page_size", "page_token")
 
 
-def read_page(
-    query: MultiDict[str, str], organization: Id, read_position: Callable[..., T]
-) -> tuple[int, T | None]:
-    """Read (page size, position after which the page starts) from a query.
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """What a query asks for: at most `size` rows of a place, those after a position."""
+
+    place: Id
+    size: int
+    after: T | None
+
+    @property
+    def limit(self) -> int:
+        """How many rows to fetch: the one too many says that there is a next page."""
+        return self.size + 1
+
+    def cut(
+        self, rows: Sequence[RowT], tell_position: Callable[[RowT], tuple[object, ...]]
+    ) -> tuple[Sequence[RowT], str | None]:
+        """Give the rows of the page, and the token of the next one, if any."""
+        page = rows[: self.size]
+        more = len(rows) > self.size
+        return page, _write_token(self.place, *tell_position(page[-1])) if more else None
+
+
+def read_id_page(place: Id, id_type: IdType) -> Page[Id]:
+    """Read the query of a list whose rows are ordered by an id; raise `invalid-query`."""
+
+    def read_id(text: str) -> Id:
+        found = id_type.parse(text)
+        if str(found) != text:
+            raise ValueError(text)
+        return found
+
+    return read_page(place, read_id)
+
+
+def read_page(place: Id, read_position: Callable[..., T]) -> Page[T]:
+    """Read the query of a page; raise `invalid-query`.
 
     `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
-    texts that are none. Raises `invalid-query`.
+    texts that are none, or another spelling of it.
     """
+    query = request.args
     errors = [
         FieldError(name[:60], f"unknown parameter; known are: {', '.join(PARAMETERS)}")
         for name in query
@@ -50,37 +84,35 @@ def read_page(
     size = int(size_text) if _SIZE.fullmatch(size_text) else 0
     if not 1 <= size <= MAX_PAGE_SIZE:
         errors.append(FieldError("page_size", f"must be a whole number from 1 to {MAX_PAGE_SIZE}"))
-    after = None
     token = query.get("page_token")
-    if token is not None:
-        after = _read_token(token, organization, read_position)
-        if after is None:
-            sentence = "not a token of this list; take `next_page_token` of the page before"
-            errors.append(FieldError("page_token", sentence))
+    after = None if token is None else _read_token(token, place, read_position)
+    if token is not None and after is None:
+        sentence = "not a token of this list; take `next_page_token` of the page before"
+        errors.append(FieldError("page_token", sentence))
     if errors:
         raise InvalidInput("the query can't be understood", errors, code="invalid-query")
-    return size, after
+    return Page(place, size, after)
 
 
-def write_token(organization: Id, *position: object) -> str:
+def _write_token(place: Id, *position: object) -> str:
     """Write the token of the page after the one that ends at the position."""
-    content = json.dumps([_name_list(organization), *map(str, position)], separators=(",", ":"))
+    content = json.dumps([_name_list(place), *map(str, position)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def _read_token(token: str, organization: Id, read_position: Callable[..., T]) -> T | None:
+def _read_token(token: str, place: Id, read_position: Callable[..., T]) -> T | None:
     if len(token) > MAX_TOKEN or not token.isascii():
         return None
     try:
         content = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        place, *texts = content
+        named, *texts = content
         if not all(isinstance(text, str) for text in texts):
             return None
         position = read_position(*texts)
     except (binascii.Error, ValueError, TypeError, RecursionError, GovBudgetError):
         return None
-    # Only the one spelling that `write_token` gives is a token of this list.
-    is_ours = place == _name_list(organization) and write_token(organization, *texts) == token
+    # Only the one spelling that `_write_token` gives is a token of this list.
+    is_ours = named == _name_list(place) and _write_token(place, *texts) == token
     return position if is_ours else None
 
 

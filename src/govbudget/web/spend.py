@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flask import request
-
 from govbudget.identity import Action, Organization
 from govbudget.spend.cost import round_up_to_micros
 from govbudget.spend.usage import Call
 from govbudget.web.answers import GroupSpendPage, SpenderPage
-from govbudget.web.call import answer_page, read_group_position
-from govbudget.web.paging import read_page, write_token
+from govbudget.web.call import answer_page
+from govbudget.web.paging import read_id_page
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
 from govbudget.web.requestlog import request_id
 
@@ -150,11 +148,11 @@ def list_members_spend(call: Request[Grant, Group]) -> Response:
     members = call.home.policy.authorize_members(
         call.grant.subject, Action.READ, Organization(group.organization_id)
     )
-    size, after = _read_page(call, group.id)
-    period, spenders = call.home.reports.list_members(
-        call.connection, call.grant, members, group, limit=size + 1, after=after
+    page = read_id_page(group.id, call.home.settings.id_type)
+    period, found = call.home.reports.list_members(
+        call.connection, call.grant, members, group, limit=page.limit, after=page.after
     )
-    page = spenders[:size]
+    spenders, token = page.cut(found, lambda one: (one.user_id,))
     written: list[SpenderAnswer] = [
         {
             "user_id": write_id(one.user_id),
@@ -162,9 +160,8 @@ def list_members_spend(call: Request[Grant, Group]) -> Response:
             "calls": one.sum.calls,
             "unpriced_calls": one.sum.unpriced_calls,
         }
-        for one in page
+        for one in spenders
     ]
-    token = write_token(group.id, page[-1].user_id) if len(spenders) > size else None
     return answer_page(
         SpenderPage(
             members=written,
@@ -177,21 +174,13 @@ def list_members_spend(call: Request[Grant, Group]) -> Response:
 
 def list_groups_spend(call: Request[ListGrant, Organization]) -> Response:
     """Answer with a page of this month's spend of the groups that the caller may read."""
-    organization = call.object
-    size, after = _read_page(call, organization.id)
-    groups = call.home.reports.list_groups(
-        call.connection, call.grant, organization, limit=size + 1, after=after
+    page = read_id_page(call.object.id, call.home.settings.id_type)
+    found = call.home.reports.list_groups(
+        call.connection, call.grant, call.object, limit=page.limit, after=page.after
     )
-    page = groups[:size]
-    token = write_token(organization.id, page[-1].group_id) if len(groups) > size else None
-    return answer_page(
-        GroupSpendPage(groups=[_write_group(one) for one in page], next_page_token=token)
-    )
-
-
-def _read_page(call: Request[Any, Any], place: identity.Id) -> tuple[int, identity.Id | None]:
-    id_type = call.home.settings.id_type
-    return read_page(request.args, place, lambda text: read_group_position(text, id_type))
+    groups, token = page.cut(found, lambda one: (one.group_id,))
+    written = list(map(_write_group, groups))
+    return answer_page(GroupSpendPage(groups=written, next_page_token=token))
 
 
 def _call_of(body: HoldBody | UsageBody) -> Call:
