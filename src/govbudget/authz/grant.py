@@ -25,30 +25,25 @@ class _Receipt:
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         """Refuse: only an allowed decision mints a grant."""
         # INVARIANT: a grant is minted by an allowed decision and nothing else
-        message = f"a {cls.__name__} is minted by a Policy that allows it, never by hand"
-        raise TypeError(message)
+        raise TypeError(f"a {cls.__name__} is minted by a Policy that allows it, never by hand")
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Refuse subclasses from outside this module."""
         if cls.__module__ != __name__:
-            message = "a grant can't be subclassed"
-            raise TypeError(message)
+            raise TypeError("a grant can't be subclassed")
         super().__init_subclass__(**kwargs)
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: a grant is immutable."""
-        message = f"a grant is immutable: can't set `{name}`"
-        raise AttributeError(message)
+        raise AttributeError(f"a grant is immutable: can't set `{name}`")
 
     def __delattr__(self, name: str) -> None:
         """Refuse: a grant is immutable."""
-        message = f"a grant is immutable: can't delete `{name}`"
-        raise AttributeError(message)
+        raise AttributeError(f"a grant is immutable: can't delete `{name}`")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a grant is for one unit of work."""
-        message = "a grant can't be copied or pickled; authorize again where it is needed"
-        raise TypeError(message)
+        raise TypeError("a grant can't be copied or pickled; authorize again where it is needed")
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -89,9 +89,7 @@ def _ask_line_by_line(
     return speaking
 
 
-def list_reached_elsewhere(
-    lines: tuple[Line, ...],
-) -> dict[str, list[tuple[ObjectType, Action]]]:
+def list_reached_elsewhere(lines: tuple[Line, ...]) -> dict[str, list[tuple[ObjectType, Action]]]:
     """Ask Casbin what each role, held in one organization, may do to another's objects."""
     with _ONE_AT_A_TIME, _quiet_casbin():
         judge = _Judge(lines)
@@ -158,8 +156,7 @@ class _Judge:
         With a suffix, the objects are other ones, of another organization and user.
         """
         if not self._enforcer.add_policies(rows):
-            message = f"Casbin did not take the lines of {role}"
-            raise RuntimeError(message)
+            raise RuntimeError(f"Casbin did not take the lines of {role}")
         try:
             return [cell for cell in cells if self._allows(role, *cell, suffix)]
         finally:

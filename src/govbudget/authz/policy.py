@@ -14,16 +14,7 @@ from govbudget.authz.reader import read_policy
 from govbudget.authz.standing import find_standing, is_holdable
 from govbudget.authz.table import Decision
 from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
-from govbudget.identity import (
-    SITE,
-    Action,
-    Domain,
-    Member,
-    Object,
-    ObjectType,
-    Organization,
-    Scope,
-)
+from govbudget.identity import SITE, Action, Domain, Member, Object, ObjectType, Organization, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Collection

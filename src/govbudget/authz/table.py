@@ -99,8 +99,7 @@ class DecisionTable:
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse: a table is immutable."""
-        message = f"a decision table is immutable: can't set `{name}`"
-        raise AttributeError(message)
+        raise AttributeError(f"a decision table is immutable: can't set `{name}`")
 
     def decide(self, roles: Collection[str], obj: str, action: str) -> Decision:
         """Decide for the roles of a standing; no role at all is a default deny.

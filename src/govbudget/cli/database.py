@@ -11,13 +11,7 @@ from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.target import find_policy, find_settings, open_target
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
-from govbudget.migrations import (
-    find_differences,
-    head_revision,
-    read_revision,
-    upgrade,
-    write_sql,
-)
+from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -91,8 +85,7 @@ def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
                 raise click.ClickException(message) from error
             if not (left and state in _TRY_AGAIN):
                 raise
-    message = "a try ends by returning or raising"
-    raise AssertionError(message)
+    raise AssertionError("a try ends by returning or raising")
 
 
 @db.command("current")
@@ -101,8 +94,7 @@ def db_current() -> None:
     with open_target() as target, target.engine.connect() as connection:
         revision = read_revision(connection, target.settings.layout)
     if revision is None:
-        message = f"schema `{target.settings.schema}` is at nothing"
-        raise NotSo(message)
+        raise NotSo(f"schema `{target.settings.schema}` is at nothing")
     click.echo(revision)
 
 
@@ -204,6 +196,5 @@ def token_revoke(token_id: UUID) -> None:
     with open_target() as target, target.engine.begin() as connection:
         revoked = TokenStore(target.require_own_directory()).revoke(connection, token_id)
     if not revoked:
-        message = f"no live token `{token_id}`; see `govbudget token list`"
-        raise NotSo(message)
+        raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
     click.echo(f"revoked {token_id}")

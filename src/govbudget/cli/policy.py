@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from govbudget.authz.files import (
-    MATRIX_FILE,
-    packaged_policy_dir,
-    read_regular_file,
-    show_path,
-)
+from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, read_regular_file, show_path
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.formats import format_option, print_json
 from govbudget.cli.target import find_policy_dir, open_target

@@ -107,8 +107,7 @@ def prices_show(provider: str, model: str) -> None:
                 operator.connection, grant, BOOK, provider, model
             )
         except NotFound:
-            message = f"no price is known for `{provider}` `{model}`"
-            raise NotSo(message) from None
+            raise NotSo(f"no price is known for `{provider}` `{model}`") from None
     in_force, price = next(iter(found.items()))
     shown = {**price.model_dump(), "in_force": in_force.value}
     for source in PriceSource:
@@ -127,8 +126,7 @@ def prices_remove(provider: str, model: str) -> None:
         try:
             PriceStore(operator.tables).remove(operator.connection, grant, BOOK, provider, model)
         except NotFound:
-            message = f"no custom price of `{provider}` `{model}`"
-            raise NotSo(message) from None
+            raise NotSo(f"no custom price of `{provider}` `{model}`") from None
     click.echo(f"removed the custom price of `{provider}` `{model}`")
 
 

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import sqlalchemy as sa
 
-from govbudget.cli.target import (
-    DATABASE_URL,
-    find_installation,
-    normalize_url,
-    read_database_url,
-)
+from govbudget.cli.target import DATABASE_URL, find_installation, normalize_url, read_database_url
 from govbudget.embedded import start_postgres
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.migrations import upgrade

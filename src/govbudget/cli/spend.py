@@ -42,8 +42,7 @@ def _read_month(_ctx: click.Context, _option: click.Parameter, text: str | None)
     try:
         return check_time(datetime.fromisoformat(f"{text}-15T00:00:00+00:00"))
     except ValueError:
-        message = f"`{text}` is no month; write YYYY-MM, such as 2026-01"
-        raise click.BadParameter(message) from None
+        raise click.BadParameter(f"`{text}` is no month; write YYYY-MM, such as 2026-01") from None
 
 
 @spend.command("report")
@@ -139,8 +138,7 @@ def spend_member(organization: str, user: str, form: str) -> None:
         try:
             found = _reports(operator).member(operator.connection, grant, member)
         except NotFound:
-            message = f"`{user}` is no member of the organization `{organization}`"
-            raise NotSo(message) from None
+            raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
     facts = {**write_member_spend(member, found), "left_micros": _find_left(found)}
     if form == "json":
         print_json(facts)

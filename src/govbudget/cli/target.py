@@ -165,8 +165,7 @@ class Operator:
         groups = self.target.directory.groups
         wanted = sa.select(groups.c.id).where(groups.c.organization_id == organization.id)
         if not self.connection.scalar(sa.select(wanted.exists())):
-            message = f"no organization `{organization.id}` is known here"
-            raise NotSo(message)
+            raise NotSo(f"no organization `{organization.id}` is known here")
 
 
 @contextmanager

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from govbudget.identity import (
-    SITE,
-    Assignment,
-    Domain,
-    Group,
-    Member,
-    Organization,
-    Scope,
-    Subject,
-)
+from govbudget.identity import SITE, Assignment, Domain, Group, Member, Organization, Scope, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -45,8 +45,7 @@ def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[
     cells = [(role, str(obj), str(action)) for role, obj, action in list_cells(policy.table)]
     unknown = sorted(set(expected) - set(cells))
     if unknown:
-        message = f"the policy has no cell {unknown[0]}; is a name misspelt?"
-        raise ValueError(message)
+        raise ValueError(f"the policy has no cell {unknown[0]}; is a name misspelt?")
     return [Case(*cell, expected.get(cell, False)) for cell in cells]
 
 
@@ -54,8 +53,7 @@ def assert_matrix(policy: Policy, table: str | PathLike[str] | Expected) -> None
     """Raise AssertionError that names every cell in which policy and table differ."""
     wrong = [case for case in matrix_cases(policy, table) if not _holds(policy, case)]
     if wrong:
-        message = "\n".join(_describe(policy, wrong))
-        raise AssertionError(message)
+        raise AssertionError("\n".join(_describe(policy, wrong)))
 
 
 def _holds(policy: Policy, case: Case) -> bool:
@@ -89,7 +87,6 @@ def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
             raise ValueError(message)
         role, obj, action, decision = fields[: len(COLUMNS)]
         if (role, obj, action) in expected:
-            message = f"{path}:{number}: the cell stands there already"
-            raise ValueError(message)
+            raise ValueError(f"{path}:{number}: the cell stands there already")
         expected[role, obj, action] = decision == Verdict.ALLOW
     return expected
