@@ -191,7 +191,8 @@ def test_what_an_explanation_says_is_so(rows, obj, action, data):
         assert explanation.nearest == ()
     else:
         assert set(said) == helpful
-        places = {"site": "on the site"}
+        toward_oneself = "by the user, as all hold it toward themselves"
+        places = {"site": "on the site", "user": toward_oneself}
         for role, why in said.items():
             scope = str(table.scopes[role])
             assert why.endswith(f"held {places.get(scope, f'in the {scope}')}")

@@ -21,6 +21,9 @@ from govbudget.identity import Action, ObjectType, Scope
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+# The number of a line, and its fields.
+Row = tuple[int, tuple[str, ...]]
+
 NOT_ASCII = "not-ascii"
 
 MAX_ROLES = 64
@@ -89,81 +92,73 @@ def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
     return text, findings
 
 
+def read_rows(content: bytes, file: str) -> tuple[list[Row], list[Finding]]:
+    """Read rows of comma-separated fields: each line but blank, comment and unreadable ones."""
+    text, findings = decode(content, file)
+    unreadable = {finding.line for finding in findings if finding.code == NOT_ASCII}
+    lines = ((number, line.strip(" \t")) for number, line in enumerate(text.split("\n"), start=1))
+    rows = [
+        (number, tuple(field.strip(" \t") for field in line.split(",")))
+        for number, line in lines
+        if line and not line.startswith("#") and number not in unreadable
+    ]
+    return rows, findings
+
+
 def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
     """Read the model and the lines; the lines can be used only where there are no findings."""
     model_text, findings = decode(files.model, MODEL_FILE)
     known = {finding.line for finding in findings}
-    findings += [
-        finding
-        for finding in compare_with_pinned_model(model_text, MODEL_FILE)
-        if finding.line not in known
-    ]
-    text, defects = decode(files.lines, LINES_FILE)
-    findings += defects
-    unreadable = {finding.line for finding in defects if finding.code == NOT_ASCII}
+    differing = compare_with_pinned_model(model_text, MODEL_FILE)
+    findings += [finding for finding in differing if finding.line not in known]
+    rows, defects = read_rows(files.lines, LINES_FILE)
     lines: list[Line] = []
-    for number, content in enumerate(text.split("\n"), start=1):
-        if number in unreadable:
-            continue
-        parsed = _read_line(number, content.strip(" \t"))
-        if isinstance(parsed, Line):
-            lines.append(parsed)
-        else:
-            findings += parsed
-    findings += _check_roles(lines)
-    if not lines and not any(finding.file == LINES_FILE for finding in findings):
+    for number, (kind, *fields) in rows:
+        wrong = list(_check_row(number, kind, fields))
+        defects += wrong
+        if not wrong:
+            role, scope, obj, action, effect = fields
+            right = (Scope(scope), ObjectType(obj), Action(action), Effect(effect))
+            lines.append(Line(number, role, *right))
+    defects += _check_roles(lines)
+    if not lines and not defects:
         sentence = "no line allows anything: all would be denied; restore the file, or add lines"
-        findings.append(Finding(LINES_FILE, 0, "no-lines", sentence))
-    findings.sort(key=lambda finding: (finding.file == LINES_FILE, finding.line))
+        defects.append(Finding(LINES_FILE, 0, "no-lines", sentence))
+    findings.sort(key=lambda finding: finding.line)
+    findings += sorted(defects, key=lambda finding: finding.line)
     if len(findings) > MAX_FINDINGS:
         sentence = f"{len(findings) - MAX_FINDINGS} more findings are not shown; mend these first"
         findings[MAX_FINDINGS:] = [Finding(LINES_FILE, 0, "too-many-findings", sentence)]
     return tuple(lines), findings
 
 
-def _read_line(number: int, content: str) -> Line | list[Finding]:
-    """Read one line; a blank or comment line is no line and no finding."""
-    if not content or content.startswith("#"):
-        return []
-    kind, *fields = (field.strip(" \t") for field in content.split(","))
+def _check_row(number: int, kind: str, fields: list[str]) -> Iterator[Finding]:
     if kind == "g":
         sentence = (
             "`g` lines are not accepted: who holds which role comes from the directory; remove it"
         )
-        return [Finding(LINES_FILE, number, "unknown-line-type", sentence)]
-    if kind != "p":
+        yield Finding(LINES_FILE, number, "unknown-line-type", sentence)
+    elif kind != "p":
         sentence = f"`{_cut(kind)}` is no line type; write `p, {', '.join(FIELDS)}`, or a comment"
-        return [Finding(LINES_FILE, number, "unknown-line-type", sentence)]
-    if len(fields) != len(FIELDS):
+        yield Finding(LINES_FILE, number, "unknown-line-type", sentence)
+    elif len(fields) != len(FIELDS):
         sentence = f"{len(fields)} fields after `p`; write these {len(FIELDS)}: {', '.join(FIELDS)}"
-        return [Finding(LINES_FILE, number, "field-count", sentence)]
-    findings = list(_check_fields(number, *fields))
-    if findings:
-        return findings
-    role, scope, obj, action, effect = fields
-    return Line(number, role, Scope(scope), ObjectType(obj), Action(action), Effect(effect))
-
-
-def _check_fields(  # noqa: PLR0917 - a line's fields, in their order
-    number: int, role: str, scope: str, obj: str, action: str, effect: str
-) -> Iterator[Finding]:
-    if len(role) > MAX_ROLE_LENGTH or not ROLE_NAME.fullmatch(role):
-        sentence = (
-            f"`{_cut(role)}` is no role name; write lower-case letters and digits in words joined "
-            f"by `-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
-        )
-        yield Finding(LINES_FILE, number, "role-name", sentence)
-    for what, value, known in (
-        ("scope", scope, Scope),
-        ("object", obj, ObjectType),
-        ("action", action, Action),
-        ("effect", effect, Effect),
-    ):
-        if value not in list(known):
-            comment = "#" in value
-            mend = "put the comment on a line of its own" if comment else suggest(value, known)
-            sentence = f"`{_cut(value)}` is no {what}; {mend}"
-            yield Finding(LINES_FILE, number, f"unknown-{what}", sentence)
+        yield Finding(LINES_FILE, number, "field-count", sentence)
+    else:
+        role, *words = fields
+        if len(role) > MAX_ROLE_LENGTH or not ROLE_NAME.fullmatch(role):
+            sentence = (
+                f"`{_cut(role)}` is no role name; write lower-case letters and digits in words "
+                f"joined by `-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
+            )
+            yield Finding(LINES_FILE, number, "role-name", sentence)
+        closed_sets = (Scope, ObjectType, Action, Effect)
+        for what, value, known in zip(FIELDS[1:], words, closed_sets, strict=True):
+            if value not in list(known):
+                comment = "#" in value
+                mend = "put the comment on a line of its own" if comment else suggest(value, known)
+                sentence = f"`{_cut(value)}` is no {what}; {mend}"
+                yield Finding(LINES_FILE, number, f"unknown-{what}", sentence)
 
 
 def _check_roles(lines: list[Line]) -> Iterator[Finding]:

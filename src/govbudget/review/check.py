@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
 from govbudget.authz.judge import build_table, ensure_one_casbin
 from govbudget.authz.matrix import HEADER, compare_with_matrix
-from govbudget.authz.reader import read_policy
+from govbudget.authz.reader import read_policy, read_rows
 from govbudget.errors import Finding, PolicyError
 from govbudget.review.meaning import find_broken_invariants, find_idle_lines
 
@@ -73,8 +73,8 @@ def _find_unreviewed(files: PolicyFiles, table: DecisionTable) -> Iterator[Findi
 
 def _find_unreviewed_scopes(matrix: bytes, table: DecisionTable) -> Iterator[Finding]:
     """Find roles of which no row says where they are held: an edit of the scope would not show."""
-    rows = (row.split(",") for row in matrix.decode("ascii", "replace").splitlines())
-    pinned = {row[0].strip() for row in rows if len(row) == len(HEADER)}
+    rows, _ = read_rows(matrix, MATRIX_FILE)
+    pinned = {row[0] for _, row in rows if len(row) == len(HEADER)}
     for role in sorted(set(table.scopes) - pinned):
         sentence = (
             f"no row says where `{role}` is held, so a change of that would not show; add "

@@ -17,7 +17,7 @@ from govbudget.authz.files import (
 )
 from govbudget.authz.judge import CELLS, build_table
 from govbudget.authz.matrix import HEADER, compare_with_matrix
-from govbudget.authz.reader import decode, read_policy
+from govbudget.authz.reader import read_policy, read_rows
 from govbudget.authz.table import DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput, PolicyError
 from govbudget.identity import ObjectType
@@ -96,21 +96,16 @@ def _look_up(
 
 def read_approvals(content: bytes, file: str) -> frozenset[tuple[str, ...]]:
     """Read approved gains: rows as in the `matrix.csv` that has the gain, under its header."""
-    text, findings = decode(content, file)
+    rows, findings = read_rows(content, file)
     errors = [FieldError(f"line {f.line}", f.sentence) for f in findings]
-    rows = []
-    for number, raw in enumerate(text.split("\n"), start=1):
-        row = tuple(field.strip(" \t") for field in raw.split(","))
-        if raw.strip(" \t") and not raw.lstrip(" \t").startswith("#"):
-            rows.append(row)
-            if len(row) != len(HEADER):
-                sentence = f"expected the fields {','.join(HEADER)}"
-                errors.append(FieldError(f"line {number}", sentence))
-    if rows[:1] != [HEADER]:
+    for number, row in rows:
+        if len(row) != len(HEADER):
+            errors.append(FieldError(f"line {number}", f"expected the fields {','.join(HEADER)}"))
+    if not rows or rows[0][1] != HEADER:
         errors.append(FieldError("line 1", f"the first row must be `{','.join(HEADER)}`"))
     if errors:
         raise InvalidInput(f"`{file}` is no list of approved gains", errors, code="input-invalid")
-    return frozenset(rows[1:])
+    return frozenset(row for _, row in rows[1:])
 
 
 @dataclass(frozen=True, slots=True)

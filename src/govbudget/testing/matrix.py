@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import REQUIRED as COLUMNS
 from govbudget.authz.matrix import list_cells
+from govbudget.authz.reader import read_rows
 from govbudget.authz.table import Verdict
 
 if TYPE_CHECKING:
@@ -70,21 +71,18 @@ def _describe(policy: Policy, wrong: Iterable[Case]) -> Iterable[str]:
 
 def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
     """Read the expected decisions; raise ValueError with the line for anything that is no row."""
+    rows, findings = read_rows(path.read_bytes(), str(path))
+    if findings:
+        raise ValueError(str(findings[0]))
+    if rows and rows[0][1][: len(COLUMNS)] != COLUMNS:
+        raise ValueError(
+            f"{path}:{rows[0][0]}: the first row must begin with `{','.join(COLUMNS)}`"
+        )
     expected: dict[tuple[str, str, str], bool] = {}
-    header: list[str] | None = None
-    for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        fields = [field.strip() for field in line.split(",")]
-        if header is None:
-            header = fields
-            if header[: len(COLUMNS)] != list(COLUMNS):
-                message = f"{path}:{number}: the first row must begin with `{','.join(COLUMNS)}`"
-                raise ValueError(message)
-            continue
-        if len(fields) != len(header) or fields[3] not in list(Verdict):
-            message = f"{path}:{number}: expected `{','.join(header)}`, got `{line.strip()}`"
-            raise ValueError(message)
+    for number, fields in rows[1:]:
+        if len(fields) != len(rows[0][1]) or fields[3] not in list(Verdict):
+            wanted, got = (",".join(row) for row in (rows[0][1], fields))
+            raise ValueError(f"{path}:{number}: expected `{wanted}`, got `{got}`")
         role, obj, action, decision = fields[: len(COLUMNS)]
         if (role, obj, action) in expected:
             raise ValueError(f"{path}:{number}: the cell stands there already")
