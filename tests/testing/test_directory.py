@@ -335,7 +335,7 @@ BREAKAGES = {
                 result[1] or Group(ids[1], broken.facts.organization),
             ),
         ),
-        "load_group found a group where there is none",
+        "load_group gave Group(",
     ),
     "load_organization finds no organization": (
         wrap("load_organization", lambda broken, _, ids, result: (result[0], None)),
@@ -346,7 +346,7 @@ BREAKAGES = {
             "load_organization",
             lambda broken, _, ids, result: (result[0], Organization(ids[1])),
         ),
-        "load_organization found an organization where there is none",
+        "load_organization gave Organization(",
     ),
     "load_member reports roles in a group": (
         change_subject("load_member", hold(in_group("group"))),
@@ -358,7 +358,7 @@ BREAKAGES = {
     ),
     "load_member finds who is no member": (
         wrap("load_member", lambda broken, _, ids, result: (result[0], Member(*ids[1:]))),
-        "load_member found",
+        "load_member gave Member(",
     ),
     "load_member gives somebody else": (
         wrap("load_member", lambda broken, _, ids, result: (result[0], Member(ids[1], ids[0]))),
