@@ -7,7 +7,9 @@ is taken away. Users are added and renamed, never removed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
 
@@ -22,7 +24,7 @@ from govbudget.identity import Scope
 from govbudget.strict_json import MAX_ERRORS, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+# An assignment has an id of its own, which no file names.
+ROLE_KEY = ("user_id", "role", "organization_id")
 # Who holds which role: assignments, and memberships, which are roles too.
 AUDITED = frozenset({"role_assignments", "organization_members", "group_members"})
 
@@ -46,19 +50,19 @@ class _Entry(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class UserEntry(_Entry):
+    """A person."""
+
+    id: Uuid
+    name: Name
+
+
 class OrganizationEntry(_Entry):
     """An organization; its Everyone group exists by itself."""
 
     id: Uuid
     name: Name
     is_default: bool = False
-
-
-class UserEntry(_Entry):
-    """A person."""
-
-    id: Uuid
-    name: Name
 
 
 class GroupEntry(_Entry):
@@ -144,12 +148,7 @@ def load_directory(
     """
     file = parse_json(content, FILE)
     known = _find_known(connection, tables, file)
-    errors = [
-        *_find_duplicates(file),
-        *_find_bad_groups(file, known),
-        *_find_bad_members(file, known),
-        *_find_bad_roles(file, known, scopes),
-    ]
+    errors = [*_find_duplicates(file), *_find_bad_entries(file, known, scopes)]
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
         raise InvalidInput(f"{count} wrong; nothing was loaded", errors[:MAX_ERRORS])
@@ -160,24 +159,16 @@ def load_directory(
 
 
 def _find_duplicates(file: DirectoryFile) -> Iterator[FieldError]:
-    def repeated(
-        name: str, entries: Iterable[Any], key: Callable[[Any], Any]
-    ) -> Iterator[FieldError]:
-        entries = list(entries)
-        counts = Counter(key(entry) for entry in entries)
-        for index, entry in enumerate(entries):
-            if counts[key(entry)] > 1:
+    for name, entries in file:
+        keys = [getattr(entry, "id", entry) for entry in entries]
+        counts = Counter(keys)
+        for index, key in enumerate(keys):
+            if counts[key] > 1:
                 yield FieldError(f"/{name}/{index}", "stands more than once; keep one")
-
-    for name in ("organizations", "users", "groups"):
-        yield from repeated(name, getattr(file, name), lambda entry: entry.id)
-    for name in ("organization_members", "group_members", "roles"):
-        yield from repeated(name, getattr(file, name), lambda entry: entry)
     defaults = [i for i, entry in enumerate(file.organizations) if entry.is_default]
     for index in defaults[1:]:
-        yield FieldError(
-            f"/organizations/{index}/is_default", "only one organization is the default"
-        )
+        sentence = "only one organization is the default"
+        yield FieldError(f"/organizations/{index}/is_default", sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,192 +182,152 @@ class _Known:
     members: frozenset[tuple[UUID, UUID]]
     default_elsewhere: UUID | None
 
-    def check_user(self, pointer: str, user: UUID) -> Iterator[FieldError]:
-        if user not in self.users:
-            yield FieldError(f"{pointer}/user_id", f"there is no user `{user}`; list it")
-
-    def check_organization(self, pointer: str, organization: UUID | None) -> Iterator[FieldError]:
-        if organization is not None and organization not in self.organizations:
-            sentence = f"this file has no organization `{organization}`; list it"
-            yield FieldError(f"{pointer}/organization_id", sentence)
-
 
 def _find_known(connection: Connection, tables: Tables, file: DirectoryFile) -> _Known:
     groups = sa.select(tables.groups.c.id, tables.groups.c.organization_id)
-    stored_users = connection.scalars(sa.select(tables.users.c.id))
     stored = tables.organizations.c
+    ours = frozenset(entry.id for entry in file.organizations)
     default_elsewhere = sa.select(stored.id).where(
-        stored.is_default, ~stored.deleted, stored.id.not_in([e.id for e in file.organizations])
+        stored.is_default, ~stored.deleted, stored.id.not_in(ours)
     )
     return _Known(
-        organizations=frozenset(entry.id for entry in file.organizations),
-        users=frozenset(entry.id for entry in file.users) | frozenset(stored_users),
+        organizations=ours,
+        users=frozenset(entry.id for entry in file.users).union(
+            connection.scalars(sa.select(tables.users.c.id))
+        ),
         groups={entry.id: entry.organization_id for entry in file.groups},
         stored_groups={row.id: row.organization_id for row in connection.execute(groups)},
-        members=frozenset(
-            (entry.organization_id, entry.user_id) for entry in file.organization_members
-        ),
+        members=frozenset((m.organization_id, m.user_id) for m in file.organization_members),
         default_elsewhere=connection.scalars(default_elsewhere).first(),
     )
 
 
-def _find_bad_groups(file: DirectoryFile, known: _Known) -> Iterator[FieldError]:
-    """Find groups that would change what they are."""
-    for index, entry in enumerate(file.organizations):
-        if known.stored_groups.get(entry.id, entry.id) != entry.id:
-            yield FieldError(f"/organizations/{index}/id", "a group has this id already")
-        if entry.is_default and known.default_elsewhere is not None:
-            sentence = f"`{known.default_elsewhere}` is the default; list it here, without the flag"
-            yield FieldError(f"/organizations/{index}/is_default", sentence)
-    for index, group in enumerate(file.groups):
-        place = f"/groups/{index}"
-        yield from known.check_organization(place, group.organization_id)
-        stored = known.stored_groups.get(group.id, group.organization_id)
-        if group.id in known.organizations or stored == group.id:
-            sentence = "an organization's Everyone group has its id and exists by itself; remove it"
-            yield FieldError(f"{place}/id", sentence)
-        elif stored != group.organization_id:
-            sentence = f"the group is in organization `{stored}`; a group never changes it"
-            yield FieldError(f"{place}/organization_id", sentence)
+# What is wrong with an entry: its field, and a sentence.
+Wrong = Iterator[tuple[str, str]]
 
 
-def _find_bad_members(file: DirectoryFile, known: _Known) -> Iterator[FieldError]:
-    """Find memberships of nobody, in nothing, or in a group of an organization not one's own."""
-    for index, member in enumerate(file.organization_members):
-        place = f"/organization_members/{index}"
-        yield from known.check_organization(place, member.organization_id)
-        yield from known.check_user(place, member.user_id)
-    for index, joined in enumerate(file.group_members):
-        place = f"/group_members/{index}"
-        organization = known.groups.get(joined.group_id)
-        if joined.group_id in known.organizations:
-            sentence = "everybody in an organization is in its Everyone group; remove the entry"
-            yield FieldError(f"{place}/group_id", sentence)
-        elif organization is None:
-            sentence = f"this file has no group `{joined.group_id}`; list it"
-            yield FieldError(f"{place}/group_id", sentence)
-        elif joined.user_id not in known.users:
-            yield from known.check_user(place, joined.user_id)
-        elif (organization, joined.user_id) not in known.members:
-            sentence = f"the user is not a member of the group's organization `{organization}`"
-            yield FieldError(f"{place}/user_id", sentence)
-
-
-def _find_bad_roles(
+def _find_bad_entries(
     file: DirectoryFile, known: _Known, scopes: Mapping[str, Scope]
 ) -> Iterator[FieldError]:
-    """Find roles of nobody, and roles that can't be held where they stand."""
-    for index, entry in enumerate(file.roles):
-        yield from known.check_user(f"/roles/{index}", entry.user_id)
-        yield from known.check_organization(f"/roles/{index}", entry.organization_id)
-        place = f"/roles/{index}/role"
-        scope = scopes.get(entry.role)
-        held = Scope.SITE if entry.organization_id is None else Scope.ORGANIZATION
-        if scope is None:
-            sentence = (
-                f"the policy declares no role `{entry.role[:60]}`; {suggest(entry.role, scopes)}"
-            )
-            yield FieldError(place, sentence)
-        elif scope is Scope.GROUP:
-            sentence = f"`{entry.role}` comes from membership in a group alone; remove the entry"
-            yield FieldError(place, sentence)
-        elif scope is Scope.USER:
-            sentence = f"everyone holds `{entry.role}` toward themselves; remove the entry"
-            yield FieldError(place, sentence)
-        elif scope is not held:
-            sentence = f"`{entry.role}` is held in the scope `{scope}`, here it is `{held}`"
-            yield FieldError(place, sentence)
+    checks: tuple[tuple[str, Callable[[Any], Wrong]], ...] = (
+        ("organizations", partial(_check_organization, known)),
+        ("groups", partial(_check_group, known)),
+        ("organization_members", partial(_check_references, known)),
+        ("group_members", partial(_check_group_member, known)),
+        ("roles", partial(_check_references, known)),
+        ("roles", partial(_check_role, scopes)),
+    )
+    for name, check in checks:
+        for index, entry in enumerate(getattr(file, name)):
+            for field, sentence in check(entry):
+                yield FieldError(f"/{name}/{index}/{field}", sentence)
+
+
+def _check_references(known: _Known, entry: Any) -> Wrong:  # noqa: ANN401 - an entry of any kind
+    user, organization = getattr(entry, "user_id", None), getattr(entry, "organization_id", None)
+    if organization is not None and organization not in known.organizations:
+        yield "organization_id", f"this file has no organization `{organization}`; list it"
+    if user is not None and user not in known.users:
+        yield "user_id", f"there is no user `{user}`; list it"
+
+
+def _check_organization(known: _Known, entry: OrganizationEntry) -> Wrong:
+    if known.stored_groups.get(entry.id, entry.id) != entry.id:
+        yield "id", "a group has this id already"
+    if entry.is_default and known.default_elsewhere is not None:
+        other = known.default_elsewhere
+        yield "is_default", f"`{other}` is the default; list it here, without the flag"
+
+
+def _check_group(known: _Known, group: GroupEntry) -> Wrong:
+    yield from _check_references(known, group)
+    stored = known.stored_groups.get(group.id, group.organization_id)
+    if group.id in known.organizations or stored == group.id:
+        yield "id", "an organization's Everyone group has its id and exists by itself; remove it"
+    elif stored != group.organization_id:
+        yield (
+            "organization_id",
+            f"the group is in organization `{stored}`; a group never changes it",
+        )
+
+
+def _check_group_member(known: _Known, member: GroupMemberEntry) -> Wrong:
+    organization = known.groups.get(member.group_id)
+    if member.group_id in known.organizations:
+        sentence = "everybody in an organization is in its Everyone group; remove the entry"
+        yield "group_id", sentence
+    elif organization is None:
+        yield "group_id", f"this file has no group `{member.group_id}`; list it"
+    elif member.user_id not in known.users:
+        yield from _check_references(known, member)
+    elif (organization, member.user_id) not in known.members:
+        sentence = f"the user is not a member of the group's organization `{organization}`"
+        yield "user_id", sentence
+
+
+def _check_role(scopes: Mapping[str, Scope], entry: RoleEntry) -> Wrong:
+    role, scope = entry.role, scopes.get(entry.role)
+    held = Scope.SITE if entry.organization_id is None else Scope.ORGANIZATION
+    if scope is None:
+        yield "role", f"the policy declares no role `{role[:60]}`; {suggest(role, scopes)}"
+    elif scope is Scope.GROUP:
+        yield "role", f"`{role}` comes from membership in a group alone; remove the entry"
+    elif scope is Scope.USER:
+        yield "role", f"everyone holds `{role}` toward themselves; remove the entry"
+    elif scope is not held:
+        yield "role", f"`{role}` is held in the scope `{scope}`, here it is `{held}`"
 
 
 def _apply(connection: Connection, tables: Tables, file: DirectoryFile) -> Iterator[Change]:
     """Change what differs, the things referred to first, and take away in the other order."""
-    ours = [entry.id for entry in file.organizations]
-    organization_of = {entry.id: entry.organization_id for entry in file.groups}
+    content = file.model_dump()
+    ours = {None, *(entry.id for entry in file.organizations)}  # None: roles on the site
+    organization_of = {group.id: group.organization_id for group in file.groups}
     everyone = [
         {"id": entry.id, "organization_id": entry.id, "name": "Everyone"}
         for entry in file.organizations
     ]
-    roles = tables.role_assignments
-    plan: list[
-        tuple[sa.Table, tuple[str, ...], sa.ColumnElement[bool] | None, list[dict[str, Any]]]
-    ]
-    plan = [
-        (
-            tables.organizations,
-            ("id",),
-            None,
-            [{**entry.model_dump(), "deleted": False} for entry in file.organizations],
-        ),
-        (tables.users, ("id",), None, [entry.model_dump() for entry in file.users]),
-        (
-            tables.groups,
-            ("id",),
-            tables.groups.c.organization_id.in_(ours),
-            [*everyone, *(entry.model_dump() for entry in file.groups)],
-        ),
-        (
-            tables.organization_members,
-            ("organization_id", "user_id"),
-            tables.organization_members.c.organization_id.in_(ours),
-            [entry.model_dump() for entry in file.organization_members],
-        ),
-        (
-            tables.group_members,
-            ("group_id", "user_id"),
-            tables.group_members.c.organization_id.in_(ours),
-            [
-                {**entry.model_dump(), "organization_id": organization_of[entry.group_id]}
-                for entry in file.group_members
-            ],
-        ),
-        (
-            roles,
-            ("user_id", "role", "organization_id"),
-            sa.or_(roles.c.organization_id.is_(None), roles.c.organization_id.in_(ours)),
-            [entry.model_dump() for entry in file.roles],
-        ),
-    ]
-    for table, key, whole, rows in reversed(plan):
-        if whole is not None:
-            wanted = {tuple(row[name] for name in key) for row in rows}
-            yield from _remove(connection, table, key, whole, wanted)
-    for table, key, _, rows in plan:
-        yield from _put(connection, table, key, rows)
-
-
-def _remove(
-    connection: Connection,
-    table: sa.Table,
-    key: tuple[str, ...],
-    whole: sa.ColumnElement[bool],
-    wanted: set[tuple[Any, ...]],
-) -> Iterator[Change]:
-    order = [table.c[name] for name in key]
-    for row in connection.execute(sa.select(table).where(whole).order_by(*order)).mappings().all():
-        place = {name: row[name] for name in key}
-        if tuple(place.values()) not in wanted:
-            same = [table.c[name].is_not_distinct_from(part) for name, part in place.items()]
-            connection.execute(sa.delete(table).where(*same))
-            yield Change(REMOVED, table.name, place, dict(row))
-
-
-def _put(
-    connection: Connection, table: sa.Table, key: tuple[str, ...], rows: list[dict[str, Any]]
-) -> Iterator[Change]:
-    if not rows:
-        return
-    stored = {
-        tuple(row[name] for name in key): row
-        for row in connection.execute(sa.select(*(table.c[name] for name in rows[0]))).mappings()
+    plan: dict[sa.Table, list[dict[str, Any]]] = {
+        tables.organizations: [{**row, "deleted": False} for row in content["organizations"]],
+        tables.users: content["users"],
+        tables.groups: everyone + content["groups"],
+        tables.organization_members: content["organization_members"],
+        tables.group_members: [
+            {**row, "organization_id": organization_of[row["group_id"]]}
+            for row in content["group_members"]
+        ],
+        tables.role_assignments: content["roles"],
     }
-    for row in rows:
-        place = {name: row[name] for name in key}
-        before = stored.get(tuple(place.values()))
-        if before is None:
-            more = {"id": uuid4()} if "id" in table.c and "id" not in row else {}
-            connection.execute(sa.insert(table), {**row, **more})
-            yield Change(ADDED, table.name, place, row)
-        elif dict(before) != row:
-            same = [table.c[name] == part for name, part in place.items()]
-            connection.execute(sa.update(table).where(*same).values(row))
-            yield Change(CHANGED, table.name, place, row)
+    stored = {table: _read(connection, table) for table in plan}
+    for table, rows in reversed(plan.items()):
+        wanted = {tuple(_find_key(table, row).values()) for row in rows}
+        for place, row in stored[table].items():
+            if row.get("organization_id", "of no organization") in ours and place not in wanted:
+                connection.execute(sa.delete(table).where(*_is(table, row)))
+                yield Change(REMOVED, table.name, _find_key(table, row), row)
+    for table, rows in plan.items():
+        for row in rows:
+            key = _find_key(table, row)
+            before = stored[table].get(tuple(key.values()))
+            if before is None:
+                its_id = {"id": uuid4()} if table is tables.role_assignments else {}
+                connection.execute(sa.insert(table), {**row, **its_id})
+                yield Change(ADDED, table.name, key, row)
+            elif not row.items() <= before.items():
+                connection.execute(sa.update(table).where(*_is(table, row)).values(row))
+                yield Change(CHANGED, table.name, key, row)
+
+
+def _read(connection: Connection, table: sa.Table) -> dict[tuple[Any, ...], dict[str, Any]]:
+    rows = map(dict, connection.execute(sa.select(table)).mappings())
+    return {tuple(_find_key(table, row).values()): row for row in rows}
+
+
+def _find_key(table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what tells a row of a file from the others."""
+    primary = [column.name for column in table.primary_key]
+    return {name: row[name] for name in (ROLE_KEY if "role" in table.c else primary)}
+
+
+def _is(table: sa.Table, row: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+    return [column == row[column.name] for column in table.primary_key]
