@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,9 +17,10 @@ from govbudget.spend.usage import LimitRule, SpendRules, Unpriced
 from govbudget.tables import OWN_GROUPS, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-Word = TypeVar("Word", bound=StrEnum)
+T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
 
 PREFIX = "GOVBUDGET_"
 AIBRIDGE = "aibridge"
@@ -33,6 +33,7 @@ COMMAND_KEYS = {
 }
 
 _URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_TEXT = re.compile(r"(?s:.+)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -84,81 +85,75 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 
     Raises SettingsError for an unknown key or a value that can't be meant.
     """
-    known = {f"{PREFIX}{field.name.upper()}": field.name for field in fields(Settings)}
+    known = {f"{PREFIX}{field.name.upper()}": field for field in fields(Settings)}
     given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
     for key in given:
         if key not in known and key not in COMMAND_KEYS:
             raise SettingsError(f"`{key}` is no setting; {suggest(key, known)}")
-    readers: dict[str, Callable[[str, object], Any]] = {
-        "url_prefix": _read_url_prefix,
-        "policy_dir": _read_policy_dir,
-        "policy_digest": _read_digest,
-        "features": read_features,
-        "id_type": partial(_read_word, IdType),
-        "budget_object": _read_budget_object,
+    readers: dict[str, Callable[[object], Any]] = {
+        "url_prefix": partial(_match, _URL_PREFIX, "write a path such as `/api/v2`"),
+        "policy_dir": _read_path,
+        "policy_digest": partial(_match, _DIGEST, "write `sha256:` and 64 hex digits"),
+        "features": _read_features,
+        "id_type": partial(_choose, IdType),
+        "budget_object": partial(_choose, BUDGET_OBJECTS),
         "expose_policy_digest": _read_flag,
-        "limit_rule": partial(_read_word, LimitRule),
+        "limit_rule": partial(_choose, LimitRule),
         "time_zone": _read_time_zone,
-        "unpriced": partial(_read_word, Unpriced),
+        "unpriced": partial(_choose, Unpriced),
     }
-    values: dict[str, Any] = {
-        name: readers.get(name, _read_text)(key, given[key])
-        for key, name in known.items()
-        if key in given
-    }
+    values: dict[str, Any] = {}
+    for key, field in known.items():
+        is_left_out = field.default is None and given.get(key) in (None, "")
+        if key in given and not is_left_out:
+            read = readers.get(field.name, partial(_match, _TEXT, "write a text"))
+            values[field.name] = _read(key, given[key], read)
     settings = Settings(**values)
     settings.layout  # noqa: B018 - refuses names that can't be
     return settings
 
 
-def _read_text(key: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise SettingsError(f"`{key}` is `{value!r}`; write a text")
+def read_features(key: str, value: object) -> frozenset[str]:
+    """Read a set of features, or a text of comma-separated ones; an unknown one is an error."""
+    return _read(key, value, _read_features)
+
+
+def _read(key: str, value: object, read: Callable[[object], T]) -> T:
+    """Read a value; the reader's ValueError says what to write instead."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise SettingsError(f"`{key}` is `{value!r}`; {error}") from None
+
+
+def _match(pattern: re.Pattern[str], mend: str, value: object) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(mend)
     return value
 
 
-def _read_url_prefix(key: str, value: object) -> str:
-    if not isinstance(value, str) or not _URL_PREFIX.fullmatch(value):
-        raise SettingsError(f"`{key}` is `{value!r}`; write a path such as `/api/v2`")
-    return value
+def _choose(words: Iterable[Word], value: object) -> Word:
+    for word in words:
+        if word == value:
+            return word
+    raise ValueError(suggest(str(value), words))
 
 
-def _read_policy_dir(key: str, value: object) -> Path | None:
-    if value in (None, ""):
-        return None
+def _read_path(value: object) -> Path:
     if not isinstance(value, str | Path):
-        raise SettingsError(f"`{key}` is `{value!r}`; write the path of a folder")
+        raise ValueError("write the path of a folder")  # noqa: TRY004 - as of any other value
     return Path(value)
 
 
-def _read_digest(key: str, value: object) -> str | None:
-    if value in (None, ""):
-        return None
-    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-        raise SettingsError(f"`{key}` is `{value!r}`; write `sha256:` and 64 hex digits")
-    return value
-
-
-def read_features(key: str, value: object) -> frozenset[str]:
-    """Read a set of features, or a text of comma-separated ones; an unknown one is an error."""
+def _read_features(value: object) -> frozenset[str]:
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     if not isinstance(value, set | frozenset | list | tuple):
-        raise SettingsError(f"`{key}` is `{value!r}`; write a set of features")
-    for name in value:
-        if not isinstance(name, str) or name not in KNOWN_FEATURES:
-            raise SettingsError(f"`{key}` names `{name}`; {suggest(str(name), KNOWN_FEATURES)}")
-    return frozenset(value)
+        raise ValueError("write a set of features")  # noqa: TRY004 - as above
+    return frozenset(_choose(KNOWN_FEATURES, name) for name in value)
 
 
-def _read_word(words: type[Word], key: str, value: object) -> Word:
-    try:
-        return words(str(value))
-    except ValueError:
-        raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), words)}") from None
-
-
-def _read_time_zone(key: str, value: object) -> str:
+def _read_time_zone(value: object) -> str:
     """Read an IANA name: PostgreSQL would take any other text for a zone of its own making.
 
     Those without a slash but for UTC are refused: CET, EET, MET and WET are summer-less
@@ -168,23 +163,13 @@ def _read_time_zone(key: str, value: object) -> str:
         if value != "UTC":
             ZoneInfo(str(value) if "/" in str(value) else "no such zone")
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise SettingsError(
-            f"`{key}` is `{value!r}`, which is no time zone known here; write an IANA name such as "
-            "`Europe/Berlin`"
-        ) from None
+        message = "it is no time zone known here; write an IANA name such as `Europe/Berlin`"
+        raise ValueError(message) from None
     return str(value)
 
 
-def _read_budget_object(key: str, value: object) -> ObjectType:
-    if value not in BUDGET_OBJECTS:
-        raise SettingsError(f"`{key}` is `{value!r}`; {suggest(str(value), BUDGET_OBJECTS)}")
-    return ObjectType(str(value))
-
-
-def _read_flag(key: str, value: object) -> bool:
+def _read_flag(value: object) -> bool:
     words = {"1": True, "true": True, "0": False, "false": False, "": False}
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.lower() not in words:
-        raise SettingsError(f"`{key}` is `{value!r}`; write `true` or `false`")
-    return words[value.lower()]
+    if not isinstance(value, bool | str) or str(value).lower() not in words:
+        raise ValueError("write `true` or `false`")
+    return words[str(value).lower()]
