@@ -191,6 +191,6 @@ def test_a_grant_is_not_copied_pickled_or_changed(connection, world):
         for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="copied or pickled"):
                 duplicate(receipt)
-        with pytest.raises(AttributeError, match="immutable"):
+        with pytest.raises(AttributeError, match=r"cannot (assign|delete)"):
             receipt.action = Action.UPDATE
     assert grant.object == group

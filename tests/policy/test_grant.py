@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -137,9 +138,9 @@ def test_a_grant_cannot_be_subclassed(kind):
 @pytest.mark.parametrize("name", ["grant", "list_grant"])
 def test_a_grant_cannot_be_changed(request, name):
     grant = request.getfixturevalue(name)
-    for attribute in ("subject", "action", "object", "object_type", "organization", "exceptions"):
-        with pytest.raises(AttributeError, match="immutable"):
+    for attribute in (field.name for field in fields(grant)):
+        with pytest.raises(AttributeError, match=r"cannot (assign|delete)"):
             setattr(grant, attribute, None)
-        with pytest.raises(AttributeError, match="immutable"):
+        with pytest.raises(AttributeError, match=r"cannot (assign|delete)"):
             delattr(grant, attribute)
     assert not hasattr(grant, "__dict__")

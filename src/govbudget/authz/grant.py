@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from govbudget.errors import GrantRefused
@@ -11,15 +12,13 @@ if TYPE_CHECKING:
     from govbudget.identity import Action, Id, Object, ObjectType, Organization, Subject
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Receipt:
     """What both kinds of grant share: made by `Policy` only, for one unit of work, unchangeable."""
-
-    __slots__ = ("action", "decision", "object_type", "roles", "subject")
 
     subject: Subject
     roles: tuple[str, ...]
     action: Action
-    object_type: ObjectType
     decision: Decision
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
@@ -27,19 +26,10 @@ class _Receipt:
         # INVARIANT: a grant is minted by an allowed decision and nothing else
         raise TypeError(f"a {cls.__name__} is minted by a Policy that allows it, never by hand")
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
+    def __init_subclass__(cls) -> None:
         """Refuse subclasses from outside this module."""
         if cls.__module__ != __name__:
             raise TypeError("a grant can't be subclassed")
-        super().__init_subclass__(**kwargs)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Refuse: a grant is immutable."""
-        raise AttributeError(f"a grant is immutable: can't set `{name}`")
-
-    def __delattr__(self, name: str) -> None:
-        """Refuse: a grant is immutable."""
-        raise AttributeError(f"a grant is immutable: can't delete `{name}`")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a grant is for one unit of work."""
@@ -56,6 +46,7 @@ class _Receipt:
         return self.decision.policy_digest
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Grant(_Receipt):
     """Leave to do one action to one object, in the transaction that the standing was loaded in.
 
@@ -63,11 +54,15 @@ class Grant(_Receipt):
     same process.
     """
 
-    __slots__ = ("object",)
-
     object: Object
 
+    @property
+    def object_type(self) -> ObjectType:
+        """The kind of object that it is for."""
+        return self.object.type
 
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ListGrant(_Receipt):
     """Leave to list an organization's groups, or its members, as far as the policy allows.
 
@@ -75,8 +70,7 @@ class ListGrant(_Receipt):
     opposite holds: groups in which the caller holds a role that changes the answer, or the caller.
     """
 
-    __slots__ = ("allowed_elsewhere", "exceptions", "organization")
-
+    object_type: ObjectType
     organization: Organization
     allowed_elsewhere: bool
     exceptions: tuple[Id, ...]
@@ -87,16 +81,8 @@ class ListGrant(_Receipt):
 
 
 # A slot's own `__set__`, which `object.__setattr__` would look up by name, at half the speed.
-_put_subject, _put_roles, _put_action, _put_object_type, _put_decision, _put_object = (
-    kind.__dict__[name].__set__
-    for kind, name in (
-        (_Receipt, "subject"),
-        (_Receipt, "roles"),
-        (_Receipt, "action"),
-        (_Receipt, "object_type"),
-        (_Receipt, "decision"),
-        (Grant, "object"),
-    )
+_put_subject, _put_roles, _put_action, _put_decision, _put_object = (
+    getattr(Grant, field.name).__set__ for field in fields(Grant)
 )
 
 
@@ -108,9 +94,8 @@ def mint_grant(
     _put_subject(grant, subject)
     _put_roles(grant, roles)
     _put_action(grant, action)
-    _put_object_type(grant, obj.type)
-    _put_object(grant, obj)
     _put_decision(grant, decision)
+    _put_object(grant, obj)
     return grant
 
 
@@ -125,16 +110,8 @@ def mint_list_grant(  # noqa: PLR0917 - called in one place
     exceptions: tuple[Id, ...],
 ) -> ListGrant:
     """Mint a list grant. Called by `Policy` and nothing else."""
-    grant = object.__new__(ListGrant)
-    put = object.__setattr__
-    put(grant, "subject", subject)
-    put(grant, "roles", roles)
-    put(grant, "action", action)
-    put(grant, "object_type", object_type)
-    put(grant, "decision", decision)
-    put(grant, "organization", organization)
-    put(grant, "allowed_elsewhere", allowed_elsewhere)
-    put(grant, "exceptions", exceptions)
+    grant, where = object.__new__(ListGrant), (organization, allowed_elsewhere, exceptions)
+    ListGrant.__init__(grant, subject, roles, action, decision, object_type, *where)
     return grant
 
 
@@ -162,8 +139,8 @@ def require_list_grant(
 
 
 def _require_receipt(
-    grant: _Receipt,
-    kind: type[_Receipt],
+    grant: Grant | ListGrant,
+    kind: type[Grant | ListGrant],
     action: Action,
     object_type: ObjectType,
     unit_of_work: object | None,
