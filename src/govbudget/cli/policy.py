@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, read_regular_file, show_path
+from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, show_path
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.formats import format_option, print_json
 from govbudget.cli.target import find_policy_dir, open_target
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
 
     from govbudget.authz.reader import Line
     from govbudget.authz.table import DecisionTable
+    from govbudget.review.check import Review
     from govbudget.review.diff import Change, Side
     from govbudget.review.explain import Explanation
 
-PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.argument("folder", metavar="[DIR]", required=False)
 FORMAT = format_option("text", "json")
 
 
@@ -46,17 +46,24 @@ def policy() -> None:
     """
 
 
-def _find_folder(argument: str | None) -> Path:
-    if argument is not None and not argument.strip():
+def _find_folder(_ctx: click.Context, _argument: click.Parameter, text: str | None) -> Path:
+    if text is not None and not text.strip():
         raise click.UsageError("DIR is empty; name a folder, or leave it out")
-    return find_policy_dir(argument) or packaged_policy_dir()
+    return find_policy_dir(text) or packaged_policy_dir()
 
 
-def _open_table(argument: str | None) -> DecisionTable:
-    """Load the table of the folder that is asked about and say which it is, on stderr."""
-    folder = _find_folder(argument)
+FOLDER = click.argument("folder", metavar="[DIR]", required=False, callback=_find_folder)
+
+
+def _review(folder: Path) -> Review:
+    """Check the folder that is asked about and say which it is, on stderr."""
     review = check_policy(folder)
-    _announce(folder, review.digest)
+    click.echo(f"policy: {show_path(folder)} {review.digest or '(unreadable)'}", err=True)
+    return review
+
+
+def _open_table(folder: Path) -> DecisionTable:
+    review = _review(folder)
     if review.table is None:
         raise PolicyError(review.findings)
     if not review.starts:
@@ -64,24 +71,18 @@ def _open_table(argument: str | None) -> DecisionTable:
     return review.table
 
 
-def _announce(folder: Path, digest: str | None) -> None:
-    click.echo(f"policy: {show_path(folder)} {digest or '(unreadable)'}", err=True)
-
-
 @policy.command("check")
 @FOLDER
 @FORMAT
-def policy_check(folder: str | None, form: str) -> int:
+def policy_check(folder: Path, form: str) -> int:
     """Print every finding as `file:line: code: sentence`; status 1 on any."""
-    path = _find_folder(folder)
-    review = check_policy(path)
-    _announce(path, review.digest)
+    review = _review(folder)
     if form == "json":
         findings = [asdict(finding) for finding in review.findings]
         print_json({"policy_digest": review.digest, "findings": findings})
     else:
         for finding in review.findings:
-            click.echo(str(finding))
+            click.echo(finding)
         if not review.findings and review.table is not None:
             count = f"{len(review.table.lines)} lines, {len(review.table.scopes)} roles"
             click.echo(f"no findings: {count}, and every decision is as reviewed")
@@ -95,7 +96,7 @@ def policy_check(folder: str | None, form: str) -> int:
 @click.option("--action", multiple=True, help="Only this action; may be repeated.")
 @format_option("text", *sorted(RENDERERS.keys() - {"text"}))
 def policy_matrix(
-    folder: str | None,
+    folder: Path,
     role: tuple[str, ...],
     obj: tuple[str, ...],
     action: tuple[str, ...],
@@ -124,7 +125,7 @@ def policy_matrix(
 @click.option("--action", required=True, help="The action asked about, such as `read`.")
 @FORMAT
 def policy_explain(  # noqa: PLR0917 - click passes them by name
-    folder: str | None,
+    folder: Path,
     roles: tuple[str, ...],
     user: str | None,
     group: str | None,
@@ -158,10 +159,8 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
                 "roles": roles,
                 "lines": decision.lines,
                 "speaking": [_describe(line) for line in explanation.speaking],
-                "never_applies": [
-                    {**_describe(line), "why": why} for line, why in explanation.dead
-                ],
-                "nearest": [{**_describe(line), "lacks": why} for line, why in explanation.nearest],
+                "never_applies": [_describe(line) | {"why": w} for line, w in explanation.dead],
+                "nearest": [_describe(line) | {"lacks": w} for line, w in explanation.nearest],
                 "nearest_left_out": explanation.left_out,
                 **({"held": held} if user else {}),
             }
@@ -173,7 +172,7 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
         if user and not held:
             click.echo(f"{user} holds no role anywhere (or there is no such user)")
         asked = f"{', '.join(roles) or 'no role'}, {obj}, {action}"
-        click.echo(_show_explanation(asked, explanation), nl=False)
+        click.echo(_show_explanation(asked, explanation))
     return OK if decision.allowed else NOT_SO
 
 
@@ -190,7 +189,7 @@ def _show_explanation(asked: str, explanation: Explanation) -> str:
     out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest]
     if explanation.left_out:
         out.append(f"  and {explanation.left_out} more as near; `policy matrix` shows all")
-    return "\n".join(out) + "\n"
+    return "\n".join(out)
 
 
 def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str, Any]]:
@@ -233,7 +232,7 @@ def _describe(line: Line) -> dict[str, str]:
     "--allow",
     "approvals",
     metavar="FILE",
-    type=PATH,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of approved gains: rows of the new `matrix.csv`, under its header.",
 )
 @FORMAT
@@ -244,30 +243,19 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     gone without a right, and, on stderr, a new side that nobody reviewed.
     """
     default = find_policy_dir() or Path("policy")
-    old_side, new_side = (
-        _load_side(which, name, other, default)
-        for which, name, other in (("old", old, new), ("new", new, old))
-    )
+    old_side = _load_side("old", old, new, default)
+    new_side = _load_side("new", new, old, default)
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
     added, removed = diff_roles(before, after)
-    approved = (
-        read_approvals(read_regular_file(approvals), str(approvals)) if approvals else frozenset()
-    )
+    approved = read_approvals(approvals) if approvals else frozenset()
     unapproved, unused = check_approvals(changes, approved)
     if form == "json":
         print_json(
             {
                 "old": before.digest,
                 "new": after.digest,
-                "changes": [
-                    {
-                        **asdict(c),
-                        "kind": "gain" if c.is_gain else "loss",
-                        "approved": c.right in approved,
-                    }
-                    for c in changes
-                ],
+                "changes": [_describe_change(change, approved) for change in changes],
                 "roles_added": [{"role": role, "scope": scope} for role, scope in added],
                 "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
                 "new_unreviewed": new_side.unreviewed,
@@ -292,7 +280,7 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
                         f"{role} (held in scope {scope})\n  {sign} {verb}, without a right: "
                         "a list answers whoever holds a role, with nothing in it"
                     )
-        click.echo(_show_changes(changes, approved), nl=False)
+        click.echo(_show_changes(changes, approved))
         for right in unused:
             click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
     return NOT_SO if unapproved else OK
@@ -307,22 +295,24 @@ def _load_side(which: str, name: str, other: str, default: Path) -> Side:
         raise
 
 
+def _describe_change(change: Change, approved: frozenset[tuple[str, ...]]) -> dict[str, Any]:
+    kind = "gain" if change.is_gain else "loss"
+    return {**asdict(change), "kind": kind, "approved": change.right in approved}
+
+
 def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -> str:
     """Write the changes by role: gains with `+`, losses with `-`."""
     if not changes:
-        return "no decision differs\n"
-    out, before = [], None
-    for change in changes:
-        if (change.role, change.scope) != before:
-            before = (change.role, change.scope)
-            out.append(f"{change.role} (held in scope {change.scope})")
-        sign = "+ gains" if change.is_gain else "- loses"
-        note = " [approved]" if change.is_gain and change.right in approved else ""
-        lines = ", ".join(change.lines) or "no line"
-        out.append(
-            f"  {sign} {change.object} {change.action}: {change.before} -> {change.after} "
-            f"({lines}){note}"
-        )
+        return "no decision differs"
+    out = []
+    for (role, scope), its_changes in groupby(changes, key=lambda c: (c.role, c.scope)):
+        out.append(f"{role} (held in scope {scope})")
+        for change in its_changes:
+            sign = "+ gains" if change.is_gain else "- loses"
+            note = " [approved]" if change.is_gain and change.right in approved else ""
+            lines = ", ".join(change.lines) or "no line"
+            what = f"{change.object} {change.action}: {change.before} -> {change.after}"
+            out.append(f"  {sign} {what} ({lines}){note}")
     gains = sum(change.is_gain for change in changes)
     out.append(f"{gains} gained, {len(changes) - gains} lost")
-    return "\n".join(out) + "\n"
+    return "\n".join(out)

@@ -13,6 +13,7 @@ from govbudget.authz.files import (
     MODEL_FILE,
     PolicyFiles,
     read_policy_files,
+    read_regular_file,
     show_path,
 )
 from govbudget.authz.judge import CELLS, build_table
@@ -94,9 +95,9 @@ def _look_up(
     return cell.verdict, tuple(f"{which} {line}" for line in cell.decision.lines)
 
 
-def read_approvals(content: bytes, file: str) -> frozenset[tuple[str, ...]]:
+def read_approvals(path: Path) -> frozenset[tuple[str, ...]]:
     """Read approved gains: rows as in the `matrix.csv` that has the gain, under its header."""
-    rows, findings = read_rows(content, file)
+    rows, findings = read_rows(read_regular_file(path), str(path))
     errors = [FieldError(f"line {f.line}", f.sentence) for f in findings]
     for number, row in rows:
         if len(row) != len(HEADER):
@@ -104,7 +105,7 @@ def read_approvals(content: bytes, file: str) -> frozenset[tuple[str, ...]]:
     if not rows or rows[0][1] != HEADER:
         errors.append(FieldError("line 1", f"the first row must be `{','.join(HEADER)}`"))
     if errors:
-        raise InvalidInput(f"`{file}` is no list of approved gains", errors, code="input-invalid")
+        raise InvalidInput(f"`{path}` is no list of approved gains", errors, code="input-invalid")
     return frozenset(row for _, row in rows[1:])
 
 
