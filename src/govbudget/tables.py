@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,15 @@ TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tok
 MAX_TOKENS = 10**12
 MAX_COST_PICOS = 10**18
 PICOS = sa.Numeric(38, 0)
+
+DIRECTORY = (
+    *("organizations", "users", "groups", "organization_members", "group_members"),
+    *("role_assignments", "api_tokens"),
+)
+OTHERS = (
+    *("group_ai_budgets", "ai_model_prices", "audit_log", "member_ai_overrides"),
+    *("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups"),
+)
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 OWN_GROUPS = "own"
@@ -80,11 +90,14 @@ class Layout:
 
 
 class Tables:
-    """The tables of one layout, in a MetaData of their own; sends no SQL."""
+    """The tables of one layout, in a MetaData of their own; sends no SQL.
+
+    Each is described when it is first asked for; `metadata` has them all.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.metadata = sa.MetaData(
+        self._metadata = sa.MetaData(
             schema=layout.schema,
             naming_convention={
                 "pk": "%(table_name)s_pkey",
@@ -94,37 +107,37 @@ class Tables:
                 "ix": "%(table_name)s_%(column_0_N_name)s_idx",
             },
         )
-        if layout.owns_directory:
-            self._describe_directory()
-        self._describe_budgets()
-        self._describe_prices()
-        self._describe_audit_log()
-        self._describe_overrides()
-        self._describe_spend()
 
-    def _table(self, name: str, *items: sa.schema.SchemaItem) -> sa.Table:
-        return sa.Table(name, self.metadata, *items)
+    @property
+    def metadata(self) -> sa.MetaData:
+        """All tables of the layout, and enough of the host's groups for the foreign key."""
+        for name in (*(DIRECTORY if self.layout.owns_directory else ()), *OTHERS):
+            getattr(self, name)
+        return self._metadata
 
-    def _id(self, name: str, refers_to: str | None = None, *, key: bool = False) -> sa.Column[Any]:
-        """Describe a column of the id type; what it refers to takes its row along when it goes."""
-        items = [sa.ForeignKey(refers_to, ondelete="CASCADE")] if refers_to else []
-        return sa.Column(
-            name, self.layout.id_sql_type, *items, primary_key=key, autoincrement=False
-        )
-
-    def _describe_directory(self) -> None:
-        own = f"{self.layout.schema}.{{}}".format
-        self.organizations = self._table(
+    @cached_property
+    def organizations(self) -> sa.Table:
+        """Organizations; one that counts as deleted has no groups."""
+        return self._table(
             "organizations",
             self._id("id", key=True),
             sa.Column("name", sa.Text, nullable=False),
             sa.Column("is_default", sa.Boolean, nullable=False, server_default=sa.false()),
             sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
         )
-        self.users = self._table(
+
+    @cached_property
+    def users(self) -> sa.Table:
+        """People, and services."""
+        return self._table(
             "users", self._id("id", key=True), sa.Column("name", sa.Text, nullable=False)
         )
-        self.groups = self._table(
+
+    @cached_property
+    def groups(self) -> sa.Table:
+        """Groups; an organization's Everyone group has its id."""
+        own = self._own
+        return self._table(
             "groups",
             self._id("id", key=True),
             _required(self._id("organization_id", own("organizations.id"))),
@@ -132,15 +145,24 @@ class Tables:
             # The order in which a page of an organization's budgets is read.
             sa.UniqueConstraint("organization_id", "id"),
         )
-        self.organization_members = self._table(
+
+    @cached_property
+    def organization_members(self) -> sa.Table:
+        """Who is in which organization."""
+        own = self._own
+        return self._table(
             "organization_members",
             self._id("organization_id", own("organizations.id"), key=True),
             self._id("user_id", own("users.id"), key=True),
             _timestamp("joined_at"),
             sa.Index(None, "user_id"),
         )
-        # A group's member is a member of its organization: the two keys see to it.
-        self.group_members = self._table(
+
+    @cached_property
+    def group_members(self) -> sa.Table:
+        """Who is in which group; the two keys see to it that they are in its organization."""
+        own = self._own
+        return self._table(
             "group_members",
             self._id("group_id", key=True),
             self._id("user_id", key=True),
@@ -159,31 +181,39 @@ class Tables:
             # What an override's key refers to.
             sa.UniqueConstraint("organization_id", "group_id", "user_id"),
         )
-        self.role_assignments = self._table(
+
+    @cached_property
+    def role_assignments(self) -> sa.Table:
+        """Who holds which role, in an organization or (NULL) on the site."""
+        own = self._own
+        return self._table(
             "role_assignments",
             sa.Column("id", sa.Uuid, primary_key=True),
             _required(self._id("user_id", own("users.id"))),
             sa.Column("role", sa.Text, nullable=False),
-            self._id("organization_id", own("organizations.id")),  # NULL: held on the site
+            self._id("organization_id", own("organizations.id")),
+            sa.Index(
+                "role_assignments_site_key",
+                "user_id",
+                "role",
+                unique=True,
+                postgresql_where=sa.text("organization_id IS NULL"),
+            ),
+            sa.Index(
+                "role_assignments_organization_key",
+                "user_id",
+                "organization_id",
+                "role",
+                unique=True,
+                postgresql_where=sa.text("organization_id IS NOT NULL"),
+            ),
         )
-        held = self.role_assignments.c
-        on_site = held.organization_id.is_(None)
-        sa.Index(
-            "role_assignments_site_key",
-            held.user_id,
-            held.role,
-            unique=True,
-            postgresql_where=on_site,
-        )
-        sa.Index(
-            "role_assignments_organization_key",
-            held.user_id,
-            held.organization_id,
-            held.role,
-            unique=True,
-            postgresql_where=~on_site,
-        )
-        self.api_tokens = self._table(
+
+    @cached_property
+    def api_tokens(self) -> sa.Table:
+        """Bearer tokens of the stand-alone server, by their hash."""
+        own = self._own
+        return self._table(
             "api_tokens",
             sa.Column("id", sa.Uuid, primary_key=True),
             sa.Column("secret_sha256", sa.LargeBinary, nullable=False, unique=True),
@@ -193,13 +223,11 @@ class Tables:
             sa.Column("revoked_at", sa.DateTime(timezone=True)),
         )
 
-    def _describe_budgets(self) -> None:
-        group_key = self.layout.groups_key
-        if group_key is not None and not self.layout.owns_directory:
-            # Enough of the host's table for the foreign key; migrations never touch it.
-            schema, table, column = group_key.split(".")
-            sa.Table(table, self.metadata, self._id(column), schema=schema)
-        self.group_ai_budgets = self._table(
+    @cached_property
+    def group_ai_budgets(self) -> sa.Table:
+        """What each member of a group may spend in a month."""
+        group_key = self._find_groups_key()
+        return self._table(
             "group_ai_budgets",
             self._id("group_id", group_key, key=True),
             sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
@@ -213,8 +241,10 @@ class Tables:
             ),
         )
 
-    def _describe_prices(self) -> None:
-        self.ai_model_prices = self._table(
+    @cached_property
+    def ai_model_prices(self) -> sa.Table:
+        """Prices, in micros per one million tokens, of two sources."""
+        return self._table(
             "ai_model_prices",
             sa.Column("provider", sa.Text, primary_key=True),
             sa.Column("model", sa.Text, primary_key=True),
@@ -231,8 +261,10 @@ class Tables:
             sa.CheckConstraint("source IN ('book', 'custom')", name="source"),
         )
 
-    def _describe_audit_log(self) -> None:
-        self.audit_log = self._table(
+    @cached_property
+    def audit_log(self) -> sa.Table:
+        """Who changed what; append-only."""
+        return self._table(
             "audit_log",
             sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.func.gen_random_uuid()),
             _timestamp("at", sa.func.clock_timestamp()),
@@ -245,18 +277,25 @@ class Tables:
             # Which budget an authorized delete took away; see the trigger.
             sa.Column("deleted_revision", sa.Uuid),
             sa.Index(None, "organization_id", "at", "id"),
+            sa.Index(
+                None, "deleted_revision", postgresql_where=sa.text("deleted_revision IS NOT NULL")
+            ),
         )
-        deleted = self.audit_log.c.deleted_revision
-        sa.Index(None, deleted, postgresql_where=deleted.is_not(None))
 
-    def _describe_overrides(self) -> None:
+    @cached_property
+    def member_ai_overrides(self) -> sa.Table:
+        """A member's own limit in an organization."""
         keys: list[sa.schema.SchemaItem] = []
-        group_key = self.layout.groups_key
+        group_key = self._find_groups_key()
         if self.layout.owns_directory:
-            own = f"{self.layout.schema}.{{}}".format
+            own = self._own
             keys = [
                 # The group that must list the user; of Everyone, the organization's key does.
-                self._id_of_listing_group(),
+                sa.Column(
+                    "listing_group_id",
+                    self.layout.id_sql_type,
+                    sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
+                ),
                 sa.ForeignKeyConstraint(
                     ["organization_id", "listing_group_id", "user_id"],
                     [
@@ -277,7 +316,7 @@ class Tables:
                 ),
             ]
             group_key = None
-        self.member_ai_overrides = self._table(
+        return self._table(
             "member_ai_overrides",
             self._id("organization_id", key=True),
             self._id("user_id", key=True),
@@ -293,36 +332,16 @@ class Tables:
             ),
         )
 
-    def _id_of_listing_group(self) -> sa.Column[Any]:
-        return sa.Column(
-            "listing_group_id",
-            self.layout.id_sql_type,
-            sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
-        )
-
-    def _describe_spend(self) -> None:
-        """Describe holds, the ledger of usage, and what is added up from them.
-
-        No foreign keys: the ledger keeps what was spent by whoever has left since.
-        """
-
-        def place() -> tuple[sa.Column[Any], ...]:
-            return _required(self._id("organization_id")), _required(self._id("user_id"))
-
-        def subject_of_price() -> tuple[sa.Column[Any], ...]:
-            return (
-                sa.Column("provider", sa.Text, nullable=False),
-                sa.Column("model", sa.Text, nullable=False),
-                *(sa.Column(price, sa.BigInteger) for price in PRICES),
-            )
-
-        self.ai_holds = self._table(
+    @cached_property
+    def ai_holds(self) -> sa.Table:
+        """Money that is, or was, set aside for a call."""
+        return self._table(
             "ai_holds",
             sa.Column("id", sa.Uuid, primary_key=True),
-            *place(),
+            *self._place(),
             self._id("group_id"),  # NULL: attributed to the organization alone
             sa.Column("period", sa.Date, nullable=False),
-            *subject_of_price(),
+            *_describe_priced(),
             sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
             sa.Column("is_open", sa.Boolean, nullable=False),
             _timestamp("created_at"),
@@ -335,7 +354,11 @@ class Tables:
                 postgresql_where=sa.text("is_open"),
             ),
         )
-        self.ai_usage = self._table(
+
+    @cached_property
+    def ai_usage(self) -> sa.Table:
+        """The ledger. No foreign keys: it keeps what was spent by whoever has left since."""
+        return self._table(
             "ai_usage",
             self._id("organization_id", key=True),
             sa.Column("event_id", sa.Text, primary_key=True),
@@ -344,7 +367,7 @@ class Tables:
             sa.Column("hold_id", sa.Uuid, unique=True),
             sa.Column("period", sa.Date, nullable=False),
             sa.Column("day", sa.Date, nullable=False),
-            *subject_of_price(),
+            *_describe_priced(),
             *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
             sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
             sa.Column("occurred_at", sa.DateTime(timezone=True)),  # NULL: not told
@@ -353,18 +376,24 @@ class Tables:
                 sa.CheckConstraint(f"{count} BETWEEN 0 AND {MAX_TOKENS}", name=count)
                 for count in TOKENS
             ),
+            sa.Index(
+                "ai_usage_unpriced_idx",
+                "provider",
+                "model",
+                postgresql_where=sa.text(
+                    " OR ".join(
+                        f"{count} > 0 AND {price} IS NULL"
+                        for count, price in zip(TOKENS, PRICES, strict=True)
+                    )
+                ),
+            ),
             sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),
         )
-        used = self.ai_usage.c
-        lacks = (
-            sa.and_(used[count] > sa.literal_column("0"), used[price].is_(None))
-            for count, price in zip(TOKENS, PRICES, strict=True)
-        )
-        sa.Index(
-            "ai_usage_unpriced_idx", used.provider, used.model, postgresql_where=sa.or_(*lacks)
-        )
-        # What admission reads and locks: one row a member and period.
-        self.ai_spend_counters = self._table(
+
+    @cached_property
+    def ai_spend_counters(self) -> sa.Table:
+        """What admission reads and locks: one row a member and period."""
+        return self._table(
             "ai_spend_counters",
             self._id("organization_id", key=True),
             self._id("user_id", key=True),
@@ -373,8 +402,11 @@ class Tables:
             sa.Column("held_picos", PICOS, nullable=False),
             sa.Column("last_hold_id", sa.Uuid),
         )
-        # What reports read: sums by day and by month.
-        self.ai_spend_rollups = self._table(
+
+    @cached_property
+    def ai_spend_rollups(self) -> sa.Table:
+        """What reports read: sums by day and by month."""
+        return self._table(
             "ai_spend_rollups",
             _required(self._id("organization_id")),
             sa.Column("grain", sa.Text, nullable=False),
@@ -395,6 +427,40 @@ class Tables:
             ),
             sa.CheckConstraint("grain IN ('day', 'month')", name="grain"),
         )
+
+    def _table(self, name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+        return sa.Table(name, self._metadata, *items)
+
+    def _own(self, column: str) -> str:
+        """Name a column of govbudget's own directory, which other layouts lack."""
+        return f"{self.layout.schema}.{column}"
+
+    def _find_groups_key(self) -> str | None:
+        """Give the column that groups are referred to by; describe as much of a host's table."""
+        key = self.layout.groups_key
+        if key is not None and not self.layout.owns_directory:
+            schema, table, column = key.split(".")
+            if f"{schema}.{table}" not in self._metadata.tables:
+                sa.Table(table, self._metadata, self._id(column), schema=schema)
+        return key
+
+    def _id(self, name: str, refers_to: str | None = None, *, key: bool = False) -> sa.Column[Any]:
+        """Describe a column of the id type; what it refers to takes its row along when it goes."""
+        items = [sa.ForeignKey(refers_to, ondelete="CASCADE")] if refers_to else []
+        return sa.Column(
+            name, self.layout.id_sql_type, *items, primary_key=key, autoincrement=False
+        )
+
+    def _place(self) -> tuple[sa.Column[Any], ...]:
+        return _required(self._id("organization_id")), _required(self._id("user_id"))
+
+
+def _describe_priced() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        *(sa.Column(price, sa.BigInteger) for price in PRICES),
+    )
 
 
 def _required(column: sa.Column[Any]) -> sa.Column[Any]:
