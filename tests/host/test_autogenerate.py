@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.util import CommandError
 
 from govbudget import Layout
@@ -109,6 +111,32 @@ def test_with_the_filter_nothing_is_left_to_do(host, layout, include_schemas):
     generated = host.generate(**options)
     assert layout.schema not in generated.text
     assert "op." not in generated.text
+
+
+@pytest.mark.parametrize(
+    ("path", "hosts_schema"), [("{}", "public"), ("{},public", None), ("public,{}", None)]
+)
+def test_nor_where_the_search_path_holds_our_schema(make_database, layout, path, hosts_schema):
+    """As it does by default for a role that is named like it. Alembic calls what is there None."""
+    url = make_database()
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE team (id uuid PRIMARY KEY)")
+        upgrade(connection, layout)
+    metadata = sa.MetaData(schema=hosts_schema)
+    sa.Table("team", metadata, sa.Column("id", sa.Uuid, primary_key=True))
+    options = {
+        "include_schemas": hosts_schema is not None,
+        "version_table_schema": "public",
+        **exclude_govbudget(layout),
+    }
+    url = url.update_query_dict({"options": f"-csearch_path={path.format(layout.schema)}"})
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+        # Anything else there is the host's, to keep or to drop.
+        connection.exec_driver_sql("CREATE TABLE forgotten (id int)")
+        ((change, table),) = compare_metadata(context, metadata)
+        assert (change, table.name) == ("remove_table", "forgotten")
 
 
 def test_without_the_filter_our_tables_would_be_dropped(host, layout):

@@ -22,7 +22,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from govbudget.errors import SettingsError
-from govbudget.migrations.filters import exclude_govbudget
+from govbudget.migrations.filters import VERSION_TABLE, exclude_govbudget
 from govbudget.migrations.triggers import compare_triggers
 from govbudget.tables import Layout, Tables
 
@@ -41,7 +41,6 @@ __all__ = [
     "write_sql",
 ]
 
-VERSION_TABLE = "alembic_version"
 BASE = "base"
 HEAD = "head"
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from govbudget.tables import Tables
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from govbudget.tables import Layout
+
+VERSION_TABLE = "alembic_version"
 
 
 class Filters(TypedDict):
@@ -26,8 +30,12 @@ def exclude_govbudget(
     """Give the filters for `context.configure(..., **exclude_govbudget(layout))` in `env.py`.
 
     With them the host's autogenerate neither drops what is in govbudget's schema nor makes it, with
-    `include_schemas=True` too. Filters that the host has already are asked about the rest.
+    `include_schemas=True` too. Filters that the host has already are asked about the rest. Where
+    the search path holds our schema, Alembic sees our tables under no schema; so one that is seen
+    there and has a name of ours is left alone, unless the host describes it.
     """
+    tables = Tables(layout).metadata.tables.values()
+    names = {table.name for table in tables if table.schema == layout.schema} | {VERSION_TABLE}
 
     def is_name_of_host(name: str | None, kind: str, parents: Any) -> bool:  # noqa: ANN401
         schema = name if kind == "schema" else parents.get("schema_name")
@@ -43,7 +51,8 @@ def exclude_govbudget(
         compare_to: Any,  # noqa: ANN401 - as above
     ) -> bool:
         table = item if kind == "table" else item.table
-        if table.schema == layout.schema:
+        is_stray = table.schema is None and kind == "table" and reflected and compare_to is None
+        if table.schema == layout.schema or (is_stray and name in names):
             return False
         return include_object is None or include_object(item, name, kind, reflected, compare_to)
 
