@@ -37,8 +37,8 @@ def find_codes(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id == "Finding":
                 code = node.args[2]
-            elif node.func.id == "Invariant":
-                code = node.args[0]
+            elif node.func.id == "partial" and ast.unparse(node.args[0]) == "Invariant":
+                code = node.args[1]
             else:
                 continue
             if isinstance(code, ast.Constant):

@@ -16,7 +16,7 @@ from casbin.persist.adapters.string_adapter import StringAdapter
 
 from govbudget.authz.files import LINES_FILE, PolicyFiles
 from govbudget.authz.model import PINNED_MODEL
-from govbudget.authz.reader import Effect, Line
+from govbudget.authz.reader import Effect, Line, read_policy
 from govbudget.authz.table import DecisionTable
 from govbudget.errors import Finding, PolicyError
 from govbudget.identity import Action, Group, Ledger, Member, Object, ObjectType, PriceBook, Scope
@@ -43,6 +43,14 @@ CELLS = tuple((obj, action) for obj in ObjectType for action in Action)
 _ONE_AT_A_TIME = threading.Lock()
 
 _CASBIN_LOGGERS = ("casbin", "casbin.policy", "casbin.enforcer", "casbin.role")
+
+
+def read_table(files: PolicyFiles) -> DecisionTable:
+    """Make the table of a policy's files; raise PolicyError with every finding of the reader."""
+    lines, findings = read_policy(files)
+    if findings:
+        raise PolicyError(findings)
+    return build_table(files, lines)
 
 
 def build_table(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.grant import Grant, ListGrant, mint_grant, mint_list_grant
-from govbudget.authz.judge import build_table, ensure_one_casbin
+from govbudget.authz.judge import ensure_one_casbin, read_table
 from govbudget.authz.matrix import compare_with_matrix
-from govbudget.authz.reader import read_policy
 from govbudget.authz.standing import find_standing, is_holdable
 from govbudget.authz.table import Decision
 from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
@@ -33,10 +32,7 @@ def load_table(files: PolicyFiles) -> DecisionTable:
 
     Raises PolicyError with every finding.
     """
-    lines, findings = read_policy(files)
-    if findings:
-        raise PolicyError(findings)
-    table = build_table(files, lines)
+    table = read_table(files)
     if files.matrix is not None and (findings := compare_with_matrix(table, files.matrix)):
         raise PolicyError(findings)
     return table

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
-from govbudget.authz.judge import build_table, ensure_one_casbin
+from govbudget.authz.judge import ensure_one_casbin, read_table
 from govbudget.authz.matrix import HEADER, compare_with_matrix
-from govbudget.authz.reader import read_policy, read_rows
+from govbudget.authz.reader import read_rows
 from govbudget.errors import Finding, PolicyError
 from govbudget.review.meaning import find_broken_invariants, find_idle_lines
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from govbudget.authz.files import PolicyFiles
     from govbudget.authz.table import DecisionTable
 
 
@@ -44,35 +43,24 @@ def check_policy(folder: Path) -> Review:
         ensure_one_casbin()
         files = read_policy_files(folder)
         digest = files.digest
-        lines, defects = read_policy(files)
-        if defects:
-            return Review(digest, None, tuple(defects))
-        table = build_table(files, lines)
+        table = read_table(files)
     except PolicyError as error:
         return Review(digest, None, error.findings)
     differing = [] if files.matrix is None else compare_with_matrix(table, files.matrix)
-    findings = (*_find_meaning(table), *differing, *_find_unreviewed(files, table))
+    meaning = (*find_idle_lines(table), *find_broken_invariants(table))
+    findings = (*meaning, *differing, *_find_unreviewed(files.matrix, table))
     return Review(digest, table, findings, not differing)
 
 
-def _find_meaning(table: DecisionTable) -> Iterator[Finding]:
-    yield from find_idle_lines(table)
-    yield from find_broken_invariants(table)
-
-
-def _find_unreviewed(files: PolicyFiles, table: DecisionTable) -> Iterator[Finding]:
-    if files.matrix is not None:
-        yield from _find_unreviewed_scopes(files.matrix, table)
-    else:
+def _find_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Finding]:
+    """Find that there is no review, or roles of which no row says where they are held."""
+    if matrix is None:
         sentence = (
             "nobody has reviewed this policy: read `govbudget policy matrix`, then keep its "
             f"`--format csv` as {MATRIX_FILE}"
         )
         yield Finding(MATRIX_FILE, 0, "not-reviewed", sentence)
-
-
-def _find_unreviewed_scopes(matrix: bytes, table: DecisionTable) -> Iterator[Finding]:
-    """Find roles of which no row says where they are held: an edit of the scope would not show."""
+        return
     rows, _ = read_rows(matrix, MATRIX_FILE)
     pinned = {row[0] for _, row in rows if len(row) == len(HEADER)}
     for role in sorted(set(table.scopes) - pinned):

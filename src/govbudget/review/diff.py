@@ -16,11 +16,11 @@ from govbudget.authz.files import (
     read_regular_file,
     show_path,
 )
-from govbudget.authz.judge import CELLS, build_table
+from govbudget.authz.judge import CELLS, read_table
 from govbudget.authz.matrix import HEADER, compare_with_matrix
-from govbudget.authz.reader import read_policy, read_rows
+from govbudget.authz.reader import read_rows
 from govbudget.authz.table import DecisionTable, Verdict
-from govbudget.errors import FieldError, InvalidInput, PolicyError
+from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import ObjectType
 
 if TYPE_CHECKING:
@@ -138,10 +138,7 @@ def load_side(name: str, other: str, default: Path) -> Side:
         files, origin = read_policy_files(folder), f"folder {show_path(folder.resolve())}"
     else:
         files, origin = _read_revision(revision, place)
-    lines, findings = read_policy(files)
-    if findings:
-        raise PolicyError(findings)
-    table = build_table(files, lines)
+    table = read_table(files)
     unreviewed = None
     if files.matrix is None:
         unreviewed = f"nobody has reviewed it: there is no {MATRIX_FILE}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from govbudget.authz.files import LINES_FILE
 from govbudget.authz.judge import CELLS, list_reached_elsewhere
@@ -87,23 +88,27 @@ def find_broken_invariants(table: DecisionTable) -> Iterator[Finding]:
             yield Finding(LINES_FILE, number, invariant.code, sentence)
 
 
-# INVARIANT: nobody without a role can do anything
-def _allowed_without_a_role(table: DecisionTable) -> Broken:
+@partial(Invariant, "no-role-no-right", "nobody without a role can do anything")
+def _no_role_no_right(table: DecisionTable) -> Broken:
     for obj, action in CELLS:
         if table.decide((), obj, action).allowed:
             yield 0, f"without any role, `{action}` on `{obj}` is allowed"
 
 
-# INVARIANT: only site roles reach more than one organization, group or user
-def _reaches_other_organizations(table: DecisionTable) -> Broken:
+@partial(
+    Invariant,
+    "organizations-apart",
+    "only site roles reach more than one organization, group or user",
+)
+def _organizations_apart(table: DecisionTable) -> Broken:
     for role, reached in list_reached_elsewhere(table.lines).items():
         if table.scopes[role] is not Scope.SITE:
             for obj, action in reached:
                 yield 0, f"{role} may `{action}` a `{obj}` of a place it is not held in"
 
 
-# INVARIANT: neither membership of a group nor being oneself writes
-def _members_write(table: DecisionTable) -> Broken:
+@partial(Invariant, "members-read-only", "neither membership of a group nor being oneself writes")
+def _members_read_only(table: DecisionTable) -> Broken:
     for role, scope in table.scopes.items():
         for obj, action in CELLS:
             cell = table.cell(role, obj, action)
@@ -112,8 +117,10 @@ def _members_write(table: DecisionTable) -> Broken:
                 yield cell.allow[0].number, f"{role} may `{action}` a `{obj}`"
 
 
-# INVARIANT: owner can do all that org-admin can, org-admin all that user-admin can
-def _ranks_broken(table: DecisionTable) -> Broken:
+@partial(
+    Invariant, "ranks", "owner can do all that org-admin can, org-admin all that user-admin can"
+)
+def _ranks(table: DecisionTable) -> Broken:
     for higher, lower in (("owner", "org-admin"), ("org-admin", "user-admin")):
         if higher not in table.scopes or lower not in table.scopes:
             continue
@@ -124,8 +131,8 @@ def _ranks_broken(table: DecisionTable) -> Broken:
                 yield theirs.allow[0].number, example
 
 
-# INVARIANT: deny wins
-def _deny_loses(table: DecisionTable) -> Broken:
+@partial(Invariant, "deny-wins", "deny wins")
+def _deny_wins(table: DecisionTable) -> Broken:
     for obj, action in CELLS:
         allowed = [r for r in table.scopes if table.cell(r, obj, action).decision.allowed]
         for role in table.scopes:
@@ -134,8 +141,12 @@ def _deny_loses(table: DecisionTable) -> Broken:
                 yield denies[0].number, f"{role} with {', '.join(allowed)} may `{action}` a `{obj}`"
 
 
-# INVARIANT: where budgets are a resource of their own, who sets them does not administer groups
-def _duties_mixed(table: DecisionTable) -> Broken:
+@partial(
+    Invariant,
+    "separate-duties",
+    "where budgets are a resource of their own, who sets them does not administer groups",
+)
+def _separate_duties(table: DecisionTable) -> Broken:
     for role, scope in table.scopes.items():
         group, budget = (
             table.cell(role, obj, Action.UPDATE)
@@ -146,26 +157,10 @@ def _duties_mixed(table: DecisionTable) -> Broken:
 
 
 INVARIANTS = (
-    Invariant("no-role-no-right", "nobody without a role can do anything", _allowed_without_a_role),
-    Invariant(
-        "organizations-apart",
-        "only site roles reach more than one organization, group or user",
-        _reaches_other_organizations,
-    ),
-    Invariant(
-        "members-read-only",
-        "neither membership of a group nor being oneself writes",
-        _members_write,
-    ),
-    Invariant(
-        "ranks",
-        "owner can do all that org-admin can, org-admin all that user-admin can",
-        _ranks_broken,
-    ),
-    Invariant("deny-wins", "deny wins", _deny_loses),
-    Invariant(
-        "separate-duties",
-        "where budgets are a resource of their own, who sets them does not administer groups",
-        _duties_mixed,
-    ),
+    _no_role_no_right,
+    _organizations_apart,
+    _members_read_only,
+    _ranks,
+    _deny_wins,
+    _separate_duties,
 )

@@ -61,21 +61,18 @@ def render_html(table: DecisionTable, cells: Cells) -> str:
 
 def _write_matrix(table: DecisionTable, cells: Cells) -> str:
     columns = list(dict.fromkeys((obj, action) for _, obj, action in cells))
-    head = "".join(f'<th scope="col">{obj}<br>{action}</th>' for obj, action in columns)
     rows = []
     for role in dict.fromkeys(role for role, _, _ in cells):
-        row = f'<tr><th scope="row">{escape(role)}</th><td>{table.scopes[role]}</td>'
+        row = f'<th scope="row">{escape(role)}</th><td>{table.scopes[role]}</td>'
         for obj, action in columns:
             cell = table.cell(role, obj, action)
             lines = ", ".join(escape(name) for name in cell.decision.lines)
             where = f'<span class="lines">{lines}</span>' if lines else ""
             row += f'<td class="{cell.verdict}">{cell.verdict}{where}</td>'
-        rows.append(row + "</tr>")
-    return (
-        "<table><caption>What each role may do, held in its scope, and the lines that decide"
-        f'</caption>\n<thead><tr><th scope="col">role</th><th scope="col">held in</th>{head}</tr>'
-        "</thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
-    )
+        rows.append(row)
+    caption = "What each role may do, held in its scope, and the lines that decide"
+    heads = ["role", "held in", *(f"{obj}<br>{action}" for obj, action in columns)]
+    return _write_table(caption, heads, rows)
 
 
 def _write_invariants(table: DecisionTable) -> str:
@@ -83,12 +80,18 @@ def _write_invariants(table: DecisionTable) -> str:
     for invariant in INVARIANTS:
         examples = "; ".join(escape(example) for _, example in invariant.find(table))
         state = f"broken: {examples}" if examples else "holds"
-        rows.append(f'<tr><th scope="row">{escape(invariant.statement)}</th><td>{state}</td></tr>')
-    return (
-        "<table><caption>What must hold of every policy</caption>\n"
-        '<thead><tr><th scope="col">invariant</th><th scope="col">state</th></tr></thead>\n'
-        "<tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
-    )
+        rows.append(f'<th scope="row">{escape(invariant.statement)}</th><td>{state}</td>')
+    return _write_table("What must hold of every policy", ["invariant", "state"], rows)
+
+
+def _write_table(caption: str, heads: list[str], rows: list[str]) -> str:
+    head = "".join(f'<th scope="col">{title}</th>' for title in heads)
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return f"""<table><caption>{caption}</caption>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody></table>"""
 
 
 def _write_idle_lines(table: DecisionTable) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import list_cells, write_matrix
@@ -24,17 +25,10 @@ def select_cells(
 
     Raises ValueError for a name that the policy does not know.
     """
-    for role in roles or table.scopes:
-        for obj in objects or ObjectType:
-            for action in actions or Action:
-                table.decide((role,), obj, action)
-    return [
-        (role, obj, action)
-        for role, obj, action in list_cells(table)
-        if (not roles or role in roles)
-        and (not objects or obj in objects)
-        and (not actions or action in actions)
-    ]
+    named = set(product(roles or table.scopes, objects or ObjectType, actions or Action))
+    for role, obj, action in sorted(named):
+        table.decide((role,), obj, action)
+    return [cell for cell in list_cells(table) if cell in named]
 
 
 def render_text(table: DecisionTable, cells: Cells) -> str:
