@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.target import find_policy, find_settings, open_target
-from govbudget.directory.load import load_directory
+from govbudget.directory.load import ADDED, CHANGED, REMOVED, load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 
@@ -24,7 +25,10 @@ MAX_TRIES = 3
 # a transaction is told to try again for.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
 _TRY_AGAIN = _MADE_MEANWHILE | {"40001", "40P01"}
-_LOCK_TIMEOUT, _STATEMENT_TIMEOUT = "55P03", "57014"
+_TIMEOUTS = {
+    "55P03": ("lock_timeout", "for a lock"),
+    "57014": ("statement_timeout", "for a statement"),
+}
 
 
 @click.group()
@@ -32,29 +36,19 @@ def db() -> None:
     """Migrations of govbudget's own schema."""
 
 
+SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": click.IntRange(0), "show_default": True}
+LOCK_HELP = "Give up where a lock is not had in time; 0: wait."
+STATEMENT_HELP = "Give up where one statement takes longer; 0: wait."
+
+
 @db.command("upgrade")
-@click.option(
-    "--lock-timeout",
-    metavar="SECONDS",
-    type=click.IntRange(0),
-    default=5,
-    show_default=True,
-    help="Give up where a lock is not had in time; 0: wait.",
-)
-@click.option(
-    "--statement-timeout",
-    metavar="SECONDS",
-    type=click.IntRange(0),
-    default=60,
-    show_default=True,
-    help="Give up where one statement takes longer; 0: wait.",
-)
-def db_upgrade(lock_timeout: int, statement_timeout: int) -> None:
+@click.option("--lock-timeout", default=5, help=LOCK_HELP, **SECONDS)
+@click.option("--statement-timeout", default=60, help=STATEMENT_HELP, **SECONDS)
+def db_upgrade(**timeouts: int) -> None:
     """Bring the schema to the newest revision: in one transaction, or not at all.
 
     Two at once are no harm.
     """
-    timeouts = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
     with open_target() as target:
         before = _upgrade(target, timeouts)
     head = head_revision()
@@ -75,14 +69,12 @@ def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
                 return before
         except sa.exc.DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
-            if state in {_LOCK_TIMEOUT, _STATEMENT_TIMEOUT}:
-                name = "lock_timeout" if state == _LOCK_TIMEOUT else "statement_timeout"
-                waited = "for a lock" if state == _LOCK_TIMEOUT else "for a statement"
-                message = (
+            if state in _TIMEOUTS:
+                name, waited = _TIMEOUTS[state]
+                raise click.ClickException(
                     f"gave up after waiting {timeouts[name]} s {waited}; nothing was changed; try "
                     f"again at a quieter time, or with a longer --{name.replace('_', '-')}"
-                )
-                raise click.ClickException(message) from error
+                ) from error
             if not (left and state in _TRY_AGAIN):
                 raise
     raise AssertionError("a try ends by returning or raising")
@@ -150,11 +142,9 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
         if not dry_run:
             connection.commit()
     for change in changes:
-        click.echo(str(change))
-    counts = {
-        verb: sum(c.verb == verb for c in changes) for verb in ("added", "changed", "removed")
-    }
-    summary = ", ".join(f"{count} {verb}" for verb, count in counts.items())
+        click.echo(change)
+    counts = Counter(change.verb for change in changes)
+    summary = ", ".join(f"{counts[verb]} {verb}" for verb in (ADDED, CHANGED, REMOVED))
     click.echo(summary + (" (dry run: nothing was changed)" if dry_run else ""))
 
 
