@@ -211,44 +211,38 @@ def ensure_one_casbin() -> None:
     `casbin` on the package index is the frozen predecessor with the same import name: whichever was
     installed last overwrites the other, and the package list still shows both.
     """
-    if _is_installed("casbin"):
-        raise _wrong_casbin(
+    sentence = _find_wrong_casbin()
+    if sentence is not None:
+        raise PolicyError([Finding("pycasbin", 0, "wrong-casbin", sentence)])
+
+
+def _find_wrong_casbin() -> str | None:
+    if any(metadata.distributions(name="casbin")):
+        return (
             "the distribution `casbin` is installed beside `pycasbin` and overwrites it; uninstall "
             "both, then install pycasbin again"
         )
-    if not _is_installed("pycasbin"):
-        raise _wrong_casbin("the distribution `pycasbin` is not installed; install it")
-    pycasbin = metadata.distribution("pycasbin")
+    pycasbin = next(iter(metadata.distributions(name="pycasbin")), None)
+    if pycasbin is None:
+        return "the distribution `pycasbin` is not installed; install it"
     imported, installed = Path(casbin.__file__), Path(str(pycasbin.locate_file("casbin")))
     if imported.resolve().parent != installed.resolve():
-        raise _wrong_casbin(
+        return (
             f"`{imported}` is imported as `casbin`, not what pycasbin installed in `{installed}`; "
             "take it off the path"
         )
     for path in pycasbin.files or ():
         # Some releases record files beside the package, which are nothing to us.
-        if path.parts[0] != "casbin" or path.suffix != ".py":
-            continue
-        if path.hash is None or path.hash.mode != "sha256":
-            continue
-        try:
-            digest = hashlib.sha256(Path(path.locate()).read_bytes()).digest()
-        except OSError:
-            digest = b""
-        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
-            raise _wrong_casbin(
-                f"`{path}` is not the file that pycasbin installed (another package that brings "
-                "`casbin` has overwritten it); uninstall that one, then reinstall pycasbin"
-            )
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _wrong_casbin(sentence: str) -> PolicyError:
-    return PolicyError([Finding("pycasbin", 0, "wrong-casbin", sentence)])
+        is_code = path.parts[0] == "casbin" and path.suffix == ".py"
+        if is_code and path.hash is not None and path.hash.mode == "sha256":
+            try:
+                digest = hashlib.sha256(Path(path.locate()).read_bytes()).digest()
+            except OSError:
+                digest = b""
+            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
+                return (
+                    f"`{path}` is not the file that pycasbin installed (another package that "
+                    "brings `casbin` has overwritten it); uninstall that one, then reinstall "
+                    "pycasbin"
+                )
+    return None

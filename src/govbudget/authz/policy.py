@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -133,12 +134,11 @@ class Policy:
         in_groups: dict[Domain, list[str]] = {}
         here = (SITE, Domain(Scope.ORGANIZATION, organization.id))
         for role, domain in dict.fromkeys(subject.assignments):
-            if table.scopes.get(role) is not domain.scope or not is_holdable(domain):
-                continue
-            if domain.scope is Scope.GROUP:
-                in_groups.setdefault(domain, []).append(role)
-            elif domain in here:
-                everywhere.append(role)
+            if table.scopes.get(role) is domain.scope and is_holdable(domain):
+                if domain.scope is Scope.GROUP:
+                    in_groups.setdefault(domain, []).append(role)
+                elif domain in here:
+                    everywhere.append(role)
         if not everywhere and not in_groups:
             raise NotFound("organization", table.would_allow(object_type, Action(action)))
         elsewhere = table.decide(everywhere, object_type, action)
@@ -149,9 +149,7 @@ class Policy:
             if decision.allowed is not elsewhere.allowed and domain.id is not None:
                 exceptions.append(domain.id)
                 lines |= dict.fromkeys(decision.lines)
-        held = dict.fromkeys(
-            [*everywhere, *(role for roles in in_groups.values() for role in roles)]
-        )
+        held = dict.fromkeys(chain(everywhere, *in_groups.values()))
         return mint_list_grant(
             subject,
             tuple(held),

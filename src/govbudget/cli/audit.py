@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -52,33 +54,23 @@ def audit_export(organization: str | None, form: str) -> None:
 def _read_all(operator: Operator, place: Organization | None) -> Iterator[Entry]:
     """Read page by page."""
     budget_object = operator.target.settings.budget_object
-    store, connection = AuditStore(operator.tables, budget_object), operator.connection
-    after = None
-    while True:
-        if place is None:
-            book = PriceBook()
-            grant = operator.authorize(Action.UPDATE, book)
-            page = store.list_site(connection, grant, book, limit=PAGE, after=after)
-        else:
-            leave = operator.policy.authorize_list(
-                operator.subject, Action.UPDATE, place, budget_object
-            )
-            if not leave.decision.allowed:  # an empty export would look as if nothing had changed
-                raise Forbidden(Action.UPDATE, leave.lines, ())
-            page = store.list(connection, leave, place, limit=PAGE, after=after)
+    store = AuditStore(operator.tables, budget_object)
+    if place is None:
+        book = PriceBook()
+        grant = operator.authorize(Action.UPDATE, book)
+        read = partial(store.list_site, operator.connection, grant, book, limit=PAGE)
+    else:
+        subject, policy = operator.subject, operator.policy
+        leave = policy.authorize_list(subject, Action.UPDATE, place, budget_object)
+        if not leave.decision.allowed:  # an empty export would look as if nothing had changed
+            raise Forbidden(Action.UPDATE, leave.lines, ())
+        read = partial(store.list, operator.connection, leave, place, limit=PAGE)
+    page = read()
+    while page:
         yield from page
-        if len(page) < PAGE:
-            return
-        after = (page[-1].at, page[-1].id)
+        page = read(after=(page[-1].at, page[-1].id))
 
 
 def _flatten(entry: Entry) -> dict[str, Any]:
-    return {
-        "at": entry.at.isoformat(),
-        "object_type": entry.object_type,
-        "object_id": entry.object_id,
-        "before": entry.before,
-        "after": entry.after,
-        **{name: entry.receipt.get(name) for name in RECEIPT},
-        "id": str(entry.id),
-    }
+    facts = {**entry.receipt, **asdict(entry), "at": entry.at.isoformat(), "id": str(entry.id)}
+    return {name: facts.get(name) for name in COLUMNS}

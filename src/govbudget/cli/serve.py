@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 LISTENING = "listening on "
 DRAIN_SECONDS = 30
+
+_say = partial(click.echo, err=True)
 
 
 def _number(name: str, default: int, limits: tuple[int, int], text: str) -> Callable[[Any], Any]:
@@ -62,13 +66,12 @@ def serve(  # noqa: PLR0917 - click passes them by name
     make_server = _import_server()
     settings = read_settings(os.environ)
     _try_out()
-    given = read_database_url() if embedded is None else None
+    named = read_database_url() if embedded is None else None
     _require_free(host, port)
     with ExitStack() as stack:
-        if given is not None:
-            url = given
-        else:
-            signal.signal(signal.SIGTERM, _exit)
+        url = named
+        if url is None:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             url = sa.make_url(stack.enter_context(start_postgres(embedded, _say)))
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             with engine.begin() as connection:
@@ -165,11 +168,3 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
 def _start_worker(_worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
     """Leave Ctrl-C, which a terminal sends to all of us, to the arbiter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _exit(*_: object) -> None:
-    raise SystemExit(0)

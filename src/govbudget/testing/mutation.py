@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from govbudget.authz.files import PolicyFiles, read_policy_files
 from govbudget.authz.judge import build_table
 from govbudget.authz.matrix import compare_with_matrix, list_cells
-from govbudget.authz.reader import Effect, Line, read_policy
+from govbudget.authz.reader import FIELDS, Effect, Line, read_policy
 from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from govbudget.authz.policy import Policy
     from govbudget.authz.table import DecisionTable
@@ -61,24 +61,17 @@ def _means_the_same(one: DecisionTable, other: DecisionTable) -> bool:
 
 def _edit(table: DecisionTable) -> Iterator[tuple[str, list[Line]]]:
     lines = list(table.lines)
+    sets: tuple[Iterable[Any], ...] = (sorted(table.scopes), Scope, ObjectType, Action, Effect)
+    others = dict(zip(FIELDS, sets, strict=True))
     for index, line in enumerate(lines):
         before, after = lines[:index], lines[index + 1 :]
         yield f"delete {line.name}", [*before, *after]
-        for changed in _swap_fields(line, sorted(table.scopes)):
-            differs = next(
-                f"{old} to {new}"
-                for old, new in zip(line.fields, changed.fields, strict=True)
-                if old != new
-            )
-            yield f"change {differs} in {line.name}", [*before, changed, *after]
+        for name, values in others.items():
+            old = getattr(line, name)
+            for new in values:
+                if new != old:
+                    changed = replace(line, **{name: new})
+                    yield f"change {old} to {new} in {line.name}", [*before, changed, *after]
     for role, obj, action in list_cells(table):
         deny = Line(0, role, table.scopes[role], obj, action, Effect.DENY)
         yield f"add {', '.join(('p', *deny.fields))}", [*lines, deny]
-
-
-def _swap_fields(line: Line, roles: list[str]) -> Iterator[Line]:
-    yield from (replace(line, role=role) for role in roles if role != line.role)
-    yield from (replace(line, scope=scope) for scope in Scope if scope is not line.scope)
-    yield from (replace(line, object=obj) for obj in ObjectType if obj is not line.object)
-    yield from (replace(line, action=action) for action in Action if action is not line.action)
-    yield from (replace(line, effect=effect) for effect in Effect if effect is not line.effect)
