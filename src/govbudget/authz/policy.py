@@ -130,35 +130,19 @@ class Policy:
         standing in the organization or one of its groups.
         """
         table = self._table
-        everywhere: list[str] = []
-        in_groups: dict[Domain, list[str]] = {}
         here = (SITE, Domain(Scope.ORGANIZATION, organization.id))
+        everywhere: list[str] = []
+        in_groups: dict[Id, list[str]] = {}
         for role, domain in dict.fromkeys(subject.assignments):
             if table.scopes.get(role) is domain.scope and is_holdable(domain):
-                if domain.scope is Scope.GROUP:
-                    in_groups.setdefault(domain, []).append(role)
+                if domain.scope is Scope.GROUP and domain.id is not None:
+                    in_groups.setdefault(domain.id, []).append(role)
                 elif domain in here:
                     everywhere.append(role)
         if not everywhere and not in_groups:
             raise NotFound("organization", table.would_allow(object_type, Action(action)))
-        elsewhere = table.decide(everywhere, object_type, action)
-        exceptions: list[Id] = []
-        lines = dict.fromkeys(elsewhere.lines)
-        for domain, roles in in_groups.items():
-            decision = table.decide([*everywhere, *roles], object_type, action)
-            if decision.allowed is not elsewhere.allowed and domain.id is not None:
-                exceptions.append(domain.id)
-                lines |= dict.fromkeys(decision.lines)
-        held = dict.fromkeys(chain(everywhere, *in_groups.values()))
-        return mint_list_grant(
-            subject,
-            tuple(held),
-            Action(action),
-            object_type,
-            Decision(elsewhere.allowed or bool(exceptions), tuple(lines), table.digest),
-            organization,
-            elsewhere.allowed,
-            tuple(exceptions),
+        return _grant_list(
+            table, subject, action, object_type, organization, everywhere=everywhere, more=in_groups
         )
 
     def authorize_members(
@@ -172,23 +156,46 @@ class Policy:
         """
         table, kind = self._table, ObjectType.AI_MEMBER_SPEND
         roles = find_standing(subject, Member(organization.id, subject.id), table.scopes)
-        held = [role for role in roles if table.scopes[role] is not Scope.USER]
-        others, own = (table.decide(standing, kind, action) for standing in (held, roles))
-        act = Action(action)
-        if not (others.allowed or own.allowed):
-            raise Forbidden(act, (*others.lines, *own.lines), table.would_allow(kind, act))
-        differs = own.allowed is not others.allowed
-        lines = dict.fromkeys((*others.lines, *own.lines) if differs else others.lines)
-        return mint_list_grant(
-            subject,
-            roles,
-            act,
-            kind,
-            Decision(allowed=True, lines=tuple(lines), policy_digest=table.digest),
-            organization,
-            others.allowed,
-            (subject.id,) if differs else (),
+        everywhere = [role for role in roles if table.scopes[role] is not Scope.USER]
+        own = {subject.id: [role for role in roles if table.scopes[role] is Scope.USER]}
+        grant = _grant_list(
+            table, subject, action, kind, organization, everywhere=everywhere, more=own
         )
+        if not grant.decision.allowed:
+            lines = table.decide(roles, kind, action).lines
+            raise Forbidden(grant.action, lines, table.would_allow(kind, grant.action))
+        return grant
+
+
+def _grant_list(
+    table: DecisionTable,
+    subject: Subject,
+    action: str,
+    object_type: ObjectType,
+    organization: Organization,
+    *,
+    everywhere: list[str],
+    more: dict[Id, list[str]],
+) -> ListGrant:
+    """Decide for the roles held everywhere; those with more roles that change it are exceptions."""
+    elsewhere = table.decide(everywhere, object_type, action)
+    exceptions: list[Id] = []
+    lines = dict.fromkeys(elsewhere.lines)
+    for its_id, roles in more.items():
+        decision = table.decide([*everywhere, *roles], object_type, action)
+        if decision.allowed is not elsewhere.allowed:
+            exceptions.append(its_id)
+            lines |= dict.fromkeys(decision.lines)
+    return mint_list_grant(
+        subject,
+        tuple(dict.fromkeys(chain(everywhere, *more.values()))),
+        Action(action),
+        object_type,
+        Decision(elsewhere.allowed or bool(exceptions), tuple(lines), table.digest),
+        organization,
+        elsewhere.allowed,
+        tuple(exceptions),
+    )
 
 
 def _load(folder: Path, pinned_digest: str | None) -> DecisionTable:

@@ -40,6 +40,7 @@ START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = DRAIN_SECONDS + 5
 TERMINATED = 128 + signal.SIGTERM
 PROGRAM = (sys.executable, "-P", "-m", "govbudget")
+OUTPUT: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 PROVIDER, MODEL = "anthropic", "claude-sonnet-4-5"
 # What a call takes at most, and what it took: at the seed's prices $0.45 and $0.39.
 MOST, TOOK = {"input": 100_000, "output": 10_000}, {"input": 90_000, "output": 8_000}
@@ -47,20 +48,20 @@ MOST, TOOK = {"input": 100_000, "output": 10_000}, {"input": 90_000, "output": 8
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody of the demo: the role that counts toward Acme's group Research, if any."""
+    """Somebody of the demo: the roles that count toward Acme's group Research."""
 
     name: str
-    role: str | None
+    roles: tuple[str, ...]
     story: str
 
 
 PEOPLE = (
-    Person("Olivia", "owner", "owner of the site"),
-    Person("Adam", "org-admin", "org-admin of Acme"),
-    Person("Uma", "user-admin", "user-admin of Acme"),
-    Person("Grace", "group-member", "member of Acme's group Research"),
-    Person("Gus", None, "member of Acme's group Support only"),
-    Person("Mallory", None, "org-admin of Globex"),
+    Person("Olivia", ("owner",), "owner of the site"),
+    Person("Adam", ("org-admin",), "org-admin of Acme"),
+    Person("Uma", ("user-admin",), "user-admin of Acme"),
+    Person("Grace", ("group-member",), "member of Acme's group Research"),
+    Person("Gus", (), "member of Acme's group Support only"),
+    Person("Mallory", (), "org-admin of Globex"),
 )
 STORIES = {
     **{person.name: person.story for person in PEOPLE},
@@ -132,11 +133,7 @@ def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
 def _run_server(variables: Mapping[str, str], port: int) -> Iterator[tuple[str, Iterator[str]]]:
     """Run `govbudget serve` in a process of its own; give its address and what it prints."""
     with subprocess.Popen(  # noqa: S603 - our own program
-        [*PROGRAM, "serve", "--port", str(port)],
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        [*PROGRAM, "serve", "--port", str(port)], env=variables, **OUTPUT
     ) as process:
         lines = iter(process.stdout or ())
         try:
@@ -169,10 +166,10 @@ def _plan_rights(ids: Mapping[str, str], policy: Policy) -> Iterator[Step]:
     price = f"/ai/prices/{PROVIDER}/{MODEL}"
     for number, person in enumerate(PEOPLE, start=1):
         name = person.name
-        reads = _is_allowed(policy, person, ObjectType.GROUP, Action.READ)
-        writes = _is_allowed(policy, person, ObjectType.GROUP, Action.UPDATE)
-        priced = _is_allowed(policy, person, ObjectType.AI_MODEL_PRICE, Action.READ)
-        in_acme = person.role is not None or name == "Gus"
+        reads = policy.decide(person.roles, ObjectType.GROUP, Action.READ).allowed
+        writes = policy.decide(person.roles, ObjectType.GROUP, Action.UPDATE).allowed
+        priced = policy.decide(person.roles, ObjectType.AI_MODEL_PRICE, Action.READ).allowed
+        in_acme = person.roles or name == "Gus"
         refused = 403 if reads or writes else 404
         limit = {"spend_limit_micros": number * 25_000_000}
         label = f"set the limit to ${number * 25}"
@@ -184,11 +181,6 @@ def _plan_rights(ids: Mapping[str, str], policy: Policy) -> Iterator[Step]:
             yield Step(name, "DELETE", budget, "clear the limit", refused)
     yield Step("Uma", "DELETE", budget, "clear the limit", 204)
     yield Step("Grace", "GET", budget, "see the limit", 404)
-
-
-def _is_allowed(policy: Policy, person: Person, obj: ObjectType, action: Action) -> bool:
-    roles = () if person.role is None else (person.role,)
-    return policy.decide(roles, obj, action).allowed
 
 
 def _plan_spending(ids: Mapping[str, str]) -> Iterator[Step]:
@@ -238,12 +230,7 @@ def _run_command(variables: Mapping[str, str], name: str, ids: Mapping[str, str]
     command = ("spend", name, "--organization", ids["Acme"])
     click.echo(f"\n  $ govbudget {' '.join(command)}")
     done = subprocess.run(  # noqa: S603 - our own program
-        [*PROGRAM, *command],
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+        [*PROGRAM, *command], env=variables, check=False, **OUTPUT
     )
     shown = done.stdout
     for known, its_id in ids.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,21 +52,16 @@ def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[
 
 def assert_matrix(policy: Policy, table: str | PathLike[str] | Expected) -> None:
     """Raise AssertionError that names every cell in which policy and table differ."""
-    wrong = [case for case in matrix_cases(policy, table) if not _holds(policy, case)]
-    if wrong:
-        raise AssertionError("\n".join(_describe(policy, wrong)))
-
-
-def _holds(policy: Policy, case: Case) -> bool:
-    return policy.decide((case.role,), case.object, case.action).allowed is case.allowed
-
-
-def _describe(policy: Policy, wrong: Iterable[Case]) -> Iterable[str]:
-    for case in wrong:
+    wrong = []
+    for case in matrix_cases(policy, table):
         decision = policy.decide((case.role,), case.object, case.action)
-        why = ", ".join(decision.lines) or "no line allows it"
-        answer = "allows" if decision.allowed else "denies"
-        yield f"{case.role}, {case.object}, {case.action}: the policy {answer} it ({why})"
+        if decision.allowed is not case.allowed:
+            why = ", ".join(decision.lines) or "no line allows it"
+            answer = "allows" if decision.allowed else "denies"
+            cell = f"{case.role}, {case.object}, {case.action}"
+            wrong.append(f"{cell}: the policy {answer} it ({why})")
+    if wrong:
+        raise AssertionError("\n".join(wrong))
 
 
 def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
