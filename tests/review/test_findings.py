@@ -149,7 +149,7 @@ EXAMPLES = {
     "too-many-findings": write(b"<p>\n" * (MAX_FINDINGS + 1)),
     "matrix-row": add("owner,group,read,yes,site\n", "matrix.csv"),
     "matrix-differs": swap("owner,group,read,allow", "owner,group,read,deny", "matrix.csv"),
-    "wrong-casbin": lambda _, patch: patch.setattr(judge, "_is_installed", lambda _name: True),
+    "wrong-casbin": lambda _, patch: patch.setattr(judge, "_find_wrong_casbin", lambda: "another"),
     "casbin-disagrees": lambda _, patch: patch.setattr(
         casbin.Enforcer, "enforce", lambda enforcer, *_: len(enforcer.get_policy()) == 1
     ),

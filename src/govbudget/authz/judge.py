@@ -24,6 +24,8 @@ from govbudget.identity import Action, Group, Ledger, Member, Object, ObjectType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+# The domains that a request names, in the model's order.
+_SCOPES_ASKED = (Scope.ORGANIZATION, Scope.GROUP, Scope.USER)
 # What an object lacks is a domain that nobody can hold: no scope is written like this.
 NOWHERE = "nowhere"
 # Makes another organization, group and user of the example's.
@@ -67,7 +69,7 @@ def build_table(
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
             judge = _Judge(lines)
-            table = DecisionTable(files.digest, lines, _ask_line_by_line(judge, lines))
+            table = DecisionTable(files.digest, lines, _find_speaking(judge, lines))
             disagreements = list(_compare_with_casbin(judge, files, table)) if compare else []
         except Exception as error:
             sentence = f"Casbin failed: {type(error).__name__}: {error}; report it to us"
@@ -77,24 +79,18 @@ def build_table(
     return table
 
 
-def _ask_line_by_line(
-    judge: _Judge, lines: tuple[Line, ...]
-) -> dict[tuple[str, ObjectType, Action], list[Line]]:
+def _find_speaking(judge: _Judge, lines: tuple[Line, ...]) -> list[Line]:
     """Ask Casbin which lines speak about the cell that they name.
 
     A line is asked about with its effect set to allow, since Casbin answers no to a deny line in
-    any case; lines that differ in their effect only are asked about once.
+    any case.
     """
-    speaking: dict[tuple[str, ObjectType, Action], list[Line]] = {}
-    known: dict[tuple[str, ...], bool] = {}
-    for line in lines:
-        right = tuple(line.fields[:-1])
-        if right not in known:
-            cell = (line.object, line.action)
-            known[right] = bool(judge.list_allowed(line.role, [[*right, Effect.ALLOW]], [cell]))
-        if known[right]:
-            speaking.setdefault((line.role, line.object, line.action), []).append(line)
-    return speaking
+
+    def speaks(line: Line) -> bool:
+        row = [*line.fields[:-1], str(Effect.ALLOW)]
+        return bool(judge.list_allowed(line.role, [row], [(line.object, line.action)]))
+
+    return [line for line in lines if speaks(line)]
 
 
 def list_reached_elsewhere(lines: tuple[Line, ...]) -> dict[str, list[tuple[ObjectType, Action]]]:
@@ -126,10 +122,12 @@ def _compare_with_casbin(
 
 def _group_by_role(lines: tuple[Line, ...]) -> dict[str, list[list[str]]]:
     """Give the rows of each role, each row once."""
-    roles: dict[str, dict[tuple[str, ...], None]] = {}
+    roles: dict[str, list[list[str]]] = {}
     for line in lines:
-        roles.setdefault(line.role, {})[tuple(line.fields)] = None
-    return {role: [list(row) for row in rows] for role, rows in roles.items()}
+        rows = roles.setdefault(line.role, [])
+        if line.fields not in rows:
+            rows.append(line.fields)
+    return roles
 
 
 def _start_casbin(text: str) -> casbin.Enforcer:
@@ -139,7 +137,10 @@ def _start_casbin(text: str) -> casbin.Enforcer:
 
 
 class _Judge:
-    """A stock Casbin enforcer in which each role of some lines is held by one subject."""
+    """A stock Casbin enforcer in which each role of some lines is held by one subject.
+
+    A role name has no colon, so no subject is called as a role.
+    """
 
     def __init__(self, lines: tuple[Line, ...]) -> None:
         scopes = {line.role: line.scope for line in lines}
@@ -149,7 +150,7 @@ class _Judge:
             for example in EXAMPLES.values()
             if (place := example.domain(scope)) is not None
         }
-        held = (f"g, {_holder(role)}, {role}, {places[scope]}" for role, scope in scopes.items())
+        held = (f"g, holder:{role}, {role}, {places[scope]}" for role, scope in scopes.items())
         self._enforcer = _start_casbin("\n".join(held))
 
     def list_allowed(
@@ -165,26 +166,17 @@ class _Judge:
         """
         if not self._enforcer.add_policies(rows):
             raise RuntimeError(f"Casbin did not take the lines of {role}")
+        allowed = []
         try:
-            return [cell for cell in cells if self._allows(role, *cell, suffix)]
+            for obj, action in cells:
+                example = EXAMPLES[obj]
+                domains = [f"{example.domain(s) or NOWHERE}{suffix}" for s in _SCOPES_ASKED]
+                asked = (f"holder:{role}", *domains, str(obj), str(action))
+                if self._enforcer.enforce(*asked) is True:
+                    allowed.append((obj, action))
         finally:
             self._enforcer.remove_policies(rows)
-
-    def _allows(self, role: str, obj: ObjectType, action: Action, suffix: str) -> bool:
-        example = EXAMPLES[obj]
-        domains = (_domain(example, scope) + suffix for scope in Scope if scope is not Scope.SITE)
-        answer = self._enforcer.enforce(_holder(role), *domains, str(obj), str(action))
-        return answer is True
-
-
-def _holder(role: str) -> str:
-    """Name the subject that holds the role; a role name has no colon, so the two never meet."""
-    return f"holder:{role}"
-
-
-def _domain(obj: Object, scope: Scope) -> str:
-    domain = obj.domain(scope)
-    return NOWHERE if domain is None else str(domain)
+        return allowed
 
 
 @contextmanager

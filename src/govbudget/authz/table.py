@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -72,23 +74,22 @@ class DecisionTable:
         self,
         digest: str,
         lines: tuple[Line, ...],
-        speaking: Mapping[tuple[str, ObjectType, Action], Sequence[Line]],
+        speaking: Iterable[Line],
     ) -> None:
-        """Build from the lines that speak about each cell, which Casbin was asked for."""
+        """Build from the lines that speak about their cell, which Casbin was asked for."""
+        by_cell: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
+        for line in speaking:
+            by_cell[line.role, line.object, line.action].append(line)
         scopes = {line.role: line.scope for line in lines}
         cells: dict[tuple[str, str], dict[str, Cell]] = {}
         would_allow: dict[tuple[str, str], tuple[str, ...]] = {}
-        for obj in ObjectType:
-            for action in Action:
-                row = {
-                    role: _make_cell(speaking.get((role, obj, action), ()), digest)
-                    for role in scopes
-                }
-                cells[obj, action] = row
-                would_allow[obj, action] = tuple(
-                    f"{line.name} ({line.role} in its {line.scope})"
-                    for line in _in_order(line for cell in row.values() for line in cell.allow)
-                )
+        for obj, action in product(ObjectType, Action):
+            row = {role: _make_cell(by_cell[role, obj, action], digest) for role in scopes}
+            cells[obj, action] = row
+            would_allow[obj, action] = tuple(
+                f"{line.name} ({line.role} in its {line.scope})"
+                for line in _in_order(line for cell in row.values() for line in cell.allow)
+            )
         put = object.__setattr__
         put(self, "digest", digest)
         put(self, "lines", lines)
