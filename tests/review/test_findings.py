@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib import metadata
 from pathlib import Path
 
 import casbin
@@ -149,7 +150,7 @@ EXAMPLES = {
     "too-many-findings": write(b"<p>\n" * (MAX_FINDINGS + 1)),
     "matrix-row": add("owner,group,read,yes,site\n", "matrix.csv"),
     "matrix-differs": swap("owner,group,read,allow", "owner,group,read,deny", "matrix.csv"),
-    "wrong-casbin": lambda _, patch: patch.setattr(judge, "_find_wrong_casbin", lambda: "another"),
+    "wrong-casbin": lambda _, patch: patch.setattr(metadata, "distributions", lambda name: [name]),
     "casbin-disagrees": lambda _, patch: patch.setattr(
         casbin.Enforcer, "enforce", lambda enforcer, *_: len(enforcer.get_policy()) == 1
     ),
