@@ -21,11 +21,13 @@ def read_condition(request: Request) -> Condition:
     """Read what the request demands of the budget. A tag that is not ours matches nothing."""
     wanted: ETags | None = request.if_match if "If-Match" in request.headers else None
     unwanted = request.if_none_match
+    not_these = unwanted.as_set(include_weak=True)
     return Condition(
         must_exist=wanted is not None and wanted.star_tag,
         must_be=None if wanted is None or wanted.star_tag else _revisions(wanted.as_set()),
-        must_not_exist=unwanted.star_tag,
-        must_not_be=_revisions(unwanted.as_set(include_weak=True)),
+        # Of a star that is not alone (sent twice, say) Werkzeug makes a tag.
+        must_not_exist=unwanted.star_tag or "*" in not_these,
+        must_not_be=_revisions(not_these),
     )
 
 
