@@ -38,6 +38,8 @@ TEXTS = [
     "07",
     "..",
     "t" * 255,
+    "\U0001f4b8" * 254,
+    "\U0001f4b8" * 255,
 ]
 
 
@@ -87,7 +89,7 @@ def bigint(make_database, policy):
 @pytest.fixture(scope="module")
 def text(make_database, policy):
     engine, town = settle(
-        make_database, IdType.TEXT, "acme \u00e9", owner="boss", member="m", groups=TEXTS
+        make_database, IdType.TEXT, "\U0001f389" * 255, owner="boss", member="m", groups=TEXTS
     )
     town.send = Client(make_app(engine, {"GOVBUDGET_ID_TYPE": "text"}, policy=policy))
     town.engine = engine

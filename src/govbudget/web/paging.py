@@ -96,7 +96,8 @@ def read_page(place: Id, read_position: Callable[..., T]) -> Page[T]:
 
 def _write_token(place: Id, *position: object) -> str:
     """Write the token of the page after the one that ends at the position."""
-    content = json.dumps([_name_list(place), *map(str, position)], separators=(",", ":"))
+    names = [_name_list(place), *map(str, position)]
+    content = json.dumps(names, ensure_ascii=False, separators=(",", ":"))  # below MAX_TOKEN
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
