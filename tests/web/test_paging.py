@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import pytest
+from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import World, budget_path, count_statements, list_path
 from tests.web.helpers import outcome, put_limit, read_problem
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client as MountedClient
+
+from govbudget.errors import InvalidInput
+from govbudget.web.paging import MAX_TOKEN, Page, read_page
 
 INVALID = (400, "invalid-query")
 
@@ -166,6 +173,27 @@ def test_a_token_that_was_touched_is_400(send, estate):
     )
     for touched in spelled:
         assert outcome(ask(send, estate, page_token=touched)) == INVALID, touched
+
+
+def test_a_token_over_its_bound_is_not_read(app):
+    """However well it is formed."""
+    position = "x" * MAX_TOKEN
+    with app.test_request_context(list_path("a")):
+        _, token = Page("a", 1, None).cut([position, "y"], lambda row: (row,))
+    asked = app.test_request_context(list_path("a"), query_string={"page_token": token})
+    with asked, pytest.raises(InvalidInput) as refused:
+        read_page("a", str)
+    assert refused.value.code == "invalid-query"
+
+
+def test_the_next_page_is_linked_to_where_the_host_is_mounted(app, estate):
+    """As the outside sees it: below the path of the mount."""
+    mounted = MountedClient(DispatcherMiddleware(Flask("outside"), {"/in side": app}))
+    headers = {"X-User": str(estate.owner)}
+    first = f"/in side/api/v2{list_path(estate.a)}?page_size=20"
+    link = mounted.get(first, headers=headers).headers["Link"]
+    target = re.fullmatch(r'<(/in%20side/api/v2/[^>]*)>; rel="next"', link)[1]
+    assert ids(mounted.get(target, headers=headers)) == estate.groups[20:]
 
 
 def test_a_token_made_by_hand_of_something_else_is_400(send, estate):

@@ -1,0 +1,141 @@
+"""Signals: sent once all is done, to every receiver, whatever one of them does."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.support import Client, World, budget_path, make_app
+from tests.web.helpers import outcome, put_limit, read_row
+
+from govbudget import Policy, PolicyError
+from govbudget.web.signals import access_denied, budget_changed, policy_reloaded
+
+POLICY = Path(__file__).parents[2] / "policy"
+FORBIDDEN = (403, "forbidden")
+NOT_FOUND = (404, "group-not-found")
+
+
+@contextmanager
+def listen(app, *signals):
+    """Collect what the signals of an application tell."""
+    told = []
+
+    def receive(sender, **facts):
+        assert sender is app
+        told.append(facts)
+
+    with ExitStack() as stack:
+        for signal in signals:
+            stack.enter_context(signal.connected_to(receive, app))
+        yield told
+
+
+def test_setting_and_clearing_a_budget_is_told(app, send, world):
+    with listen(app, budget_changed) as told:
+        asked = {"X-Request-Id": "r-1"}
+        assert put_limit(send, world.a1, world.owner, 7, headers=asked).status_code == 200
+        assert send("DELETE", budget_path(world.a1), world.org_admin).status_code == 204
+    was_set, was_cleared = told
+    assert was_set.keys() == was_cleared.keys() == {"subject", "group", "budget", "request_id"}
+    assert (was_set["subject"].id, was_set["group"].id) == (world.owner, world.a1)
+    assert (was_set["budget"].spend_limit_micros, was_set["request_id"]) == (7, "r-1")
+    assert (was_cleared["subject"].id, was_cleared["group"].id) == (world.org_admin, world.a1)
+    assert was_cleared["budget"] is None
+
+
+def test_what_changes_no_budget_is_not_told(app, send, world):
+    with listen(app, budget_changed) as told:
+        assert send("DELETE", budget_path(world.a1), world.owner).status_code == 404
+        unmet = put_limit(send, world.a1, world.owner, headers={"If-Match": "*"})
+        assert unmet.status_code == 412
+        assert outcome(put_limit(send, world.a1, world.member)) == FORBIDDEN
+        assert send("GET", budget_path(world.a1), world.owner).status_code == 404
+    assert told == []
+
+
+def test_a_denial_is_told_whether_it_is_shown_as_403_or_as_404(app, send, world, policy):
+    with listen(app, access_denied) as told:
+        assert outcome(put_limit(send, world.a1, world.member)) == FORBIDDEN
+        assert outcome(send("GET", budget_path(world.a1), world.outsider)) == NOT_FOUND
+        assert put_limit(send, world.a1, world.owner).status_code == 200
+    for facts, caller, action, code in (
+        (told[0], world.member, "update", "forbidden"),
+        (told[1], world.outsider, "read", "group-not-found"),
+    ):
+        assert facts.pop("request_id")
+        assert facts.pop("would_allow") == policy.table.would_allow("group", action)
+        assert facts == {
+            "caller": caller,
+            "action": action,
+            "object": "group",
+            "id": world.a1,
+            "code": code,
+            "policy_digest": policy.digest,
+        }
+    assert len(told) == 2
+
+
+def test_a_reload_is_told_and_one_that_fails_is_not(engine, tmp_path):
+    folder = shutil.copytree(POLICY, tmp_path / "policy")
+    app = make_app(engine, policy=Policy.load(folder))
+    home = app.extensions["govbudget"]
+    with listen(app, policy_reloaded) as told:
+        home.reload_policy()
+        (folder / "policy.csv").write_text("")
+        with pytest.raises(PolicyError):
+            home.reload_policy()
+    assert told == [{"policy": home.policy}]
+
+
+def test_a_receiver_that_raises_changes_nothing_and_the_others_are_called(
+    app, engine, send, world, caplog
+):
+    """Both raise, so neither is called only because it came first."""
+    called = []
+
+    def fail(_sender, **_facts):
+        called.append("one")
+        raise RuntimeError("one")
+
+    def fail_too(_sender, **_facts):
+        called.append("the other")
+        raise RuntimeError("the other")
+
+    with ExitStack() as stack:
+        for signal in (budget_changed, access_denied):
+            for receiver in (fail, fail_too):
+                stack.enter_context(signal.connected_to(receiver, app))
+        assert put_limit(send, world.a1, world.owner, 7).status_code == 200
+        assert outcome(put_limit(send, world.a1, world.member)) == FORBIDDEN
+    assert sorted(called) == ["one", "one", "the other", "the other"]
+    assert read_row(engine, world.a1) == 7
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert sorted(str(record.exc_info[1]) for record in errors) == sorted(called)
+    assert {record.getMessage() for record in errors} == {
+        "a receiver of the signal `govbudget.budget-changed` failed",
+        "a receiver of the signal `govbudget.access-denied` failed",
+    }
+
+
+def test_a_signal_is_sent_when_the_connection_is_given_back(database_url, policy):
+    """A receiver may take the only connection there is, and sees what was done."""
+    engine = sa.create_engine(database_url, pool_size=1, max_overflow=0, pool_timeout=0.2)
+    town = World(engine)
+    app = make_app(engine, policy=policy)
+    send, seen = Client(app), []
+
+    def look(_sender, **_facts):
+        seen.append(read_row(engine, town.a1))
+
+    with budget_changed.connected_to(look, app), access_denied.connected_to(look, app):
+        assert put_limit(send, town.a1, town.owner, 7).status_code == 200
+        assert outcome(put_limit(send, town.a1, town.member)) == FORBIDDEN
+        assert send("DELETE", budget_path(town.a1), town.owner).status_code == 204
+        assert outcome(put_limit(send, town.a1, town.outsider)) == NOT_FOUND
+    engine.dispose()
+    assert seen == [7, 7, None, None]
