@@ -265,3 +265,17 @@ def test_a_hosts_before_request_may_answer_first(engine, policy, town):
         response = Client(app)("GET", budget_path(town.a1), town.owner)
     assert (response.status_code, response.data) == (503, b"closed for repairs")
     assert sent == []
+
+
+def test_a_hosts_abort_before_a_request_is_answered_by_its_own_handler_where_it_has_one(
+    engine, policy, town
+):
+    app = make_app(engine, policy=policy)
+    app.before_request(lambda: abort(403))
+    send = Client(app)
+    assert outcome(send("GET", budget_path(town.a1), town.owner)) == (403, "forbidden")
+    app = make_app(engine, policy=policy)
+    app.before_request(lambda: abort(403))
+    app.register_error_handler(403, lambda _: ("the host's page", 403))
+    response = app.test_client().get(f"/api/v2{budget_path(town.a1)}")
+    assert (response.status_code, response.data) == (403, b"the host's page")
