@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,7 +21,7 @@ from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
 from govbudget.cli.target import DATABASE_URL, Operator, Target
-from govbudget.cli.tour import GLUE, Step, Tour, explain, read_records
+from govbudget.cli.tour import Step, Tour, explain, read_records
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import TokenStore
 from govbudget.embedded import start_postgres
@@ -46,25 +45,22 @@ PROVIDER, MODEL = "anthropic", "claude-sonnet-4-5"
 MOST, TOOK = {"input": 100_000, "output": 10_000}, {"input": 90_000, "output": 8_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody of the demo: the roles that count toward Acme's group Research."""
-
-    name: str
-    roles: tuple[str, ...]
-    story: str
-
-
-PEOPLE = (
-    Person("Olivia", ("owner",), "owner of the site"),
-    Person("Adam", ("org-admin",), "org-admin of Acme"),
-    Person("Uma", ("user-admin",), "user-admin of Acme"),
-    Person("Grace", ("group-member",), "member of Acme's group Research"),
-    Person("Gus", (), "member of Acme's group Support only"),
-    Person("Mallory", (), "org-admin of Globex"),
-)
+# The roles that count toward Acme's group Research.
+ROLES = {
+    "Olivia": ["owner"],
+    "Adam": ["org-admin"],
+    "Uma": ["user-admin"],
+    "Grace": ["group-member"],
+    "Gus": [],
+    "Mallory": [],
+}
 STORIES = {
-    **{person.name: person.story for person in PEOPLE},
+    "Olivia": "owner of the site",
+    "Adam": "org-admin of Acme",
+    "Uma": "user-admin of Acme",
+    "Grace": "member of Acme's group Research",
+    "Gus": "member of Acme's group Support only",
+    "Mallory": "org-admin of Globex",
     "Henry": "member of Acme's group Research, too",
     "Gateway": f"a service of the site, which calls {MODEL} for the members",
 }
@@ -164,12 +160,11 @@ def _plan_rights(ids: Mapping[str, str], policy: Policy) -> Iterator[Step]:
     budget = f"/groups/{ids['Research']}/ai/budget"
     listing = f"/organizations/{ids['Acme']}/ai/budgets"
     price = f"/ai/prices/{PROVIDER}/{MODEL}"
-    for number, person in enumerate(PEOPLE, start=1):
-        name = person.name
-        reads = policy.decide(person.roles, ObjectType.GROUP, Action.READ).allowed
-        writes = policy.decide(person.roles, ObjectType.GROUP, Action.UPDATE).allowed
-        priced = policy.decide(person.roles, ObjectType.AI_MODEL_PRICE, Action.READ).allowed
-        in_acme = person.roles or name == "Gus"
+    for number, (name, roles) in enumerate(ROLES.items(), start=1):
+        reads = policy.decide(roles, ObjectType.GROUP, Action.READ).allowed
+        writes = policy.decide(roles, ObjectType.GROUP, Action.UPDATE).allowed
+        priced = policy.decide(roles, ObjectType.AI_MODEL_PRICE, Action.READ).allowed
+        in_acme = roles or name == "Gus"
         refused = 403 if reads or writes else 404
         limit = {"spend_limit_micros": number * 25_000_000}
         label = f"set the limit to ${number * 25}"
@@ -247,7 +242,7 @@ def _keep_serving(lines: Iterator[str], policy: Policy) -> None:
         for record in read_records(lines):
             if "route" in record:
                 what = f"{record['method']} {record['route'] or 'an unknown path'}"
-                why = explain(record, policy, {}).replace(GLUE, " ")
+                why = explain(record, policy, {})
                 click.echo(f"  {record['status']} {what}: {why}")
         raise SettingsError("the server ended by itself")
 

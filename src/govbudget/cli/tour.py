@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from govbudget.authz.policy import Policy
 
 WIDTH = 100
-GLUE = "\x1f"  # a space at which no line is broken
 # What is told of an answer, where it has it.
 FIGURES = {
     "spend_limit_micros": "limit {}",
@@ -71,7 +70,7 @@ class Tour:
         start = f"  {step.method:<6} {step.label:<21} {status}  "
         why = explain(_find_record(self.lines, request_id), self.policy, answer)
         shown = textwrap.wrap(why, WIDTH - len(start), break_on_hyphens=False)
-        click.echo(start + f"\n{' ' * len(start)}".join(shown).replace(GLUE, " "))
+        click.echo(start + f"\n{' ' * len(start)}".join(shown))
         planned = dict(step.members or {})
         if status == step.status and planned.items() <= answer.items():
             return True
@@ -106,10 +105,7 @@ def _find_record(lines: Iterator[str], request_id: str | None) -> dict[str, Any]
 
 
 def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]) -> str:
-    """Say what decided a request, and the answer's figures, in a few words.
-
-    `GLUE` holds together what belongs together.
-    """
+    """Say what decided a request, and the answer's figures, in a few words."""
     lines = ", ".join(record.get("lines", ()))
     if record.get("decision") == "allow":
         why = f"allowed by {lines or 'standing in the organization'}"
@@ -122,14 +118,14 @@ def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]
     else:
         roles = {line.name: line.role for line in policy.table.lines}
         names = [text.partition(" ")[0] for text in record.get("would_allow", ())]
-        *most, last = [f"{roles[name]}{GLUE}({name})" for name in names] or ["a new line"]
-        why = f"denied: takes {', '.join(most)}{' or' + GLUE if most else ''}{last}"
-    told = (
-        form.format(_show(name, answer[name])).replace(" ", GLUE)
+        *most, last = [f"{roles[name]} ({name})" for name in names] or ["a new line"]
+        why = f"denied: takes {', '.join(most)}{' or ' if most else ''}{last}"
+    told = [
+        form.format(_show(name, answer[name]))
         for name, form in FIGURES.items()
         if answer.get(name) is not None
-    )
-    return f"{why}; {figures}" if (figures := ", ".join(told)) else why
+    ]
+    return "; ".join([why, ", ".join(told)] if told else [why])
 
 
 def _show(name: str, value: Any) -> str:  # noqa: ANN401 - of JSON

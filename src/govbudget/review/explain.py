@@ -58,7 +58,7 @@ def explain_decision(
     decision = table.decide(roles, obj, action)
     object_type, act = ObjectType(obj), Action(action)
     cells = [table.cell(role, object_type, act) for role in roles]
-    speaking = {line for cell in cells for line in (*cell.allow, *cell.deny)}
+    speaking = {line for cell in cells for line in cell.allow + cell.deny}
     dead = tuple(
         (line, describe_dead_line(line))
         for line in table.lines
@@ -89,14 +89,11 @@ def explain_decision(
 def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: Action) -> list[str]:
     """Say what a line lacks to allow this."""
     place = PLACES[line.scope]
-    elsewhere = [
-        sentence
-        for differs, sentence in (
-            (line.object is not obj, f"is about `{line.object}`, not `{obj}`"),
-            (line.action is not action, f"allows `{line.action}`, not `{action}`"),
-        )
-        if differs
-    ]
+    elsewhere = []
+    if line.object is not obj:
+        elsewhere.append(f"is about `{line.object}`, not `{obj}`")
+    if line.action is not action:
+        elsewhere.append(f"allows `{line.action}`, not `{action}`")
     if line.role in roles:
         return elsewhere
     verb = "asks for `{}`, held {}" if elsewhere else "would be allowed if `{}` were held {}"
