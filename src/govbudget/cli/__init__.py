@@ -6,15 +6,13 @@ import importlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterator
+from typing import NoReturn
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OK, NOT_SO, WRONG = 0, 1, 2
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from govbudget.audit.entry import Entry
 from govbudget.audit.store import AuditStore
 from govbudget.cli.formats import format_option, print_rows
 from govbudget.cli.target import Operator, open_as_operator
 from govbudget.errors import Forbidden
 from govbudget.identity import Action, Organization, PriceBook
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.audit.entry import Entry
 
 PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
+from uuid import UUID
 
 import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, NotSo
-from govbudget.cli.target import find_policy, find_settings, open_target
+from govbudget.cli.target import Target, find_policy, find_settings, open_target
 from govbudget.directory.load import ADDED, CHANGED, REMOVED, load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
-    from uuid import UUID
-
-    from govbudget.cli.target import Target
 
 MAX_TRIES = 3
 # SQLSTATE: what a second upgrade at the same moment meets (the first made it meanwhile), and what

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import click
@@ -31,9 +32,6 @@ from govbudget.migrations import upgrade
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.settings import PREFIX, Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = DRAIN_SECONDS + 5

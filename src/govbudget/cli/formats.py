@@ -6,12 +6,10 @@ import csv
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # Where a formula may start: at a cell's start, also behind blanks or quotes, and after what another
 # spreadsheet splits lines at. The wide signs are read as formulas too, where people type them.

@@ -5,34 +5,29 @@ from __future__ import annotations
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, show_path
+from govbudget.authz.reader import Line
+from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.formats import format_option, print_json
 from govbudget.cli.target import find_policy_dir, open_target
 from govbudget.errors import NotFound, PolicyError
-from govbudget.review.check import check_policy
+from govbudget.review.check import Review, check_policy
 from govbudget.review.diff import (
+    Change,
+    Side,
     check_approvals,
     diff_roles,
     diff_tables,
     load_side,
     read_approvals,
 )
-from govbudget.review.explain import explain_decision, find_reason_against
+from govbudget.review.explain import Explanation, explain_decision, find_reason_against
 from govbudget.review.render import RENDERERS, select_cells
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from govbudget.authz.reader import Line
-    from govbudget.authz.table import DecisionTable
-    from govbudget.review.check import Review
-    from govbudget.review.diff import Change, Side
-    from govbudget.review.explain import Explanation
 
 FORMAT = format_option("text", "json")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 import click
 
@@ -13,17 +14,11 @@ from govbudget.cli.formats import format_option, print_json, print_rows
 from govbudget.cli.target import open_as_operator
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
-from govbudget.prices.change import MAX_FACTOR, refuse_jumps
+from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.gap import PriceGap, list_gaps
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.tables import PRICES, TOKENS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
-
-    from govbudget.prices.change import PriceChange
 
 BOOK = PriceBook()
 

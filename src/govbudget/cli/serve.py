@@ -6,13 +6,15 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import sqlalchemy as sa
+from flask import Flask
 
 from govbudget.cli.target import DATABASE_URL, find_installation, normalize_url, read_database_url
 from govbudget.embedded import start_postgres
@@ -20,11 +22,6 @@ from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.migrations import upgrade
 from govbudget.settings import read_settings
 from govbudget.web.standalone import create_app, log_as_json, make_engine
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flask import Flask
 
 LISTENING = "listening on "
 DRAIN_SECONDS = 30

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,19 +13,13 @@ from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
 from govbudget.cli.target import Operator, open_as_operator
 from govbudget.errors import NotFound
-from govbudget.identity import Action, Ledger, Member, Organization
+from govbudget.identity import Action, Id, Ledger, Member, Organization
 from govbudget.spend.cost import PICOS_PER_MICRO, round_up_to_micros
-from govbudget.spend.reports import SpendReports
+from govbudget.spend.reports import MemberSpend, Spender, SpendReports
 from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
 from govbudget.web.problems import write_id
 from govbudget.web.spend import write_member_spend
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from govbudget.identity import Id
-    from govbudget.spend.reports import MemberSpend, Spender
 
 LEVELS = ("organization", "group", "user")
 SHOWN = ("cost_micros", "calls", "unpriced_calls")

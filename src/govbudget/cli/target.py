@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from flask import current_app, has_app_context
+from sqlalchemy import Connection, Engine
 
 from govbudget.audit.entry import OPERATOR
+from govbudget.authz.grant import Grant
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
-from govbudget.identity import SITE, Action, Assignment, Object, Organization, Scope, Subject
+from govbudget.identity import (
+    SITE,
+    Action,
+    Assignment,
+    Directory,
+    Id,
+    Object,
+    Organization,
+    Scope,
+    Subject,
+)
+from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
 from govbudget.tables import Tables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, Engine
-
-    from govbudget.authz.grant import Grant
-    from govbudget.identity import Directory, Id
-    from govbudget.installation import Installation
 
 DATABASE_URL = "GOVBUDGET_DATABASE_URL"
 POLICY_DIR = "GOVBUDGET_POLICY_DIR"

@@ -5,18 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from govbudget.authz.policy import Policy
 from govbudget.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from govbudget.authz.policy import Policy
 
 WIDTH = 100
 # What is told of an answer, where it has it.
