@@ -99,22 +99,6 @@ def mint_grant(
     return grant
 
 
-def mint_list_grant(  # noqa: PLR0917 - called in one place
-    subject: Subject,
-    roles: tuple[str, ...],
-    action: Action,
-    object_type: ObjectType,
-    decision: Decision,
-    organization: Organization,
-    allowed_elsewhere: bool,  # noqa: FBT001 - as above
-    exceptions: tuple[Id, ...],
-) -> ListGrant:
-    """Mint a list grant. Called by `Policy` and nothing else."""
-    grant, where = object.__new__(ListGrant), (organization, allowed_elsewhere, exceptions)
-    ListGrant.__init__(grant, subject, roles, action, decision, object_type, *where)
-    return grant
-
-
 def require_grant(grant: Grant, action: Action, obj: Object, unit_of_work: object | None) -> None:
     """Refuse (GrantRefused) a grant that does not cover this action on this object, here and now.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
-from govbudget.authz.grant import Grant, ListGrant, mint_grant, mint_list_grant
+from govbudget.authz.grant import Grant, ListGrant, mint_grant
 from govbudget.authz.judge import ensure_one_casbin, read_table
 from govbudget.authz.matrix import compare_with_matrix
 from govbudget.authz.standing import find_standing, is_holdable
@@ -186,16 +186,19 @@ def _grant_list(
         if decision.allowed is not elsewhere.allowed:
             exceptions.append(its_id)
             lines |= dict.fromkeys(decision.lines)
-    return mint_list_grant(
+    grant = object.__new__(ListGrant)  # minted here and nowhere else
+    ListGrant.__init__(
+        grant,
         subject,
         tuple(dict.fromkeys(chain(everywhere, *more.values()))),
         Action(action),
-        object_type,
         Decision(elsewhere.allowed or bool(exceptions), tuple(lines), table.digest),
+        object_type,
         organization,
         elsewhere.allowed,
         tuple(exceptions),
     )
+    return grant
 
 
 def _load(folder: Path, pinned_digest: str | None) -> DecisionTable:

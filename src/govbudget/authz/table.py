@@ -118,7 +118,9 @@ class DecisionTable:
             return self._default
         if len(speaking) == 1:
             return speaking[0].decision
-        return _decide([c.allow for c in speaking], [c.deny for c in speaking], self.digest)
+        allow = [line for cell in speaking for line in cell.allow]
+        deny = [line for cell in speaking for line in cell.deny]
+        return _decide(allow, deny, self.digest)
 
     @property
     def budget_object(self) -> ObjectType:
@@ -151,18 +153,14 @@ class DecisionTable:
 def _make_cell(lines: Sequence[Line], digest: str) -> Cell:
     allow = tuple(line for line in lines if line.effect is Effect.ALLOW)
     deny = tuple(line for line in lines if line.effect is Effect.DENY)
-    return Cell(_decide([allow], [deny], digest), allow, deny)
+    return Cell(_decide(allow, deny, digest), allow, deny)
 
 
-def _decide(
-    allow: Iterable[tuple[Line, ...]], deny: Iterable[tuple[Line, ...]], digest: str
-) -> Decision:
+def _decide(allow: Sequence[Line], deny: Sequence[Line], digest: str) -> Decision:
     """Apply the policy effect: some line allows, and no line denies."""
     # INVARIANT: a deny line wins over every allow line
-    allowing = [line for lines in allow for line in lines]
-    denying = [line for lines in deny for line in lines]
-    deciding = _in_order(denying or allowing)
-    return Decision(bool(allowing) and not denying, tuple(line.name for line in deciding), digest)
+    deciding = tuple(line.name for line in _in_order(deny or allow))
+    return Decision(bool(allow) and not deny, deciding, digest)
 
 
 def _in_order(lines: Iterable[Line]) -> list[Line]:

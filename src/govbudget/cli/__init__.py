@@ -19,17 +19,17 @@ OK, NOT_SO, WRONG = 0, 1, 2
 # SQLSTATE: undefined table, undefined column, invalid schema name.
 _SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
 
-# Where each command lives; loaded when it is named.
-_COMMANDS = {
-    "audit": "govbudget.cli.audit:audit",
-    "db": "govbudget.cli.database:db",
-    "demo": "govbudget.cli.demo:demo",
-    "directory": "govbudget.cli.database:directory",
-    "policy": "govbudget.cli.policy:policy",
-    "prices": "govbudget.cli.prices:prices",
-    "serve": "govbudget.cli.serve:serve",
-    "spend": "govbudget.cli.spend:spend",
-    "token": "govbudget.cli.database:token",
+# In which module each command is; loaded when it is named.
+_MODULES = {
+    "audit": "audit",
+    "db": "database",
+    "demo": "demo",
+    "directory": "database",
+    "policy": "policy",
+    "prices": "prices",
+    "serve": "serve",
+    "spend": "spend",
+    "token": "database",
 }
 
 
@@ -44,13 +44,13 @@ class _Commands(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(_COMMANDS)
+        return sorted(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _MODULES:
             return None
-        module, name = _COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        module = importlib.import_module(f"govbudget.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -175,7 +175,7 @@ def _show_explanation(asked: str, explanation: Explanation) -> str:
     decision = explanation.decision
     out = [f"{'allowed' if decision.allowed else 'denied'}: {asked}"]
     for line in explanation.speaking:
-        decides = ", which decides" if explanation.is_deciding(line) else ""
+        decides = ", which decides" if line.name in decision.lines else ""
         out.append(f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}")
     out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.dead]
     if not explanation.speaking:

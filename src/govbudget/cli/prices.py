@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
+from functools import partial
 from typing import BinaryIO
 
 import click
@@ -61,12 +62,9 @@ def prices_load(file: BinaryIO, *, source: str, dry_run: bool, allow_jumps: bool
             if not allow_jumps:
                 refuse_jumps(changes, MAX_FACTOR)
             return
-        if allow_jumps:
-            result = store.upsert(operator.connection, grant, BOOK, batch, source=kind)
-        else:
-            result = store.upsert_without_jumps(
-                operator.connection, grant, BOOK, batch, source=kind, factor=MAX_FACTOR
-            )
+        refusing = partial(store.upsert_without_jumps, factor=MAX_FACTOR)
+        upsert = store.upsert if allow_jumps else refusing
+        result = upsert(operator.connection, grant, BOOK, batch, source=kind)
     click.echo(f"{result.received} received, {result.changed} changed")
 
 

@@ -41,10 +41,6 @@ class Explanation:
     nearest: tuple[tuple[Line, str], ...]
     left_out: int
 
-    def is_deciding(self, line: Line) -> bool:
-        """Whether the decision hangs on this line."""
-        return line.name in self.decision.lines
-
 
 def explain_decision(
     table: DecisionTable, roles: Collection[str], obj: str, action: str
