@@ -39,7 +39,7 @@ def audit_export(organization: str | None, form: str) -> None:
     with open_as_operator() as operator:
         place = None
         if organization is not None:
-            place = Organization(operator.target.parse_id(organization))
+            place = Organization(operator.parse_id(organization))
         entries = _read_all(operator, place)
         first = next(entries, None)
         if first is None and place is not None:
@@ -50,7 +50,7 @@ def audit_export(organization: str | None, form: str) -> None:
 
 def _read_all(operator: Operator, place: Organization | None) -> Iterator[Entry]:
     """Read page by page."""
-    budget_object = operator.target.settings.budget_object
+    budget_object = operator.settings.budget_object
     store = AuditStore(operator.tables, budget_object)
     if place is None:
         book = PriceBook()

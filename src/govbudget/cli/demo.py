@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
-from govbudget.cli.target import DATABASE_URL, Operator, Target
+from govbudget.cli.target import DATABASE_URL, Operator
 from govbudget.cli.tour import Step, Tour, explain, read_records
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import TokenStore
@@ -107,12 +107,13 @@ def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
     content = (files("govbudget.cli") / "demo.json").read_bytes()
     people, book = json.loads(content), PriceBook()
     prices = parse_prices((files("govbudget.prices") / "seed.json").read_bytes())
-    target = Target(sa.create_engine(url, poolclass=sa.NullPool), Settings())
-    tables, store = target.tables, TokenStore(target.tables)
-    with target.engine.begin() as connection:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        operator = Operator(engine, Settings(), connection, policy)
+        tables, store = operator.tables, TokenStore(operator.tables)
         upgrade(connection, tables.layout)
         load_directory(connection, tables, content, policy.table.scopes)
-        grant = Operator(target, connection, policy).authorize(Action.UPDATE, book)
+        grant = operator.authorize(Action.UPDATE, book)
         PriceStore(tables).upsert(connection, grant, book, prices, source=PriceSource.BOOK)
         tokens = {
             user["name"]: store.create(connection, UUID(user["id"]), days=1)

@@ -58,7 +58,7 @@ def spend_report(organization: str, month: datetime | None, form: str) -> None:
     not known. Status 1 where there is neither spend nor a group of the organization.
     """
     with open_as_operator() as operator:
-        place = Organization(operator.target.parse_id(organization))
+        place = Organization(operator.parse_id(organization))
         leave = operator.policy.authorize_members(operator.subject, Action.READ, place)
         period, spenders = _reports(operator).list_organization(
             operator.connection, leave, place, at=month
@@ -128,7 +128,7 @@ def spend_member(organization: str, user: str, form: str) -> None:
     member of the organization.
     """
     with open_as_operator() as operator:
-        member = Member(operator.target.parse_id(organization), operator.target.parse_id(user))
+        member = Member(operator.parse_id(organization), operator.parse_id(user))
         grant = operator.authorize(Action.READ, member)
         try:
             found = _reports(operator).member(operator.connection, grant, member)
@@ -172,7 +172,7 @@ def spend_verify(organization: str | None) -> int:
     It reads one snapshot and locks nothing: it may be run at any time.
     """
     with open_as_operator() as operator:
-        place = None if organization is None else operator.target.parse_id(organization)
+        place = None if organization is None else operator.parse_id(organization)
         grant = operator.authorize(Action.CREATE, Ledger())
         seen = verify_spend(operator.connection, operator.tables, grant, place)
     for finding in seen.findings:
@@ -184,8 +184,7 @@ def spend_verify(organization: str | None) -> int:
 
 
 def _reports(operator: Operator) -> SpendReports:
-    target = operator.target
-    settings = target.settings
+    settings = operator.settings
     return SpendReports(
-        target.tables, target.directory, settings.spend_rules, settings.budget_object
+        operator.tables, operator.directory, settings.spend_rules, settings.budget_object
     )

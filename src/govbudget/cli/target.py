@@ -141,10 +141,9 @@ def find_policy() -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(Target):
     """Who runs a command: whoever has the database holds every role of the site, under a policy."""
 
-    target: Target
     connection: Connection
     policy: Policy
 
@@ -155,18 +154,13 @@ class Operator:
         held = tuple(Assignment(role, SITE) for role in scopes if scopes[role] is Scope.SITE)
         return Subject(OPERATOR, held, self.connection.get_transaction())
 
-    @property
-    def tables(self) -> Tables:
-        """The tables of the target."""
-        return self.target.tables
-
     def authorize(self, action: Action, obj: Object) -> Grant:
         """Give a grant for this action on this object, as `Policy.authorize` does."""
         return self.policy.authorize(self.subject, action, obj)
 
     def require_known(self, organization: Organization) -> None:
         """Raise NotSo where the organization has no group: in our own tables each has Everyone."""
-        groups = self.target.directory.groups
+        groups = self.directory.groups
         wanted = sa.select(groups.c.id).where(groups.c.organization_id == organization.id)
         if not self.connection.scalar(sa.select(wanted.exists())):
             raise NotSo(f"no organization `{organization.id}` is known here")
@@ -177,4 +171,4 @@ def open_as_operator() -> Iterator[Operator]:
     """Begin a transaction on the target, to act in it as its operator under the policy in force."""
     policy = find_policy()
     with open_target() as target, target.engine.begin() as connection:
-        yield Operator(target, connection, policy)
+        yield Operator(target.engine, target.settings, connection, policy)
