@@ -108,7 +108,9 @@ def describe_option(option: click.Option, context: click.Context) -> str:
     if isinstance(option.type, click.Choice):
         value = "|".join(option.type.choices)
     shown = name if option.is_flag else f"{name} {value}"
-    default = f" Default: `{option.get_default(context)}`." if option.show_default else ""
+    given = option.get_default(context)
+    is_shown = isinstance(given, str | int) and not option.is_flag
+    default = f" Default: `{given}`." if is_shown else ""
     return f"- `{shown}`: {option.help}{default}{' Required.' * option.required}"
 
 

@@ -66,7 +66,10 @@ class _Commands(click.Group):
         return ctx.exit(status) if status else None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=_Commands, context_settings=SETTINGS)
 @click.version_option(package_name="govbudget", message="%(prog)s %(version)s")
 def cli() -> None:
     """AI budgets per group, governed by a policy that one can read."""

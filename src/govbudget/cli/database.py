@@ -31,7 +31,7 @@ def db() -> None:
     """Migrations of govbudget's own schema."""
 
 
-SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": click.IntRange(0), "show_default": True}
+SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": click.IntRange(0)}
 LOCK_HELP = "Give up where a lock is not had in time; 0: wait."
 STATEMENT_HELP = "Give up where one statement takes longer; 0: wait."
 
@@ -151,11 +151,7 @@ def token() -> None:
 @token.command("create")
 @click.argument("user", type=click.UUID)
 @click.option(
-    "--days",
-    type=click.IntRange(1, MAX_DAYS),
-    default=90,
-    show_default=True,
-    help="How many days it is good for.",
+    "--days", type=click.IntRange(1, MAX_DAYS), default=90, help="How many days it is good for."
 )
 def token_create(user: UUID, days: int) -> None:
     """Print a new token for USER (an id), and nothing else. It can't be shown again."""

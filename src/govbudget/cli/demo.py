@@ -66,7 +66,9 @@ STORIES = {
 
 @click.command()
 @click.option("--serve", "keep", is_flag=True, help="Keep serving afterwards; print curl lines.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 (default): a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0: a free one."
+)
 def demo(port: int, *, keep: bool) -> int:
     """Show it working, on a PostgreSQL of its own; status 0 only if all was as planned.
 

@@ -26,7 +26,6 @@ def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., A
         "form",
         type=click.Choice(forms),
         default=forms[0],
-        show_default=True,
         help=f"How it is printed.{safe}",
     )
 

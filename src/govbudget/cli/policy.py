@@ -91,11 +91,7 @@ def policy_check(folder: Path, form: str) -> int:
 @click.option("--action", multiple=True, help="Only this action; may be repeated.")
 @format_option("text", *sorted(RENDERERS.keys() - {"text"}))
 def policy_matrix(
-    folder: Path,
-    role: tuple[str, ...],
-    obj: tuple[str, ...],
-    action: tuple[str, ...],
-    form: str,
+    folder: Path, role: tuple[str, ...], obj: tuple[str, ...], action: tuple[str, ...], form: str
 ) -> None:
     """Print every decision, with its deciding lines.
 
@@ -114,9 +110,7 @@ def policy_matrix(
 @click.option("--role", "roles", multiple=True, help="A role of the standing; may be repeated.")
 @click.option("--user", help="Instead of roles: a user's id, in the database ...")
 @click.option("--group", help="... and the id of the group that is asked about.")
-@click.option(
-    "--object", "obj", default="group", show_default=True, help="The object type asked about."
-)
+@click.option("--object", "obj", default="group", help="The object type asked about.")
 @click.option("--action", required=True, help="The action asked about, such as `read`.")
 @FORMAT
 def policy_explain(  # noqa: PLR0917 - click passes them by name

@@ -35,7 +35,6 @@ def prices() -> None:
     "--source",
     type=click.Choice([source.value for source in PriceSource]),
     default=PriceSource.BOOK.value,
-    show_default=True,
     help="Which prices to set; a model's custom price is in force before the book's.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would change, and write nothing.")

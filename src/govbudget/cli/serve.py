@@ -31,11 +31,11 @@ _say = partial(click.echo, err=True)
 
 def _number(name: str, default: int, limits: tuple[int, int], text: str) -> Callable[[Any], Any]:
     kind = click.IntRange(*limits)
-    return click.option(name, type=kind, default=default, show_default=True, help=text)
+    return click.option(name, type=kind, default=default, help=text)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @_number("--port", 8080, (0, 65535), "The port to listen on; 0: a free one.")
 @_number("--workers", 1, (1, 64), "Processes.")
 @_number(
