@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import click
@@ -37,32 +36,30 @@ def audit_export(organization: str | None, form: str) -> None:
     neither an entry nor a group of the organization.
     """
     with open_as_operator() as operator:
-        place = None
-        if organization is not None:
-            place = Organization(operator.parse_id(organization))
-        entries = _read_all(operator, place)
-        first = next(entries, None)
-        if first is None and place is not None:
+        place = None if organization is None else Organization(operator.parse_id(organization))
+        read = _authorize(operator, place)
+        page = read()
+        if not page and place is not None:
             operator.require_known(place)
-        found = chain([] if first is None else [first], entries)
-        print_rows(form, COLUMNS, map(_flatten, found))
+        print_rows(form, COLUMNS, map(_flatten, _follow(page, read)))
 
 
-def _read_all(operator: Operator, place: Organization | None) -> Iterator[Entry]:
-    """Read page by page."""
+def _authorize(operator: Operator, place: Organization | None) -> Callable[..., Sequence[Entry]]:
+    """Give the function that reads a page of entries."""
     budget_object = operator.settings.budget_object
     store = AuditStore(operator.tables, budget_object)
     if place is None:
         book = PriceBook()
         grant = operator.authorize(Action.UPDATE, book)
-        read = partial(store.list_site, operator.connection, grant, book, limit=PAGE)
-    else:
-        subject, policy = operator.subject, operator.policy
-        leave = policy.authorize_list(subject, Action.UPDATE, place, budget_object)
-        if not leave.decision.allowed:  # an empty export would look as if nothing had changed
-            raise Forbidden(Action.UPDATE, leave.lines, ())
-        read = partial(store.list, operator.connection, leave, place, limit=PAGE)
-    page = read()
+        return partial(store.list_site, operator.connection, grant, book, limit=PAGE)
+    subject, policy = operator.subject, operator.policy
+    leave = policy.authorize_list(subject, Action.UPDATE, place, budget_object)
+    if not leave.decision.allowed:  # an empty export would look as if nothing had changed
+        raise Forbidden(Action.UPDATE, leave.lines, ())
+    return partial(store.list, operator.connection, leave, place, limit=PAGE)
+
+
+def _follow(page: Sequence[Entry], read: Callable[..., Sequence[Entry]]) -> Iterator[Entry]:
     while page:
         yield from page
         page = read(after=(page[-1].at, page[-1].id))
