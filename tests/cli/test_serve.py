@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -340,29 +341,50 @@ def await_waiter(connection):
 # -- new workers --
 
 
-def test_a_hangup_brings_a_new_policy_and_changes_nothing_where_it_is_refused(served_url, tmp_path):
+@pytest.mark.long
+def test_all_workers_have_the_policy_of_the_process_that_they_are_forked_from(served_url, tmp_path):
+    """A hang-up brings a new policy, a refused one leaves it; a dead worker changes nothing."""
     folder = shutil.copytree(packaged_policy_dir(), tmp_path / "policy")
     variables = {"policy_dir": folder, "expose_policy_digest": True}
-    with serving(database_url=served_url, **variables) as server:
+    with serving("--workers", 2, database_url=served_url, **variables) as server:
 
-        def find_digest():
-            return server("GET", f"{API}/openapi.json").headers["Govbudget-Policy-Digest"]
+        def find_digests():
+            answers = [server("GET", f"{API}/openapi.json") for _ in range(8)]
+            return {answer.headers["Govbudget-Policy-Digest"] for answer in answers}
 
-        def hang_up(line):
+        def change(line):
             with (folder / "policy.csv").open("a") as file:
                 file.write(line)
-            server.process.send_signal(signal.SIGHUP)
 
-        before = find_digest()
-        hang_up("# another comment\n")
-        await_that(lambda: find_digest() != before)
-        digest = Policy.load(folder).digest
-        assert find_digest() == digest
-        hang_up("p, nonsense\n")
-        await_that(lambda: any("nothing is changed" in line for line in server.said))
+        def hang_up():
+            before = find_workers()
+            server.process.send_signal(signal.SIGHUP)
+            await_that(lambda: not before & find_workers() and len(find_workers()) == 2)
+
+        def kill_a_worker():
+            victim = min(find_workers())
+            os.kill(victim, signal.SIGKILL)
+            await_that(lambda: victim not in find_workers() and len(find_workers()) == 2)
+            time.sleep(0.5)  # in which a worker that can't start would end the server
+            assert server.process.poll() is None
+
+        def find_workers():
+            pid = server.process.pid
+            return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+        first = find_digests()
+        change("# another comment\n")
+        kill_a_worker()
+        assert find_digests() == first
+        hang_up()
+        second = {Policy.load(folder).digest}
+        assert find_digests() == second != first
+        change("p, nonsense\n")
+        hang_up()
+        assert any("the policy stays as it was" in line for line in server.said)
         assert any("field-count" in line for line in server.said)
-        time.sleep(0.5)  # in which workers would have come and gone, and the server with them
-        assert (find_digest(), server.process.poll()) == (digest, None)
+        kill_a_worker()
+        assert find_digests() == second
 
 
 def await_that(happened):

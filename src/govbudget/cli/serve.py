@@ -16,9 +16,11 @@ import click
 import sqlalchemy as sa
 from flask import Flask
 
+from govbudget.authz.policy import Policy
 from govbudget.cli.target import DATABASE_URL, find_installation, normalize_url, read_database_url
 from govbudget.embedded import start_postgres
 from govbudget.errors import GovBudgetError, SettingsError
+from govbudget.installation import Installation
 from govbudget.migrations import upgrade
 from govbudget.settings import read_settings
 from govbudget.web.standalone import create_app, log_as_json, make_engine
@@ -54,7 +56,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     """Serve the endpoints, /healthz and /readyz; callers send bearer tokens (`govbudget token`).
 
     Settings come from the environment, GOVBUDGET_DATABASE_URL the first of them. SIGHUP brings
-    workers with the policy as it is then; one that is refused changes nothing.
+    workers with the policy as it is then; one that is refused leaves the policy as it was.
     """
     if find_installation() is not None:
         raise SettingsError(
@@ -62,7 +64,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
         )
     make_server = _import_server()
     settings = read_settings(os.environ)
-    _try_out()
+    policy = _load_policy()
     named = read_database_url() if embedded is None else None
     _require_free(host, port)
     with ExitStack() as stack:
@@ -78,7 +80,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
         def load() -> Flask:
             log_as_json()
-            return create_app(make_engine(url, connections), os.environ)
+            return create_app(make_engine(url, connections), os.environ, policy)
 
         options = {
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
@@ -87,6 +89,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "worker_class": "gthread",
             "graceful_timeout": DRAIN_SECONDS,
             "when_ready": _start_arbiter,
+            "on_reload": lambda _arbiter: _reload(policy),
             "post_worker_init": _start_worker,
             "loglevel": "warning",
         }
@@ -112,9 +115,20 @@ def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
     return Server
 
 
-def _try_out() -> None:
-    """Raise where the policy or a setting is wrong, before anything starts or is given up."""
-    create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
+def _load_policy() -> Policy:
+    """Load the policy; raise where it or a setting is wrong, before anything starts."""
+    app = create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
+    home: Installation = app.extensions["govbudget"]
+    return home.policy
+
+
+def _reload(policy: Policy) -> None:
+    """Read the policy's files anew on SIGHUP, in the process that the workers are forked from."""
+    # INVARIANT: all workers have the policy of the process that they are forked from
+    try:
+        policy.reload()
+    except GovBudgetError as error:
+        _say(f"SIGHUP: the policy stays as it was: {error.detail}")
 
 
 def _require_free(host: str, port: int) -> None:
@@ -137,26 +151,15 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
     """Say where we listen, and let a first Ctrl-C finish what is in flight, as SIGTERM does.
 
     gunicorn's own answer to SIGINT raises SystemExit wherever a worker happens to be. A second one
-    still gets that. Its answer to SIGHUP, new workers, ends the server where they can't start; so
-    it is passed on only if they can.
+    still gets that.
     """
     at_once = signal.getsignal(signal.SIGINT)
-    renew: Any = signal.getsignal(signal.SIGHUP)
 
     def finish(*_: object) -> None:
         signal.signal(signal.SIGINT, at_once)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def renew_if_sound(*received: Any) -> None:  # noqa: ANN401 - a signal and a frame
-        try:
-            _try_out()
-        except GovBudgetError as error:
-            _say(f"SIGHUP: nothing is changed: {error.detail}")
-        else:
-            renew(*received)
-
     signal.signal(signal.SIGINT, finish)
-    signal.signal(signal.SIGHUP, renew_if_sound)
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _say(f"{LISTENING}http://{shown}:{port}")

@@ -24,6 +24,7 @@ from govbudget.web.units import run_unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from govbudget.authz.policy import Policy
     from govbudget.identity import Id
     from govbudget.tables import Layout
 
@@ -77,8 +78,13 @@ def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     )
 
 
-def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
-    """Make the stand-alone application from `GOVBUDGET_*` variables."""
+def create_app(
+    engine: sa.Engine, environment: Mapping[str, str], policy: Policy | None = None
+) -> Flask:
+    """Make the stand-alone application from `GOVBUDGET_*` variables.
+
+    `policy` is one that was loaded under them already; default: it is loaded.
+    """
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
@@ -91,7 +97,7 @@ def create_app(engine: sa.Engine, environment: Mapping[str, str]) -> Flask:
             return None
         return run_unit(engine, lambda connection: tokens.find_user(connection, secret))
 
-    home = GovBudget().init_app(app, engine=engine, identify=identify)
+    home = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
