@@ -5,7 +5,7 @@
 
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
 test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
-test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" $(ARGS)
+test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" -n auto --dist loadfile $(ARGS)
 lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
 docs:     ; @tools/bootstrap dev && .venv/bin/sphinx-build -q -W --keep-going -c docs . build/site && echo build/site/index.html
