@@ -136,6 +136,33 @@ def test_roles_are_those_of_the_policy_in_force(here, acme, tmp_path):
     assert "role=boss" in loaded.out
 
 
+def test_no_command_works_under_another_policy_than_the_demanded_one(here, acme, engine):
+    demanded, content = f"sha256:{'0' * 64}", json.dumps(acme).encode()
+    before = count(engine, "users")
+    result = here("directory", "load", "-", stdin=content, policy_digest=demanded)
+    assert (result.status, result.out) == (2, "")
+    assert "digest-differs" in result.err
+    assert demanded in here("prices", "show", "a", "b", policy_digest=demanded).err
+    assert count(engine, "users") == before
+
+
+@pytest.mark.parametrize(
+    "variables", [{"id_type": "text"}, {"id_type": "bigint"}, {"groups": "none"}], ids=str
+)
+def test_what_works_on_own_tables_with_uuids_alone_says_so(here, run, acme, variables):
+    content = json.dumps(acme).encode()
+    for result in (
+        here("directory", "load", "-", stdin=content, **variables),
+        here("token", "create", uuid4(), **variables),
+        here("token", "list", **variables),
+        here("token", "revoke", uuid4(), **variables),
+        here("serve", **variables),
+    ):
+        assert result.status == 2
+        assert "GOVBUDGET_GROUPS is `" in result.sentence
+        assert "GOVBUDGET_ID_TYPE is `" in result.sentence
+
+
 # -- token --
 
 

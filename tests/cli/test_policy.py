@@ -179,3 +179,14 @@ def test_a_mistyped_name_is_wrong_usage_and_suggests_the_right_one(
     result = run("policy", "matrix", folder, option, value)
     assert (result.status, result.out) == (2, "")
     assert f"did you mean `{meant}`" in result.err
+
+
+def test_another_digest_than_the_demanded_one_is_a_finding(run, folder):
+    demanded = f"sha256:{'0' * 64}"
+    result = run("policy", "check", folder, policy_digest=demanded)
+    assert result.status == 1
+    (line,) = result.out.splitlines()
+    assert line.startswith(f"{folder.name}:0: digest-differs: ")
+    assert demanded in line
+    digest = result.err.split()[-1]
+    assert run("policy", "check", folder, policy_digest=digest).status == 0

@@ -449,6 +449,14 @@ def test_a_bad_setting_stops_it_before_a_database_is_started(run, tmp_path, vari
     assert not data.exists()
 
 
+def test_an_empty_name_of_a_data_folder_is_refused(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = run("serve", "--embedded", "")
+    assert result.status == 2
+    assert "is empty; name a folder" in result.sentence
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "gunicorn"]:
         monkeypatch.delitem(sys.modules, name)
@@ -472,6 +480,7 @@ def restart(folder, run):
         assert server("GET", "/readyz").status == 200
         (hint,) = [line for line in server.said if "GOVBUDGET_DATABASE_URL" in line]
         url = hint.split("'")[1]
+        assert "*" not in url
         person = uuid4()
         users = json.dumps({"users": [{"id": str(person), "name": "Ada"}]}).encode()
         assert run("directory", "load", "-", stdin=users, database_url=url).status == 0

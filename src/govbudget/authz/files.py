@@ -35,6 +35,16 @@ class PolicyFiles:
             digest.update(content)
         return f"sha256:{digest.hexdigest()}"
 
+    def compare_digest(self, demanded: str | None, folder: Path) -> list[Finding]:
+        """Give a finding about the folder where another digest is demanded."""
+        if demanded in {None, self.digest}:
+            return []
+        sentence = (
+            f"the files have the digest {self.digest}, but {demanded} is demanded "
+            "(GOVBUDGET_POLICY_DIGEST); review the change, then demand the new one"
+        )
+        return [Finding(folder.name, 0, "digest-differs", sentence)]
+
 
 def packaged_policy_dir() -> Path:
     """Give the folder of the packaged policy: inside the wheel, or at the top of a checkout."""

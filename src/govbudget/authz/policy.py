@@ -204,10 +204,6 @@ def _grant_list(
 def _load(folder: Path, pinned_digest: str | None) -> DecisionTable:
     ensure_one_casbin()
     files = read_policy_files(folder)
-    if pinned_digest is not None and files.digest != pinned_digest:
-        sentence = (
-            f"the files have the digest {files.digest}, but {pinned_digest} is demanded "
-            "(GOVBUDGET_POLICY_DIGEST); review the change, then demand the new one"
-        )
-        raise PolicyError([Finding(folder.name, 0, "digest-differs", sentence)])
+    if findings := files.compare_digest(pinned_digest, folder):
+        raise PolicyError(findings)
     return load_table(files)

@@ -132,7 +132,7 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     """
     policy = find_policy()
     with open_target() as target, target.engine.connect() as connection:
-        tables = target.require_own_directory()
+        tables = target.settings.require_own_directory()
         changes = load_directory(connection, tables, file.read(), policy.table.scopes)
         if not dry_run:
             connection.commit()
@@ -156,7 +156,7 @@ def token() -> None:
 def token_create(user: UUID, days: int) -> None:
     """Print a new token for USER (an id), and nothing else. It can't be shown again."""
     with open_target() as target, target.engine.begin() as connection:
-        text = TokenStore(target.require_own_directory()).create(connection, user, days)
+        text = TokenStore(target.settings.require_own_directory()).create(connection, user, days)
     click.echo(text)
 
 
@@ -164,7 +164,7 @@ def token_create(user: UUID, days: int) -> None:
 def token_list() -> None:
     """List the tokens: id, state, last day, user. The secrets are stored nowhere."""
     with open_target() as target, target.engine.connect() as connection:
-        tokens = TokenStore(target.require_own_directory()).list(connection)
+        tokens = TokenStore(target.settings.require_own_directory()).list(connection)
     for item in tokens:
         until = item.expires_at.date().isoformat()
         click.echo(f"{item.id}  {item.state:<7}  {until}  {item.user_id}  {item.user_name}")
@@ -175,7 +175,7 @@ def token_list() -> None:
 def token_revoke(token_id: UUID) -> None:
     """Revoke the token with this ID (see `token list`); status 1 where there is none to revoke."""
     with open_target() as target, target.engine.begin() as connection:
-        revoked = TokenStore(target.require_own_directory()).revoke(connection, token_id)
+        revoked = TokenStore(target.settings.require_own_directory()).revoke(connection, token_id)
     if not revoked:
         raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
     click.echo(f"revoked {token_id}")

@@ -14,7 +14,7 @@ from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.formats import format_option, print_json
-from govbudget.cli.target import find_policy_dir, open_target
+from govbudget.cli.target import find_policy_dir, find_settings, open_target
 from govbudget.errors import NotFound, PolicyError
 from govbudget.review.check import Review, check_policy
 from govbudget.review.diff import (
@@ -52,7 +52,7 @@ FOLDER = click.argument("folder", metavar="[DIR]", required=False, callback=_fin
 
 def _review(folder: Path) -> Review:
     """Check the folder that is asked about and say which it is, on stderr."""
-    review = check_policy(folder)
+    review = check_policy(folder, find_settings().policy_digest)
     click.echo(f"policy: {show_path(folder)} {review.digest or '(unreadable)'}", err=True)
     return review
 

@@ -36,6 +36,12 @@ def _number(name: str, default: int, limits: tuple[int, int], text: str) -> Call
     return click.option(name, type=kind, default=default, help=text)
 
 
+def _read_folder(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Path | None:
+    if text == "":  # a variable that is not set; as a path it would be the working directory
+        raise click.BadParameter("is empty; name a folder for the data")
+    return None if text is None else Path(text)
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @_number("--port", 8080, (0, 65535), "The port to listen on; 0: a free one.")
@@ -47,7 +53,8 @@ def _number(name: str, default: int, limits: tuple[int, int], text: str) -> Call
 @click.option(
     "--embedded",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False),
+    callback=_read_folder,
     help="Run a PostgreSQL of its own, with its data in DIR. For trying, not for production.",
 )
 def serve(  # noqa: PLR0917 - click passes them by name
@@ -75,7 +82,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             with engine.begin() as connection:
                 upgrade(connection, settings.layout)
-            shown = url.set(drivername="postgresql").render_as_string()
+            # It has no password to hide.
+            shown = url.set(drivername="postgresql").render_as_string(hide_password=False)
             _say(f"for other commands, in another shell: export {DATABASE_URL}='{shown}'")
 
         def load() -> Flask:

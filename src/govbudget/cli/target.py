@@ -57,16 +57,11 @@ class Target:
     def directory(self) -> Directory:
         """The host's directory, else govbudget's own; SettingsError: only the host knows it."""
         home = find_installation()
-        return home.directory if home is not None else own_directory(self.require_own_directory())
-
-    def require_own_directory(self) -> Tables:
-        """Give the tables; raise SettingsError where users and groups are the host's own."""
-        if not self.settings.layout.owns_directory:
-            raise SettingsError(
-                "users, groups and roles are kept in the host's own tables here "
-                "(GOVBUDGET_GROUPS); change them there, and ask about them with `flask govbudget`"
-            )
-        return self.tables
+        return (
+            home.directory
+            if home is not None
+            else own_directory(self.settings.require_own_directory())
+        )
 
 
 def find_installation() -> Installation | None:
@@ -137,7 +132,9 @@ def find_policy_dir(argument: str | None = None) -> Path | None:
 def find_policy() -> Policy:
     """Load the policy in force: the host's, the environment's, or the packaged one."""
     home = find_installation()
-    return home.policy if home is not None else Policy.load(find_policy_dir())
+    if home is not None:
+        return home.policy
+    return Policy.load(find_policy_dir(), digest=find_settings().policy_digest)
 
 
 @dataclass(frozen=True, slots=True)

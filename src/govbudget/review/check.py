@@ -32,11 +32,12 @@ class Review:
     starts: bool = False
 
 
-def check_policy(folder: Path) -> Review:
+def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
     """Check a policy folder: the reader, Casbin, what the lines mean, what was reviewed.
 
-    Never raises for what the folder holds. The table is there even where it differs from the
-    review, so that it can be printed and reviewed anew.
+    `demanded_digest`, where given, is demanded of the files. Never raises for what the folder
+    holds. The table is there even where it differs from the review, so that it can be printed and
+    reviewed anew.
     """
     digest = None
     try:
@@ -48,7 +49,8 @@ def check_policy(folder: Path) -> Review:
         return Review(digest, None, error.findings)
     differing = [] if files.matrix is None else compare_with_matrix(table, files.matrix)
     meaning = (*find_idle_lines(table), *find_broken_invariants(table))
-    findings = (*meaning, *differing, *_find_unreviewed(files.matrix, table))
+    other = files.compare_digest(demanded_digest, folder)
+    findings = (*other, *meaning, *differing, *_find_unreviewed(files.matrix, table))
     return Review(digest, table, findings, not differing)
 
 

@@ -16,7 +16,6 @@ from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
 from govbudget.settings import PREFIX, read_settings
-from govbudget.tables import Tables
 from govbudget.web import requestlog
 from govbudget.web.problems import answer, explain_http
 from govbudget.web.units import run_unit
@@ -88,7 +87,7 @@ def create_app(
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
-    tokens = TokenStore(Tables(settings.layout))
+    tokens = TokenStore(settings.require_own_directory())
 
     def identify() -> Id | None:
         kind, _, secret = request.headers.get("Authorization", "").partition(" ")
