@@ -340,7 +340,7 @@ def test_nobody_is_a_member_of_an_unknown_organization(here, world):
         (["report", "--organization", "acme"], "`acme` is not an id; expected a UUID"),
         (["report", "--organization", "O", "--format", "xml"], "'xml' is not one of"),
         (["report", "--organization", "O", "extra"], "extra"),
-        (["report", "--organization", "O", "--moth", "2026-01"], "'--month'"),
+        (["report", "--organization", "O", "--moth", "2026-01"], "--month"),
         *(
             (["report", "--organization", "O", "--month", month], f"`{month}` is no month; write")
             for month in (

@@ -21,9 +21,9 @@ USER = "00000000-0000-4000-8000-000000000001"
     [
         (["polcy", "check"], "See `govbudget --help`"),
         (["policy", "chek"], "See `govbudget policy --help`"),
-        (["policy", "chek"], "'check'"),
-        (["--verbose"], "No such option '--verbose'"),
-        (["serve", "--prot", "1"], "'--port'"),
+        (["policy", "chek"], "No such command 'chek'"),
+        (["--verbose"], "--verbose"),
+        (["serve", "--prot", "1"], "--port"),
         (["serve", "--port", "http"], "'http' is not a valid integer"),
         (["serve", "--port", "65536"], "65536"),
         (["demo", "--port", "-1"], "-1"),
