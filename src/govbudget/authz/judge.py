@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import logging
 import threading
@@ -223,15 +224,17 @@ def _find_wrong_casbin() -> str | None:
             f"`{imported}` is imported as `casbin`, not what pycasbin installed in `{installed}`; "
             "take it off the path"
         )
-    for path in pycasbin.files or ():
+    # Not `pycasbin.files`: since Python 3.12 that leaves out what is gone.
+    for path, recorded, *_ in csv.reader((pycasbin.read_text("RECORD") or "").splitlines()):
         # Some releases record files beside the package, which are nothing to us.
-        is_code = path.parts[0] == "casbin" and path.suffix == ".py"
-        if is_code and path.hash is not None and path.hash.mode == "sha256":
+        is_code = path.startswith("casbin/") and path.endswith(".py")
+        if is_code and recorded.startswith("sha256="):
             try:
-                digest = hashlib.sha256(Path(path.locate()).read_bytes()).digest()
+                digest = hashlib.sha256(Path(str(pycasbin.locate_file(path))).read_bytes()).digest()
             except OSError:
                 digest = b""
-            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
+            found = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            if recorded != f"sha256={found}":
                 return (
                     f"`{path}` is not the file that pycasbin installed (another package that "
                     "brings `casbin` has overwritten it); uninstall that one, then reinstall "
