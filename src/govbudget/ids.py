@@ -18,6 +18,7 @@ _BIGINT_LIMIT = 2**63
 MAX_TEXT_ID = 255
 # Text that PostgreSQL can store and a path can carry: no control characters.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+PRINTABLE_WITHOUT_SLASH = r"^[^\x00-\x1f\x7f-\x9f/]+$"
 
 
 class IdType(StrEnum):

@@ -6,13 +6,23 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from govbudget.errors import FieldError, InvalidInput
+from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
 MAX_ERRORS = 50
+MAX_DIGITS = 100
+
+# Where pydantic's own words would name a class or a pattern.
+_SENTENCES = {
+    "model_type": "must be an object",
+    PRINTABLE: "must be text without control characters, and not empty",
+    PRINTABLE_WITHOUT_SLASH: "must be text without control characters and `/`, and not empty",
+}
 
 
 def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) -> T:
@@ -22,7 +32,10 @@ def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) 
     """
     try:
         value = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse
+            content.decode("utf-8"),
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse,
+            parse_int=_read_int,
         )
     except UnicodeDecodeError as error:
         raise InvalidInput(f"not UTF-8 at byte {error.start}") from None
@@ -53,17 +66,24 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _read_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        message = f"an integer has {len(digits)} digits, which no value here has"
+        raise ValueError(message)
+    return int(digits)
+
+
 def _refuse(constant: str) -> None:
     message = f"{constant} is not JSON"
     raise ValueError(message)
 
 
 def _explain(error: ValidationError) -> InvalidInput:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [FieldError(_pointer(item["loc"]), _sentence(item["msg"])) for item in found]
+    found = error.errors(include_url=False, include_input=False)
+    errors = [FieldError(_pointer(item["loc"]), _sentence(item)) for item in found]
     more = f" (the first {MAX_ERRORS} are listed)" if len(errors) > MAX_ERRORS else ""
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-    return InvalidInput(f"the body has {count}{more}", errors[:MAX_ERRORS])
+    return InvalidInput(f"the JSON has {count}{more}", errors[:MAX_ERRORS])
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
@@ -72,6 +92,7 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     return "".join(f"/{part}" for part in escaped)
 
 
-def _sentence(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+def _sentence(item: ErrorDetails) -> str:
+    key = item.get("ctx", {}).get("pattern", item["type"])
+    message = item["msg"].removeprefix("Value error, ")
+    return _SENTENCES.get(key, message[:1].lower() + message[1:])

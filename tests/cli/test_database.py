@@ -53,6 +53,20 @@ def test_check_names_what_differs_with_status_1(run, empty_url):
     assert "name" in result.out
 
 
+def test_a_groups_table_that_is_not_there_is_named(run, empty_url):
+    result = run("db", "upgrade", database_url=empty_url, groups="public.crew.id")
+    assert result.status == 2
+    assert result.sentence.startswith("GOVBUDGET_GROUPS is `public.crew.id`, which is not there (")
+
+
+def test_a_timeout_that_postgresql_does_not_take_is_wrong_usage(run, empty_url):
+    result = run("db", "upgrade", "--lock-timeout", 2_147_484, database_url=empty_url)
+    assert result.status == 2
+    assert "--lock-timeout" in result.sentence
+    most = run("db", "upgrade", "--lock-timeout", 2_147_483, database_url=empty_url)
+    assert most.status == 0
+
+
 def test_the_commands_use_the_schema_that_the_settings_name(run, empty_url):
     run("db", "upgrade", database_url=empty_url, schema="money")
     assert run("db", "check", database_url=empty_url, schema="money").status == 0
@@ -123,6 +137,35 @@ def test_every_wrong_entry_is_named_and_nothing_is_loaded(here, acme, engine):
     ]
     assert "did you mean `org-admin`" in entries[1]
     assert count(engine, "users") == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[]", ["the JSON has 1 error", "  /: must be an object"]),
+        (b"9" * 5000, ["not accepted: an integer has 5000 digits, which no value here has"]),
+        (
+            b'{"users": [7, {"id": 5, "name": "a\\n"}]}',
+            [
+                "the JSON has 3 errors",
+                "  /users/0: must be an object",
+                "  /users/1/id: expected an id of the type `uuid`, got `5`",
+                "  /users/1/name: must be text without control characters, and not empty",
+            ],
+        ),
+        (
+            b'{"users": [{"id": "5", "name": "a"}]}',
+            ["the JSON has 1 error", "  /users/0/id: `5` is not an id; expected a UUID such as"],
+        ),
+    ],
+    ids=["list", "long", "entries", "id"],
+)
+def test_what_is_wrong_with_a_file_is_said_in_plain_words(here, content, said):
+    result = here("directory", "load", "-", stdin=content)
+    assert (result.status, result.out) == (2, "")
+    lines = result.err.removeprefix("govbudget: ").splitlines()
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True)), lines
 
 
 def test_roles_are_those_of_the_policy_in_force(here, acme, tmp_path):

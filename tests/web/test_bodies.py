@@ -218,6 +218,7 @@ BAD_TYPES = [
     "application/x-www-form-urlencoded",
     "multipart/form-data; boundary=x",
     "application/json; charset=latin-1",
+    "application/json; charset=",
     "application/json; charset=utf-16",
     "application/jsonx",
     "*/*",

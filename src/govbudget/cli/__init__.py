@@ -17,7 +17,7 @@ from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 OK, NOT_SO, WRONG = 0, 1, 2
 
 # SQLSTATE: undefined table, undefined column, invalid schema name.
-_SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
+SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
 
 # In which module each command is; loaded when it is named.
 _MODULES = {
@@ -107,7 +107,7 @@ def _explain(error: Exception) -> Iterator[str]:
     else:
         cause = getattr(error, "orig", None) or error
         hint = "is GOVBUDGET_DATABASE_URL right?"
-        if getattr(cause, "sqlstate", None) in _SCHEMA_IS_BEHIND:
+        if getattr(cause, "sqlstate", None) in SCHEMA_IS_BEHIND:
             hint = "run `govbudget db upgrade`"
         reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
     yield "govbudget: " + " ".join(reason.split())

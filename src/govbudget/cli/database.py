@@ -9,10 +9,11 @@ from uuid import UUID
 import click
 import sqlalchemy as sa
 
-from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
 from govbudget.cli.target import Target, find_policy, find_settings, open_target
 from govbudget.directory.load import ADDED, CHANGED, REMOVED, load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
+from govbudget.errors import SettingsError
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 
 MAX_TRIES = 3
@@ -31,7 +32,8 @@ def db() -> None:
     """Migrations of govbudget's own schema."""
 
 
-SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": click.IntRange(0)}
+MAX_SECONDS = 2_147_483  # PostgreSQL keeps 32 bits of milliseconds
+SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": click.IntRange(0, MAX_SECONDS)}
 LOCK_HELP = "Give up where a lock is not had in time; 0: wait."
 STATEMENT_HELP = "Give up where one statement takes longer; 0: wait."
 
@@ -69,6 +71,12 @@ def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
                 raise click.ClickException(
                     f"gave up after waiting {timeouts[name]} s {waited}; nothing was changed; try "
                     f"again at a quieter time, or with a longer --{name.replace('_', '-')}"
+                ) from error
+            if state in SCHEMA_IS_BEHIND and not layout.owns_directory:
+                reason = str(error.orig).splitlines()[0]
+                raise SettingsError(
+                    f"GOVBUDGET_GROUPS is `{layout.groups}`, which is not there ({reason}); make "
+                    "your groups' table first, or name another"
                 ) from error
             if not (left and state in _TRY_AGAIN):
                 raise

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
 
 from govbudget.audit.entry import CommandChange
 from govbudget.audit.store import record_command
 from govbudget.authz.reader import suggest
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
+from govbudget.ids import PRINTABLE, IdType
 from govbudget.strict_json import MAX_ERRORS, parse_json
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ AUDITED = frozenset({"role_assignments", "organization_members", "group_members"
 
 
 def _read_uuid(value: object) -> object:
-    return UUID(value) if isinstance(value, str) and len(value) == len(str(UUID(int=0))) else value
+    try:
+        return IdType.UUID.accept(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
-Uuid = Annotated[UUID, BeforeValidator(_read_uuid)]
-Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Uuid = Annotated[UUID, PlainValidator(_read_uuid)]
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=PRINTABLE)]
 
 
 class _Entry(BaseModel):

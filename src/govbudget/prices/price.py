@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from govbudget.ids import PRINTABLE
+from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
 from govbudget.tables import MAX_PRICE
 
 MAX_NAME = 256
 
-Provider = Annotated[str, Field(max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f-\x9f/]+$")]
+Provider = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE_WITHOUT_SLASH)]
 Model = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE)]
 Micros = Annotated[int, Field(ge=0, le=MAX_PRICE)]
 

@@ -84,7 +84,9 @@ class Route:
 
 def receive_body(max_bytes: int) -> bytes:
     """Receive a JSON body; raise `unsupported-media-type` or 413."""
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    # An empty one is left out of the parameters.
+    default = "" if "charset" in request.headers.get("Content-Type", "").lower() else "utf-8"
+    charset = request.mimetype_params.get("charset", default).lower()
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if request.mimetype != "application/json" or charset != "utf-8" or encoding != "identity":
         raise GovBudgetError(
