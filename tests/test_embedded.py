@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.cli.server import open_folder
 
-from govbudget.embedded import start_postgres
+from govbudget.embedded import _remove, start_postgres
 from govbudget.errors import SettingsError
 
 NOBODY = 65534
@@ -91,6 +91,31 @@ def test_a_process_that_was_killed_does_not_keep_its_server_alive_for_ever(folde
     assert (folder / "data" / "postmaster.pid").exists()
     start(folder)
     assert not (folder / "data" / "postmaster.pid").exists()
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+end = time.monotonic() + 1
+number = 0
+while time.monotonic() < end:
+    (Path(sys.argv[1]) / str(number)).touch()
+    number += 1
+    if number == 1:
+        print("writing", flush=True)
+"""
+
+
+def test_a_folder_that_is_still_written_to_is_removed(folder):
+    home = folder / "home"
+    home.mkdir()
+    for number in range(2000):  # so that something new is there once these are gone
+        (home / f"old {number}").touch()
+    command = [sys.executable, "-c", WRITE, home]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+        writer.stdout.readline()
+        _remove(home)
+    assert not home.exists()
 
 
 @pytest.mark.long

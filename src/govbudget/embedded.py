@@ -61,7 +61,7 @@ def start_postgres(
             with _signals_held():
                 _stop(home / "data", server)
                 if folder is None:
-                    shutil.rmtree(home, ignore_errors=True)
+                    _remove(home)
                 os.close(lock)
 
 
@@ -153,6 +153,15 @@ def _stop(data: Path, server: PostgresServer | None) -> None:
         for _ in range(STOP_SECONDS * 10):
             os.kill(pid, 0)
             time.sleep(0.1)
+
+
+def _remove(home: Path) -> None:
+    """Remove a folder; where the start was cut short, a process may still write into it."""
+    for _ in range(STOP_SECONDS * 10):
+        shutil.rmtree(home, ignore_errors=True)
+        if not home.exists():
+            return
+        time.sleep(0.1)
 
 
 @contextmanager
