@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -255,3 +257,38 @@ def test_a_token_for_nobody_is_refused_and_says_what_to_do(here):
 
 def lines_of(result, user):
     return [line for line in result.out.splitlines() if str(user) in line]
+
+
+# -- when the database says: try again --
+
+
+def test_a_command_tries_again_where_its_transaction_is_told_to(here, run, world, engine, url):
+    """A serialization failure: the row that it waited for was changed meanwhile."""
+    here("token", "create", world.member)
+    (line,) = lines_of(here("token", "list"), world.member)
+    token_id = line.split()[0]
+    isolated = f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_isolation%3D"
+    held, waited = threading.Event(), []
+
+    def change():
+        tokens = TABLES.api_tokens
+        with engine.connect() as connection, connection.begin():
+            later = tokens.c.expires_at + timedelta(days=1)
+            connection.execute(
+                sa.update(tokens).where(tokens.c.id == UUID(token_id)).values(expires_at=later)
+            )
+            held.set()
+            asked = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            deadline = time.monotonic() + 10
+            while not waited and time.monotonic() < deadline:
+                if connection.scalar(asked):
+                    waited.append(True)
+                time.sleep(0.02)
+
+    other = threading.Thread(target=change)
+    other.start()
+    held.wait(10)
+    result = run("token", "revoke", token_id, database_url=f"{isolated}repeatable%5C%20read")
+    other.join()
+    assert waited
+    assert (result.status, result.err) == (0, "")

@@ -11,16 +11,14 @@ import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
 from govbudget.cli.target import Target, find_policy, find_settings, open_target
-from govbudget.directory.load import ADDED, CHANGED, REMOVED, load_directory
+from govbudget.directory.load import ADDED, CHANGED, REMOVED, Change, load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
 from govbudget.errors import SettingsError
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
+from govbudget.web.units import RETRIED, retry
 
-MAX_TRIES = 3
-# SQLSTATE: what a second upgrade at the same moment meets (the first made it meanwhile), and what
-# a transaction is told to try again for.
+# SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
-_TRY_AGAIN = _MADE_MEANWHILE | {"40001", "40P01"}
 _TIMEOUTS = {
     "55P03": ("lock_timeout", "for a lock"),
     "57014": ("statement_timeout", "for a statement"),
@@ -56,31 +54,32 @@ def db_upgrade(**timeouts: int) -> None:
 def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
     """Upgrade, and give the revision that it was at; try again where another one was faster."""
     layout = target.settings.layout
-    for left in reversed(range(MAX_TRIES)):
-        try:
-            with target.engine.begin() as connection:
-                for name, seconds in timeouts.items():
-                    connection.execute(sa.select(sa.func.set_config(name, f"{seconds}s", True)))  # noqa: FBT003
-                before = read_revision(connection, layout)
-                upgrade(connection, layout)
-                return before
-        except sa.exc.DBAPIError as error:
-            state = getattr(error.orig, "sqlstate", None)
-            if state in _TIMEOUTS:
-                name, waited = _TIMEOUTS[state]
-                raise click.ClickException(
-                    f"gave up after waiting {timeouts[name]} s {waited}; nothing was changed; try "
-                    f"again at a quieter time, or with a longer --{name.replace('_', '-')}"
-                ) from error
-            if state in SCHEMA_IS_BEHIND and not layout.owns_directory:
-                reason = str(error.orig).splitlines()[0]
-                raise SettingsError(
-                    f"GOVBUDGET_GROUPS is `{layout.groups}`, which is not there ({reason}); make "
-                    "your groups' table first, or name another"
-                ) from error
-            if not (left and state in _TRY_AGAIN):
-                raise
-    raise AssertionError("a try ends by returning or raising")
+
+    def run() -> str | None:
+        with target.engine.begin() as connection:
+            for name, seconds in timeouts.items():
+                connection.execute(sa.select(sa.func.set_config(name, f"{seconds}s", True)))  # noqa: FBT003
+            before = read_revision(connection, layout)
+            upgrade(connection, layout)
+            return before
+
+    try:
+        return retry(run, RETRIED | _MADE_MEANWHILE)
+    except sa.exc.DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _TIMEOUTS:
+            name, waited = _TIMEOUTS[state]
+            raise click.ClickException(
+                f"gave up after waiting {timeouts[name]} s {waited}; nothing was changed; try "
+                f"again at a quieter time, or with a longer --{name.replace('_', '-')}"
+            ) from error
+        if state in SCHEMA_IS_BEHIND and not layout.owns_directory:
+            reason = str(error.orig).splitlines()[0]
+            raise SettingsError(
+                f"GOVBUDGET_GROUPS is `{layout.groups}`, which is not there ({reason}); make "
+                "your groups' table first, or name another"
+            ) from error
+        raise
 
 
 @db.command("current")
@@ -138,12 +137,17 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     what it added, changed and removed. It is the whole truth for site roles too. Users are never
     removed. A wrong entry is named, and nothing is loaded.
     """
-    policy = find_policy()
-    with open_target() as target, target.engine.connect() as connection:
-        tables = target.settings.require_own_directory()
-        changes = load_directory(connection, tables, file.read(), policy.table.scopes)
-        if not dry_run:
-            connection.commit()
+    policy, content = find_policy(), file.read()
+
+    def load() -> list[Change]:
+        with open_target() as target, target.engine.connect() as connection:
+            tables = target.settings.require_own_directory()
+            changes = load_directory(connection, tables, content, policy.table.scopes)
+            if not dry_run:
+                connection.commit()
+            return changes
+
+    changes = retry(load)
     for change in changes:
         click.echo(change)
     counts = Counter(change.verb for change in changes)
@@ -163,9 +167,13 @@ def token() -> None:
 )
 def token_create(user: UUID, days: int) -> None:
     """Print a new token for USER (an id), and nothing else. It can't be shown again."""
-    with open_target() as target, target.engine.begin() as connection:
-        text = TokenStore(target.settings.require_own_directory()).create(connection, user, days)
-    click.echo(text)
+
+    def create() -> str:
+        with open_target() as target, target.engine.begin() as connection:
+            tokens = TokenStore(target.settings.require_own_directory())
+            return tokens.create(connection, user, days)
+
+    click.echo(retry(create))
 
 
 @token.command("list")
@@ -182,8 +190,12 @@ def token_list() -> None:
 @click.argument("token_id", metavar="ID", type=click.UUID)
 def token_revoke(token_id: UUID) -> None:
     """Revoke the token with this ID (see `token list`); status 1 where there is none to revoke."""
-    with open_target() as target, target.engine.begin() as connection:
-        revoked = TokenStore(target.settings.require_own_directory()).revoke(connection, token_id)
-    if not revoked:
+
+    def revoke() -> bool:
+        with open_target() as target, target.engine.begin() as connection:
+            tokens = TokenStore(target.settings.require_own_directory())
+            return tokens.revoke(connection, token_id)
+
+    if not retry(revoke):
         raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
     click.echo(f"revoked {token_id}")

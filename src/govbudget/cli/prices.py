@@ -20,6 +20,7 @@ from govbudget.prices.gap import PriceGap, list_gaps
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.tables import PRICES, TOKENS
+from govbudget.web.units import retry
 
 BOOK = PriceBook()
 
@@ -52,19 +53,24 @@ def prices_load(file: BinaryIO, *, source: str, dry_run: bool, allow_jumps: bool
     run refuses what the load would.
     """
     batch, kind = parse_prices(file.read()), PriceSource(source)
-    with open_as_operator() as operator:
-        store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
-        if dry_run:
-            changes = store.compare(operator.connection, grant, BOOK, batch, source=kind)
-            for line in _tell(changes):
-                click.echo(line)
-            if not allow_jumps:
-                refuse_jumps(changes, MAX_FACTOR)
-            return
-        refusing = partial(store.upsert_without_jumps, factor=MAX_FACTOR)
-        upsert = store.upsert if allow_jumps else refusing
-        result = upsert(operator.connection, grant, BOOK, batch, source=kind)
-    click.echo(f"{result.received} received, {result.changed} changed")
+
+    def load() -> str | None:
+        with open_as_operator() as operator:
+            store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
+            if dry_run:
+                changes = store.compare(operator.connection, grant, BOOK, batch, source=kind)
+                for line in _tell(changes):
+                    click.echo(line)
+                if not allow_jumps:
+                    refuse_jumps(changes, MAX_FACTOR)
+                return None
+            refusing = partial(store.upsert_without_jumps, factor=MAX_FACTOR)
+            upsert = store.upsert if allow_jumps else refusing
+            result = upsert(operator.connection, grant, BOOK, batch, source=kind)
+        return f"{result.received} received, {result.changed} changed"
+
+    if (summary := retry(load)) is not None:
+        click.echo(summary)
 
 
 def _tell(changes: list[PriceChange]) -> Iterator[str]:
@@ -113,12 +119,16 @@ def prices_show(provider: str, model: str) -> None:
 @click.argument("model")
 def prices_remove(provider: str, model: str) -> None:
     """Take a model's custom price away, so that the book's is in force; status 1: it has none."""
-    with open_as_operator() as operator:
-        grant = operator.authorize(Action.UPDATE, BOOK)
-        try:
-            PriceStore(operator.tables).remove(operator.connection, grant, BOOK, provider, model)
-        except NotFound:
-            raise NotSo(f"no custom price of `{provider}` `{model}`") from None
+
+    def remove() -> None:
+        with open_as_operator() as operator:
+            store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
+            store.remove(operator.connection, grant, BOOK, provider, model)
+
+    try:
+        retry(remove)
+    except NotFound:
+        raise NotSo(f"no custom price of `{provider}` `{model}`") from None
     click.echo(f"removed the custom price of `{provider}` `{model}`")
 
 

@@ -26,24 +26,33 @@ AWAY = frozenset({"57014", "55P03", "25006"})  # timeout or cancel, lock timeout
 AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
 
 
+def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
+    """Run a whole transaction, and a few times again where it ends in one of these SQLSTATEs."""
+    for left in reversed(range(MAX_TRIES)):
+        try:
+            return work()
+        except exc.DBAPIError as error:
+            if not (left and _sqlstate(error) in states):
+                raise
+        time.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - spreads the tries, nothing secret
+    message = "a try ends by returning or raising"
+    raise AssertionError(message)
+
+
 def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock.
 
     Raises the error `unavailable` where the database is away, busy beyond the tries, or too slow.
     """
-    for left in reversed(range(MAX_TRIES)):
-        try:
-            with engine.connect() as connection:
-                # An engine that is in AUTOCOMMIT already is spared the change, and the change back.
-                if not getattr(connection.connection.dbapi_connection, "autocommit", False):
-                    connection.execution_options(isolation_level="AUTOCOMMIT")
-                return work(connection)
-        except exc.DBAPIError as error:
-            if not (left and _sqlstate(error) in RETRIED):
-                raise
-        time.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - spreads the tries, nothing secret
-    message = "a unit of work ends by returning or raising"
-    raise AssertionError(message)
+
+    def run() -> T:
+        with engine.connect() as connection:
+            # An engine that is in AUTOCOMMIT already is spared the change, and the change back.
+            if not getattr(connection.connection.dbapi_connection, "autocommit", False):
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            return work(connection)
+
+    return retry(run)
 
 
 def explain_outage(error: Exception) -> GovBudgetError | None:
