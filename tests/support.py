@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
@@ -172,6 +173,19 @@ def count_statements(engine):
         yield seen.sent
     finally:
         sa.event.remove(engine, "before_cursor_execute", listen)
+
+
+def wait_for_waiters(engine, count=1):
+    """Wait until so many statements in this database wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    waiting += "AND wait_event_type = 'Lock'"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for _ in range(500):
+            if connection.exec_driver_sql(waiting).scalar_one() == count:
+                return
+            time.sleep(0.01)
+    message = "too few came to wait for a lock"
+    raise AssertionError(message)
 
 
 def names_budget_table(statement):

@@ -38,9 +38,8 @@ PROBLEM = "application/problem+json"
 @pytest.fixture(scope="module")
 def server(served_url, served_world):
     """A server on a migrated database with a world in it; statements may take half a second."""
-    options = {"options": "-c statement_timeout=500"}
-    url = sa.make_url(served_url).update_query_dict(options)
-    with serving(database_url=url.render_as_string(hide_password=False)) as server:
+    url = f"{served_url}&options=-c%20statement_timeout%3D500"
+    with serving(database_url=url) as server:
         yield server
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -277,11 +277,54 @@ def test_a_period_is_a_calendar_month_of_the_zone(world, zone, now, period, end)
     assert day.replace(day=1) == starts_on
     assert spender.read("ai_usage", "period", "day") == [(starts_on, day)]
     assert refused.value.period_end == at(end)
+    told = told_of(spender)
+    assert told == (datetime.combine(starts_on, time(), ZoneInfo(zone)), at(end), DOLLAR, DOLLAR)
     clock.now = at(end) - timedelta(microseconds=1)
     with pytest.raises(BudgetExceeded):
         spender("hold", spender.call, ONE)
+    assert told_of(spender) == told
     clock.now = at(end)
+    assert told_of(spender)[0::2] == (at(end), 0), "a new month, a new sum"
     assert spender("hold", spender.call, ONE).cost_picos == DOLLAR, "a new month, a new allowance"
+
+
+def told_of(spender):
+    """The period that reports tell, and what was spent: by the member, and for their group."""
+    member, group, _ = spender.report()
+    return (*member.period, member.spent_picos, group.sum.cost_picos)
+
+
+def test_a_report_tells_this_months_spend_and_what_live_holds_of_this_month_hold(world):
+    """Each amount is a bit of its own; of each month one hold lives on and one expires."""
+    clock = Clock("2026-11-30T23:59:00Z")
+    spender = Spender(world, clock=clock)
+    spender.limit(world.a1, 100)
+    for now, first in (("2026-11-30T23:59:00Z", 1), ("2026-12-01T00:01:00Z", 8)):
+        clock.now = at(now)
+        one, two, four = (Tokens(input=first * times) for times in (1, 2, 4))
+        settled = spender("hold", spender.call, one, ttl_seconds=1)
+        spender("settle", settled.id, f"e{first}", one)
+        spender("hold", spender.call, two)
+        spender("hold", spender.call, four, ttl_seconds=1)
+    for now, first in (("2026-12-01T00:02:00Z", 8), ("2026-11-30T23:59:59Z", 1)):
+        clock.now = at(now)
+        member, group, (spent,) = spender.report()
+        assert (member.spent_picos, member.held_picos) == (first * DOLLAR, 2 * first * DOLLAR)
+        assert group.sum == spent.sum == (first * DOLLAR, 1, 0)
+
+
+def test_what_was_spent_for_a_group_stays_in_the_organization_that_it_leaves(world):
+    spender = Spender(world)
+    spender.limit(world.a1, 9)
+    spender("record", "e1", spender.call, ONE)
+    assert spender.report()[1].sum.calls == 1
+    members, groups = TABLES.group_members, TABLES.groups
+    with world.engine.begin() as connection:
+        connection.execute(sa.delete(members).where(members.c.group_id == world.a1))
+        move = sa.update(groups).where(groups.c.id == world.a1)
+        connection.execute(move.values(organization_id=world.b))
+    member, group, spenders = spender.report()
+    assert (member.spent_picos, group.sum, spenders) == (DOLLAR, (0, 0, 0), [])
 
 
 def test_late_usage_belongs_to_the_period_of_its_hold(world):

@@ -10,14 +10,22 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.support import TABLES
+from tests.support import TABLES, count_statements, names_budget_table, wait_for_waiters
 
 from govbudget import Policy
-from govbudget.errors import BudgetExceeded, EventConflict, NotAMember, NotFound, UnpricedModel
-from govbudget.identity import Ledger
+from govbudget.errors import (
+    BudgetExceeded,
+    EventConflict,
+    InvalidInput,
+    NotAMember,
+    NotFound,
+    UnpricedModel,
+)
+from govbudget.identity import Ledger, Organization
+from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, SpendRules, Unpriced
+from govbudget.spend.usage import MAX_TTL_SECONDS, Call, SpendRules, Unpriced
 
 POLICY = Policy.load()
 ONE = Tokens(input=1)  # one dollar, at the price that each test sets
@@ -28,6 +36,7 @@ class Spender:
 
     def __init__(self, world, **options):
         self.world, self.store = world, SpendStore(TABLES, world.directory, **options)
+        self.reports = SpendReports(TABLES, world.directory, **options)
         self.model = uuid4().hex
         self.call = Call(world.a, world.member, "acme", self.model)
         price = {"provider": "acme", "model": self.model, "input_price": 10**12}
@@ -46,6 +55,26 @@ class Spender:
             subject = self.world.directory.load_subject(connection, self.world.nobody)
             grant = POLICY.authorize(subject, "create", Ledger())
             return getattr(self.store, act)(connection, grant, *arguments, **options)
+
+    def report(self):
+        """What the owner is told: of the member, of the group a1 (in its page too), its members."""
+        world, page = self.world, {"limit": 9}
+        with world.engine.connect() as connection:
+            directory, caller = world.directory, (connection, world.owner)
+            subject, member = directory.load_member(*caller, world.a, world.member)
+            grant = POLICY.authorize(subject, "read", member)
+            of_member = self.reports.member(connection, grant, member)
+            subject, found = directory.load_group(*caller, world.a1)
+            grant = POLICY.authorize(subject, "read", found)
+            of_group = self.reports.group(connection, grant, found)
+            members = POLICY.authorize_members(subject, "read", Organization(found.organization_id))
+            of_members = self.reports.list_members(connection, grant, members, found, **page)
+            subject, place = directory.load_organization(*caller, found.organization_id)
+            grant = POLICY.authorize_list(subject, "read", place)
+            of_groups = self.reports.list_groups(connection, grant, place, **page)
+        assert of_group in of_groups
+        assert of_members[0] == of_group.period == of_member.period
+        return of_member, of_group, of_members[1]
 
     def read(self, table, *columns):
         chosen = [getattr(TABLES, table).c[name] for name in columns]
@@ -93,6 +122,45 @@ def test_a_released_hold_counts_for_nothing_and_can_be_released_again(spender):
     assert spender("hold", spender.call, ONE).group_id == spender.world.a1
     with pytest.raises(NotFound):
         spender("release", uuid4())
+
+
+def test_released_twice_at_once_a_hold_frees_its_money_once(spender):
+    hold, _ = (spender("hold", spender.call, ONE) for _ in range(2))
+    counter = TABLES.ai_spend_counters
+    with ThreadPoolExecutor(2) as pool, spender.world.engine.begin() as connection:
+        is_theirs = counter.c.user_id == spender.call.user_id
+        connection.execute(sa.select(counter).where(is_theirs).with_for_update())
+        both = [pool.submit(spender, "release", hold.id) for _ in range(2)]
+        wait_for_waiters(spender.world.engine, 2)  # each has seen it open
+        connection.rollback()
+        assert [one.result() for one in both] == [None, None]
+    assert spender.read("ai_spend_counters", "held_picos") == [(10**12,)]
+
+
+@pytest.mark.parametrize("seconds", [0, MAX_TTL_SECONDS + 1, True, 60.0, "60", None], ids=repr)
+def test_a_hold_lives_a_second_to_a_day(spender, seconds):
+    with pytest.raises(ValueError, match="an int from 1 to 86400"):
+        spender("hold", spender.call, ONE, ttl_seconds=seconds)
+    assert spender.read("ai_holds", "id") == []
+    for bound in (1, 86_400):
+        left = spender("hold", spender.call, ONE, ttl_seconds=bound).expires_at - datetime.now(UTC)
+        assert 0 < bound - left.total_seconds() < 1
+
+
+@pytest.mark.parametrize(
+    "event", ["", "e" * 256, "a\nb", "\x00", "\x7f", "\x85", "\ud800"], ids=ascii
+)
+def test_an_events_id_is_1_to_255_characters_that_can_be_stored(spender, event):
+    hold, world = spender("hold", spender.call, ONE), spender.world
+    for act, arguments in (("settle", (hold.id, event)), ("record", (event, spender.call))):
+        with (
+            count_statements(world.engine) as sent,
+            pytest.raises(ValueError, match="an event's id|surrogates"),
+        ):
+            spender(act, *arguments, ONE)
+        assert not any(map(names_budget_table, sent))
+    for known in ("e", "\u00e9" * 255):
+        assert spender("record", known, spender.call, ONE)[0].event_id == known
 
 
 def test_usage_without_a_hold_is_booked_once_whatever_the_limit(spender):
@@ -187,7 +255,48 @@ def test_spent_and_held_never_exceed_the_limit_by_an_admission(spender):
     assert spent + held == 10 * 10**12
 
 
+TOP = 10**18  # picos
+
+
+@pytest.mark.parametrize("act", ["hold", "settle", "record"])
+def test_a_call_costs_a_million_dollars_at_most(spender, act):
+    """Exactly that is for the limit to judge; a pico more is refused, whatever the limit."""
+    spender.limit(spender.world.a1, 10**6)
+    prices = TABLES.ai_model_prices
+    with spender.world.engine.begin() as connection:
+        cheap = sa.update(prices).where(prices.c.model == spender.model).values(output_price=1)
+        connection.execute(cheap)
+    what = {
+        "hold": lambda: (spender.call,),
+        "settle": lambda: (spender("hold", spender.call, ONE).id, "e1"),
+        "record": lambda: ("e1", spender.call),
+    }[act]()
+    before = spender.read("ai_spend_counters", "spent_picos", "held_picos")
+    with pytest.raises(InvalidInput, match=str(TOP + 1)):
+        spender(act, *what, Tokens(input=10**6, output=1))
+    assert spender.read("ai_spend_counters", "spent_picos", "held_picos") == before
+    spender(act, *what, Tokens(input=10**6))
+    taken = spender.read("ai_spend_counters", "spent_picos", "held_picos")
+    assert taken == [(0, TOP) if act == "hold" else (TOP, 0)]
+    with pytest.raises(BudgetExceeded):
+        spender("hold", spender.call, Tokens(input=10**6))
+    with pytest.raises(InvalidInput):
+        spender("hold", spender.call, Tokens(input=10**6, output=1))
+
+
 # -- what is not known --
+
+
+@pytest.mark.parametrize("output_price", [None, 1])
+def test_a_custom_price_that_is_not_known_wins_over_the_books(spender, output_price):
+    spender.limit(spender.world.a1, 1)
+    custom = {"provider": "acme", "model": spender.model, "source": "custom", "input_price": None}
+    with spender.world.engine.begin() as connection:
+        row = custom | {"output_price": output_price}
+        connection.execute(sa.insert(TABLES.ai_model_prices), row)
+    with pytest.raises(UnpricedModel):
+        spender("hold", spender.call, ONE)
+    assert spender("record", "e1", spender.call, ONE)[0].cost_picos is None
 
 
 @pytest.mark.parametrize(

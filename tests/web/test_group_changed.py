@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import sqlalchemy as sa
-from tests.support import Client, budget_path, list_path, make_app
+from tests.support import Client, budget_path, list_path, make_app, wait_for_waiters
 from tests.web.helpers import MeddlingDirectory, outcome, put_limit, read_row
 
 CHANGED = (409, "group-changed")
@@ -108,7 +108,7 @@ def test_a_group_that_is_deleted_while_its_first_budget_is_written_is_409(engine
             target=lambda: answers.append(put_limit(send, world.a2, world.owner))
         )
         writer.start()
-        wait_for_a_waiter(engine)
+        wait_for_waiters(engine)
         connection.commit()
         writer.join(10)
     assert outcome(answers[0]) == CHANGED
@@ -134,16 +134,3 @@ def test_a_deleted_organization_is_not_found_and_its_groups_neither(engine, send
         assert outcome(send("GET", budget_path(world.a1), person)) == GONE
         listed = send("GET", list_path(world.a), person)
         assert outcome(listed) == (404, "organization-not-found")
-
-
-def wait_for_a_waiter(engine):
-    """Wait until some statement of this database waits for a lock."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-    waiting += "AND wait_event_type = 'Lock'"
-    pause = threading.Event()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for _ in range(500):
-            if connection.exec_driver_sql(waiting).scalar_one():
-                return
-            pause.wait(0.01)
-    pytest.fail("nothing came to wait for the lock")

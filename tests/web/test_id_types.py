@@ -14,6 +14,7 @@ from tests.support import Client, count_statements, make_app
 from tests.web.helpers import outcome, put_limit
 
 from govbudget import IdType, Layout, Tables
+from govbudget.directory.sql import SqlDirectory
 from govbudget.migrations import upgrade
 
 INVALID = (400, "invalid-id")
@@ -62,8 +63,9 @@ def settle(make_database, id_type, organization, *, owner, member, groups):
         put("group_members", {"user_id": member, "group_id": groups[0], **place})
         role = {"id": uuid4(), "role": "owner", "organization_id": None}
         put("role_assignments", {"user_id": owner, **role})
+        put("role_assignments", {**role, "id": uuid4(), "user_id": member, "role": "gateway"})
     return engine, SimpleNamespace(
-        organization=organization, owner=owner, member=member, groups=groups
+        organization=organization, owner=owner, member=member, groups=groups, tables=tables
     )
 
 
@@ -284,3 +286,70 @@ def walk(town, size, person=None):
         if token is None:
             return seen
     pytest.fail("the pages have no end")
+
+
+@pytest.fixture(params=["bigint", "text"])
+def host(request, policy):
+    """The same people in a host, whose tables name no group that holds everyone."""
+    town = request.getfixturevalue(request.param)
+    settings = {"ID_TYPE": request.param, "SCHEMA": "money", "GROUPS": "govbudget.groups.id"}
+    layout, own = Layout(IdType(request.param), *list(settings.values())[1:]), town.tables
+    directory = SqlDirectory(
+        groups=sa.select(own.groups.c.id, own.groups.c.organization_id),
+        group_members=own.group_members,
+        organization_members=own.organization_members,
+        role_assignments=own.role_assignments,
+    )
+    identify = town.send.app.extensions["govbudget"].identify
+    config = {f"GOVBUDGET_{key}": value for key, value in settings.items()}
+    app = make_app(town.engine, config, policy=policy, directory=directory, identify=identify)
+    price = {"provider": "acme", "model": "m", "input_price": 10**12}
+    with town.engine.begin() as connection:
+        upgrade(connection, layout)
+        connection.execute(sa.insert(Tables(layout).ai_model_prices), price)
+    return SimpleNamespace(**{**vars(town), "send": Client(app)})
+
+
+def test_spend_works_in_a_host_with_ids_of_that_type(host):
+    """The member is a gateway too: they call without a limit, then with one of their own."""
+    group, place = host.groups[0], f"/organizations/{quote(str(host.organization))}"
+    member, of_group = f"{place}/members/{host.member}/ai", f"/groups/{quote(str(group))}"
+    who = {"organization_id": host.organization, "user_id": host.member}
+    call = {**who, "provider": "acme", "model": "m", "tokens": {"input": 1}}
+
+    def ask(method, path, person=host.member, **body):
+        answer = host.send(method, path, person, **({"json": body} if body else {}))
+        assert answer.status_code < 300, answer.data
+        return answer.json
+
+    recorded = ask("POST", "/ai/usage", **call, event_id="e1")
+    assert recorded.items() >= {**who, "group_id": None, "cost_micros": 10**6}.items()
+    override = {"group_id": group, "spend_limit_micros": 2 * 10**6}
+    stranger = host.send(
+        "PUT",
+        f"{member}/budget/override",
+        host.owner,
+        json={**override, "group_id": host.groups[1]},
+    )
+    assert outcome(stranger) == (400, "not-a-member")
+    told = ask("PUT", f"{member}/budget/override", host.owner, **override)
+    assert told.items() >= {**who, **override}.items()
+    assert ask("GET", f"{member}/budget/override") == told
+    held = ask("POST", "/ai/holds", **call)
+    assert held.items() >= {**who, "group_id": group, "cost_micros": 10**6}.items()
+    refused = host.send("POST", "/ai/holds", host.member, json=call)
+    assert outcome(refused) == (403, "budget-exceeded")
+    assert refused.json["group_id"] == group
+    ask("POST", f"/ai/holds/{held['hold_id']}/settle", event_id="e2", tokens={"input": 1})
+    told = ask("GET", f"{place}/members/me/ai/spend")
+    expected = {**who, "effective_group_id": group, "current_spend_micros": 2 * 10**6}
+    assert told.items() >= expected.items()
+    assert ask("GET", f"{of_group}/ai/spend")["current_spend_micros"] == 10**6
+    (spender,) = ask("GET", f"{of_group}/members/ai/spend", host.owner)["members"]
+    assert (spender["user_id"], spender["calls"]) == (host.member, 1)
+    pages = [ask("GET", f"{place}/groups/ai/spend?page_size=1", host.owner)]
+    token = pages[0]["next_page_token"]
+    pages += [ask("GET", f"{place}/groups/ai/spend?page_token={token}", host.owner)]
+    seen = [row["group_id"] for page in pages for row in page["groups"]]
+    assert sorted(seen) == sorted(host.groups)
+    ask("DELETE", f"{member}/budget/override", host.owner)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from tests.policy.helpers import LINES, load
 from tests.support import TABLES, Client, World, make_app
 from tests.web.helpers import MeddlingDirectory, outcome, put_limit
 
 DOLLAR = 10**6
 ONE = {"input": 1}
+PERIOD = ("period_start", "period_end")
 
 
 @pytest.fixture
@@ -148,6 +151,8 @@ def test_what_can_not_be_admitted_is_said_by_its_code(send, limited):
         ({"tokens": None}, "/tokens"),
         ({"event_id": ""}, "/event_id"),
         ({"event_id": "a\nb"}, "/event_id"),
+        ({"event_id": "a\x85"}, "/event_id"),
+        ({"event_id": "\ud800"}, "/event_id"),
         ({"event_id": "x" * 256}, "/event_id"),
         ({"occurred_at": "2026-01-31"}, "/occurred_at"),
         ({"occurred_at": "2026-01-31T12:00:00"}, "/occurred_at"),
@@ -179,6 +184,47 @@ def test_a_cost_above_the_range_is_refused_before_it_is_stored(send, limited):
         assert outcome(answer) == (400, "invalid-body")
         assert answer.json["errors"][0]["pointer"] == "/tokens"
     assert spend_of(send, limited).json["current_spend_micros"] == 0
+
+
+def set_price(send, town, price):
+    row = dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
+    row |= {"provider": "acme", "model": town.model, "input_price": price}
+    assert send("PUT", "/ai/prices", town.owner, json=[row]).status_code == 200
+
+
+def test_usage_keeps_its_price_and_is_answered_with_the_same_bytes_for_ever(engine, send, limited):
+    """After the price changed, and after the user left; what is settled has its hold's price."""
+    hold_id = hold(send, limited).json["hold_id"]
+    set_price(send, limited, 10**12 // 2)
+    settled, recorded = settle(send, limited, hold_id, "e1"), record(send, limited, "e2")
+    assert (settled.json["cost_micros"], recorded.json["cost_micros"]) == (DOLLAR, DOLLAR // 2)
+    assert spend_of(send, limited).json["current_spend_micros"] == DOLLAR + DOLLAR // 2
+    set_price(send, limited, 1)
+    members = TABLES.organization_members
+    with engine.begin() as connection:
+        connection.execute(sa.delete(members).where(members.c.user_id == limited.member))
+    assert outcome(record(send, limited, "e3")) == (400, "not-a-member")
+    assert settle(send, limited, hold_id, "e1").data == settled.data
+    assert record(send, limited, "e2").data == recorded.data
+
+
+def test_the_settings_of_spend_hold_for_admission_and_for_what_is_told(engine, limited):
+    zone = "Pacific/Kiritimati"  # 14 hours before UTC
+    settings = {"LIMIT_RULE": "lowest", "TIME_ZONE": zone, "UNPRICED": "allow"}
+    app = make_app(engine, {f"GOVBUDGET_{key}": value for key, value in settings.items()})
+    send = Client(app)
+    put_limit(send, limited.a, limited.owner, DOLLAR)
+    assert hold(send, limited, model="unheard-of").status_code == 201
+    refused = hold(send, limited, tokens={"input": 2})
+    assert outcome(refused) == (403, "budget-exceeded")
+    told = spend_of(send, limited).json
+    for answer in (refused.json, told):
+        assert answer["spend_limit_micros"] == DOLLAR
+    assert (refused.json["group_id"], told["effective_group_id"]) == (str(limited.a),) * 2
+    group = send("GET", f"/groups/{limited.a}/ai/spend", limited.owner).json
+    for time in (refused.json["period_end"], *(it[key] for it in (told, group) for key in PERIOD)):
+        begins = datetime.fromisoformat(time).astimezone(ZoneInfo(zone))
+        assert (begins.day, begins.hour) == (1, 0)
 
 
 # -- overrides --
@@ -216,6 +262,31 @@ def test_an_override_names_a_group_that_the_member_is_in(send, limited):
     assert outcome(answer) == (400, "not-a-member")
     answer = put_override(send, limited, limited.b_admin, limited.a1, 1)
     assert outcome(answer) == (404, "organization-not-found")
+
+
+@pytest.mark.parametrize(("effect", "person"), [("allow", "joined"), ("deny", "org_admin")])
+def test_an_override_is_changed_by_whoever_may_update_its_group_and_the_one_before(
+    engine, limited, effect, person
+):
+    """A group's member may update it, or may not: the person reaches a1, and a2 not."""
+    lines = LINES + f"p, group-member, group, group, update, {effect}\n".encode()
+    send = Client(make_app(engine, policy=load(lines=lines)))
+    someone = getattr(limited, person)
+    with engine.begin() as connection:
+        limited.join_group(connection, limited.a, limited.a2, "member")
+        limited.join_group(
+            connection, limited.a, limited.a1 if effect == "allow" else limited.a2, person
+        )
+    forbidden = (403, "forbidden")
+    assert outcome(put_override(send, limited, someone, limited.a2, 9)) == forbidden
+    there = put_override(send, limited, limited.owner, limited.a2, 3)
+    assert outcome(put_override(send, limited, someone, limited.a1, 9)) == forbidden
+    assert outcome(send("DELETE", override_path(limited), someone)) == forbidden
+    assert send("GET", override_path(limited), limited.owner).data == there.data
+    assert put_override(send, limited, limited.owner, limited.a1, 4).status_code == 200
+    assert put_override(send, limited, someone, limited.a1, 5).status_code == 200
+    assert outcome(put_override(send, limited, someone, limited.a2, 9)) == forbidden
+    assert send("DELETE", override_path(limited), someone).status_code == 204
 
 
 def test_an_override_leaves_entries_in_the_audit_trail(send, limited):
@@ -331,9 +402,7 @@ def test_unpriced_usage_is_counted_and_shown_and_costs_null(send, town):
 
 
 def test_micros_are_rounded_up_for_show_only(send, limited):
-    row = {"provider": "acme", "model": limited.model, "input_price": 1}
-    row |= dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
-    assert send("PUT", "/ai/prices", limited.owner, json=[row]).status_code == 200
+    set_price(send, limited, 1)
     for number in range(3):
         assert record(send, limited, f"e{number}").json["cost_micros"] == 1
     assert spend_of(send, limited).json["current_spend_micros"] == 1

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.support import Client, World, budget_path, count_statements, list_path, make_app
+from tests.support import (
+    Client,
+    World,
+    budget_path,
+    count_statements,
+    list_path,
+    make_app,
+    spend_requests,
+)
 from tests.web.helpers import (
     MeddlingDirectory,
     clear_budgets,
@@ -61,14 +70,23 @@ def client_with(url, policy, **options):
 
 
 def ask_everything(send, town):
-    """Send each kind of request, by someone who may do all and by someone who may do nothing."""
+    """Send each kind of request, by someone who may do it and by someone who may do nothing."""
     for person in (town.owner, town.stranger):
+        yield from ask_spend(send, town, *[person] * (person is town.stranger))
         yield send("GET", budget_path(town.a1), person)
         yield put_limit(send, town.a1, person)
         yield send("DELETE", budget_path(town.a1), person)
         yield send("GET", list_path(town.a), person)
         yield send("GET", "/ai/prices/a/b", person)
         yield send("PUT", "/ai/prices", person, json=[])
+
+
+def ask_spend(send, town, person=None):
+    """Send each request of spend, by the person, or by whoever may do it."""
+    town.hold = uuid4()
+    for method, path, body in spend_requests(town, "m").values():
+        by = person or (town.gateway if path.startswith("/ai/") else town.owner)
+        yield send(method, path, by, json=body)
 
 
 def test_a_database_that_is_away_is_503(policy, town):
@@ -117,9 +135,28 @@ def test_a_statement_that_waits_too_long_is_503(own_url, own_engine, policy, pla
         assert put_limit(send, place.a1, place.owner, 3).status_code == 200
 
 
+SPEND = ("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups", "member_ai_overrides")
+
+
+def test_spend_that_waits_too_long_is_503_and_nothing_is_booked(own_url, own_engine, policy, place):
+    """Its tables are locked: no call is admitted, and nobody is told that nothing was spent."""
+    tables = [getattr(place.tables, name) for name in SPEND]
+    count = [sa.select(sa.func.count()).select_from(table) for table in tables]
+    options = {"connect_args": {"options": "-c statement_timeout=40"}}
+    with client_with(own_url, policy, **options) as (send, _), own_engine.begin() as connection:
+        names = ", ".join(map(str, tables))
+        connection.exec_driver_sql(f"LOCK {names} IN ACCESS EXCLUSIVE MODE")
+        before = [connection.scalar(query) for query in count]
+        for response in ask_spend(send, place):
+            assert outcome(response) == UNAVAILABLE
+        connection.commit()
+    with own_engine.begin() as connection:
+        assert [connection.scalar(query) for query in count] == before
+
+
 def test_a_decision_that_cannot_be_made_is_503_for_everyone(own_url, own_engine, policy, place):
     """The directory's own table is locked: nobody is allowed, and nobody is told of the group."""
-    options = {"connect_args": {"options": "-c statement_timeout=40"}}
+    options = {"connect_args": {"options": "-c lock_timeout=10"}}
     with client_with(own_url, policy, **options) as (send, engine):
         engine.connect().close()
         with own_engine.begin() as connection:
