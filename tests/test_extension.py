@@ -280,7 +280,9 @@ def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world
     ("arguments", "config", "error", "text"),
     [
         ({"engine": None}, {}, SettingsError, "`engine=`"),
+        ({"engine": "postgresql://host/db"}, {}, SettingsError, "`engine=`"),
         ({"identify": None}, {}, SettingsError, "`identify=`"),
+        ({"identify": 7}, {}, SettingsError, "`identify=`"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "aibrigde"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "`features=`"),
         ({"policy": "policy"}, {}, SettingsError, "`policy`.*absolute"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy import Engine
+from sqlalchemy.sql.visitors import iterate
 
 from govbudget.audit.store import AuditStore
 from govbudget.authz.policy import Policy
@@ -114,10 +115,10 @@ class GovBudget:
             raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
         settings = read_settings(app.config)
         engine = engine or given.engine
-        if engine is None:
+        if not (isinstance(engine, Engine) or callable(engine)):
             raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
         identify = identify or given.identify
-        if identify is None:
+        if not callable(identify):
             raise SettingsError(
                 "GovBudget needs `identify=`, a function that gives the caller's id, or None"
             )
@@ -133,6 +134,7 @@ class GovBudget:
         loaded = _load_policy(policy if policy is not None else given.policy, settings)
         if isinstance(directory, SqlDirectory):
             _check_roles(directory, loaded)
+            _check_groups(directory, tables)
         home = Installation(
             settings=settings,
             policy=loaded,
@@ -165,6 +167,18 @@ def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
         raise SettingsError(
             f"`roles=` of the SqlDirectory names `{role}`, which the policy in `{policy.folder}` "
             f"gives nobody on the site or in an organization; {suggest(role, assignable)}"
+        )
+
+
+def _check_groups(directory: SqlDirectory, tables: Tables) -> None:
+    """Refuse groups of the host's where budgets could only refer to govbudget's own."""
+    if not tables.layout.owns_directory:
+        return
+    own = tables.groups.fullname
+    if all(getattr(part, "fullname", None) != own for part in iterate(directory.groups)):
+        raise SettingsError(
+            "`directory=` has groups of your own, but GOVBUDGET_GROUPS is `own`; write the "
+            "`schema.table.column` of your groups' ids, or `none`"
         )
 
 

@@ -36,6 +36,7 @@ from govbudget import (
     Tables,
 )
 from govbudget.audit.store import AuditStore
+from govbudget.directory.sql import own_directory
 from govbudget.migrations import upgrade
 from govbudget.testing.directory import KnownFacts, check_directory
 
@@ -391,6 +392,16 @@ def test_a_mapping_to_a_role_that_nobody_can_be_given_does_not_start(role, sente
         GovBudget(app, engine=nowhere, identify=lambda: None, directory=directory)
     assert f"`{role}`" in refused.value.detail
     assert "govbudget" not in app.extensions
+
+
+def test_groups_of_the_host_do_not_start_where_budgets_refer_to_govbudgets_own():
+    """Each budget would be refused for ever: its foreign key goes to a table that stays empty."""
+    directory = SqlDirectory(**as_tables(Host(IdType.UUID), None))
+    nowhere = sa.create_engine("postgresql+psycopg://127.0.0.1:1/none")
+    with pytest.raises(SettingsError, match=r"`directory=`.*GOVBUDGET_GROUPS is `own`"):
+        GovBudget(Flask("host"), engine=nowhere, identify=lambda: None, directory=directory)
+    own = own_directory(Tables(Layout()))
+    GovBudget(Flask("host"), engine=nowhere, identify=lambda: None, directory=own)
 
 
 # -- the host's groups, and what goes with them --
