@@ -68,3 +68,17 @@ def test_a_wrong_word_is_status_2(bootstrap):
     done = bootstrap("prod")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "usage: tools/bootstrap demo|dev\n"
+
+
+def test_a_second_run_leaves_alone_what_the_first_one_is_making(bootstrap, tmp_path):
+    venv = tmp_path / "checkout" / ".venv"
+    venv.mkdir()
+    (venv / ".making").write_text(f"{os.getpid()}\n")
+    (venv / "half").touch()
+    done = bootstrap("demo", python3="3012004 3.12.4 able")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"bootstrap: another run (process {os.getpid()}) is making .venv: "
+        "wait until it is ready, then try again.\n"
+    )
+    assert (venv / "half").exists()
