@@ -213,7 +213,7 @@ def test_every_code_in_the_source_has_an_example():
 
 def read_page():
     """The entries of docs/findings.md, by code."""
-    parts = re.split(r"^## `([a-z-]+)`\n", PAGE.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^### `([a-z-]+)`\n", PAGE.read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -221,7 +221,7 @@ ENTRIES = read_page()
 
 
 def test_the_page_has_an_entry_for_every_code_and_no_other():
-    assert PAGE.read_text().count("\n## ") == len(ENTRIES)
+    assert PAGE.read_text().count("\n### ") == len(ENTRIES)
     assert set(ENTRIES) == CODES
 
 
