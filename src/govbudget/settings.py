@@ -99,7 +99,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
     for key in given:
         if key not in known and key not in COMMAND_KEYS:
-            raise SettingsError(f"`{key}` is no setting; {suggest(key, known)}")
+            raise SettingsError(f"`{key}` is no setting; {suggest(key, [*known, *COMMAND_KEYS])}")
     readers: dict[str, Callable[[object], Any]] = {
         "url_prefix": partial(_match, _URL_PREFIX, "write a path such as `/api/v2`"),
         "policy_dir": _read_path,

@@ -58,7 +58,9 @@ def test_check_names_what_differs_with_status_1(run, empty_url):
 def test_a_groups_table_that_is_not_there_is_named(run, empty_url):
     result = run("db", "upgrade", database_url=empty_url, groups="public.crew.id")
     assert result.status == 2
-    assert result.sentence.startswith("GOVBUDGET_GROUPS is `public.crew.id`, which is not there (")
+    assert result.sentence.startswith(
+        "GOVBUDGET_GROUPS is `public.crew.id`, which can't be referred to ("
+    )
 
 
 def test_a_timeout_that_postgresql_does_not_take_is_wrong_usage(run, empty_url):

@@ -22,8 +22,10 @@ import psutil
 import pytest
 from tests.cli.server import environment, open_folder
 
+from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.demo import MODEL, MOST, PROVIDER, TOOK
+from govbudget.cli.tour import explain
 
 TIMEOUT = 60
 CHECKOUT = Path(__file__).parents[2]
@@ -281,3 +283,10 @@ def test_figures_that_differ_are_shown_and_are_status_1(tmp_path):
         assert out.count("EXPECTED 201") == 1
         assert out.count("EXPECTED 200") == 1
         assert "2 answers were not as planned" in err
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(200, "needs no decision"), (404, "refused before any decision")]
+)
+def test_a_request_without_a_decision_is_called_refused_only_where_it_was(status, said):
+    assert explain({"status": status}, Policy.load(), {}) == said

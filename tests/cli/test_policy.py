@@ -94,6 +94,13 @@ def test_a_file_instead_of_a_folder_is_a_finding(run, folder):
     result = run("policy", "check", folder / "policy.csv")
     assert result.status == 1
     assert "unreadable-file" in result.out
+    assert "name the folder that holds model.conf and policy.csv" in result.out
+
+
+def test_what_to_read_stands_in_a_sentence_of_its_own(run, folder):
+    result = run("policy", "matrix", folder, "--role", "onwer")
+    assert result.status == 2
+    assert result.err.endswith("`user-admin`. See `govbudget policy matrix --help`.\n")
 
 
 def test_check_as_json_says_the_same(run, folder):

@@ -256,7 +256,7 @@ def test_a_price_that_was_added_since_closes_the_gap(here, load, usage, model, o
     use(usage, model, 1, 0, 0, 0)
     assert model in here("prices", "gaps").out
     load(price(model, 5, None, None, None), options=options)
-    assert here("prices", "gaps").out == "every model that was used has a price\n"
+    assert here("prices", "gaps").out == "every call that was booked has a price\n"
     assert here("prices", "gaps", "--format", "json").out == "[]\n"
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import click
 import pytest
+import sqlalchemy as sa
 
 from govbudget.cli import cli
 
@@ -151,6 +152,11 @@ def test_a_mistyped_variable_is_found(run, url):
     assert "did you mean `GOVBUDGET_SCHEMA`" in result.sentence
 
 
+def test_a_mistyped_database_setting_is_guessed_too(run, url):
+    result = run("db", "check", databse_url=url)
+    assert "did you mean `GOVBUDGET_DATABASE_URL`" in result.sentence
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -165,6 +171,25 @@ def test_an_unmigrated_database_is_one_sentence(run, empty_url, command):
     result = run(*command, database_url=empty_url)
     assert result.status == 2
     assert "govbudget db upgrade" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("groups", "id_type"),
+    [("public.team.id", "uuid"), ("public.team.name", "text")],
+    ids=["of another type", "not unique"],
+)
+def test_an_upgrade_that_can_not_refer_to_the_groups_names_the_settings(
+    run, empty_url, groups, id_type
+):
+    engine = sa.create_engine(empty_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE team (id int PRIMARY KEY, name text)")
+    result = run("db", "upgrade", database_url=empty_url, groups=groups, id_type=id_type)
+    assert result.status == 2
+    assert result.sentence.startswith(
+        f"GOVBUDGET_GROUPS is `{groups}`, which can't be referred to ("
+    )
+    assert "a unique column of the type GOVBUDGET_ID_TYPE" in result.sentence
 
 
 @pytest.mark.parametrize("noun", ["directory", "prices"])

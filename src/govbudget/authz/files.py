@@ -84,7 +84,10 @@ def read_policy_files(folder: Path) -> PolicyFiles:
             return read_regular_file(path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            sentence = f"can't read `{show_path(path)}`: {reason}; put a readable text file there"
+            mend = "put a readable text file there"
+            if not folder.is_dir():
+                mend = "name the folder that holds model.conf and policy.csv"
+            sentence = f"can't read `{show_path(path)}`: {reason}; {mend}"
             if error.errno == errno.EFBIG:
                 findings.append(Finding(name, 0, "file-too-large", sentence))
             else:

@@ -101,7 +101,8 @@ def _explain(error: Exception) -> Iterator[str]:
             yield reason
             return
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            reason += f" See `{error.ctx.command_path} --help`."
+            stop = "" if reason.endswith((".", "?", "!")) else "."
+            reason += f"{stop} See `{error.ctx.command_path} --help`."
     elif isinstance(error, OSError):
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:

@@ -19,6 +19,8 @@ from govbudget.web.units import RETRIED, retry
 
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
+# What a foreign key to the host's groups meets: no such table, another type, not unique.
+_GROUPS_DO_NOT_FIT = SCHEMA_IS_BEHIND | {"42804", "42830"}
 _TIMEOUTS = {
     "55P03": ("lock_timeout", "for a lock"),
     "57014": ("statement_timeout", "for a statement"),
@@ -73,11 +75,11 @@ def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
                 f"gave up after waiting {timeouts[name]} s {waited}; nothing was changed; try "
                 f"again at a quieter time, or with a longer --{name.replace('_', '-')}"
             ) from error
-        if state in SCHEMA_IS_BEHIND and not layout.owns_directory:
+        if state in _GROUPS_DO_NOT_FIT and not layout.owns_directory:
             reason = str(error.orig).splitlines()[0]
             raise SettingsError(
-                f"GOVBUDGET_GROUPS is `{layout.groups}`, which is not there ({reason}); make "
-                "your groups' table first, or name another"
+                f"GOVBUDGET_GROUPS is `{layout.groups}`, which can't be referred to ({reason}); "
+                "name a unique column of the type GOVBUDGET_ID_TYPE, in a table that is there"
             ) from error
         raise
 

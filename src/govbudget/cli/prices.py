@@ -155,4 +155,4 @@ def prices_gaps(form: str) -> None:
             f" missing: {', '.join(gap.missing)}"
         )
     if not gaps:
-        click.echo("every model that was used has a price")
+        click.echo("every call that was booked has a price")

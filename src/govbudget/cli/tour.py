@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Any
 
 import click
@@ -109,7 +110,8 @@ def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]
         if "code" in answer:
             why += f", but {answer['code']}"
     elif record.get("decision") is None:
-        why = "refused before any decision"
+        is_refused = record["status"] >= HTTPStatus.BAD_REQUEST
+        why = "refused before any decision" if is_refused else "needs no decision"
     elif lines:
         why = f"denied by {lines}"
     else:
