@@ -131,5 +131,5 @@ def test_a_get_is_answered_from_an_embedded_postgresql_outside_the_checkout(inst
 
 def test_the_demo_works_outside_the_checkout(installed):
     done = run(installed / "venv" / "bin" / "govbudget", "demo", cwd=installed)
-    assert done.stdout.endswith("every answer was as policy/matrix.csv says\n")
+    assert done.stdout.endswith("every answer was as policy/matrix.csv and the limits say\n")
     assert done.stderr == ""
