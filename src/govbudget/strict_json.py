@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from govbudget.errors import FieldError, InvalidInput
@@ -59,8 +60,7 @@ def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         message = f"the key {json.dumps(twice)[:80]} stands twice in one object"
         raise ValueError(message)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -168,6 +169,17 @@ def test_a_body_that_is_not_the_one_object_is_refused_and_writes_nothing(engine,
     put(f'{{"{KEY}": 123}}')
     assert outcome(put(BODIES[name])) == INVALID
     assert read_row(engine, town.a1) == 123
+
+
+def test_a_key_twice_is_found_as_fast_as_all_keys_are_read(put):
+    keys = [f'"{index:x}":1' for index in range(20_000)]
+
+    def measure(body):
+        began = time.process_time()
+        assert outcome(put(f"{{{body}}}".encode())) == INVALID
+        return time.process_time() - began
+
+    assert measure(",".join([*keys, keys[-1]])) < 4 * measure(",".join(keys)) + 0.1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from flask import Response, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from govbudget.authz.grant import Grant, ListGrant
 from govbudget.errors import GovBudgetError
@@ -83,7 +83,7 @@ class Route:
 
 
 def receive_body(max_bytes: int) -> bytes:
-    """Receive a JSON body; raise `unsupported-media-type` or 413."""
+    """Receive a JSON body; raise `unsupported-media-type`, 413, or 400 for half a body."""
     # An empty one is left out of the parameters.
     default = "" if "charset" in request.headers.get("Content-Type", "").lower() else "utf-8"
     charset = request.mimetype_params.get("charset", default).lower()
@@ -95,9 +95,17 @@ def receive_body(max_bytes: int) -> bytes:
     # One byte more than is taken: of a body without a length Flask reads this much and no more, and
     # does not say that there was more. The host may also have read the body, under its own limit.
     request.max_content_length = max_bytes + 1
-    content = request.get_data()
+    try:
+        content = request.get_data()
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own for chunks that are none
+        raise BadRequest("the body could not be received") from error
     if len(content) > max_bytes:
         raise RequestEntityTooLarge
+    # Some servers end the stream where the connection ended.
+    if len(content) < (request.content_length or 0):
+        raise BadRequest("the body ended before its `Content-Length`")
     return content
 
 
