@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ from tests.support import budget_path, list_path
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.cli.serve import SILENCE_SECONDS
 from govbudget.cli.target import normalize_url
 from govbudget.web.standalone import (
     CONNECT_TIMEOUT_SECONDS,
@@ -242,10 +243,69 @@ def ask_together(server, callers, path, token, while_waiting):
         return list(asked)
 
 
-def assert_healthy(server):
+def assert_healthy(server, within=1):
     began = time.monotonic()
     assert server("GET", "/healthz").status == 200
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < within
+
+
+def open_request(server, *lines, body=b""):
+    """Begin a request and leave the connection open: the socket."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    connection.sendall("\r\n".join([*lines, "Host: x", "", ""]).encode() + body)
+    return connection
+
+
+def read_status(connection, *, ended=False):
+    with connection:
+        if ended:
+            connection.shutdown(socket.SHUT_WR)
+        return int(connection.recv(4096).split()[1])
+
+
+def test_clients_that_do_not_close_their_connections_stall_nobody(server):
+    lines = ("GET /healthz HTTP/1.1", "Connection: close")
+    connections = [open_request(server, *lines) for _ in range(8)]
+    for _ in range(4):
+        assert_healthy(server)
+        time.sleep(0.2)
+    assert {read_status(connection) for connection in connections} == {200}
+
+
+@pytest.mark.long
+def test_clients_that_fall_silent_lose_their_threads(served_url):
+    """There are as many as threads, and none has sent a whole request."""
+    with serving("--threads", 4, database_url=served_url) as server, ExitStack() as silent:
+        for _ in range(4):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            silent.enter_context(connection).sendall(b"GET /healthz HTTP/1.1\r\nHost")
+        assert_healthy(server, within=SILENCE_SECONDS + 5)
+
+
+def test_no_header_says_where_the_application_is(server):
+    for header in ("SCRIPT_NAME: /elsewhere", "X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off"):
+        assert read_status(open_request(server, "GET /healthz HTTP/1.1", header)) == 200
+
+
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [
+        ("Transfer-Encoding: chunked", b"zz\r\n"),
+        ("Transfer-Encoding: chunked", b"-1\r\n"),
+        ("Transfer-Encoding: chunked", b'19\r\n{"spend_limit_micros": 1}xx'),
+        ("Content-Length: 100", b'{"spend_limit_micros": 1}'),
+    ],
+)
+def test_a_body_that_is_cut_or_in_no_chunks_is_400(server, served_world, length, body):
+    connection = open_request(
+        server,
+        f"PUT {budget(served_world)} HTTP/1.1",
+        f"Authorization: Bearer {served_world.tokens['org_admin']}",
+        "Content-Type: application/json",
+        length,
+        body=body,
+    )
+    assert read_status(connection, ended=True) == 400
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from govbudget.web.standalone import create_app, log_as_json, make_engine
 
 LISTENING = "listening on "
 DRAIN_SECONDS = 30
+SILENCE_SECONDS = 10
 
 _say = partial(click.echo, err=True)
 
@@ -94,8 +96,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
             "workers": workers,
             "threads": threads,
-            "worker_class": "gthread",
             "graceful_timeout": DRAIN_SECONDS,
+            "forwarded_allow_ips": "",  # no client says where the application is, or how it came
             "when_ready": _start_arbiter,
             "on_reload": lambda _arbiter: _reload(policy),
             "post_worker_init": _start_worker,
@@ -108,8 +110,17 @@ def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
     """Import gunicorn; give what makes a server of its options and the application's loader."""
     try:
         from gunicorn.app.base import BaseApplication
+        from gunicorn.workers.gthread import ThreadWorker
     except ImportError:
         raise SettingsError("no server here; install `govbudget[serve]`") from None
+
+    class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+        def handle(self, conn: Any) -> Any:  # noqa: ANN401
+            # gunicorn closes in the one thread that accepts, and waits there for the client's end,
+            # for seconds: a few clients that are in no hurry would stop the server.
+            if "close" not in vars(conn):
+                conn.close = partial(self.tpool.submit, conn.close)
+            return super().handle(conn)
 
     class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         def __init__(self, options: dict[str, object], load: Callable[[], Flask]) -> None:
@@ -117,7 +128,7 @@ def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
             super().__init__()
 
         def load_config(self) -> None:
-            for key, value in self._options.items():
+            for key, value in {**self._options, "worker_class": Worker}.items():
                 self.cfg.set(key, value)
 
     return Server
@@ -168,6 +179,10 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGINT, finish)
+    for listener in server.LISTENERS:
+        # Connections inherit it. gunicorn waits for a begun request for ever, with a thread.
+        patience = struct.pack("@ll", SILENCE_SECONDS, 0)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _say(f"{LISTENING}http://{shown}:{port}")
