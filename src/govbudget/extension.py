@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import sqlalchemy as sa
 from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy import Engine
@@ -20,6 +21,7 @@ from govbudget.cli import cli
 from govbudget.directory.sql import SqlDirectory, own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import Scope
+from govbudget.ids import IdType
 from govbudget.installation import Installation
 from govbudget.prices.store import PriceStore
 from govbudget.settings import Settings, read_features, read_settings
@@ -171,7 +173,15 @@ def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
 
 
 def _check_groups(directory: SqlDirectory, tables: Tables) -> None:
-    """Refuse groups of the host's where budgets could only refer to govbudget's own."""
+    """Refuse groups with ids of another type, or that budgets could not refer to."""
+    kinds = {IdType.UUID: sa.Uuid, IdType.BIGINT: sa.Integer, IdType.TEXT: sa.String}
+    found = directory.groups.c.id.type
+    for id_type, kind in kinds.items():
+        if isinstance(found, kind) and id_type is not tables.layout.id_type:
+            raise SettingsError(
+                f"GOVBUDGET_ID_TYPE is `{tables.layout.id_type}`, but the ids of the groups in "
+                f"`directory=` are `{id_type}`; set it to that"
+            )
     if not tables.layout.owns_directory:
         return
     own = tables.groups.fullname

@@ -404,6 +404,17 @@ def test_groups_of_the_host_do_not_start_where_budgets_refer_to_govbudgets_own()
     GovBudget(Flask("host"), engine=nowhere, identify=lambda: None, directory=own)
 
 
+@pytest.mark.parametrize("id_type", [IdType.BIGINT, IdType.TEXT])
+def test_ids_of_another_type_than_the_setting_do_not_start(id_type):
+    """Each request would fail."""
+    directory = SqlDirectory(**as_tables(Host(id_type), None))
+    app = Flask("host")
+    app.config["GOVBUDGET_GROUPS"] = "host.teams.id"
+    nowhere = sa.create_engine("postgresql+psycopg://127.0.0.1:1/none")
+    with pytest.raises(SettingsError, match=f"GOVBUDGET_ID_TYPE is `uuid`.*`{id_type}`"):
+        GovBudget(app, engine=nowhere, identify=lambda: None, directory=directory)
+
+
 # -- the host's groups, and what goes with them --
 
 

@@ -26,7 +26,7 @@ from govbudget.web.call import ME, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
-from govbudget.web.units import explain_outage, run_unit
+from govbudget.web.units import explain_outage, lacks_schema, run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +122,8 @@ def _explain(error: Exception, challenge: str) -> Response:
         return explain_http(error, challenge)
     known = error if isinstance(error, GovBudgetError) else explain_outage(error)
     if known is None or known.status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("a request failed", exc_info=error)
+        hint = "; has `govbudget db upgrade` been run?" if lacks_schema(error) else ""
+        logger.error("a request failed%s", hint, exc_info=error)
         known = GovBudgetError("internal-error", "the server's log says more")
     elif known is not error:
         logger.error("the database is unavailable: %s", str(error).splitlines()[0])

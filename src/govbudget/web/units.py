@@ -71,6 +71,11 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     return GovBudgetError("unavailable", "the database does not answer in time; try again later")
 
 
+def lacks_schema(error: Exception) -> bool:
+    """Whether a table, a column or the schema was not there."""
+    return isinstance(error, exc.DBAPIError) and _sqlstate(error) in {"42P01", "42703", "3F000"}
+
+
 def _sqlstate(error: exc.DBAPIError) -> str | None:
     state = getattr(error.orig, "sqlstate", None)
     return state if isinstance(state, str) else None
