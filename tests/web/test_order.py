@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import combinations
 from uuid import uuid4
 
@@ -128,6 +129,23 @@ def test_a_list_finds_the_organization_before_it_reads_the_query(engine, policy,
         refused = on("GET", good_path + bad, person)
         assert outcome(refused) == (404, "organization-not-found")
     assert outcome(on("GET", good_path + bad, town.owner)) == (400, "invalid-query")
+
+
+def test_a_large_body_is_received_after_the_decision(send, town):
+    """So that nobody who may not send it fills the memory."""
+    received = []
+
+    class Large(io.BytesIO):
+        def readinto(self, buffer):
+            received.append(len(buffer))
+            return super().readinto(buffer)
+
+    for person, status in ((town.member, 403), (town.owner, 200)):
+        assert received == []
+        body = {"input_stream": Large(b"[]"), "content_length": 2}
+        response = send("PUT", "/ai/prices", person, content_type="application/json", **body)
+        assert response.status_code == status
+    assert received
 
 
 def test_a_body_of_prices_is_judged_after_the_decision(engine, policy, town):

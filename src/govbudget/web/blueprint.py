@@ -22,7 +22,7 @@ from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, Call, Route, Target, receive_body
+from govbudget.web.call import ME, MIB, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
@@ -227,26 +227,38 @@ def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[s
 
 
 def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
-    """Receive the body, however long that takes, while no connection to the database is held.
+    """Give what reads the body, after the decision; of any but a large one, receive it now.
 
-    Gives what reads it, or raises what is wrong with it, after the decision.
+    However long that takes, no connection to the database is held meanwhile. A large one waits
+    for the decision, since not everybody may fill the memory.
     """
-    name, failure, content = route.body, None, b""
+    name = route.body
+    receive: Callable[[], bytes] = partial(receive_body, route.max_body)
     if name is None:
         return lambda: None
+    if route.max_body <= MIB:
+        receive = _receive_now(receive)
+
+    def read() -> Any:  # noqa: ANN401 - what `BODIES` makes of it
+        from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, with the first body
+
+        return parse_json(receive(), BODIES[name], home.settings.id_type)
+
+    return read
+
+
+def _receive_now(receive: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Receive; give what gives it again, or raises what was wrong."""
     try:
-        content = receive_body(route.max_body)
+        content = receive()
     except (GovBudgetError, HTTPException) as error:
         failure = error
 
-    def read() -> Any:  # noqa: ANN401 - what `BODIES` makes of it
-        if failure is not None:
+        def fail() -> bytes:
             raise failure
-        from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, with the first body
 
-        return parse_json(content, BODIES[name], home.settings.id_type)
-
-    return read
+        return fail
+    return lambda: content
 
 
 def _load(
