@@ -124,11 +124,14 @@ def test_killed_between_any_two_statements_of_a_command_log_and_directory_agree(
 def describe_directories(place):
     """Give two files for a new organization: with members, roles and a group, and without."""
     organization, group, users = str(uuid4()), str(uuid4()), [str(uuid4()) for _ in range(3)]
-    owner = {"user_id": place.plan["owner"], "role": "owner", "organization_id": None}
+    on_site = [
+        {"user_id": str(place.world.people[role]), "role": role, "organization_id": None}
+        for role in ("owner", "gateway")
+    ]
     base = {
         "organizations": [{"id": organization, "name": "o"}],
         "users": [{"id": user, "name": "u"} for user in users],
-        "roles": [owner],
+        "roles": on_site,
     }
     full = base | {
         "groups": [{"id": group, "organization_id": organization, "name": "g"}],
@@ -137,7 +140,7 @@ def describe_directories(place):
         ],
         "group_members": [{"group_id": group, "user_id": user} for user in users[:2]],
         "roles": [
-            owner,
+            *on_site,
             {"user_id": users[0], "role": "org-admin", "organization_id": organization},
             {"user_id": users[1], "role": "owner", "organization_id": None},
         ],

@@ -133,7 +133,7 @@ class Expected:
 
     def allows(self, user, group, obj, action):
         organization = self.world.groups[group]
-        places = (f"organization:{organization}", f"group:{group}")
+        places = (f"organization:{organization}", f"group:{group}", NOWHERE)
         return self.enforcer.enforce(f"user:{user}", *places, obj, action)
 
     def budget(self, user, group, action, good):
@@ -145,7 +145,8 @@ class Expected:
         return 404
 
     def price(self, user, action, good):
-        allowed = self.enforcer.enforce(f"user:{user}", NOWHERE, NOWHERE, "ai_model_price", action)
+        places = (NOWHERE, NOWHERE, NOWHERE)
+        allowed = self.enforcer.enforce(f"user:{user}", *places, "ai_model_price", action)
         return good if allowed else 403
 
     def listed(self, user, organization):
