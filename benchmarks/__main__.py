@@ -12,7 +12,7 @@ from benchmarks.database import start_database
 from benchmarks.decide import measure_decide
 from benchmarks.footprint import measure_footprint
 from benchmarks.listing import measure_listing
-from benchmarks.load import measure_load
+from benchmarks.load import measure_load, measure_settings
 from benchmarks.measure import FULL, QUICK, Row, say
 from benchmarks.policies import measure_policies
 from benchmarks.prices import measure_prices
@@ -38,6 +38,7 @@ WITH_DATABASE: dict[str, Callable[[Effort, sa.URL], Iterator[Row]]] = {
     "prices": measure_prices,
     "spend": measure_spend,
     "load": measure_load,
+    "settings": measure_settings,
 }
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 CONNECTIONS = (1, 16, 64)
 MIXES = {"GET": 0.0, "PUT": 1.0, "90:10": 0.1}  # the share of PUTs
 THREADS, POOL = 80, 8  # what `serve` starts with
+# Workers, threads and connections of a worker, to choose the defaults of `serve` from.
+SETTINGS = ((1, 8, 8), (1, 80, 4), (1, 80, 8), (1, 80, 16), (2, 80, 4), (2, 80, 8))
 START_SECONDS = 30.0
 WARM_UP_SECONDS = 2.0
 STALL_SECONDS = 15.0  # an answer that takes longer is an error
@@ -83,6 +85,31 @@ def measure_load(effort: Effort, server: sa.URL) -> Iterator[Row]:
                         )
                 yield from _report(what, tallies)
         yield from _soak(effort, world, token, *ports[OURS])
+
+
+def measure_settings(effort: Effort, server: sa.URL) -> Iterator[Row]:
+    """`serve` with other numbers of workers, threads and connections, under the same load."""
+    with ExitStack() as stack:
+        url = stack.enter_context(make_database(server))
+        world = fill_database(url, groups=100, users=1000)
+        token = _make_token(url, world)
+        ports = {s: stack.enter_context(_serve_govbudget(url, *s))[0] for s in SETTINGS}
+        for port in ports.values():
+            asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), WARM_UP_SECONDS))
+        for connections in CONNECTIONS:
+            say(f"settings: {connections} connections")
+            tallies: dict[tuple[int, int, int], list[Tally]] = {s: [] for s in SETTINGS}
+            for _ in range(effort.load_rounds):
+                for setting, port in ports.items():
+                    requests = _make_requests(world, token, 0.1)
+                    turn = _load(port, connections, requests, effort.load_seconds / 5)
+                    tallies[setting].append(asyncio.run(turn))
+            for (workers, threads, pool), turns in tallies.items():
+                yield Row(
+                    "settings", f"90:10, {connections} connections",
+                    f"{workers} workers, {threads} threads, {pool} connections",
+                    Spread.of([turn.rate for turn in turns]), "/s", note=_describe(turns),
+                )  # fmt: skip
 
 
 def _report(what: str, tallies: dict[str, list[Tally]]) -> Iterator[Row]:
@@ -143,9 +170,15 @@ def _make_token(url: sa.URL, world: World) -> str:
 
 
 @contextmanager
-def _serve_govbudget(url: sa.URL) -> Iterator[tuple[int, int]]:
+def _serve_govbudget(
+    url: sa.URL, workers: int = 1, threads: int = THREADS, pool: int = POOL
+) -> Iterator[tuple[int, int]]:
+    """One worker beside one of the hand-written server's."""
     port = _find_port()
-    command = ["govbudget", "serve", "--port", str(port)]
+    command = [
+        *("govbudget", "serve", "--port", str(port), "--workers", str(workers)),
+        *("--threads", str(threads), "--connections", str(pool)),
+    ]
     environment = {"GOVBUDGET_DATABASE_URL": _write_url(url)}
     with _run_server(["-m", *command], environment, port) as pid:
         yield port, pid

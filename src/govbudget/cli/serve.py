@@ -47,7 +47,7 @@ def _read_folder(_ctx: click.Context, _option: click.Parameter, text: str | None
 @click.command()
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @_number("--port", 8080, (0, 65535), "The port to listen on; 0: a free one.")
-@_number("--workers", 1, (1, 64), "Processes.")
+@_number("--workers", 2, (1, 64), "Processes: best one a core.")
 @_number(
     "--threads", 80, (1, 1024), "Threads of a process: how many requests it has in hand at once."
 )
