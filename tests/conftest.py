@@ -58,7 +58,7 @@ def make_database(postgres_url):
 def template(make_database):
     """The name of a migrated database (ids of type uuid) that nobody uses but to copy it."""
     from govbudget.migrations import upgrade
-    from govbudget.tables import Layout
+    from govbudget.db.tables import Layout
 
     url = make_database()
     engine = sa.create_engine(url, poolclass=sa.NullPool)

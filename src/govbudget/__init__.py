@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from govbudget.spend.store import SpendStore
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage
-    from govbudget.tables import Layout, Tables
+    from govbudget.db.tables import Layout, Tables
 
 # Where each public name lives. They are loaded when first used: a policy test pulls in neither
 # Flask nor SQLAlchemy.
@@ -109,7 +109,7 @@ _HOMES = {
         "spend.store": ("SpendStore",),
         "spend.tokens": ("Tokens",),
         "spend.usage": ("Call", "Hold", "Usage"),
-        "tables": ("Layout", "Tables"),
+        "db.tables": ("Layout", "Tables"),
     }.items()
     for name in names
 }

@@ -29,7 +29,7 @@ from govbudget.spend.overrides import OverrideStore
 from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
-from govbudget.tables import Tables
+from govbudget.db.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
 
 if TYPE_CHECKING:

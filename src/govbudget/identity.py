@@ -130,6 +130,11 @@ class Group:
         }
         object.__setattr__(self, "_domains", domains)
 
+    @property
+    def keys(self) -> dict[str, Id]:
+        """What a statement about it is bound to."""
+        return {"group_id": self.id, "organization_id": self.organization_id}
+
     def domain(self, scope: Scope) -> Domain | None:
         """Give the group's own domain of that scope; a group belongs to no user."""
         return self._domains.get(scope)
@@ -142,6 +147,11 @@ class PriceBook:
     type: ClassVar[ObjectType] = ObjectType.AI_MODEL_PRICE
     id: ClassVar[None] = None
 
+    @property
+    def keys(self) -> dict[str, Id]:
+        """Nothing: there is one."""
+        return {}
+
     def domain(self, scope: Scope) -> Domain | None:
         """Give the site; the price book lacks every other domain."""
         return SITE if scope is Scope.SITE else None
@@ -153,6 +163,11 @@ class Ledger:
 
     type: ClassVar[ObjectType] = ObjectType.AI_USAGE
     id: ClassVar[None] = None
+
+    @property
+    def keys(self) -> dict[str, Id]:
+        """Nothing: there is one."""
+        return {}
 
     def domain(self, scope: Scope) -> Domain | None:
         """Give the site; the ledger lacks every other domain."""
@@ -172,6 +187,11 @@ class Member:
         """The user's id."""
         return self.user_id
 
+    @property
+    def keys(self) -> dict[str, Id]:
+        """What a statement about it is bound to."""
+        return {"organization_id": self.organization_id, "user_id": self.user_id}
+
     def domain(self, scope: Scope) -> Domain | None:
         """Give the site, the organization or the user."""
         if scope is Scope.ORGANIZATION:
@@ -186,6 +206,11 @@ class Organization:
     """An organization: the place whose groups are listed."""
 
     id: Id
+
+    @property
+    def keys(self) -> dict[str, Id]:
+        """What a statement about it is bound to."""
+        return {"organization_id": self.id}
 
 
 class Directory(Protocol):
@@ -212,21 +237,21 @@ class Directory(Protocol):
     def organization_members(self) -> FromClause:
         """Who is in which organization: a selectable with `organization_id` and `user_id`."""
 
-    def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
+    def load_subject(self, connection: Connection, subject_id: Id | None) -> Subject:
         """Load the caller with the roles held on the site."""
 
     def load_group(
-        self, connection: Connection, subject_id: Id, group_id: Id
+        self, connection: Connection, subject_id: Id | None, group_id: Id
     ) -> tuple[Subject, Group | None]:
         """Load the group, and the caller's roles on the site, in its organization and in it."""
 
     def load_organization(
-        self, connection: Connection, subject_id: Id, organization_id: Id
+        self, connection: Connection, subject_id: Id | None, organization_id: Id
     ) -> tuple[Subject, Organization | None]:
         """Load the organization, and the caller's roles on the site, in it and in its groups."""
 
     def load_member(
-        self, connection: Connection, subject_id: Id, organization_id: Id, user_id: Id
+        self, connection: Connection, subject_id: Id | None, organization_id: Id, user_id: Id
     ) -> tuple[Subject, Member | None]:
         """Load a member of an organization, and the caller's roles on the site and in it.
 

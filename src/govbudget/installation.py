@@ -9,7 +9,7 @@ from govbudget.identity import Action, Ledger
 from govbudget.spend.open_hold import OnError, open_hold
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.signals import policy_reloaded, send
-from govbudget.web.units import run_unit
+from govbudget.db.retries import run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

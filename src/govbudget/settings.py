@@ -14,7 +14,7 @@ from govbudget.errors import SettingsError
 from govbudget.identity import ObjectType
 from govbudget.ids import IdType
 from govbudget.spend.usage import LimitRule, SpendRules, Unpriced
-from govbudget.tables import OWN_GROUPS, Layout, Tables
+from govbudget.db.tables import OWN_GROUPS, Layout, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -13,7 +13,7 @@ from tests.cli.conftest import as_text
 from tests.support import TABLES
 
 from govbudget.migrations import upgrade
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 
 A, B, EVERYWHERE = uuid4(), uuid4(), None
 ANN, BEN, GROUP = uuid4(), uuid4(), uuid4()

@@ -24,7 +24,7 @@ from tests.support import TABLES, World, make_app
 from govbudget.cli.target import normalize_url
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 
 pytestmark = pytest.mark.long
 

@@ -69,7 +69,7 @@ def as_text(url):
 def served_url(make_database):
     """A migrated database for servers: their tests may lock its tables."""
     from govbudget.migrations import upgrade
-    from govbudget.tables import Layout
+    from govbudget.db.tables import Layout
 
     url = make_database()
     engine = sa.create_engine(url, poolclass=sa.NullPool)

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import govbudget
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 from govbudget.web.standalone import create_app, make_engine
 
 with start_postgres() as url:

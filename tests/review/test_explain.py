@@ -18,7 +18,7 @@ from tests.support import budget_path, make_app
 from govbudget import SqlDirectory
 from govbudget.migrations import upgrade
 from govbudget.review.explain import explain_decision
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 
 LINES = (FOLDERS["shipped"] / "policy.csv").read_text().splitlines()
 

@@ -30,7 +30,7 @@ from govbudget.identity import Action, Ledger
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
-from govbudget.web.units import explain_outage, run_unit
+from govbudget.db.retries import explain_outage, run_unit
 
 PRICE = 7000  # picos a token
 TOKENS = 1000  # of a call of an even plan

@@ -34,7 +34,7 @@ from govbudget.migrations import upgrade
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 
 long = pytest.mark.long
 CALL_MICROS = PRICE * TOKENS // 10**6

@@ -15,7 +15,7 @@ from tests.support import count_statements
 from govbudget.errors import BudgetExceeded
 from govbudget.identity import Ledger
 from govbudget.spend.tokens import Tokens
-from govbudget.web.units import MAX_TRIES, explain_outage, run_unit
+from govbudget.db.retries import MAX_TRIES, explain_outage, run_unit
 
 DOLLAR = 10**12
 

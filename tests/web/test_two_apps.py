@@ -13,7 +13,7 @@ from tests.web.helpers import outcome, put_limit, read_row, together
 from govbudget import GovBudget, Policy, PolicyError
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.migrations import upgrade
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 
 VIEWER = "p, budget-viewer, organization, group, read, allow\n"
 MATRIX_OF_VIEWER = "".join(

@@ -26,7 +26,7 @@ from tests.web.helpers import (
 )
 
 from govbudget.migrations import upgrade
-from govbudget.tables import Layout
+from govbudget.db.tables import Layout
 
 UNAVAILABLE = (503, "unavailable")
 MAX_TRIES = 4

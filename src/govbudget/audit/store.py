@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.identity import ObjectType
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 
 ABOUT_A_GROUP = ("group_member", "member_ai_override")

@@ -61,7 +61,13 @@ class DecisionTable:
     look-up a role.
     """
 
-    __slots__ = ("_cells", "_default", "_would_allow", "digest", "lines", "scopes")
+    __slots__ = (
+        *("_cells", "_default", "_would_allow"),
+        *("budget_object", "digest", "lines", "scopes"),
+    )
+
+    # What budgets are judged as: a resource of their own, where some line names it, else the group.
+    budget_object: ObjectType
 
     digest: str
     lines: tuple[Line, ...]
@@ -91,6 +97,8 @@ class DecisionTable:
                 for line in _in_order(line for cell in row.values() for line in cell.allow)
             )
         put = object.__setattr__
+        own = any(line.object is ObjectType.GROUP_AI_BUDGET for line in lines)
+        put(self, "budget_object", ObjectType.GROUP_AI_BUDGET if own else ObjectType.GROUP)
         put(self, "digest", digest)
         put(self, "lines", lines)
         put(self, "scopes", MappingProxyType(scopes))
@@ -122,11 +130,9 @@ class DecisionTable:
         deny = [line for cell in speaking for line in cell.deny]
         return _decide(allow, deny, self.digest)
 
-    @property
-    def budget_object(self) -> ObjectType:
-        """What the policy judges budgets as: a resource of their own, where some line names it."""
-        own = any(line.object is ObjectType.GROUP_AI_BUDGET for line in self.lines)
-        return ObjectType.GROUP_AI_BUDGET if own else ObjectType.GROUP
+    def judged_as(self, kind: ObjectType) -> ObjectType:
+        """Give what the policy is asked about an object of this kind: of a group, its budget."""
+        return self.budget_object if kind is ObjectType.GROUP else kind
 
     def cell(self, role: str, obj: ObjectType, action: Action) -> Cell:
         """Give what one role has to say, with every line that speaks."""

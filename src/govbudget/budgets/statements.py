@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from govbudget.audit.entry import CASCADE
-from govbudget.sql import make_pages, prepare, write
+from govbudget.db.sql import make_pages, prepare, write
 
 if TYPE_CHECKING:
     from sqlalchemy import FromClause
 
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
 B_SHOWN = ", ".join(f"b.{name}" for name in SHOWN)

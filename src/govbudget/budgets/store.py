@@ -13,7 +13,7 @@ from govbudget.budgets.budget import UNCONDITIONAL, Budget, Condition
 from govbudget.budgets.statements import BudgetStatements
 from govbudget.errors import GroupChanged, NotFound, PreconditionFailed
 from govbudget.identity import Action, Group, ObjectType
-from govbudget.tables import MAX_LIMIT_MICROS
+from govbudget.db.tables import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, FromClause
 
     from govbudget.identity import Id, Organization
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 FOREIGN_KEY_VIOLATION = "23503"
 

@@ -19,8 +19,8 @@ from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.gap import PriceGap, list_gaps
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
-from govbudget.tables import PRICES, TOKENS
-from govbudget.web.units import retry
+from govbudget.db.tables import PRICES, TOKENS
+from govbudget.db.retries import retry
 
 BOOK = PriceBook()
 

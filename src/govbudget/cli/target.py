@@ -31,7 +31,7 @@ from govbudget.identity import (
 )
 from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
-from govbudget.tables import Tables
+from govbudget.db.tables import Tables
 
 DATABASE_URL = "GOVBUDGET_DATABASE_URL"
 POLICY_DIR = "GOVBUDGET_POLICY_DIR"

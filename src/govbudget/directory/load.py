@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, FromClause
 
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 GROUP_MEMBER = "group-member"
 

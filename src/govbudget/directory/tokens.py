@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.identity import Id
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
 MAX_DAYS = 3650

@@ -24,7 +24,7 @@ from alembic.script import ScriptDirectory
 from govbudget.errors import SettingsError
 from govbudget.migrations.filters import VERSION_TABLE, exclude_govbudget
 from govbudget.migrations.triggers import compare_triggers
-from govbudget.tables import Layout, Tables
+from govbudget.db.tables import Layout, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

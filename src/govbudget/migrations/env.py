@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from govbudget.migrations import comparison_options
-from govbudget.tables import Tables
+from govbudget.db.tables import Tables
 
 attributes = context.config.attributes
 layout = attributes["layout"]

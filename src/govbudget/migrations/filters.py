@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from govbudget.tables import Tables
+from govbudget.db.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from govbudget.tables import Layout
+    from govbudget.db.tables import Layout
 
 VERSION_TABLE = "alembic_version"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.strict_json import MAX_ERRORS
-from govbudget.tables import PRICES
+from govbudget.db.tables import PRICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.identity import Action, PriceBook
-from govbudget.sql import prepare
-from govbudget.tables import PRICES, TOKENS
+from govbudget.db.sql import prepare
+from govbudget.db.tables import PRICES, TOKENS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 
 # What a call lacked when it was booked, which the index `ai_usage_unpriced_idx` finds, and now.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
-from govbudget.tables import MAX_PRICE
+from govbudget.db.tables import MAX_PRICE
 
 MAX_NAME = 256
 

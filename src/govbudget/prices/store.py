@@ -11,8 +11,8 @@ from govbudget.authz.grant import Grant, require_grant
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
-from govbudget.sql import prepare
-from govbudget.tables import PRICES
+from govbudget.db.sql import prepare
+from govbudget.db.tables import PRICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from govbudget.prices.price import Price
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 
 COLUMNS = ", ".join(("provider", "model", *PRICES))

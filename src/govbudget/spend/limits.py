@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from govbudget.spend.usage import LimitRule
-from govbudget.sql import quote, write
+from govbudget.db.sql import quote, write
 
 if TYPE_CHECKING:
     from govbudget.identity import Directory
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 
 class Limits:

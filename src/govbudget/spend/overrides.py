@@ -13,8 +13,8 @@ from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_
 from govbudget.errors import Forbidden, NotAMember, NotFound
 from govbudget.identity import Action, ObjectType
 from govbudget.spend.limits import Limits
-from govbudget.sql import prepare
-from govbudget.tables import MAX_LIMIT_MICROS
+from govbudget.db.sql import prepare
+from govbudget.db.tables import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.identity import Directory, Id, Member, Organization
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 FOREIGN_KEY_VIOLATION = "23503"
 

@@ -12,7 +12,7 @@ from govbudget.errors import GrantRefused, NotFound
 from govbudget.identity import Action, Group, ObjectType, Organization
 from govbudget.spend.limits import Limits
 from govbudget.spend.usage import LimitSource, SpendRules
-from govbudget.sql import NOW, make_pages, prepare, write
+from govbudget.db.sql import NOW, make_pages, prepare, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from govbudget.identity import Directory, Id, Member
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 # The period that the time is in, and its bounds.
 PERIOD = f"""

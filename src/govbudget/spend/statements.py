@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from govbudget.spend.limits import Limits
 from govbudget.spend.usage import Unpriced
-from govbudget.sql import NOW, prepare
-from govbudget.tables import MAX_COST_PICOS, PRICES, TOKENS
+from govbudget.db.sql import NOW, prepare
+from govbudget.db.tables import MAX_COST_PICOS, PRICES, TOKENS
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
 
     from govbudget.identity import Directory
     from govbudget.spend.usage import SpendRules
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 PRICED = tuple(zip(TOKENS, PRICES, strict=True))
 # What tokens `i` cost at prices `p`. A category costs nothing where it has no tokens, and is else

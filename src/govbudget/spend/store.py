@@ -29,7 +29,7 @@ from govbudget.spend.usage import (
     check_event_id,
     check_time,
 )
-from govbudget.tables import MAX_COST_PICOS, TOKENS
+from govbudget.db.tables import MAX_COST_PICOS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from govbudget.identity import Directory
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
-    from govbudget.tables import Tables
+    from govbudget.db.tables import Tables
 
 LEDGER = Ledger()
 

@@ -26,7 +26,7 @@ from govbudget.web.call import ME, MIB, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
-from govbudget.web.units import explain_outage, lacks_schema, run_unit
+from govbudget.db.retries import explain_outage, lacks_schema, run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -25,7 +25,7 @@ from govbudget.spend.usage import (
     MAX_TTL_SECONDS,
     check_time,
 )
-from govbudget.tables import MAX_LIMIT_MICROS
+from govbudget.db.tables import MAX_LIMIT_MICROS
 from govbudget.web.answers import Id
 
 if TYPE_CHECKING:

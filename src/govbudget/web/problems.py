@@ -10,7 +10,7 @@ from flask import Response
 
 from govbudget.errors import BudgetExceeded, GovBudgetError, InvalidInput
 from govbudget.spend.cost import round_up_to_micros
-from govbudget.web.units import RETRY_AFTER_SECONDS
+from govbudget.db.retries import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

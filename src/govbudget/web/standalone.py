@@ -18,14 +18,14 @@ from govbudget.migrations import head_revision, read_revision
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
 from govbudget.web.problems import answer, explain_http
-from govbudget.web.units import run_unit
+from govbudget.db.retries import run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
-    from govbudget.tables import Layout
+    from govbudget.db.tables import Layout
 
 STATEMENT_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_SECONDS = 5

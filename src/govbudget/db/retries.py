@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import exc
@@ -11,7 +12,7 @@ from sqlalchemy import exc
 from govbudget.errors import GovBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, Engine
 
@@ -39,17 +40,25 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
     raise AssertionError(message)
 
 
-def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock.
+@contextmanager
+def connect(engine: Engine, isolation_level: str = "AUTOCOMMIT") -> Iterator[Connection]:
+    """Take a connection: in AUTOCOMMIT, or in a transaction that is committed where all went well.
 
-    Raises the error `unavailable` where the database is away, busy beyond the tries, or too slow.
+    An engine that is in AUTOCOMMIT already is spared the change, and the change back.
     """
+    with engine.connect() as connection:
+        autocommits = getattr(connection.connection.dbapi_connection, "autocommit", False)
+        if autocommits is not (isolation_level == "AUTOCOMMIT"):
+            connection.execution_options(isolation_level=isolation_level)
+        with connection.begin():
+            yield connection
+
+
+def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock."""
 
     def run() -> T:
-        with engine.connect() as connection:
-            # An engine that is in AUTOCOMMIT already is spared the change, and the change back.
-            if not getattr(connection.connection.dbapi_connection, "autocommit", False):
-                connection.execution_options(isolation_level="AUTOCOMMIT")
+        with connect(engine) as connection:
             return work(connection)
 
     return retry(run)

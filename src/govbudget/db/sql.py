@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.tables import TOKENS
+from govbudget.db.tables import TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy.sql import ClauseElement
 
-    from govbudget.tables import Layout
+    from govbudget.db.tables import Layout
 
 _DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _COLON = re.compile(r"(?<!:):(?=\w)")

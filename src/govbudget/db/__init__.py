@@ -1,0 +1,1 @@
+"""The database: tables, units of work, grants, and the statements that only a grant runs."""

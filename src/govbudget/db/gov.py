@@ -1,0 +1,104 @@
+"""What units of work are opened from: a policy, a directory, settings, an engine. Knows no Flask."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from govbudget.db.retries import T, connect, retry
+from govbudget.db.sql import prepare
+from govbudget.db.unit import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    import sqlalchemy as sa
+    from sqlalchemy import Connection, Engine
+
+    from govbudget.authz.policy import Policy
+    from govbudget.db.governed import Governed
+    from govbudget.db.unit import Operator
+    from govbudget.identity import Directory, Id
+    from govbudget.settings import Settings
+
+
+def ask_database() -> None:
+    """Leave the time to the database's clock."""
+
+
+class Gov:
+    """A policy, a directory and a database: what units of work are opened from.
+
+    `find_engine` gives the engine of units that bring no connection; `clock` gives the time (with
+    its zone), or None for the database's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        directory: Directory,
+        find_engine: Callable[[], Engine] | None = None,
+        clock: Callable[[], datetime | None] = ask_database,
+    ) -> None:
+        self.settings, self.policy, self.directory = settings, policy, directory
+        self.find_engine, self.clock = find_engine, clock
+        self._prepared: dict[Governed[Any], dict[tuple[bool, bool], sa.Executable]] = {}
+
+    def find(self, governed: Governed[Any], elsewhere: bool, is_first: bool) -> sa.Executable:  # noqa: FBT001 - the key of a case
+        """Give the statement as this installation has it; it is prepared when first asked for."""
+        cases = self._prepared.get(governed)
+        if cases is None:
+            cases = self._prepared[governed] = governed.prepare(self)
+        return cases[elsewhere, is_first]
+
+    @contextmanager
+    def unit(
+        self,
+        caller: Id | Operator,
+        *,
+        connection: Connection | None = None,
+        atomic: bool = False,
+        request_id: str | None = None,
+    ) -> Iterator[Unit]:
+        """Open a unit of work of one caller.
+
+        On the given connection, on which it never commits, rolls back, closes or sets anything; or
+        on one of its own: in AUTOCOMMIT, so that each statement commits itself, or `atomic`, in a
+        transaction that is committed where the block ends well. Its grants end with it.
+        """
+        if connection is None:
+            if self.find_engine is None:
+                message = "there is no engine here: give `connection=`"
+                raise TypeError(message)
+            with (
+                connect(self.find_engine(), "READ COMMITTED" if atomic else "AUTOCOMMIT") as own,
+                self.unit(caller, connection=own, request_id=request_id) as unit,
+            ):
+                yield unit
+            return
+        unit = Unit(self, caller, connection, request_id)
+        try:
+            yield unit
+        finally:
+            unit.is_open = False
+
+    def run(
+        self,
+        caller: Id | Operator,
+        work: Callable[[Unit], T],
+        *,
+        atomic: bool = False,
+        request_id: str | None = None,
+    ) -> T:
+        """Run work in a unit of its own; in a new one again after a serialization failure or deadlock.
+
+        Tries four times at most.
+        """
+
+        def attempt() -> T:
+            with self.unit(caller, atomic=atomic, request_id=request_id) as unit:
+                return work(unit)
+
+        return retry(attempt)

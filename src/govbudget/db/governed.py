@@ -1,0 +1,90 @@
+"""Governed statements: SQL that says which right it needs. Only a grant runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Generic
+
+import sqlalchemy as sa
+
+from govbudget.authz.authorize import ObjectT
+from govbudget.db.sql import prepare, write
+from govbudget.identity import Group, Ledger, Member, ObjectType, PriceBook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from govbudget.authz.table import DecisionTable
+    from govbudget.db.gov import Gov
+    from govbudget.identity import Action
+
+GROUPS, MEMBERS = ObjectType.GROUP, ObjectType.AI_MEMBER_SPEND
+# What the policy is asked about an object of a kind. About an organization it is asked what is
+# reached in it.
+_ASKED: dict[type, ObjectType] = {
+    kind: kind.type
+    for kind in (Group, Member, PriceBook, Ledger)
+}
+
+
+def describe_groups(gov: Gov) -> Mapping[str, object]:
+    """Give the part `{groups}`: the groups as the directory has them."""
+    groups = gov.directory.groups
+    return {"groups": write(sa.select(groups.c.id, groups.c.organization_id))}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Governed(Generic[ObjectT]):
+    """A statement, and the right that it needs: the action, and the kind of object.
+
+    - `text` is a template: `{s}` is the schema, `{id}` the SQL type of ids, `{answer}` what it
+      selects (`answer`), and the rest is what `parts` gives for the installation.
+    - It is bound to the object's own keys: `:group_id` and `:organization_id` of a group, and so on.
+    - `reach`: it also works on the groups (GROUPS) or the members (MEMBERS) of the organization
+      that the caller reaches, and is bound to `:allowed_elsewhere` and `:exceptions`. In a list,
+      `{reach}` and `{after}` compare its `column` with what is reached and with the page before: a
+      text for each case, so that an index serves it.
+    """
+
+    name: str
+    action: Action
+    kind: type[ObjectT]
+    text: str
+    answer: tuple[str, ...] = ()
+    reach: ObjectType | None = None
+    column: str = ""
+    parts: Callable[[Gov], Mapping[str, object]] = describe_groups
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether it writes down who changes something and why."""
+        return ":receipt" in self.text
+
+    def list_cells(self, table: DecisionTable) -> Iterator[tuple[ObjectType, Action]]:
+        """Give the cells of the table that are asked before it runs."""
+        for asked in (_ASKED.get(self.kind), self.reach):
+            if asked is not None:
+                yield table.judged_as(asked), self.action
+
+    def prepare(self, gov: Gov) -> dict[tuple[bool, bool], sa.Executable]:
+        """Make it for an installation: by what is reached elsewhere, and whether a page is first."""
+        reach = {True: f"{self.column} <> ALL (:exceptions)"}
+        reach[False] = f"{self.column} = ANY (:exceptions)"
+        after = {True: "", False: f"AND {self.column} > :after"}
+        parts = self.parts(gov)
+        layout = gov.settings.layout
+        if not self.column:
+            statement = prepare(self.text, layout, self.answer, **parts)
+            return dict.fromkeys(product(reach, after), statement)
+        return {
+            (elsewhere, is_first): prepare(
+                self.text,
+                layout,
+                self.answer,
+                reach=reach[elsewhere],
+                after=after[is_first],
+                **parts,
+            )
+            for elsewhere, is_first in product(reach, after)
+        }

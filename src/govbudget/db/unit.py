@@ -1,0 +1,193 @@
+"""A unit of work: one caller on one connection; and the grant, the only hand that runs SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, final, overload
+from uuid import uuid4
+
+from govbudget.authz.authorize import ObjectT, authorize, reach_members
+from govbudget.db.governed import GROUPS
+from govbudget.errors import Forbidden, GrantRefused, NotFound
+from govbudget.identity import (
+    SITE,
+    Action,
+    Assignment,
+    Ledger,
+    Organization,
+    PriceBook,
+    Scope,
+    Subject,
+)
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy import Connection
+
+    from govbudget.authz.authorize import Allowed
+    from govbudget.db.gov import Gov
+    from govbudget.db.governed import Governed
+    from govbudget.identity import Group, Id, Member
+
+
+@final
+class Operator:
+    """The caller of a command: whoever has the database. A type of its own: no id equals it."""
+
+    def __str__(self) -> str:
+        """Give the actor of the audit trail."""
+        return "operator"
+
+
+OPERATOR: Final = Operator()
+REQUEST, COMMAND, CALL = "request", "command", "call"
+
+
+@final
+class Grant(Generic[ObjectT]):
+    """The right to do one action to one object, and the only hand that runs governed SQL.
+
+    Made by `Unit.authorize`. It ends with its unit, and with the transaction or savepoint that it
+    was loaded in. It guards against forgetting, not against hostile code in the same process.
+    """
+
+    __slots__ = ("_loaded_in", "allowed", "object", "unit")
+
+    def __init__(self, unit: Unit, allowed: Allowed[ObjectT]) -> None:
+        self.unit, self.allowed = unit, allowed
+        self.object = allowed.object
+        # INVARIANT: a grant ends with the transaction or savepoint that it was loaded in
+        # The load has begun a transaction where there was none.
+        connection = unit.connection
+        self._loaded_in = connection.get_nested_transaction() or connection.get_transaction()
+
+    def __init_subclass__(cls) -> NoReturn:
+        """Refuse subclasses."""
+        raise TypeError("a grant can't be subclassed")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        raise TypeError("a grant can't be copied or pickled; authorize again where it is needed")
+
+    def run(self, governed: Governed[ObjectT], **values: object) -> sa.CursorResult[Any]:
+        """Run a statement that needs this right, on the object's own keys.
+
+        Raises GrantRefused where it needs another right, where the unit, transaction or savepoint
+        has ended, or where a value has the name of a key; Forbidden where the statement works on
+        what the caller reaches, and that is nothing. Sends no SQL then.
+        """
+        unit, allowed = self.unit, self.allowed
+        # INVARIANT: a grant runs the statements that need its own right and no other
+        if governed.action is not allowed.action or governed.kind is not type(self.object):
+            raise GrantRefused(
+                f"`{governed.name}` needs a grant to {governed.action} a "
+                f"{governed.kind.__name__}; this one is to {allowed.action} `{self.object}`"
+            )
+        if not (unit.is_open and self._loaded_in is not None and self._loaded_in.is_active):
+            raise GrantRefused(
+                "the unit, transaction or savepoint of the grant has ended; authorize again"
+            )
+        bound: dict[str, Any] = self.object.keys
+        elsewhere = True
+        if governed.reach is not None:
+            reach = allowed.reach
+            if governed.reach is not GROUPS or reach is None:
+                reach = reach_members(unit.table, allowed)
+            elsewhere = reach.elsewhere
+            bound["allowed_elsewhere"], bound["exceptions"] = elsewhere, list(reach.exceptions)
+        # INVARIANT: a value that is passed never replaces a key of the grant's object
+        if not values.keys().isdisjoint(bound):
+            raise GrantRefused(f"`{governed.name}` takes {', '.join(bound)} from its grant alone")
+        statement = unit.gov.find(governed, elsewhere, values.get("after") is None)
+        if governed.is_audited:
+            bound["receipt"] = self._write_receipt()
+        return unit.connection.execute(statement, {**values, **bound})
+
+    def _write_receipt(self) -> dict[str, Any]:
+        """Write down who changes something and why: what the audit trail keeps."""
+        unit, allowed = self.unit, self.allowed
+        place = self.object.keys.get("organization_id")
+        cause = CALL
+        if unit.caller is OPERATOR:
+            cause = COMMAND
+        elif unit.request_id is not None:
+            cause = REQUEST
+        return {
+            "id": str(uuid4()),
+            "organization_id": None if place is None else str(place),
+            "actor": str(unit.caller),
+            "roles": list(allowed.roles),
+            "lines": list(allowed.lines),
+            "policy_digest": allowed.policy_digest,
+            "request_id": unit.request_id,
+            "cause": cause,
+        }
+
+
+@final
+class Unit:
+    """One caller on one connection, under the table in force when it was opened."""
+
+    __slots__ = ("caller", "connection", "gov", "is_open", "request_id", "table")
+
+    def __init__(
+        self, gov: Gov, caller: Id | Operator, connection: Connection, request_id: str | None
+    ) -> None:
+        self.gov, self.caller, self.connection = gov, caller, connection
+        self.request_id, self.table, self.is_open = request_id, gov.policy.table, True
+
+    @overload
+    def authorize(self, action: str, *, group: Id) -> Grant[Group]: ...
+    @overload
+    def authorize(self, action: str, *, organization: Id) -> Grant[Organization]: ...
+    @overload
+    def authorize(self, action: str, *, member: tuple[Id, Id]) -> Grant[Member]: ...
+    @overload
+    def authorize(self, action: str, *, prices: bool) -> Grant[PriceBook]: ...
+    @overload
+    def authorize(self, action: str, *, ledger: bool) -> Grant[Ledger]: ...
+    def authorize(self, action: str, **asked: Any) -> Grant[Any]:
+        """Load the caller toward the object, ask the table, and give a grant. One statement.
+
+        The object is a `group`, an `organization`, a `member` (an organization and a user), the
+        `prices` or the `ledger`. An organization that is gone is there for an operator, with its
+        audit trail and its spend. Raises Forbidden or NotFound (see `authz.authorize`), GrantRefused
+        where the unit has ended, ValueError for an unknown action. Never commits.
+        """
+        if not self.is_open:
+            raise GrantRefused("the unit has ended; open another")
+        if len(asked) != 1:
+            message = "name one object: group=, organization=, member=, prices=True or ledger=True"
+            raise TypeError(message)
+        ((noun, key),) = asked.items()
+        caller = None if isinstance(self.caller, Operator) else self.caller
+        subject, obj = self._load(noun, key, caller)
+        if caller is None:
+            subject = self._find_operator()
+            obj = Organization(key) if noun == "organization" else obj
+        if obj is None:
+            raise NotFound(noun)
+        try:
+            return Grant(self, authorize(self.table, subject, action, obj))
+        except NotFound as refusal:
+            if caller is None:  # nothing is hidden from an operator
+                raise Forbidden(Action(action), (), refusal.would_allow) from None
+            raise
+
+    def _load(self, noun: str, key: Any, caller: Id | None) -> tuple[Subject, Any]:  # noqa: ANN401 - an id, or two
+        """Send the one statement that precedes the decision."""
+        directory, connection = self.gov.directory, self.connection
+        if noun == "group":
+            return directory.load_group(connection, caller, key)
+        if noun == "organization":
+            return directory.load_organization(connection, caller, key)
+        if noun == "member":
+            return directory.load_member(connection, caller, *key)
+        site_wide = {"prices": PriceBook, "ledger": Ledger}[noun]()
+        return directory.load_subject(connection, caller), site_wide
+
+    def _find_operator(self) -> Subject:
+        """Give the subject of a command: it holds every role of the site."""
+        scopes = self.table.scopes
+        return Subject(
+            None, tuple(Assignment(role, SITE) for role in scopes if scopes[role] is Scope.SITE)
+        )
