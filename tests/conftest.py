@@ -57,8 +57,8 @@ def make_database(postgres_url):
 @pytest.fixture(scope="session")
 def template(make_database):
     """The name of a migrated database (ids of type uuid) that nobody uses but to copy it."""
-    from govbudget.migrations import upgrade
     from govbudget.db.tables import Layout
+    from govbudget.migrations import upgrade
 
     url = make_database()
     engine = sa.create_engine(url, poolclass=sa.NullPool)

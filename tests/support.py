@@ -14,10 +14,20 @@ from flask import Flask, request
 from tests.web.conformance import check_answer
 
 from govbudget import GovBudget, Layout, Policy, Tables
+from govbudget.db.gov import Gov
 from govbudget.directory.sql import own_directory
+from govbudget.settings import Settings
 
 TABLES = Tables(Layout())
 packaged_policy = cache(Policy.load)
+
+
+def make_gov(policy=None, engine=None, **settings):
+    """What units of work are opened from, over govbudget's own tables."""
+    found = Settings(**settings)
+    directory = own_directory(Tables(found.layout))
+    return Gov(found, policy or packaged_policy(), directory, lambda: engine)
+
 
 BUDGET_TABLES = re.compile(
     r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|spend_\w+))\b"

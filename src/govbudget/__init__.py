@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from govbudget.authz.grant import Grant, ListGrant
+    from govbudget.authz.grant import ListGrant
     from govbudget.authz.policy import Policy
     from govbudget.authz.table import Decision, DecisionTable
     from govbudget.budgets.budget import Budget, Condition
-    from govbudget.budgets.store import BudgetStore
+    from govbudget.db.tables import Layout, Tables
+    from govbudget.db.unit import Grant
     from govbudget.directory.sql import SqlDirectory
     from govbudget.errors import (
         BudgetExceeded,
@@ -54,18 +55,17 @@ if TYPE_CHECKING:
     from govbudget.spend.store import SpendStore
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage
-    from govbudget.db.tables import Layout, Tables
 
 # Where each public name lives. They are loaded when first used: a policy test pulls in neither
 # Flask nor SQLAlchemy.
 _HOMES = {
     name: home
     for home, names in {
-        "authz.grant": ("Grant", "ListGrant"),
+        "authz.grant": ("ListGrant",),
+        "db.unit": ("Grant",),
         "authz.policy": ("Policy",),
         "authz.table": ("Decision", "DecisionTable"),
         "budgets.budget": ("Budget", "Condition"),
-        "budgets.store": ("BudgetStore",),
         "directory.sql": ("SqlDirectory",),
         "errors": (
             "BudgetExceeded",
@@ -120,7 +120,6 @@ __all__ = [
     "Assignment",
     "Budget",
     "BudgetExceeded",
-    "BudgetStore",
     "Call",
     "Condition",
     "Decision",

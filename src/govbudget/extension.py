@@ -16,8 +16,8 @@ from sqlalchemy.sql.visitors import iterate
 from govbudget.audit.store import AuditStore
 from govbudget.authz.policy import Policy
 from govbudget.authz.reader import suggest
-from govbudget.budgets.store import BudgetStore
 from govbudget.cli import cli
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import SqlDirectory, own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import Scope
@@ -29,7 +29,6 @@ from govbudget.spend.overrides import OverrideStore
 from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
-from govbudget.db.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
 
 if TYPE_CHECKING:
@@ -141,7 +140,6 @@ class GovBudget:
             settings=settings,
             policy=loaded,
             directory=directory,
-            budgets=BudgetStore(tables, directory.groups, settings.budget_object),
             prices=PriceStore(tables),
             spend=SpendStore(tables, directory, settings.spend_rules),
             overrides=OverrideStore(tables, directory, settings.budget_object),

@@ -88,7 +88,7 @@ class Subject:
     hand, without one, can be decided about but can't touch a row.
     """
 
-    id: Id
+    id: Id | None
     assignments: tuple[Assignment, ...] = ()
     unit_of_work: object | None = None
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from govbudget.budgets import store as budgets
+from govbudget.db.gov import Gov
+from govbudget.db.retries import run_unit
 from govbudget.identity import Action, Ledger
 from govbudget.spend.open_hold import OnError, open_hold
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.signals import policy_reloaded, send
-from govbudget.db.retries import run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from govbudget.audit.store import AuditStore
     from govbudget.authz.grant import Grant
     from govbudget.authz.policy import Policy
-    from govbudget.budgets.store import BudgetStore
     from govbudget.identity import Directory, Id
     from govbudget.prices.store import PriceStore
     from govbudget.settings import Settings
@@ -33,24 +33,32 @@ if TYPE_CHECKING:
     from govbudget.spend.usage import Call
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
+class Installation(Gov):
     """govbudget inside one Flask application (`app.extensions["govbudget"]`)."""
 
-    settings: Settings
-    policy: Policy
-    directory: Directory
-    budgets: BudgetStore
-    prices: PriceStore
-    spend: SpendStore
-    overrides: OverrideStore
-    reports: SpendReports
-    audit: AuditStore
-    find_engine: Callable[[], Engine]
-    identify: Callable[[], object]
-    find_features: Callable[[], frozenset[str]]
-    challenge: str
-    app: Flask
+    budgets = budgets
+
+    def __init__(  # noqa: PLR0917 - made in one place
+        self,
+        settings: Settings,
+        policy: Policy,
+        directory: Directory,
+        find_engine: Callable[[], Engine],
+        prices: PriceStore,
+        spend: SpendStore,
+        overrides: OverrideStore,
+        reports: SpendReports,
+        audit: AuditStore,
+        identify: Callable[[], object],
+        find_features: Callable[[], frozenset[str]],
+        challenge: str,
+        app: Flask,
+    ) -> None:
+        super().__init__(settings, policy, directory, find_engine)
+        self.prices, self.spend, self.overrides = prices, spend, overrides
+        self.reports, self.audit = reports, audit
+        self.identify, self.find_features = identify, find_features
+        self.challenge, self.app = challenge, app
 
     def hold(
         self,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from govbudget.authz.reader import suggest
+from govbudget.db.tables import OWN_GROUPS, Layout, Tables
 from govbudget.errors import SettingsError
 from govbudget.identity import ObjectType
 from govbudget.ids import IdType
 from govbudget.spend.usage import LimitRule, SpendRules, Unpriced
-from govbudget.db.tables import OWN_GROUPS, Layout, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

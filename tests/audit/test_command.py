@@ -12,8 +12,8 @@ from tests.audit.support import read_entries, read_only_entry, read_story
 from tests.cli.conftest import as_text
 from tests.support import TABLES
 
-from govbudget.migrations import upgrade
 from govbudget.db.tables import Layout
+from govbudget.migrations import upgrade
 
 A, B, EVERYWHERE = uuid4(), uuid4(), None
 ANN, BEN, GROUP = uuid4(), uuid4(), uuid4()

@@ -22,9 +22,9 @@ from tests.audit.support import find_broken_stories
 from tests.support import TABLES, World, make_app
 
 from govbudget.cli.target import normalize_url
+from govbudget.db.tables import Layout
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
-from govbudget.db.tables import Layout
 
 pytestmark = pytest.mark.long
 

@@ -9,46 +9,36 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from tests.support import TABLES, packaged_policy
+from tests.support import TABLES, make_gov
 
-from govbudget import Action, BudgetStore, Organization
+from govbudget.budgets import store as budgets
 from govbudget.budgets.budget import UNCONDITIONAL
-from govbudget.directory.sql import own_directory
+from govbudget.db.unit import Unit
 
-DIRECTORY = own_directory(TABLES)
-STORE = BudgetStore(TABLES, DIRECTORY.groups)
 PATIENCE_SECONDS = 20
 
 
-def authorize(connection, person, group, action, policy=None):
-    """Load person and group as a request does; give the grant and the group."""
-    subject, loaded = DIRECTORY.load_group(connection, person, group)
-    return (policy or packaged_policy()).authorize(subject, action, loaded), loaded
-
-
-def authorize_list(connection, person, organization, policy=None):
-    subject, loaded = DIRECTORY.load_organization(connection, person, organization)
-    assert loaded == Organization(organization)
-    return (policy or packaged_policy()).authorize_list(subject, Action.READ, loaded), loaded
+def authorize(connection, person, action, *, policy=None, **asked):
+    """Give the grant of a unit on the connection, which stays open."""
+    return Unit(make_gov(policy), person, connection, None).authorize(action, **asked)
 
 
 def get_budget(connection, person, group):
-    return STORE.get(connection, *authorize(connection, person, group, Action.READ))
+    return budgets.get(authorize(connection, person, "read", group=group))
 
 
 def set_budget(connection, person, group, limit, condition=UNCONDITIONAL):
-    grant, loaded = authorize(connection, person, group, Action.UPDATE)
-    return STORE.set(connection, grant, loaded, limit, condition)
+    grant = authorize(connection, person, "update", group=group)
+    return budgets.set(grant, limit, condition)
 
 
 def delete_budget(connection, person, group, condition=UNCONDITIONAL):
-    grant, loaded = authorize(connection, person, group, Action.UPDATE)
-    return STORE.delete(connection, grant, loaded, condition)
+    return budgets.delete(authorize(connection, person, "update", group=group), condition)
 
 
 def list_budgets(connection, person, organization, *, limit=100, after=None):
-    grant, loaded = authorize_list(connection, person, organization)
-    return STORE.list(connection, grant, loaded, limit=limit, after=after)
+    grant = authorize(connection, person, "read", organization=organization)
+    return budgets.list_page(grant, limit=limit, after=after)
 
 
 def read_row(connection, group):

@@ -13,18 +13,16 @@ import sqlalchemy as sa
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from tests.budgets.support import (
-    DIRECTORY,
-    STORE,
     attempt,
     authorize,
-    authorize_list,
     list_budgets,
     set_budget,
 )
 from tests.support import TABLES, count_statements
 
-from govbudget import Action, Budget, Grant, NotFound, Policy
+from govbudget import Budget, Grant, NotFound, Policy
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.budgets import store as budgets
 
 # -- random policies: a subset of all lines that the reader takes for these roles --
 
@@ -172,12 +170,9 @@ def get_each(connection, policy, caller, groups):
     """Give what a GET of each group's budget finds, group by group."""
     found = {}
     for group in groups:
-        subject, loaded = DIRECTORY.load_group(connection, caller, group)
-        if loaded is None:
-            continue
-        grant = attempt(policy.authorize, subject, Action.READ, loaded)
+        grant = attempt(authorize, connection, caller, "read", group=group, policy=policy)
         if isinstance(grant, Grant):
-            budget = attempt(STORE.get, connection, grant, loaded)
+            budget = attempt(budgets.get, grant)
             if isinstance(budget, Budget):
                 found[group] = budget
             else:
@@ -187,11 +182,11 @@ def get_each(connection, policy, caller, groups):
     return found
 
 
-def list_pages(connection, grant, organization, size):
+def list_pages(grant, size):
     """Read the list page by page, as the endpoint does."""
     pages, after = [], None
     while True:
-        page = STORE.list(connection, grant, organization, limit=size, after=after)
+        page = budgets.list_page(grant, limit=size, after=after)
         assert len(page) <= size
         assert after is None or all(budget.group_id > after for budget in page)
         pages += page
@@ -208,22 +203,20 @@ def check_that_list_and_get_agree(engine, scene, lines):
         listed_anywhere = set()
         for place, organization in enumerate(scene.organizations):
             expected = {g: b for g, b in found.items() if scene.groups[g] == place}
-            subject, loaded = DIRECTORY.load_organization(connection, caller, organization)
-            assert (loaded is None) == scene.deleted[place]
-            if loaded is None:
-                assert expected == {}
-                continue
-            grant = attempt(policy.authorize_list, subject, Action.READ, loaded)
+            asked = {"organization": organization, "policy": policy}
+            grant = attempt(authorize, connection, caller, "read", **asked)
             if isinstance(grant, NotFound):
                 assert (expected, grant.code) == ({}, "organization-not-found")
                 continue
-            assert grant.decision.allowed or not expected
-            if grant.allowed_elsewhere and grant.exceptions:
+            assert not scene.deleted[place]
+            reach = grant.allowed.reach
+            assert expected == {} or not reach.is_empty
+            if reach.elsewhere and reach.exceptions:
                 event("a deny takes some groups out of all")
-            elif grant.exceptions:
+            elif reach.exceptions:
                 event("some groups of none")
             for size in (100, 1, 2, len(expected) or 1):
-                pages = list_pages(connection, grant, loaded, size)
+                pages = list_pages(grant, size)
                 assert [budget.group_id for budget in pages] == sorted(expected)
                 assert {budget.group_id: budget for budget in pages} == expected
             listed_anywhere |= set(expected)
@@ -256,15 +249,12 @@ def test_a_deny_in_one_group_takes_that_one_out_of_the_list(engine, world):
         for group in (world.a, world.a1, world.a2):
             set_budget(connection, world.owner, group, 1)
         world.join_group(connection, world.a, world.a1, "org_admin")
-        grant, organization = authorize_list(
-            connection, world.org_admin, world.a, load_policy(DENY_LINES)
-        )
-        listed = STORE.list(connection, grant, organization, limit=9)
+        asked = {"action": "read", "policy": load_policy(DENY_LINES)}
+        grant = authorize(connection, world.org_admin, organization=world.a, **asked)
+        listed = budgets.list_page(grant, limit=9)
         # Everybody in the organization is a member of its Everyone group.
         assert [budget.group_id for budget in listed] == [world.a2]
-        refused = attempt(
-            authorize, connection, world.org_admin, world.a1, "read", load_policy(DENY_LINES)
-        )
+        refused = attempt(authorize, connection, world.org_admin, group=world.a1, **asked)
         assert type(refused) is NotFound
 
 
@@ -291,7 +281,8 @@ def test_each_person_of_the_organization_is_listed_what_they_may_read(
 @pytest.mark.parametrize("person", ["outsider", "b_admin", "nobody", "stranger"])
 def test_whoever_is_nothing_in_the_organization_finds_none(engine, world, person):
     with engine.connect() as connection:
-        refused = attempt(authorize_list, connection, getattr(world, person), world.a)
+        asked = {"action": "read", "organization": world.a}
+        refused = attempt(authorize, connection, getattr(world, person), **asked)
     assert (type(refused), refused.code) == (NotFound, "organization-not-found")
 
 
@@ -300,14 +291,14 @@ def test_only_rows_that_are_listed_leave_the_database(engine, world):
     with engine.connect() as connection:
         for group in (world.a, world.a1, world.a2, world.b1):
             set_budget(connection, world.owner, group, 1)
-        grant, organization = authorize_list(connection, world.member, world.a)
+        grant = authorize(connection, world.member, "read", organization=world.a)
         rows = []
         with count_statements(engine) as sent:
             listen = lambda *arguments: rows.append(arguments[1].rowcount)  # noqa: E731
             sa.event.listen(engine, "after_cursor_execute", listen)
             try:
-                STORE.list(connection, grant, organization, limit=9)
-                STORE.list(connection, grant, organization, limit=1)
+                budgets.list_page(grant, limit=9)
+                budgets.list_page(grant, limit=1)
             finally:
                 sa.event.remove(engine, "after_cursor_execute", listen)
     assert len(sent) == 2

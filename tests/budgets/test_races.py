@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 from tests.budgets.support import (
-    STORE,
     attempt,
     authorize,
-    authorize_list,
     delete_budget,
     get_budget,
     list_budgets,
@@ -19,7 +17,8 @@ from tests.budgets.support import (
 )
 from tests.support import TABLES
 
-from govbudget import Action, Budget, GroupChanged, NotFound, PreconditionFailed
+from govbudget import Budget, GroupChanged, NotFound, PreconditionFailed
+from govbudget.budgets import store as budgets
 from govbudget.budgets.budget import UNCONDITIONAL, Condition
 
 WRITERS = 8
@@ -31,18 +30,18 @@ def writer(world, limit, condition):
     """Authorize, wait for the others, set."""
 
     def work(connection):
-        grant, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
+        grant = authorize(connection, world.owner, "update", group=world.a1)
         yield
-        return STORE.set(connection, grant, group, limit, condition)
+        return budgets.set(grant, limit, condition)
 
     return work
 
 
 def deleter(world, condition):
     def work(connection):
-        grant, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
+        grant = authorize(connection, world.owner, "update", group=world.a1)
         yield
-        return STORE.delete(connection, grant, group, condition)
+        return budgets.delete(grant, condition)
 
     return work
 
@@ -211,13 +210,13 @@ def test_a_group_that_left_meanwhile_is_not_written(engine, world, leave, existi
         if existing:
             set_budget(connection, world.owner, world.a2, 1)
     with engine.connect() as connection, engine.begin() as other:
-        grant, group = authorize(connection, world.owner, world.a2, Action.UPDATE)
+        grant = authorize(connection, world.owner, "update", group=world.a2)
         leave(other, world)
         other.commit()
         before = read_row(connection, world.a2)
         for change in (
-            lambda: STORE.set(connection, grant, group, 2, condition),
-            lambda: STORE.delete(connection, grant, group, condition),
+            lambda: budgets.set(grant, 2, condition),
+            lambda: budgets.delete(grant, condition),
         ):
             assert type(attempt(change)) is GroupChanged
         assert read_row(connection, world.a2) == before
@@ -234,13 +233,13 @@ def test_a_group_that_left_meanwhile_is_not_read(engine, world, leave, existing)
         if existing:
             set_budget(connection, world.owner, world.a2, 1)
     with engine.connect() as connection, engine.begin() as other:
-        grant, group = authorize(connection, world.owner, world.a2, Action.READ)
-        listing, organization = authorize_list(connection, world.owner, world.a)
+        grant = authorize(connection, world.owner, "read", group=world.a2)
+        listing = authorize(connection, world.owner, "read", organization=world.a)
         leave(other, world)
         other.commit()
-        missing = attempt(STORE.get, connection, grant, group)
+        missing = attempt(budgets.get, grant)
         assert (type(missing), missing.code) == (NotFound, "group-not-found")
-        assert STORE.list(connection, listing, organization, limit=9) == []
+        assert budgets.list_page(listing, limit=9) == []
 
 
 def test_a_group_that_a_member_was_listed_for_is_not_listed_once_it_moved(engine, world):
@@ -248,8 +247,8 @@ def test_a_group_that_a_member_was_listed_for_is_not_listed_once_it_moved(engine
     with engine.begin() as connection:
         set_budget(connection, world.owner, world.b1, 1)
     with engine.connect() as connection, engine.begin() as other:
-        grant, organization = authorize_list(connection, world.outsider, world.b)
-        assert len(STORE.list(connection, grant, organization, limit=9)) == 1
+        grant = authorize(connection, world.outsider, "read", organization=world.b)
+        assert len(budgets.list_page(grant, limit=9)) == 1
         members = TABLES.group_members
         other.execute(sa.delete(members).where(members.c.group_id == world.b1))
         other.execute(
@@ -258,7 +257,7 @@ def test_a_group_that_a_member_was_listed_for_is_not_listed_once_it_moved(engine
             .values(organization_id=world.a)
         )
         other.commit()
-        assert STORE.list(connection, grant, organization, limit=9) == []
+        assert budgets.list_page(grant, limit=9) == []
     with engine.connect() as connection:
         assert len(list_budgets(connection, world.org_admin, world.a)) == 1
 

@@ -9,10 +9,8 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.budgets.support import (
-    STORE,
     attempt,
     authorize,
-    authorize_list,
     delete_budget,
     get_budget,
     list_budgets,
@@ -22,7 +20,8 @@ from tests.budgets.support import (
 )
 from tests.support import TABLES, count_statements, names_budget_table
 
-from govbudget import Action, GroupChanged, NotFound, PreconditionFailed
+from govbudget import GroupChanged, NotFound, PreconditionFailed
+from govbudget.budgets import store as budgets
 from govbudget.budgets.budget import UNCONDITIONAL, Condition
 
 MAX = 10**12
@@ -109,9 +108,9 @@ def test_limits_from_nothing_to_a_million_dollars_are_stored(connection, world, 
     "limit", [-1, MAX + 1, 2**63, -(10**30), True, False, 5.0, float("nan"), "5", b"5", None]
 )
 def test_any_other_limit_is_refused_without_a_statement(connection, engine, world, limit):
-    grant, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
+    grant = authorize(connection, world.owner, "update", group=world.a1)
     with count_statements(engine) as sent, pytest.raises(ValueError, match="limit_micros"):
-        STORE.set(connection, grant, group, limit)
+        budgets.set(grant, limit)
     assert sent == []
 
 
@@ -130,10 +129,10 @@ def test_a_change_is_one_statement(connection, engine, world, condition, existin
     """Whatever the condition and the outcome; and it names the groups and the budgets."""
     if existing:
         set_budget(connection, world.owner, world.a1, 1)
-    grant, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
+    grant = authorize(connection, world.owner, "update", group=world.a1)
     for change in (
-        lambda: STORE.set(connection, grant, group, 5, condition),
-        lambda: STORE.delete(connection, grant, group, condition),
+        lambda: budgets.set(grant, 5, condition),
+        lambda: budgets.delete(grant, condition),
     ):
         with count_statements(engine) as sent:
             attempt(change)
@@ -143,14 +142,14 @@ def test_a_change_is_one_statement(connection, engine, world, condition, existin
 
 
 def test_a_read_is_one_statement(connection, engine, world):
-    grant, group = authorize(connection, world.owner, world.a1, Action.READ)
+    grant = authorize(connection, world.owner, "read", group=world.a1)
     with count_statements(engine) as sent:
-        attempt(STORE.get, connection, grant, group)
+        attempt(budgets.get, grant)
     assert len(sent) == 1
-    grant, organization = authorize_list(connection, world.owner, world.a)
+    grant = authorize(connection, world.owner, "read", organization=world.a)
     for after in (None, world.a1):
         with count_statements(engine) as sent:
-            STORE.list(connection, grant, organization, limit=3, after=after)
+            budgets.list_page(grant, limit=3, after=after)
         assert len(sent) == 1
         assert "govbudget.groups" in sent[0]
 
@@ -184,12 +183,12 @@ def test_a_change_is_made_exactly_where_its_condition_holds(connection, world, e
     if not existing:
         delete_budget(connection, world.owner, world.a1)
     before = read_row(connection, world.a1)
-    grant, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
+    grant = authorize(connection, world.owner, "update", group=world.a1)
     outcomes = set()
     for condition in conditions(current, uuid4()):
         expected = holds(condition, current if existing else None)
         savepoint = connection.begin_nested()
-        result = attempt(STORE.set, connection, grant, group, 2, condition)
+        result = attempt(budgets.set, grant, 2, condition)
         if expected:
             assert result.spend_limit_micros == 2, condition
             assert get_budget(connection, world.owner, world.a1) == result, condition
@@ -199,7 +198,7 @@ def test_a_change_is_made_exactly_where_its_condition_holds(connection, world, e
             assert read_row(connection, world.a1) == before, condition
         savepoint.rollback()
         savepoint = connection.begin_nested()
-        result = attempt(STORE.delete, connection, grant, group, condition)
+        result = attempt(budgets.delete, grant, condition)
         if not existing:
             assert (type(result), result.code) == (NotFound, "budget-not-set"), condition
         elif expected:
@@ -220,24 +219,24 @@ def test_the_transaction_is_the_callers(connection, engine, world):
         .where(TABLES.groups.c.id == world.a2)
         .values(organization_id=world.b)
     )
-    write, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
-    read, _ = authorize(connection, world.owner, world.a1, Action.READ)
-    moved, away = authorize(connection, world.owner, world.a2, Action.UPDATE)
-    listing, organization = authorize_list(connection, world.owner, world.a)
+    write = authorize(connection, world.owner, "update", group=world.a1)
+    read = authorize(connection, world.owner, "read", group=world.a1)
+    moved = authorize(connection, world.owner, "update", group=world.a2)
+    listing = authorize(connection, world.owner, "read", organization=world.a)
     connection.execute(move)
     unit = connection.get_transaction()
     with watch(engine) as seen:
         results = [
-            attempt(STORE.get, connection, read, group),
-            attempt(STORE.delete, connection, write, group),
-            attempt(STORE.set, connection, write, group, 1),
-            attempt(STORE.set, connection, write, group, 1, Condition(must_not_exist=True)),
-            attempt(STORE.set, connection, moved, away, 1),
-            attempt(STORE.get, connection, read, group),
-            attempt(STORE.list, connection, listing, organization, limit=9),
-            attempt(STORE.set, connection, write, group, "1"),
-            attempt(STORE.delete, connection, write, group, Condition(must_not_exist=True)),
-            attempt(STORE.delete, connection, write, group),
+            attempt(budgets.get, read),
+            attempt(budgets.delete, write),
+            attempt(budgets.set, write, 1),
+            attempt(budgets.set, write, 1, Condition(must_not_exist=True)),
+            attempt(budgets.set, moved, 1),
+            attempt(budgets.get, read),
+            attempt(budgets.list_page, listing, limit=9),
+            attempt(budgets.set, write, "1"),
+            attempt(budgets.delete, write, Condition(must_not_exist=True)),
+            attempt(budgets.delete, write),
         ]
     assert seen == []
     assert connection.get_transaction() is unit
@@ -270,20 +269,20 @@ def test_a_change_goes_with_the_callers_savepoint_and_transaction(connection, en
 
 def test_a_grant_works_inside_the_callers_savepoint(connection, world):
     """A savepoint is part of the unit of work that the standing was loaded in."""
-    grant, group = authorize(connection, world.owner, world.a1, Action.UPDATE)
+    grant = authorize(connection, world.owner, "update", group=world.a1)
     with connection.begin_nested():
-        STORE.set(connection, grant, group, 4)
+        budgets.set(grant, 4)
     assert read_row(connection, world.a1).spend_limit_micros == 4
 
 
 def test_a_group_that_is_gone_is_changed_for_a_write_and_not_found_for_a_read(connection, world):
-    write, group = authorize(connection, world.owner, world.a2, Action.UPDATE)
-    read, _ = authorize(connection, world.owner, world.a2, Action.READ)
+    write = authorize(connection, world.owner, "update", group=world.a2)
+    read = authorize(connection, world.owner, "read", group=world.a2)
     connection.execute(sa.delete(TABLES.groups).where(TABLES.groups.c.id == world.a2))
     for change in (
-        lambda: STORE.set(connection, write, group, 1),
-        lambda: STORE.delete(connection, write, group),
+        lambda: budgets.set(write, 1),
+        lambda: budgets.delete(write),
     ):
         assert type(attempt(change)) is GroupChanged
-    missing = attempt(STORE.get, connection, read, group)
+    missing = attempt(budgets.get, read)
     assert (type(missing), missing.code) == (NotFound, "group-not-found")

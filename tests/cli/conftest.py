@@ -68,8 +68,8 @@ def as_text(url):
 @pytest.fixture(scope="session")
 def served_url(make_database):
     """A migrated database for servers: their tests may lock its tables."""
-    from govbudget.migrations import upgrade
     from govbudget.db.tables import Layout
+    from govbudget.migrations import upgrade
 
     url = make_database()
     engine = sa.create_engine(url, poolclass=sa.NullPool)

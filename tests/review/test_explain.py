@@ -16,9 +16,9 @@ from tests.review.oracle import ACTIONS, OBJECTS, is_allowed
 from tests.support import budget_path, make_app
 
 from govbudget import SqlDirectory
+from govbudget.db.tables import Layout
 from govbudget.migrations import upgrade
 from govbudget.review.explain import explain_decision
-from govbudget.db.tables import Layout
 
 LINES = (FOLDERS["shipped"] / "policy.csv").read_text().splitlines()
 

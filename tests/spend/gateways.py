@@ -24,13 +24,13 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from govbudget import Layout, Policy, Tables
+from govbudget.db.retries import explain_outage, run_unit
 from govbudget.directory.sql import own_directory
 from govbudget.errors import BudgetExceeded, EventConflict
 from govbudget.identity import Action, Ledger
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
-from govbudget.db.retries import explain_outage, run_unit
 
 PRICE = 7000  # picos a token
 TOKENS = 1000  # of a call of an even plan

@@ -27,6 +27,7 @@ from tests.spend.test_store import POLICY, Spender
 from tests.support import TABLES, World
 
 from govbudget.cli.target import normalize_url
+from govbudget.db.tables import Layout
 from govbudget.embedded import start_postgres
 from govbudget.errors import BudgetExceeded
 from govbudget.identity import Action, Ledger
@@ -34,7 +35,6 @@ from govbudget.migrations import upgrade
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend
-from govbudget.db.tables import Layout
 
 long = pytest.mark.long
 CALL_MICROS = PRICE * TOKENS // 10**6

@@ -12,10 +12,10 @@ from tests.spend.test_store import ONE, POLICY, Spender
 from tests.spend.test_verify import verify
 from tests.support import count_statements
 
+from govbudget.db.retries import MAX_TRIES, explain_outage, run_unit
 from govbudget.errors import BudgetExceeded
 from govbudget.identity import Ledger
 from govbudget.spend.tokens import Tokens
-from govbudget.db.retries import MAX_TRIES, explain_outage, run_unit
 
 DOLLAR = 10**12
 

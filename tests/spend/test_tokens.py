@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import govbudget
+from govbudget.db.tables import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS
 from govbudget.spend.cost import cost_in_picos, round_up_to_micros
 from govbudget.spend.tokens import Tokens
-from govbudget.db.tables import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS
 
 NAMES = ("input", "output", "cache_read", "cache_write")
 COUNTS = st.tuples(*[st.sampled_from([0, 1, MAX_TOKENS]) | st.integers(0, MAX_TOKENS)] * 4)

@@ -12,8 +12,8 @@ from tests.web.helpers import outcome, put_limit, read_row, together
 
 from govbudget import GovBudget, Policy, PolicyError
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.migrations import upgrade
 from govbudget.db.tables import Layout
+from govbudget.migrations import upgrade
 
 VIEWER = "p, budget-viewer, organization, group, read, allow\n"
 MATRIX_OF_VIEWER = "".join(

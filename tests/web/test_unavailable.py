@@ -25,8 +25,8 @@ from tests.web.helpers import (
     read_row,
 )
 
-from govbudget.migrations import upgrade
 from govbudget.db.tables import Layout
+from govbudget.migrations import upgrade
 
 UNAVAILABLE = (503, "unavailable")
 MAX_TRIES = 4

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from govbudget.identity import ObjectType
     from govbudget.db.tables import Tables
+    from govbudget.identity import ObjectType
 
 
 ABOUT_A_GROUP = ("group_member", "member_ai_override")

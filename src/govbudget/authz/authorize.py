@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from govbudget.authz.standing import find_standing, is_holdable
 from govbudget.errors import Forbidden, NotFound
@@ -130,10 +130,11 @@ def reach_members(table: DecisionTable, allowed: Allowed[ObjectT]) -> Reach:
     subject, action, obj = allowed.subject, allowed.action, allowed.object
     place = obj.id if isinstance(obj, Organization) else obj.organization_id  # type: ignore[union-attr]
     kind = ObjectType.AI_MEMBER_SPEND
-    roles = find_standing(subject, Member(place, subject.id), table.scopes)
+    caller = cast("Id", subject.id)  # an operator has no id, and no role toward itself
+    roles = find_standing(subject, Member(place, caller), table.scopes)
     own = [role for role in roles if table.scopes[role] is Scope.USER]
     everywhere = [role for role in roles if role not in own]
-    reach, _ = _find_reach(table, kind, action, everywhere, {subject.id: own})
+    reach, _ = _find_reach(table, kind, action, everywhere, {caller: own})
     if reach.is_empty:
         lines = table.decide(roles, kind, action).lines
         raise Forbidden(action, lines, table.would_allow(kind, action))

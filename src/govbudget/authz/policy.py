@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.grant import Grant, ListGrant, mint_grant
@@ -155,9 +155,10 @@ class Policy:
         Forbidden where nothing at all is allowed.
         """
         table, kind = self._table, ObjectType.AI_MEMBER_SPEND
-        roles = find_standing(subject, Member(organization.id, subject.id), table.scopes)
+        caller = cast("Id", subject.id)
+        roles = find_standing(subject, Member(organization.id, caller), table.scopes)
         everywhere = [role for role in roles if table.scopes[role] is not Scope.USER]
-        own = {subject.id: [role for role in roles if table.scopes[role] is Scope.USER]}
+        own = {caller: [role for role in roles if table.scopes[role] is Scope.USER]}
         grant = _grant_list(
             table, subject, action, kind, organization, everywhere=everywhere, more=own
         )

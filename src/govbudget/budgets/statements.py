@@ -7,17 +7,9 @@ Where the group is there and nothing was changed, it gives a row of NULLs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import sqlalchemy as sa
-
 from govbudget.audit.entry import CASCADE
-from govbudget.db.sql import make_pages, prepare, write
-
-if TYPE_CHECKING:
-    from sqlalchemy import FromClause
-
-    from govbudget.db.tables import Tables
+from govbudget.db.governed import GROUPS, Governed, Ungoverned
+from govbudget.identity import Action, Group, Organization
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
 B_SHOWN = ", ".join(f"b.{name}" for name in SHOWN)
@@ -29,9 +21,15 @@ WITH authorized AS (
   SELECT g.id FROM ({groups}) g WHERE g.id = :group_id AND g.organization_id = :organization_id
 )"""
 
-GET = f"""{AUTHORIZED}
+GET = Governed(
+    "budgets.get",
+    Action.READ,
+    Group,
+    f"""{AUTHORIZED}
 SELECT {{answer}} FROM authorized a LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = a.id
-"""
+""",
+    FOUND,
+)
 
 # updated_at is always later than it was, even twice within one transaction.
 CHANGE = """
@@ -49,13 +47,24 @@ UNWANTED = "b.revision = ANY (:must_not_be)"
 TARGET = f"""
   WHERE b.group_id = a.id AND (:any_revision OR b.revision = ANY (:must_be)) AND NOT {UNWANTED}
 """
-# {change}: sets the limit of what is there or not there, only of nothing, only of something.
-SET = f"""{AUTHORIZED}, c AS ({{change}} RETURNING {B_SHOWN})
+
+
+def _set(name: str, change: str) -> Governed[Group]:
+    """Make the statement that sets the limit of what the change changes."""
+    text = f"""{AUTHORIZED}, c AS ({change} RETURNING {B_SHOWN})
 SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
 """
-UPSERT = f"{INSERT} ON CONFLICT (group_id) DO UPDATE {CHANGE} WHERE NOT {UNWANTED}"
-CREATE = f"{INSERT} ON CONFLICT (group_id) DO NOTHING"
-REPLACE = f"UPDATE {{s}}.group_ai_budgets b {CHANGE} FROM authorized a {TARGET}"
+    return Governed(name, Action.UPDATE, Group, text, CHANGED)
+
+
+# Of what is there or not there, only of nothing, only of something.
+SET = _set(
+    "budgets.set", f"{INSERT} ON CONFLICT (group_id) DO UPDATE {CHANGE} WHERE NOT {UNWANTED}"
+)
+CREATE = _set("budgets.create", f"{INSERT} ON CONFLICT (group_id) DO NOTHING")
+REPLACE = _set(
+    "budgets.replace", f"UPDATE {{s}}.group_ai_budgets b {CHANGE} FROM authorized a {TARGET}"
+)
 
 # A deleted row can't carry its receipt to the trigger: the entry is written here.
 ENTRY = """
@@ -63,7 +72,11 @@ ENTRY = """
     (organization_id, object_type, object_id, before, receipt, deleted_revision)
 """
 BEFORE = "jsonb_build_object('spend_limit_micros', spend_limit_micros)"
-DELETE = f"""{AUTHORIZED}, c AS (
+DELETE = Governed(
+    "budgets.delete",
+    Action.UPDATE,
+    Group,
+    f"""{AUTHORIZED}, c AS (
   DELETE FROM {{s}}.group_ai_budgets b USING authorized a {TARGET} RETURNING {B_SHOWN}
 ), entry AS ({ENTRY}
   SELECT CAST(:organization_id AS {{id}}), 'group_ai_budget', group_id::text, {BEFORE},
@@ -71,12 +84,29 @@ DELETE = f"""{AUTHORIZED}, c AS (
   FROM c
 )
 SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
-"""
-EXISTED = "EXISTS (SELECT FROM {s}.group_ai_budgets b WHERE b.group_id = a.id) AS existed"
+""",
+    (*CHANGED, "EXISTS (SELECT FROM {s}.group_ai_budgets b WHERE b.group_id = a.id) AS existed"),
+)
+
+PAGE = Governed(
+    "budgets.list",
+    Action.READ,
+    Organization,
+    f"""
+SELECT {B_SHOWN} FROM ({{groups}}) g JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
+WHERE g.organization_id = :organization_id AND {{reach}} {{after}}
+ORDER BY g.id LIMIT :page_size
+""",
+    reach=GROUPS,
+    column="g.id",
+)
 
 ORPHANED = "WHERE NOT EXISTS (SELECT FROM ({groups}) g WHERE g.id = o.group_id) RETURNING o.*"
 NOBODY = f"jsonb_build_object('actor', NULL, 'cause', '{CASCADE}', 'organization_id', {{place}})"
-DELETE_ORPHANS = f"""
+DELETE_ORPHANS = Ungoverned(
+    "budgets.delete_orphans",
+    "it touches nothing of a group that is there",
+    f"""
 WITH budgets AS (
   DELETE FROM {{s}}.group_ai_budgets o {ORPHANED}
 ), overrides AS (
@@ -94,28 +124,5 @@ WITH budgets AS (
   FROM gone
 )
 SELECT count(*) FROM gone
-"""
-
-PAGE = f"""
-SELECT {B_SHOWN} FROM ({{groups}}) g JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
-WHERE g.organization_id = :organization_id AND {{reach}} {{after}}
-ORDER BY g.id LIMIT :page_size
-"""
-
-
-class BudgetStatements:
-    """The statements over one layout's tables and one directory's groups."""
-
-    def __init__(self, tables: Tables, groups: FromClause) -> None:
-        found = write(sa.select(groups.c.id, groups.c.organization_id))
-
-        def make(template: str, *answer: str, **parts: str) -> sa.Executable:
-            return prepare(template, tables.layout, answer, groups=found, **parts)
-
-        self.get = make(GET, *FOUND)
-        self.upsert, self.create, self.replace = (
-            make(SET.replace("{change}", change), *CHANGED) for change in (UPSERT, CREATE, REPLACE)
-        )
-        self.delete = make(DELETE, *CHANGED, EXISTED)
-        self.delete_orphans = make(DELETE_ORPHANS)
-        self.pages = make_pages(make, PAGE, "g.id")
+""",
+)

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
 from govbudget.cli.target import Target, find_policy, find_settings, open_target
+from govbudget.db.retries import RETRIED, retry
 from govbudget.directory.load import ADDED, CHANGED, REMOVED, Change, load_directory
 from govbudget.directory.tokens import MAX_DAYS, TokenStore
 from govbudget.errors import SettingsError
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
-from govbudget.db.retries import RETRIED, retry
 
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})

@@ -13,14 +13,14 @@ import click
 from govbudget.cli import NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
 from govbudget.cli.target import open_as_operator
+from govbudget.db.retries import retry
+from govbudget.db.tables import PRICES, TOKENS
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.gap import PriceGap, list_gaps
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import PriceSource, PriceStore
-from govbudget.db.tables import PRICES, TOKENS
-from govbudget.db.retries import retry
 
 BOOK = PriceBook()
 

@@ -16,6 +16,7 @@ from govbudget.audit.entry import OPERATOR
 from govbudget.authz.grant import Grant
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import (
@@ -31,7 +32,6 @@ from govbudget.identity import (
 )
 from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
-from govbudget.db.tables import Tables
 
 DATABASE_URL = "GOVBUDGET_DATABASE_URL"
 POLICY_DIR = "GOVBUDGET_POLICY_DIR"

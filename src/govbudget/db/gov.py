@@ -1,4 +1,4 @@
-"""What units of work are opened from: a policy, a directory, settings, an engine. Knows no Flask."""
+"""What units of work are opened from: a policy, a directory, settings and an engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from govbudget.authz.policy import Policy
-    from govbudget.db.governed import Governed
+    from govbudget.db.governed import Governed, Ungoverned
     from govbudget.db.unit import Operator
     from govbudget.identity import Directory, Id
     from govbudget.settings import Settings
@@ -39,7 +39,7 @@ class Gov:
         settings: Settings,
         policy: Policy,
         directory: Directory,
-        find_engine: Callable[[], Engine] | None = None,
+        find_engine: Callable[[], Engine],
         clock: Callable[[], datetime | None] = ask_database,
     ) -> None:
         self.settings, self.policy, self.directory = settings, policy, directory
@@ -52,6 +52,11 @@ class Gov:
         if cases is None:
             cases = self._prepared[governed] = governed.prepare(self)
         return cases[elsewhere, is_first]
+
+    def execute(self, connection: Connection, ungoverned: Ungoverned, **values: object) -> Any:  # noqa: ANN401 - rows, which SQLAlchemy 2.0 and 2.1 type differently
+        """Run a statement that needs no right, on the caller's connection. Never commits."""
+        layout, parts = self.settings.layout, ungoverned.parts(self)
+        return connection.execute(prepare(ungoverned.text, layout, (), **parts), values)
 
     @contextmanager
     def unit(
@@ -69,9 +74,6 @@ class Gov:
         transaction that is committed where the block ends well. Its grants end with it.
         """
         if connection is None:
-            if self.find_engine is None:
-                message = "there is no engine here: give `connection=`"
-                raise TypeError(message)
             with (
                 connect(self.find_engine(), "READ COMMITTED" if atomic else "AUTOCOMMIT") as own,
                 self.unit(caller, connection=own, request_id=request_id) as unit,
@@ -92,9 +94,9 @@ class Gov:
         atomic: bool = False,
         request_id: str | None = None,
     ) -> T:
-        """Run work in a unit of its own; in a new one again after a serialization failure or deadlock.
+        """Run work in a unit of its own.
 
-        Tries four times at most.
+        After a serialization failure or a deadlock it is run again in a new one, four times in all.
         """
 
         def attempt() -> T:

@@ -23,8 +23,10 @@ GROUPS, MEMBERS = ObjectType.GROUP, ObjectType.AI_MEMBER_SPEND
 # What the policy is asked about an object of a kind. About an organization it is asked what is
 # reached in it.
 _ASKED: dict[type, ObjectType] = {
-    kind: kind.type
-    for kind in (Group, Member, PriceBook, Ledger)
+    Group: ObjectType.GROUP,
+    Member: ObjectType.AI_MEMBER_SPEND,
+    PriceBook: ObjectType.AI_MODEL_PRICE,
+    Ledger: ObjectType.AI_USAGE,
 }
 
 
@@ -40,7 +42,8 @@ class Governed(Generic[ObjectT]):
 
     - `text` is a template: `{s}` is the schema, `{id}` the SQL type of ids, `{answer}` what it
       selects (`answer`), and the rest is what `parts` gives for the installation.
-    - It is bound to the object's own keys: `:group_id` and `:organization_id` of a group, and so on.
+    - It is bound to the object's own keys: of a group, `:group_id` and
+      `:organization_id`.
     - `reach`: it also works on the groups (GROUPS) or the members (MEMBERS) of the organization
       that the caller reaches, and is bound to `:allowed_elsewhere` and `:exceptions`. In a list,
       `{reach}` and `{after}` compare its `column` with what is reached and with the page before: a
@@ -68,7 +71,7 @@ class Governed(Generic[ObjectT]):
                 yield table.judged_as(asked), self.action
 
     def prepare(self, gov: Gov) -> dict[tuple[bool, bool], sa.Executable]:
-        """Make it for an installation: by what is reached elsewhere, and whether a page is first."""
+        """Make it for an installation: by `reach.elsewhere`, and whether it is for a first page."""
         reach = {True: f"{self.column} <> ALL (:exceptions)"}
         reach[False] = f"{self.column} = ANY (:exceptions)"
         after = {True: "", False: f"AND {self.column} > :after"}
@@ -88,3 +91,13 @@ class Governed(Generic[ObjectT]):
             )
             for elsewhere, is_first in product(reach, after)
         }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ungoverned:
+    """A statement that needs no right, and the reason why. `text` and `parts` are as above."""
+
+    name: str
+    reason: str
+    text: str
+    parts: Callable[[Gov], Mapping[str, object]] = describe_groups

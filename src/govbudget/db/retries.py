@@ -85,6 +85,11 @@ def lacks_schema(error: Exception) -> bool:
     return isinstance(error, exc.DBAPIError) and _sqlstate(error) in {"42P01", "42703", "3F000"}
 
 
+def breaks_foreign_key(error: exc.DBAPIError) -> bool:
+    """Whether what a row refers to was not there."""
+    return _sqlstate(error) == "23503"
+
+
 def _sqlstate(error: exc.DBAPIError) -> str | None:
     state = getattr(error.orig, "sqlstate", None)
     return state if isinstance(state, str) else None

@@ -20,7 +20,6 @@ from govbudget.identity import (
 )
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from sqlalchemy import Connection
 
     from govbudget.authz.authorize import Allowed
@@ -68,7 +67,7 @@ class Grant(Generic[ObjectT]):
         """Refuse to be copied or pickled."""
         raise TypeError("a grant can't be copied or pickled; authorize again where it is needed")
 
-    def run(self, governed: Governed[ObjectT], **values: object) -> sa.CursorResult[Any]:
+    def run(self, governed: Governed[ObjectT], **values: object) -> Any:  # noqa: ANN401 - rows, as of `Gov.execute`
         """Run a statement that needs this right, on the object's own keys.
 
         Raises GrantRefused where it needs another right, where the unit, transaction or savepoint
@@ -150,8 +149,10 @@ class Unit:
 
         The object is a `group`, an `organization`, a `member` (an organization and a user), the
         `prices` or the `ledger`. An organization that is gone is there for an operator, with its
-        audit trail and its spend. Raises Forbidden or NotFound (see `authz.authorize`), GrantRefused
-        where the unit has ended, ValueError for an unknown action. Never commits.
+        audit trail and its spend.
+
+        Raises Forbidden or NotFound (see `authz.authorize`), GrantRefused where the unit has ended,
+        ValueError for an unknown action. Never commits.
         """
         if not self.is_open:
             raise GrantRefused("the unit has ended; open another")

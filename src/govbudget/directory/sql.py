@@ -168,13 +168,13 @@ class SqlDirectory:
         """The policy's roles that the mapping `roles` names; empty without one."""
         return frozenset((self._names or {}).values())
 
-    def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
+    def load_subject(self, connection: Connection, subject_id: Id | None) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""
         rows = connection.execute(self._subject, {"user": subject_id}).all()
         return self._subject_of(connection, subject_id, rows)
 
     def load_group(
-        self, connection: Connection, subject_id: Id, group_id: Id
+        self, connection: Connection, subject_id: Id | None, group_id: Id
     ) -> tuple[Subject, Group | None]:
         """Load a group and the caller's roles toward it. One statement; never commits."""
         rows = connection.execute(self._group, {"user": subject_id, "asked": group_id}).all()
@@ -187,7 +187,7 @@ class SqlDirectory:
         return self._subject_of(connection, user_id, rows).assignments
 
     def load_organization(
-        self, connection: Connection, subject_id: Id, organization_id: Id
+        self, connection: Connection, subject_id: Id | None, organization_id: Id
     ) -> tuple[Subject, Organization | None]:
         """Load an organization (one with a group) and the caller's roles in it and its groups.
 
@@ -199,7 +199,7 @@ class SqlDirectory:
         return self._subject_of(connection, subject_id, rows), organization
 
     def load_member(
-        self, connection: Connection, subject_id: Id, organization_id: Id, user_id: Id
+        self, connection: Connection, subject_id: Id | None, organization_id: Id, user_id: Id
     ) -> tuple[Subject, Member | None]:
         """Load a member of an organization (one with a group), and the caller's roles toward them.
 
@@ -210,7 +210,7 @@ class SqlDirectory:
         member = Member(organization_id, user_id) if rows else None
         return self._subject_of(connection, subject_id, rows), member
 
-    def _subject_of(self, connection: Connection, subject_id: Id, rows: Any) -> Subject:  # noqa: ANN401 - rows
+    def _subject_of(self, connection: Connection, subject_id: Id | None, rows: Any) -> Subject:  # noqa: ANN401 - rows
         names = self._names
         held = []
         for scope, domain_id, stored in rows:

@@ -18,8 +18,8 @@ from govbudget.errors import InvalidInput
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from govbudget.identity import Id
     from govbudget.db.tables import Tables
+    from govbudget.identity import Id
 
 TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
 MAX_DAYS = 3650

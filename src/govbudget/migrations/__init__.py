@@ -21,10 +21,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from govbudget.db.tables import Layout, Tables
 from govbudget.errors import SettingsError
 from govbudget.migrations.filters import VERSION_TABLE, exclude_govbudget
 from govbudget.migrations.triggers import compare_triggers
-from govbudget.db.tables import Layout, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

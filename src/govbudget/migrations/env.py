@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from govbudget.migrations import comparison_options
 from govbudget.db.tables import Tables
+from govbudget.migrations import comparison_options
 
 attributes = context.config.attributes
 layout = attributes["layout"]

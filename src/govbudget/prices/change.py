@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from govbudget.db.tables import PRICES
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.strict_json import MAX_ERRORS
-from govbudget.db.tables import PRICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from govbudget.authz.grant import Grant, require_grant
-from govbudget.identity import Action, PriceBook
 from govbudget.db.sql import prepare
 from govbudget.db.tables import PRICES, TOKENS
+from govbudget.identity import Action, PriceBook
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row

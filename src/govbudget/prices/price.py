@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from govbudget.db.tables import MAX_PRICE
 from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
-from govbudget.db.tables import MAX_PRICE
 
 MAX_NAME = 256
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.audit.entry import write_receipt
 from govbudget.authz.grant import Grant, require_grant
+from govbudget.db.sql import prepare
+from govbudget.db.tables import PRICES
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
-from govbudget.db.sql import prepare
-from govbudget.db.tables import PRICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection, Row
 
-    from govbudget.prices.price import Price
     from govbudget.db.tables import Tables
+    from govbudget.prices.price import Price
 
 
 COLUMNS = ", ".join(("provider", "model", *PRICES))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from govbudget.spend.usage import LimitRule
 from govbudget.db.sql import quote, write
+from govbudget.spend.usage import LimitRule
 
 if TYPE_CHECKING:
-    from govbudget.identity import Directory
     from govbudget.db.tables import Tables
+    from govbudget.identity import Directory
 
 
 class Limits:

@@ -10,19 +10,19 @@ from sqlalchemy.exc import IntegrityError
 
 from govbudget.audit.entry import write_receipt
 from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
+from govbudget.db.sql import prepare
+from govbudget.db.tables import MAX_LIMIT_MICROS
 from govbudget.errors import Forbidden, NotAMember, NotFound
 from govbudget.identity import Action, ObjectType
 from govbudget.spend.limits import Limits
-from govbudget.db.sql import prepare
-from govbudget.db.tables import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from govbudget.identity import Directory, Id, Member, Organization
     from govbudget.db.tables import Tables
+    from govbudget.identity import Directory, Id, Member, Organization
 
 FOREIGN_KEY_VIOLATION = "23503"
 

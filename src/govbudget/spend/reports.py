@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 
 from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
+from govbudget.db.sql import NOW, make_pages, prepare, write
 from govbudget.errors import GrantRefused, NotFound
 from govbudget.identity import Action, Group, ObjectType, Organization
 from govbudget.spend.limits import Limits
 from govbudget.spend.usage import LimitSource, SpendRules
-from govbudget.db.sql import NOW, make_pages, prepare, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-    from govbudget.identity import Directory, Id, Member
     from govbudget.db.tables import Tables
+    from govbudget.identity import Directory, Id, Member
 
 # The period that the time is in, and its bounds.
 PERIOD = f"""

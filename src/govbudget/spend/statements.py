@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from govbudget.spend.limits import Limits
-from govbudget.spend.usage import Unpriced
 from govbudget.db.sql import NOW, prepare
 from govbudget.db.tables import MAX_COST_PICOS, PRICES, TOKENS
+from govbudget.spend.limits import Limits
+from govbudget.spend.usage import Unpriced
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
 
+    from govbudget.db.tables import Tables
     from govbudget.identity import Directory
     from govbudget.spend.usage import SpendRules
-    from govbudget.db.tables import Tables
 
 PRICED = tuple(zip(TOKENS, PRICES, strict=True))
 # What tokens `i` cost at prices `p`. A category costs nothing where it has no tokens, and is else

@@ -9,6 +9,7 @@ from uuid import uuid4
 from psycopg.types.numeric import Int8
 
 from govbudget.authz.grant import Grant, require_grant
+from govbudget.db.tables import MAX_COST_PICOS, TOKENS
 from govbudget.errors import (
     BudgetExceeded,
     EventConflict,
@@ -29,7 +30,6 @@ from govbudget.spend.usage import (
     check_event_id,
     check_time,
 )
-from govbudget.db.tables import MAX_COST_PICOS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from govbudget.db.tables import Tables
     from govbudget.identity import Directory
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
-    from govbudget.db.tables import Tables
 
 LEDGER = Ledger()
 

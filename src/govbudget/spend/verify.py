@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from govbudget.authz.grant import Grant, require_grant
-from govbudget.identity import Action, Ledger
-from govbudget.spend.statements import COST, KNOWN_COST, LACKS_PRICE
 from govbudget.db.sql import prepare
 from govbudget.db.tables import PRICES
+from govbudget.identity import Action, Ledger
+from govbudget.spend.statements import COST, KNOWN_COST, LACKS_PRICE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from govbudget.identity import Id
     from govbudget.db.tables import Tables
+    from govbudget.identity import Id
 
 # {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
 VERIFY = f"""

@@ -16,34 +16,30 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as UnknownPath
 from werkzeug.routing import PathConverter, Rule
 
+from govbudget.db.retries import explain_outage, lacks_schema
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
-from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
 from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, MIB, Call, Route, Target, receive_body
+from govbudget.web.call import ME, MIB, AuthorizedRequest, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
-from govbudget.db.retries import explain_outage, lacks_schema, run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flask.sansio.blueprints import BlueprintSetupState
-    from sqlalchemy import Connection
     from werkzeug.routing import BaseConverter
 
-    from govbudget.authz.grant import Grant, ListGrant
-    from govbudget.identity import Id, Subject
+    from govbudget.db.unit import Grant, Unit
+    from govbudget.identity import Id
     from govbudget.installation import Installation
 
     Handler = Callable[[dict[str, str]], Response]
 
 logger = logging.getLogger("govbudget")
-
-_Asked = Group | Organization | Member | PriceBook | Ledger
 
 # The name in a path of the id of what a route is about.
 _NAMED = {
@@ -191,15 +187,14 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
     read_body = _receive_body(home, route)
     later: list[Callable[[], None]] = []
 
-    def work(connection: Connection) -> Response:
+    def work(unit: Unit) -> Response:
         later.clear()
-        subject, obj = _load(home, route.target, connection, caller_id, ids)
         grant = None
         try:
-            grant = _authorize(home, route, subject, obj)
-            requestlog.note_allowed(record, grant)
+            grant = _authorize(unit, route, ids)
+            requestlog.note_allowed(record, grant.allowed)
             body = read_body()
-            return route.view(Call(home, connection, grant, obj, path, ids, body, later))
+            return route.view(AuthorizedRequest(home, grant, path, ids, body, later))
         except (Forbidden, NotFound) as refusal:
             # A view that asks the policy about more than the route may be refused, too.
             if grant is None or isinstance(refusal, Forbidden):
@@ -207,7 +202,7 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
             raise
 
     try:
-        return run_unit(home.find_engine(), work)
+        return home.run(caller_id, work, request_id=requestlog.request_id())
     finally:
         for act in later:
             act()
@@ -261,19 +256,17 @@ def _receive_now(receive: Callable[[], bytes]) -> Callable[[], bytes]:
     return lambda: content
 
 
-def _load(
-    home: Installation, target: Target, connection: Connection, caller: Id, ids: Mapping[str, Id]
-) -> tuple[Subject, _Asked | None]:
-    """Send the one statement that precedes the decision."""
-    directory = home.directory
-    if target is Target.GROUP:
-        return directory.load_group(connection, caller, ids["group"])
-    if target is Target.GROUPS_OF_ORGANIZATION:
-        return directory.load_organization(connection, caller, ids["organization"])
-    if target is Target.MEMBER:
-        return directory.load_member(connection, caller, ids["organization"], ids["user"])
-    site_wide = PriceBook() if target is Target.PRICE_BOOK else Ledger()
-    return directory.load_subject(connection, caller), site_wide
+def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
+    """Load the caller and what the route is about, and decide; raise Forbidden or NotFound."""
+    if route.target is Target.GROUP:
+        return unit.authorize(route.action, group=ids["group"])
+    if route.target is Target.GROUPS_OF_ORGANIZATION:
+        return unit.authorize(route.action, organization=ids["organization"])
+    if route.target is Target.MEMBER:
+        return unit.authorize(route.action, member=(ids["organization"], ids["user"]))
+    if route.target is Target.PRICE_BOOK:
+        return unit.authorize(route.action, prices=True)
+    return unit.authorize(route.action, ledger=True)
 
 
 def _note_denial(
@@ -299,23 +292,3 @@ def _note_denial(
         policy_digest=digest,
         request_id=requestlog.request_id(),
     )
-
-
-def _authorize(
-    home: Installation, route: Route, subject: Subject, obj: _Asked | None
-) -> Grant | ListGrant:
-    """Ask the policy; raise Forbidden or NotFound where it says no, or there is no such object."""
-    if obj is None:
-        raise NotFound(str(route.target))
-    if isinstance(obj, Group):
-        return home.policy.authorize(subject, route.action, home.budgets.object_of(obj))
-    if not isinstance(obj, Organization):
-        return home.policy.authorize(subject, route.action, obj)
-    object_type = home.budgets.budget_object
-    grant = home.policy.authorize_list(subject, route.action, obj, object_type)
-    # Whoever stands in the organization may ask what is there to read; not so for other actions.
-    if route.action is not Action.READ and not grant.decision.allowed:
-        raise Forbidden(
-            route.action, grant.lines, home.policy.table.would_allow(object_type, route.action)
-        )
-    return grant

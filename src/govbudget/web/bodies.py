@@ -16,6 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from govbudget.db.tables import MAX_LIMIT_MICROS
 from govbudget.ids import PRINTABLE
 from govbudget.prices.price import BATCH, Model, Provider
 from govbudget.spend.tokens import Tokens
@@ -25,7 +26,6 @@ from govbudget.spend.usage import (
     MAX_TTL_SECONDS,
     check_time,
 )
-from govbudget.db.tables import MAX_LIMIT_MICROS
 from govbudget.web.answers import Id
 
 if TYPE_CHECKING:

@@ -25,17 +25,16 @@ if TYPE_CHECKING:
     from flask import Response
 
     from govbudget.audit.entry import Entry
-    from govbudget.authz.grant import Grant, ListGrant
     from govbudget.budgets.budget import Budget
     from govbudget.identity import Group, Organization, PriceBook
     from govbudget.web.answers import BudgetAnswer, EntryAnswer
     from govbudget.web.bodies import BudgetBody
-    from govbudget.web.call import Call
+    from govbudget.web.call import AuthorizedRequest
 
 
-def get_budget(call: Call[Grant, Group]) -> Response:
+def get_budget(asked: AuthorizedRequest[Group]) -> Response:
     """Answer with the group's budget, or 304 where the caller has it."""
-    budget = call.home.budgets.get(call.connection, call.grant, call.object)
+    budget = asked.gov.budgets.get(asked.grant)
     if is_unchanged(request, budget):
         response = answer_empty(304)
         response.set_etag(budget.etag)
@@ -43,64 +42,53 @@ def get_budget(call: Call[Grant, Group]) -> Response:
     return _answer_budget(budget)
 
 
-def put_budget(call: Call[Grant, Group]) -> Response:
+def put_budget(asked: AuthorizedRequest[Group]) -> Response:
     """Create or change the group's budget."""
-    body: BudgetBody = call.body
-    budget = call.home.budgets.set(
-        call.connection,
-        call.grant,
-        call.object,
-        body.spend_limit_micros,
-        read_condition(request),
-        request_id=request_id(),
-    )
-    _signal_change(call, budget)
+    body: BudgetBody = asked.body
+    condition = read_condition(request)
+    budget = asked.gov.budgets.set(asked.grant, body.spend_limit_micros, condition)
+    _signal_change(asked, budget)
     return _answer_budget(budget)
 
 
-def delete_budget(call: Call[Grant, Group]) -> Response:
+def delete_budget(asked: AuthorizedRequest[Group]) -> Response:
     """Delete the group's budget: no limit is set then."""
-    condition = read_condition(request)
-    call.home.budgets.delete(
-        call.connection, call.grant, call.object, condition, request_id=request_id()
-    )
-    _signal_change(call, None)
+    asked.gov.budgets.delete(asked.grant, read_condition(request))
+    _signal_change(asked, None)
     return answer_empty()
 
 
-def list_budgets(call: Call[ListGrant, Organization]) -> Response:
+def list_budgets(asked: AuthorizedRequest[Organization]) -> Response:
     """Answer with a page of the budgets that the caller may read."""
-    page = read_id_page(call.object.id, call.home.settings.id_type)
-    found = call.home.budgets.list(
-        call.connection, call.grant, call.object, limit=page.limit, after=page.after
-    )
+    page = read_id_page(asked.object.id, asked.gov.settings.id_type)
+    found = asked.gov.budgets.list_page(asked.grant, limit=page.limit, after=page.after)
     budgets, token = page.cut(found, lambda budget: (budget.group_id,))
     written = [_write_budget(budget) for budget in budgets]
     return answer_page(BudgetPage(budgets=written, next_page_token=token))
 
 
-def list_audit(call: Call[ListGrant, Organization]) -> Response:
+def list_audit(asked: AuthorizedRequest[Organization]) -> Response:
     """Answer with a page of the organization's audit trail, the newest entry first."""
-    page = read_page(call.object.id, _read_entry_position)
-    found = call.home.audit.list(
-        call.connection, call.grant, call.object, limit=page.limit, after=page.after
+    page = read_page(asked.object.id, _read_entry_position)
+    found = asked.gov.audit.list(
+        asked.connection, asked.old_grant, asked.object, limit=page.limit, after=page.after
     )
     entries, token = page.cut(found, lambda entry: (entry.at.isoformat(), entry.id))
     return answer_page(EntryPage(entries=list(map(_write_entry, entries)), next_page_token=token))
 
 
-def get_price(call: Call[Grant, PriceBook]) -> Response:
+def get_price(asked: AuthorizedRequest[PriceBook]) -> Response:
     """Answer with the model's price in force, in micros per one million tokens."""
-    price = call.home.prices.get(
-        call.connection, call.grant, call.object, call.path["provider"], call.path["model"]
+    price = asked.gov.prices.get(
+        asked.connection, asked.old_grant, asked.object, asked.path["provider"], asked.path["model"]
     )
     return answer(price.model_dump())
 
 
-def put_prices(call: Call[Grant, PriceBook]) -> Response:
+def put_prices(asked: AuthorizedRequest[PriceBook]) -> Response:
     """Store an array of custom prices, which go before the book's; all or nothing."""
-    result = call.home.prices.upsert(
-        call.connection, call.grant, call.object, call.body, request_id=request_id()
+    result = asked.gov.prices.upsert(
+        asked.connection, asked.old_grant, asked.object, asked.body, request_id=request_id()
     )
     return answer(BatchAnswer(received=result.received, changed=result.changed))
 
@@ -139,17 +127,17 @@ def _read_entry_position(at: str, entry_id: str) -> tuple[datetime, UUID]:
     return time, found
 
 
-def _signal_change(call: Call[Grant, Group], budget: Budget | None) -> None:
+def _signal_change(asked: AuthorizedRequest[Group], budget: Budget | None) -> None:
     announce = partial(
         send,
         budget_changed,
-        call.home.app,
-        subject=call.grant.subject,
-        group=call.object,
+        asked.gov.app,
+        subject=asked.grant.allowed.subject,
+        group=asked.object,
         budget=budget,
         request_id=request_id(),
     )
-    call.later.append(announce)
+    asked.later.append(announce)
 
 
 def _answer_budget(budget: Budget) -> Response:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import quote, urlencode
 
 from flask import Response, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from govbudget.authz.grant import Grant, ListGrant
+from govbudget.authz.authorize import ObjectT
 from govbudget.errors import GovBudgetError
-from govbudget.identity import Group, Ledger, Member, Organization, PriceBook
+from govbudget.identity import Group, Organization
 from govbudget.web.problems import answer
 
 if TYPE_CHECKING:
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from govbudget.db.unit import Grant
     from govbudget.identity import Action, Id
     from govbudget.installation import Installation
 
 MIB = 1024 * 1024
 # What can stand for an id in a path, for the caller's own.
 ME = "me"
-
-GrantT = TypeVar("GrantT", Grant, ListGrant)
-ObjectT = TypeVar("ObjectT", Group, Organization, Member, PriceBook, Ledger)
 
 
 class Target(StrEnum):
@@ -42,13 +40,11 @@ class Target(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[GrantT, ObjectT]):
-    """An authorized request: the grant, and what its view needs to do the work."""
+class AuthorizedRequest(Generic[ObjectT]):
+    """A request that was allowed: the grant, and what its view needs to do the work."""
 
-    home: Installation
-    connection: Connection
-    grant: GrantT
-    object: ObjectT
+    gov: Installation
+    grant: Grant[ObjectT]
     path: dict[str, str]
     # The ids that are in the path, read; `me` is the caller's own.
     ids: dict[str, Id]
@@ -56,6 +52,30 @@ class Call(Generic[GrantT, ObjectT]):
     body: Any
     # What is done when the connection is given back, in this order.
     later: list[Callable[[], None]]
+
+    @property
+    def object(self) -> ObjectT:
+        """What the request is about."""
+        return self.grant.object
+
+    # Until every store takes the new grants:
+    @property
+    def connection(self) -> Connection:
+        """Go the old way."""
+        return self.grant.unit.connection
+
+    @property
+    def old_grant(self) -> Any:  # noqa: ANN401
+        """Go the old way."""
+        allowed = self.grant.allowed
+        subject = replace(allowed.subject, unit_of_work=self.connection.get_transaction())
+        policy, action = self.gov.policy, allowed.action
+        obj: Any = allowed.object
+        if isinstance(obj, Organization):
+            return policy.authorize_list(subject, action, obj, policy.table.budget_object)
+        if isinstance(obj, Group):
+            obj = Group(obj.id, obj.organization_id, policy.table.budget_object)
+        return policy.authorize(subject, action, obj)
 
 
 @dataclass(frozen=True, slots=True)

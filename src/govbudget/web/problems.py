@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
+from govbudget.db.retries import RETRY_AFTER_SECONDS
 from govbudget.errors import BudgetExceeded, GovBudgetError, InvalidInput
 from govbudget.spend.cost import round_up_to_micros
-from govbudget.db.retries import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from flask import Response, g, request
 from govbudget.web.problems import dump_json
 
 if TYPE_CHECKING:
-    from govbudget.authz.grant import Grant, ListGrant
+    from govbudget.authz.authorize import Allowed
     from govbudget.errors import GovBudgetError
 
 logger = logging.getLogger("govbudget.request")
@@ -50,11 +50,11 @@ def request_id() -> str:
     return str(find_record()["request_id"])
 
 
-def note_allowed(record: dict[str, Any], grant: Grant | ListGrant) -> None:
+def note_allowed(record: dict[str, Any], allowed: Allowed[Any]) -> None:
     """Note an allowed decision."""
     record["decision"] = "allow"
-    record["roles"], record["lines"] = grant.roles, grant.lines
-    record["digest"] = grant.policy_digest
+    record["roles"], record["lines"] = allowed.roles, allowed.lines
+    record["digest"] = allowed.policy_digest
 
 
 def note_refused(error: GovBudgetError, digest: str) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from flask import Response
 
     from govbudget import identity
-    from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Group, Ledger, Member
     from govbudget.spend.overrides import Override
     from govbudget.spend.reports import GroupSpend, MemberSpend
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
         UsageAnswer,
     )
     from govbudget.web.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
-    from govbudget.web.call import Call as Request
+    from govbudget.web.call import AuthorizedRequest as Asked
 
 
-def post_holds(call: Request[Grant, Ledger]) -> Response:
+def post_holds(asked: Asked[Ledger]) -> Response:
     """Set aside what a call costs at most, where it fits under the member's limit."""
-    body: HoldBody = call.body
-    hold = call.home.spend.hold(
-        call.connection, call.grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
+    body: HoldBody = asked.body
+    hold = asked.gov.spend.hold(
+        asked.connection, asked.old_grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
     )
     written: HoldAnswer = {
         "hold_id": str(hold.id),
@@ -52,13 +51,13 @@ def post_holds(call: Request[Grant, Ledger]) -> Response:
     return answer(written, 201)
 
 
-def post_settle(call: Request[Grant, Ledger]) -> Response:
+def post_settle(asked: Asked[Ledger]) -> Response:
     """Book what a call cost and free its hold; the same event again gets the same answer."""
-    body: SettleBody = call.body
-    usage = call.home.spend.settle(
-        call.connection,
-        call.grant,
-        _hold_of(call),
+    body: SettleBody = asked.body
+    usage = asked.gov.spend.settle(
+        asked.connection,
+        asked.old_grant,
+        _hold_of(asked),
         body.event_id,
         body.tokens,
         occurred_at=body.occurred_at,
@@ -66,18 +65,18 @@ def post_settle(call: Request[Grant, Ledger]) -> Response:
     return answer(_write_usage(usage))
 
 
-def delete_hold(call: Request[Grant, Ledger]) -> Response:
+def delete_hold(asked: Asked[Ledger]) -> Response:
     """Free what a hold set aside, as often as it is asked."""
-    call.home.spend.release(call.connection, call.grant, _hold_of(call))
+    asked.gov.spend.release(asked.connection, asked.old_grant, _hold_of(asked))
     return answer_empty()
 
 
-def post_usage(call: Request[Grant, Ledger]) -> Response:
+def post_usage(asked: Asked[Ledger]) -> Response:
     """Book a call that no hold was made for; 200 where the event was known."""
-    body: UsageBody = call.body
-    usage, is_new = call.home.spend.record(
-        call.connection,
-        call.grant,
+    body: UsageBody = asked.body
+    usage, is_new = asked.gov.spend.record(
+        asked.connection,
+        asked.old_grant,
         body.event_id,
         _call_of(body),
         body.tokens,
@@ -86,21 +85,21 @@ def post_usage(call: Request[Grant, Ledger]) -> Response:
     return answer(_write_usage(usage), 201 if is_new else 200)
 
 
-def get_override(call: Request[Grant, Member]) -> Response:
+def get_override(asked: Asked[Member]) -> Response:
     """Answer with the member's override."""
     return answer(
-        _write_override(call.home.overrides.get(call.connection, call.grant, call.object))
+        _write_override(asked.gov.overrides.get(asked.connection, asked.old_grant, asked.object))
     )
 
 
-def put_override(call: Request[ListGrant, Organization]) -> Response:
+def put_override(asked: Asked[Organization]) -> Response:
     """Create or change the member's override; asks about its group, and about the one before."""
-    body: OverrideBody = call.body
-    override = call.home.overrides.set(
-        call.connection,
-        call.grant,
-        call.object,
-        call.ids["user"],
+    body: OverrideBody = asked.body
+    override = asked.gov.overrides.set(
+        asked.connection,
+        asked.old_grant,
+        asked.object,
+        asked.ids["user"],
         body.group_id,
         body.spend_limit_micros,
         request_id=request_id(),
@@ -108,18 +107,18 @@ def put_override(call: Request[ListGrant, Organization]) -> Response:
     return answer(_write_override(override))
 
 
-def delete_override(call: Request[ListGrant, Organization]) -> Response:
+def delete_override(asked: Asked[Organization]) -> Response:
     """Delete the member's override: the groups' budgets hold again."""
-    call.home.overrides.delete(
-        call.connection, call.grant, call.object, call.ids["user"], request_id=request_id()
+    asked.gov.overrides.delete(
+        asked.connection, asked.old_grant, asked.object, asked.ids["user"], request_id=request_id()
     )
     return answer_empty()
 
 
-def get_member_spend(call: Request[Grant, Member]) -> Response:
+def get_member_spend(asked: Asked[Member]) -> Response:
     """Answer with the member's limit, what set it, and the spend of this month."""
-    found = call.home.reports.member(call.connection, call.grant, call.object)
-    return answer(write_member_spend(call.object, found))
+    found = asked.gov.reports.member(asked.connection, asked.old_grant, asked.object)
+    return answer(write_member_spend(asked.object, found))
 
 
 def write_member_spend(member: Member, found: MemberSpend) -> MemberSpendAnswer:
@@ -137,20 +136,22 @@ def write_member_spend(member: Member, found: MemberSpend) -> MemberSpendAnswer:
     }
 
 
-def get_group_spend(call: Request[Grant, Group]) -> Response:
+def get_group_spend(asked: Asked[Group]) -> Response:
     """Answer with what was spent this month and is attributed to the group."""
-    return answer(_write_group(call.home.reports.group(call.connection, call.grant, call.object)))
-
-
-def list_members_spend(call: Request[Grant, Group]) -> Response:
-    """Answer with a page of who spent for the group this month, as far as the caller may see."""
-    group = call.object
-    members = call.home.policy.authorize_members(
-        call.grant.subject, Action.READ, Organization(group.organization_id)
+    return answer(
+        _write_group(asked.gov.reports.group(asked.connection, asked.old_grant, asked.object))
     )
-    page = read_id_page(group.id, call.home.settings.id_type)
-    period, found = call.home.reports.list_members(
-        call.connection, call.grant, members, group, limit=page.limit, after=page.after
+
+
+def list_members_spend(asked: Asked[Group]) -> Response:
+    """Answer with a page of who spent for the group this month, as far as the caller may see."""
+    group = asked.object
+    members = asked.gov.policy.authorize_members(
+        asked.old_grant.subject, Action.READ, Organization(group.organization_id)
+    )
+    page = read_id_page(group.id, asked.gov.settings.id_type)
+    period, found = asked.gov.reports.list_members(
+        asked.connection, asked.old_grant, members, group, limit=page.limit, after=page.after
     )
     spenders, token = page.cut(found, lambda one: (one.user_id,))
     written: list[SpenderAnswer] = [
@@ -172,11 +173,11 @@ def list_members_spend(call: Request[Grant, Group]) -> Response:
     )
 
 
-def list_groups_spend(call: Request[ListGrant, Organization]) -> Response:
+def list_groups_spend(asked: Asked[Organization]) -> Response:
     """Answer with a page of this month's spend of the groups that the caller may read."""
-    page = read_id_page(call.object.id, call.home.settings.id_type)
-    found = call.home.reports.list_groups(
-        call.connection, call.grant, call.object, limit=page.limit, after=page.after
+    page = read_id_page(asked.object.id, asked.gov.settings.id_type)
+    found = asked.gov.reports.list_groups(
+        asked.connection, asked.old_grant, asked.object, limit=page.limit, after=page.after
     )
     groups, token = page.cut(found, lambda one: (one.group_id,))
     written = list(map(_write_group, groups))
@@ -187,8 +188,8 @@ def _call_of(body: HoldBody | UsageBody) -> Call:
     return Call(body.organization_id, body.user_id, body.provider, body.model)
 
 
-def _hold_of(call: Request[Any, Any]) -> UUID:
-    return UUID(str(call.ids["hold"]))
+def _hold_of(asked: Asked[Any]) -> UUID:
+    return UUID(str(asked.ids["hold"]))
 
 
 def _write_known(value: identity.Id | None) -> int | str | None:

@@ -12,20 +12,20 @@ import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from govbudget.db.retries import run_unit
 from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
 from govbudget.web.problems import answer, explain_http
-from govbudget.db.retries import run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from govbudget.authz.policy import Policy
-    from govbudget.identity import Id
     from govbudget.db.tables import Layout
+    from govbudget.identity import Id
 
 STATEMENT_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_SECONDS = 5

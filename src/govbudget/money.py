@@ -1,0 +1,24 @@
+"""Money as integers: the bounds of what is stored, and micros from picos.
+
+1 USD is 1,000,000 micros, or 10^12 picos. Tokens times micros per one million tokens is picos.
+"""
+
+from __future__ import annotations
+
+MAX_LIMIT_MICROS = 10**12
+MAX_PRICE = 10**12
+MAX_COST_PICOS = 10**18
+PICOS_PER_MICRO = 10**6
+
+
+def check_limit(limit_micros: int) -> int:
+    """Give a limit back; raise ValueError unless it is an int from 0 to 10^12 micros."""
+    if type(limit_micros) is not int or not 0 <= limit_micros <= MAX_LIMIT_MICROS:
+        message = f"limit_micros must be an int from 0 to {MAX_LIMIT_MICROS}: {limit_micros!r}"
+        raise ValueError(message)
+    return limit_micros
+
+
+def round_up_to_micros(picos: int) -> int:
+    """Give whole micros for showing, rounded up: nothing that cost something is shown as 0."""
+    return -(-picos // PICOS_PER_MICRO)
