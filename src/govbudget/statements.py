@@ -1,0 +1,39 @@
+"""The list of all statements: those that need a right, and the few that need none.
+
+It is what the policy is asked about, and what each right can touch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeVar
+
+from govbudget.db.governed import Governed, Ungoverned
+
+# The rooms whose `statements` hold some; of a part only where it is installed.
+_ROOMS = ("budgets",)
+
+StatementT = TypeVar("StatementT", Governed, Ungoverned)  # type: ignore[type-arg]
+
+
+def list_governed() -> dict[str, Governed]:  # type: ignore[type-arg]
+    """Give every statement that needs a right, by its name."""
+    return _gather(Governed)
+
+
+def list_ungoverned() -> dict[str, Ungoverned]:
+    """Give every statement that needs no right, by its name."""
+    return _gather(Ungoverned)
+
+
+def _gather(kind: type[StatementT]) -> dict[str, StatementT]:
+    modules = [f"govbudget.{room}.statements" for room in _ROOMS]
+    found = [
+        value
+        for module in modules
+        if find_spec(module.rpartition(".")[0])
+        for value in vars(import_module(module)).values()
+        if isinstance(value, kind)
+    ]
+    return {statement.name: statement for statement in found}

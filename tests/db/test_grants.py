@@ -1,0 +1,195 @@
+"""A grant runs the statements that need its own right, on its own object, here and now."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+
+import pytest
+import sqlalchemy as sa
+from tests.budgets.support import authorize, make_gov
+from tests.support import count_statements
+
+from govbudget import Forbidden, GrantRefused, NotFound
+from govbudget.db.unit import OPERATOR, Grant, Unit
+from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
+from govbudget.statements import list_governed
+
+GOVERNED = list_governed()
+EACH = pytest.mark.parametrize("statement", GOVERNED.values(), ids=GOVERNED)
+
+
+@pytest.fixture
+def connection(engine):
+    """Give a transaction; it is rolled back."""
+    with engine.connect() as connection:
+        yield connection
+
+
+def name_object(world, kind):
+    """Name an object of a kind, as `Unit.authorize` takes it."""
+    return {
+        Group: {"group": world.a1},
+        Organization: {"organization": world.a},
+        Member: {"member": (world.a, world.member)},
+        PriceBook: {"prices": True},
+        Ledger: {"ledger": True},
+    }[kind]
+
+
+def find_right(world, connection, statement):
+    """Give the grant that a statement needs."""
+    person = world.gateway if statement.kind is Ledger else world.owner
+    return authorize(connection, person, statement.action, **name_object(world, statement.kind))
+
+
+def run(grant, statement):
+    """Run a statement with nothing for all that its grant does not bind."""
+    names = set(re.findall(r"(?<![:\w]):(\w+)", statement.text))
+    bound = {*grant.object.keys, "allowed_elsewhere", "exceptions", "receipt"}
+    return grant.run(statement, **dict.fromkeys(names - bound))
+
+
+def refuse(engine, grant, statement, **values):
+    """Make sure that the statement is refused and that nothing is sent; give the reason."""
+    with count_statements(engine) as sent, pytest.raises(GrantRefused) as caught:
+        grant.run(statement, **values)
+    assert sent == []
+    return caught.value.detail
+
+
+@EACH
+def test_a_statement_runs_by_the_grant_that_it_needs_alone(world, engine, connection, statement):
+    """One statement goes out; whether these values make sense to it is the store's affair."""
+    grant = find_right(world, connection, statement)
+    with count_statements(engine) as sent:
+        try:
+            run(grant, statement)
+        except sa.exc.DBAPIError as error:
+            assert error.orig.sqlstate[:2] in {"22", "23"}, error  # noqa: PT017 - data, not SQL
+    assert len(sent) == 1
+
+
+@EACH
+def test_the_grant_of_every_other_right_is_refused(world, engine, connection, statement):
+    rights = {(other.action, other.kind) for other in GOVERNED.values()}
+    for other in GOVERNED.values():
+        if (other.action, other.kind) == (statement.action, statement.kind):
+            continue
+        rights.discard((statement.action, statement.kind))
+        reason = refuse(engine, find_right(world, connection, other), statement)
+        assert f"needs a grant to {statement.action} a {statement.kind.__name__}" in reason
+
+
+@EACH
+def test_a_value_never_replaces_what_the_grant_binds(world, engine, connection, statement):
+    grant = find_right(world, connection, statement)
+    names = [*grant.object.keys]
+    if statement.reach is not None:
+        names += ["allowed_elsewhere", "exceptions"]
+    for name in names:
+        assert "from its grant alone" in refuse(engine, grant, statement, **{name: world.b})
+
+
+@EACH
+def test_a_grant_ends_with_its_unit(world, engine, connection, statement):
+    person = world.gateway if statement.kind is Ledger else world.owner
+    with make_gov().unit(person, connection=connection) as unit:
+        grant = unit.authorize(statement.action, **name_object(world, statement.kind))
+    assert "has ended" in refuse(engine, grant, statement)
+    with make_gov().unit(person, connection=connection) as other:
+        other.authorize(statement.action, **name_object(world, statement.kind))
+        assert "has ended" in refuse(engine, grant, statement)
+
+
+@EACH
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_grant_ends_with_its_transaction(world, engine, connection, statement, end):
+    grant = find_right(world, connection, statement)
+    getattr(connection, end)()
+    assert "has ended" in refuse(engine, grant, statement)
+    connection.execute(sa.text("SELECT 1"))
+    assert "has ended" in refuse(engine, grant, statement)
+
+
+@EACH
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_grant_ends_with_its_savepoint(world, engine, connection, statement, end):
+    connection.execute(sa.text("SELECT 1"))
+    savepoint = connection.begin_nested()
+    grant = find_right(world, connection, statement)
+    getattr(savepoint, end)()
+    assert "has ended" in refuse(engine, grant, statement)
+
+
+def test_a_grant_works_inside_a_savepoint_of_its_transaction(world, connection):
+    statement = GOVERNED["budgets.get"]
+    grant = find_right(world, connection, statement)
+    with connection.begin_nested():
+        assert run(grant, statement).one()
+    with connection.begin_nested() as savepoint:
+        savepoint.rollback()
+    assert run(grant, statement).one()
+
+
+def test_in_autocommit_a_grant_ends_with_its_unit(world, engine):
+    """A right that was lost meanwhile is not used twice."""
+    gov = make_gov(engine=engine)
+    with gov.unit(world.owner) as unit:
+        grant = unit.authorize("read", group=world.a1)
+        run(grant, GOVERNED["budgets.get"])
+    refuse(engine, grant, GOVERNED["budgets.get"])
+
+
+def test_a_unit_that_ended_authorizes_nothing(world, engine, connection):
+    with make_gov().unit(world.owner, connection=connection) as unit:
+        pass
+    with count_statements(engine) as sent, pytest.raises(GrantRefused, match="has ended"):
+        unit.authorize("read", group=world.a1)
+    assert sent == []
+
+
+def test_a_unit_keeps_the_table_that_was_in_force_when_it_was_opened(world, connection):
+    gov = make_gov()
+    with gov.unit(world.owner, connection=connection) as unit:
+        before, gov.policy = gov.policy, None
+        assert unit.authorize("read", group=world.a1).allowed.policy_digest == before.digest
+
+
+def test_a_grant_is_not_copied_pickled_or_subclassed(world, connection):
+    grant = authorize(connection, world.owner, "read", group=world.a1)
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="copied or pickled"):
+            duplicate(grant)
+    with pytest.raises(TypeError, match="subclassed"):
+        type("Forged", (Grant,), {})
+
+
+def test_what_is_not_reached_is_refused_before_any_statement(world, engine, connection):
+    """Whoever may read nobody's spend is refused; the members of a group are one load, two rights."""
+    grant = authorize(connection, world.member, "read", group=world.a1)
+    assert grant.object == Group(world.a1, world.a)
+    with pytest.raises(Forbidden):
+        authorize(connection, world.member, "update", organization=world.a)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"group": 1, "organization": 2}, {"prices": True, "ledger": True}]
+)
+def test_one_object_is_named_at_a_time(world, engine, connection, asked):
+    with count_statements(engine) as sent, pytest.raises(TypeError, match="name one object"):
+        Unit(make_gov(), world.owner, connection, None).authorize("read", **asked)
+    assert sent == []
+
+
+def test_nothing_is_hidden_from_an_operator(world, connection):
+    """What a command asks for is Forbidden under a policy that gives the site nothing."""
+    grant = authorize(connection, OPERATOR, "update", group=world.a1)
+    assert grant.allowed.roles == ("owner",)
+    with pytest.raises(NotFound):
+        authorize(connection, OPERATOR, "update", group=world.stranger)
+    gone = authorize(connection, OPERATOR, "update", organization=world.stranger)
+    assert gone.object == Organization(world.stranger)
+    with pytest.raises(Forbidden):
+        authorize(connection, OPERATOR, Action.CREATE, prices=True)
