@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from govbudget.budgets.budget import Budget, Condition
     from govbudget.db.tables import Layout, Tables
     from govbudget.db.unit import Grant
+    from govbudget.directory.protocol import Directory
     from govbudget.directory.sql import SqlDirectory
     from govbudget.errors import (
         BudgetExceeded,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
         SITE,
         Action,
         Assignment,
-        Directory,
         Domain,
         Group,
         Ledger,
@@ -66,6 +66,7 @@ _HOMES = {
         "authz.policy": ("Policy",),
         "authz.table": ("Decision", "DecisionTable"),
         "budgets.budget": ("Budget", "Condition"),
+        "directory.protocol": ("Directory",),
         "directory.sql": ("SqlDirectory",),
         "errors": (
             "BudgetExceeded",
@@ -88,7 +89,6 @@ _HOMES = {
             "SITE",
             "Action",
             "Assignment",
-            "Directory",
             "Domain",
             "Group",
             "Ledger",

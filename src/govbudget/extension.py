@@ -13,7 +13,6 @@ from flask.cli import with_appcontext
 from sqlalchemy import Engine
 from sqlalchemy.sql.visitors import iterate
 
-from govbudget.audit.store import AuditStore
 from govbudget.authz.policy import Policy
 from govbudget.authz.reader import suggest
 from govbudget.cli import cli
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from click import Command
     from flask import Flask
 
-    from govbudget.identity import Directory, Id
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id
     from govbudget.spend.open_hold import OpenHold
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
@@ -144,7 +144,6 @@ class GovBudget:
             spend=SpendStore(tables, directory, settings.spend_rules),
             overrides=OverrideStore(tables, directory, settings.budget_object),
             reports=SpendReports(tables, directory, settings.spend_rules, settings.budget_object),
-            audit=AuditStore(tables, settings.budget_object),
             find_engine=_constant(engine),
             identify=identify,
             find_features=_read_features_argument(

@@ -1,14 +1,11 @@
-"""Who asks and what for, as pure values: subjects, objects, domains, and the Directory protocol."""
+"""Who asks and what for, as pure values: subjects, objects and domains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, FromClause
 
 Id = UUID | int | str
 
@@ -211,49 +208,3 @@ class Organization:
     def keys(self) -> dict[str, Id]:
         """What a statement about it is bound to."""
         return {"organization_id": self.id}
-
-
-class Directory(Protocol):
-    """Where subjects and groups are loaded from. It reports assignments and decides nothing.
-
-    Each `load_*` sends one statement on the connection that it is given, names no budget, price or
-    spend table in it, never commits, and puts `connection.get_transaction()` into the subject as
-    its unit of work. A subject that it does not know has no assignments.
-    """
-
-    @property
-    def groups(self) -> FromClause:
-        """The groups as the database has them: a selectable with `id` and `organization_id`.
-
-        A boolean `is_everyone`, where there is one, marks groups that hold all members of their
-        organization, who are not listed in `group_members`.
-        """
-
-    @property
-    def group_members(self) -> FromClause:
-        """Who is in which group: a selectable with `group_id` and `user_id`."""
-
-    @property
-    def organization_members(self) -> FromClause:
-        """Who is in which organization: a selectable with `organization_id` and `user_id`."""
-
-    def load_subject(self, connection: Connection, subject_id: Id | None) -> Subject:
-        """Load the caller with the roles held on the site."""
-
-    def load_group(
-        self, connection: Connection, subject_id: Id | None, group_id: Id
-    ) -> tuple[Subject, Group | None]:
-        """Load the group, and the caller's roles on the site, in its organization and in it."""
-
-    def load_organization(
-        self, connection: Connection, subject_id: Id | None, organization_id: Id
-    ) -> tuple[Subject, Organization | None]:
-        """Load the organization, and the caller's roles on the site, in it and in its groups."""
-
-    def load_member(
-        self, connection: Connection, subject_id: Id | None, organization_id: Id, user_id: Id
-    ) -> tuple[Subject, Member | None]:
-        """Load a member of an organization, and the caller's roles on the site and in it.
-
-        There is none where the user is not a member, or the organization has no group (is deleted).
-        """

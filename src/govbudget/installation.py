@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from govbudget.audit import store as audit
 from govbudget.budgets import store as budgets
 from govbudget.db.gov import Gov
 from govbudget.db.retries import run_unit
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from flask import Flask
     from sqlalchemy import Connection, Engine
 
-    from govbudget.audit.store import AuditStore
     from govbudget.authz.grant import Grant
     from govbudget.authz.policy import Policy
-    from govbudget.identity import Directory, Id
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id
     from govbudget.prices.store import PriceStore
     from govbudget.settings import Settings
     from govbudget.spend.open_hold import OpenHold
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 class Installation(Gov):
     """govbudget inside one Flask application (`app.extensions["govbudget"]`)."""
 
-    budgets = budgets
+    budgets, audit = budgets, audit
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,
@@ -48,7 +49,6 @@ class Installation(Gov):
         spend: SpendStore,
         overrides: OverrideStore,
         reports: SpendReports,
-        audit: AuditStore,
         identify: Callable[[], object],
         find_features: Callable[[], frozenset[str]],
         challenge: str,
@@ -56,7 +56,7 @@ class Installation(Gov):
     ) -> None:
         super().__init__(settings, policy, directory, find_engine)
         self.prices, self.spend, self.overrides = prices, spend, overrides
-        self.reports, self.audit = reports, audit
+        self.reports = reports
         self.identify, self.find_features = identify, find_features
         self.challenge, self.app = challenge, app
 

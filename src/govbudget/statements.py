@@ -12,7 +12,7 @@ from typing import TypeVar
 from govbudget.db.governed import Governed, Ungoverned
 
 # The rooms whose `statements` hold some; of a part only where it is installed.
-_ROOMS = ("budgets",)
+_ROOMS = ("audit", "budgets")
 
 StatementT = TypeVar("StatementT", Governed, Ungoverned)  # type: ignore[type-arg]
 

@@ -8,7 +8,7 @@ Where the group is there and nothing was changed, it gives a row of NULLs.
 from __future__ import annotations
 
 from govbudget.audit.entry import CASCADE
-from govbudget.db.governed import GROUPS, Governed, Ungoverned
+from govbudget.db.governed import GROUPS, Governed, Ungoverned, describe_groups
 from govbudget.identity import Action, Group, Organization
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
@@ -29,6 +29,7 @@ GET = Governed(
 SELECT {{answer}} FROM authorized a LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = a.id
 """,
     FOUND,
+    parts=describe_groups,
 )
 
 # updated_at is always later than it was, even twice within one transaction.
@@ -54,7 +55,7 @@ def _set(name: str, change: str) -> Governed[Group]:
     text = f"""{AUTHORIZED}, c AS ({change} RETURNING {B_SHOWN})
 SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
 """
-    return Governed(name, Action.UPDATE, Group, text, CHANGED)
+    return Governed(name, Action.UPDATE, Group, text, CHANGED, parts=describe_groups)
 
 
 # Of what is there or not there, only of nothing, only of something.
@@ -86,6 +87,7 @@ DELETE = Governed(
 SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
 """,
     (*CHANGED, "EXISTS (SELECT FROM {s}.group_ai_budgets b WHERE b.group_id = a.id) AS existed"),
+    parts=describe_groups,
 )
 
 PAGE = Governed(
@@ -99,6 +101,7 @@ ORDER BY g.id LIMIT :page_size
 """,
     reach=GROUPS,
     column="g.id",
+    parts=describe_groups,
 )
 
 ORPHANED = "WHERE NOT EXISTS (SELECT FROM ({groups}) g WHERE g.id = o.group_id) RETURNING o.*"
@@ -125,4 +128,5 @@ WITH budgets AS (
 )
 SELECT count(*) FROM gone
 """,
+    describe_groups,
 )

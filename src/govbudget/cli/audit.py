@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from govbudget.audit.entry import Entry
-from govbudget.audit.store import AuditStore
+from govbudget.audit.store import list_page, list_site
+from govbudget.cli import NotSo
 from govbudget.cli.formats import format_option, print_rows
-from govbudget.cli.target import Operator, open_as_operator
-from govbudget.errors import Forbidden
-from govbudget.identity import Action, Organization, PriceBook
+from govbudget.cli.target import open_gov
+from govbudget.db.unit import OPERATOR
 
 PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
@@ -35,28 +35,17 @@ def audit_export(organization: str | None, form: str) -> None:
     Without an organization those of the site: prices, site roles, tokens. Status 1 where there is
     neither an entry nor a group of the organization.
     """
-    with open_as_operator() as operator:
-        place = None if organization is None else Organization(operator.parse_id(organization))
-        read = _authorize(operator, place)
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        read: Callable[..., Sequence[Entry]]
+        if organization is None:
+            read = partial(list_site, unit.authorize("update", prices=True), limit=PAGE)
+        else:
+            place = gov.settings.id_type.parse(organization)
+            read = partial(list_page, unit.authorize("update", organization=place), limit=PAGE)
         page = read()
-        if not page and place is not None:
-            operator.require_known(place)
+        if not page and organization is not None and not unit.knows(place):
+            raise NotSo(f"no organization `{place}` is known here")
         print_rows(form, COLUMNS, map(_flatten, _follow(page, read)))
-
-
-def _authorize(operator: Operator, place: Organization | None) -> Callable[..., Sequence[Entry]]:
-    """Give the function that reads a page of entries."""
-    budget_object = operator.settings.budget_object
-    store = AuditStore(operator.tables, budget_object)
-    if place is None:
-        book = PriceBook()
-        grant = operator.authorize(Action.UPDATE, book)
-        return partial(store.list_site, operator.connection, grant, book, limit=PAGE)
-    subject, policy = operator.subject, operator.policy
-    leave = policy.authorize_list(subject, Action.UPDATE, place, budget_object)
-    if not leave.decision.allowed:  # an empty export would look as if nothing had changed
-        raise Forbidden(Action.UPDATE, leave.lines, ())
-    return partial(store.list, operator.connection, leave, place, limit=PAGE)
 
 
 def _follow(page: Sequence[Entry], read: Callable[..., Sequence[Entry]]) -> Iterator[Entry]:

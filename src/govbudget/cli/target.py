@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, cast
 
 import sqlalchemy as sa
 from flask import current_app, has_app_context
@@ -16,14 +17,15 @@ from govbudget.audit.entry import OPERATOR
 from govbudget.authz.grant import Grant
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
+from govbudget.db.gov import Gov
 from govbudget.db.tables import Tables
+from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import (
     SITE,
     Action,
     Assignment,
-    Directory,
     Id,
     Object,
     Organization,
@@ -90,6 +92,42 @@ def open_target() -> Iterator[Target]:
     engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
     try:
         yield Target(engine, settings)
+    finally:
+        engine.dispose()
+
+
+class _HostsDirectory:
+    """Stands for the directory of a host that the command does not run in."""
+
+    def __init__(self, refusal: SettingsError) -> None:
+        self._refusal = refusal
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self._refusal
+
+
+def _open_directory(settings: Settings) -> Directory:
+    """Give govbudget's own directory, or what raises SettingsError once it is asked."""
+    try:
+        return own_directory(settings.require_own_directory())
+    except SettingsError as refusal:
+        return cast("Directory", _HostsDirectory(refusal))
+
+
+@contextmanager
+def open_gov() -> Iterator[Gov]:
+    """Find what a command works with: the host's installation, else the environment's.
+
+    Raises SettingsError where no database is named, PolicyError for a policy with findings.
+    """
+    home = find_installation()
+    if home is not None:
+        yield home
+        return
+    settings, policy = find_settings(), find_policy()
+    engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
+    try:
+        yield Gov(settings, policy, _open_directory(settings), lambda: engine)
     finally:
         engine.dispose()
 

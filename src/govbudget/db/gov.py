@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from govbudget.authz.policy import Policy
     from govbudget.db.governed import Governed, Ungoverned
     from govbudget.db.unit import Operator
-    from govbudget.identity import Directory, Id
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id
     from govbudget.settings import Settings
 
 

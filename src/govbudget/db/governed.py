@@ -30,6 +30,11 @@ _ASKED: dict[type, ObjectType] = {
 }
 
 
+def describe_nothing(_gov: Gov) -> Mapping[str, object]:
+    """Give no parts."""
+    return {}
+
+
 def describe_groups(gov: Gov) -> Mapping[str, object]:
     """Give the part `{groups}`: the groups as the directory has them."""
     groups = gov.directory.groups
@@ -57,7 +62,7 @@ class Governed(Generic[ObjectT]):
     answer: tuple[str, ...] = ()
     reach: ObjectType | None = None
     column: str = ""
-    parts: Callable[[Gov], Mapping[str, object]] = describe_groups
+    parts: Callable[[Gov], Mapping[str, object]] = describe_nothing
 
     @property
     def is_audited(self) -> bool:
@@ -100,4 +105,4 @@ class Ungoverned:
     name: str
     reason: str
     text: str
-    parts: Callable[[Gov], Mapping[str, object]] = describe_groups
+    parts: Callable[[Gov], Mapping[str, object]] = describe_nothing

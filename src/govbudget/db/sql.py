@@ -46,8 +46,8 @@ def prepare(
     statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
     types: dict[str, Any] = {
         **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), layout.id_sql_type),
-        **dict.fromkeys(("hold_id", "revision"), sa.Uuid()),
-        **dict.fromkeys(("now", "occurred_at"), sa.DateTime(timezone=True)),
+        **dict.fromkeys(("hold_id", "entry_id", "revision"), sa.Uuid()),
+        **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
         **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
         **dict.fromkeys(("source", "batch"), sa.Text()),
         **dict.fromkeys((*TOKENS, "limit", "page_size", "factor"), sa.BigInteger()),

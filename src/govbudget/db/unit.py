@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, final, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, final, overload
 from uuid import uuid4
 
 from govbudget.authz.authorize import ObjectT, authorize, reach_members
@@ -141,9 +141,9 @@ class Unit:
     @overload
     def authorize(self, action: str, *, member: tuple[Id, Id]) -> Grant[Member]: ...
     @overload
-    def authorize(self, action: str, *, prices: bool) -> Grant[PriceBook]: ...
+    def authorize(self, action: str, *, prices: Literal[True]) -> Grant[PriceBook]: ...
     @overload
-    def authorize(self, action: str, *, ledger: bool) -> Grant[Ledger]: ...
+    def authorize(self, action: str, *, ledger: Literal[True]) -> Grant[Ledger]: ...
     def authorize(self, action: str, **asked: Any) -> Grant[Any]:
         """Load the caller toward the object, ask the table, and give a grant. One statement.
 
@@ -174,6 +174,12 @@ class Unit:
                 raise Forbidden(Action(action), (), refusal.would_allow) from None
             raise
 
+    def knows(self, organization: Id) -> bool:
+        """Whether the directory has the organization. One statement."""
+        return (
+            self.gov.directory.load_organization(self.connection, None, organization)[1] is not None
+        )
+
     def _load(self, noun: str, key: Any, caller: Id | None) -> tuple[Subject, Any]:  # noqa: ANN401 - an id, or two
         """Send the one statement that precedes the decision."""
         directory, connection = self.gov.directory, self.connection
@@ -184,6 +190,8 @@ class Unit:
         if noun == "member":
             return directory.load_member(connection, caller, *key)
         site_wide = {"prices": PriceBook, "ledger": Ledger}[noun]()
+        if caller is None:  # there is nothing to load
+            return self._find_operator(), site_wide
         return directory.load_subject(connection, caller), site_wide
 
     def _find_operator(self) -> Subject:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from govbudget.directory.sources import Sources
 from govbudget.errors import SettingsError
 from govbudget.identity import (
     SITE,
@@ -57,111 +58,36 @@ class SqlDirectory:
     ) -> None:
         """Prepare the statements; sends no SQL. Raises SettingsError where a column is missing."""
         self._names = None if roles is None else dict(roles)
-        self._groups = groups = _open("groups", groups, "id", "organization_id")
-        self._members = members = _open("group_members", group_members, "group_id", "user_id")
-        self._everybody = everybody = _open(
-            "organization_members", organization_members, "organization_id", "user_id"
-        )
-        held_roles = _open(
-            "role_assignments", role_assignments, "user_id", "role", "organization_id"
-        )
-        id_type = _widen(groups.c.id.type)
-        user = sa.bindparam("user", type_=_widen(members.c.user_id.type))
-        asked = sa.bindparam("asked", type_=id_type)
-        site, organization, group = (
-            sa.literal_column(f"'{scope}'", sa.Text())
-            for scope in (Scope.SITE, Scope.ORGANIZATION, Scope.GROUP)
-        )
-        member = sa.literal(member_role, sa.Text())
-        everyone = groups.c.get("is_everyone", sa.false())
-        role = sa.cast(held_roles.c.role, sa.Text)  # which may be an enumeration, or a number
-        nowhere = sa.null() if isinstance(id_type, sa.types.NullType) else sa.null().cast(id_type)
-
-        held_on_site = sa.select(
-            site.label("scope"), nowhere.label("domain_id"), role.label("role")
-        ).where(held_roles.c.user_id == user, held_roles.c.organization_id.is_(None))
-
-        def held_in(organization_id: sa.ColumnElement[Any]) -> sa.Select[Any]:
-            return sa.select(organization, held_roles.c.organization_id, role).where(
-                held_roles.c.user_id == user, held_roles.c.organization_id == organization_id
-            )
-
-        self._subject = held_on_site
-
-        target = (
-            sa.select(groups.c.id, groups.c.organization_id, everyone.label("is_everyone"))
-            .where(groups.c.id == asked)
-            .cte("target")
-        )
-        held = sa.union_all(
-            held_on_site,
-            held_in(target.c.organization_id),
-            sa.select(group, members.c.group_id, member).where(
-                members.c.user_id == user, members.c.group_id == target.c.id
+        sources = Sources(
+            groups=_open("groups", groups, "id", "organization_id"),
+            members=_open("group_members", group_members, "group_id", "user_id"),
+            everybody=_open(
+                "organization_members", organization_members, "organization_id", "user_id"
             ),
-            sa.select(group, target.c.id, member).where(
-                target.c.is_everyone,
-                everybody.c.user_id == user,
-                everybody.c.organization_id == target.c.organization_id,
-            ),
-        ).lateral("held")
-        self._group = sa.select(
-            target.c.id, target.c.organization_id, held.c.scope, held.c.domain_id, held.c.role
-        ).select_from(target.outerjoin(held, sa.true()))
-
-        self._assignments = sa.union_all(
-            held_on_site,
-            sa.select(organization, held_roles.c.organization_id, role).where(
-                held_roles.c.user_id == user, held_roles.c.organization_id.is_not(None)
-            ),
-            sa.select(group, members.c.group_id, member).where(members.c.user_id == user),
-            sa.select(group, groups.c.id, member)
-            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
-            .where(everyone, everybody.c.user_id == user),
+            roles=_open("role_assignments", role_assignments, "user_id", "role", "organization_id"),
+            member_role=member_role,
         )
-
-        has_group = sa.exists(sa.select(groups.c.id).where(groups.c.organization_id == asked))
-        exists = sa.select(sa.literal(1).label("found")).where(has_group).cte("organization")
-        held_within = sa.union_all(
-            held_on_site,
-            held_in(asked),
-            sa.select(group, groups.c.id, member)
-            .join_from(groups, members, members.c.group_id == groups.c.id)
-            .where(groups.c.organization_id == asked, members.c.user_id == user),
-            sa.select(group, groups.c.id, member)
-            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
-            .where(everyone, groups.c.organization_id == asked, everybody.c.user_id == user),
-        ).subquery("held")
-        self._organization = sa.select(
-            held_within.c.scope, held_within.c.domain_id, held_within.c.role
-        ).select_from(exists.outerjoin(held_within, sa.true()))
-
-        whom = sa.bindparam("whom", type_=_widen(everybody.c.user_id.type))
-        is_member = sa.exists(
-            sa.select(everybody.c.user_id).where(
-                everybody.c.organization_id == asked, everybody.c.user_id == whom
-            )
-        )
-        found = sa.select(sa.literal(1).label("found")).where(has_group, is_member).cte("member")
-        held_above = sa.union_all(held_on_site, held_in(asked)).subquery("held")
-        self._member = sa.select(
-            held_above.c.scope, held_above.c.domain_id, held_above.c.role
-        ).select_from(found.outerjoin(held_above, sa.true()))
+        self._sources = sources
+        self._subject = sources.select_site_roles()
+        self._group = sources.select_group()
+        self._organization = sources.select_organization()
+        self._member = sources.select_member()
+        self._assignments = sources.select_assignments()
 
     @property
     def groups(self) -> FromClause:
         """The groups as the database has them."""
-        return self._groups
+        return self._sources.groups
 
     @property
     def group_members(self) -> FromClause:
         """Who is in which group, Everyone groups apart."""
-        return self._members
+        return self._sources.members
 
     @property
     def organization_members(self) -> FromClause:
         """Who is in which organization."""
-        return self._everybody
+        return self._sources.everybody
 
     @property
     def named_roles(self) -> frozenset[str]:
@@ -262,8 +188,3 @@ def _open(name: str, source: FromClause | sa.SelectBase, *columns: str) -> FromC
         return opened
     uuids = (sa.type_coerce(c, sa.Uuid()).label(c.key) if c.key in texts else c for c in opened.c)
     return sa.select(*uuids).subquery(name)
-
-
-def _widen(id_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-    """Give the type to ask with: any id can be asked for, and is then not found."""
-    return sa.BigInteger() if isinstance(id_type, sa.Integer) else id_type

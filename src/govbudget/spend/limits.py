@@ -11,7 +11,7 @@ from govbudget.spend.usage import LimitRule
 
 if TYPE_CHECKING:
     from govbudget.db.tables import Tables
-    from govbudget.identity import Directory
+    from govbudget.directory.protocol import Directory
 
 
 class Limits:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.db.tables import Tables
-    from govbudget.identity import Directory, Id, Member, Organization
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id, Member, Organization
 
 FOREIGN_KEY_VIOLATION = "23503"
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from govbudget.db.tables import Tables
-    from govbudget.identity import Directory, Id, Member
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id, Member
 
 # The period that the time is in, and its bounds.
 PERIOD = f"""

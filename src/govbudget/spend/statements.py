@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable
 
     from govbudget.db.tables import Tables
-    from govbudget.identity import Directory
+    from govbudget.directory.protocol import Directory
     from govbudget.spend.usage import SpendRules
 
 PRICED = tuple(zip(TOKENS, PRICES, strict=True))

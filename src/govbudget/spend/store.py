@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from govbudget.db.tables import Tables
-    from govbudget.identity import Directory
+    from govbudget.directory.protocol import Directory
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, FromClause
 
-    from govbudget.identity import Directory, Id
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id
 
 FORBIDDEN_TABLES = (
     "group_ai_budgets",

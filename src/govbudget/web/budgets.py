@@ -70,9 +70,7 @@ def list_budgets(asked: AuthorizedRequest[Organization]) -> Response:
 def list_audit(asked: AuthorizedRequest[Organization]) -> Response:
     """Answer with a page of the organization's audit trail, the newest entry first."""
     page = read_page(asked.object.id, _read_entry_position)
-    found = asked.gov.audit.list(
-        asked.connection, asked.old_grant, asked.object, limit=page.limit, after=page.after
-    )
+    found = asked.gov.audit.list_page(asked.grant, limit=page.limit, after=page.after)
     entries, token = page.cut(found, lambda entry: (entry.at.isoformat(), entry.id))
     return answer_page(EntryPage(entries=list(map(_write_entry, entries)), next_page_token=token))
 

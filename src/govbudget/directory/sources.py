@@ -1,0 +1,160 @@
+"""The four selectables of a directory, and the statements that load a caller from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from govbudget.identity import Scope
+
+if TYPE_CHECKING:
+    from sqlalchemy import FromClause
+
+_SITE, _ORGANIZATION, _GROUP = (
+    sa.literal_column(f"'{scope}'", sa.Text())
+    for scope in (Scope.SITE, Scope.ORGANIZATION, Scope.GROUP)
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """Where groups, members and roles are selected from.
+
+    A statement gives roles as rows of `scope`, `domain_id` and `role`. Its parameters are `user`,
+    the caller; `asked`, the group or organization; `whom`, another user. Where the object is there
+    and the caller has no role toward it, it gives one row of NULLs.
+    """
+
+    groups: FromClause
+    members: FromClause
+    everybody: FromClause
+    roles: FromClause
+    member_role: str
+
+    def select_site_roles(self) -> sa.Select[Any]:
+        """Select the roles held on the site."""
+        roles, id_type = self.roles.c, _widen(self.groups.c.id.type)
+        nowhere = sa.null() if isinstance(id_type, sa.types.NullType) else sa.null().cast(id_type)
+        return sa.select(
+            _SITE.label("scope"), nowhere.label("domain_id"), self._role.label("role")
+        ).where(roles.user_id == self._user, roles.organization_id.is_(None))
+
+    def select_group(self) -> sa.Select[Any]:
+        """Select the group, its organization, and the caller's roles toward it."""
+        groups = self.groups.c
+        target = (
+            sa.select(groups.id, groups.organization_id, self._is_everyone.label("is_everyone"))
+            .where(groups.id == self._asked)
+            .cte("target")
+        )
+        held = sa.union_all(
+            self.select_site_roles(),
+            self._select_roles(self.roles.c.organization_id == target.c.organization_id),
+            self._select_member_of(self.members.c.group_id == target.c.id),
+            sa.select(_GROUP, target.c.id, self._member).where(
+                target.c.is_everyone,
+                self.everybody.c.user_id == self._user,
+                self.everybody.c.organization_id == target.c.organization_id,
+            ),
+        ).lateral("held")
+        return sa.select(
+            target.c.id, target.c.organization_id, held.c.scope, held.c.domain_id, held.c.role
+        ).select_from(target.outerjoin(held, sa.true()))
+
+    def select_organization(self) -> sa.Select[Any]:
+        """Select the caller's roles on the site, in the organization and in its groups."""
+        groups = self.groups.c
+        here = groups.organization_id == self._asked
+        return self._where(
+            self._has_group,
+            self.select_site_roles(),
+            self._select_roles(self.roles.c.organization_id == self._asked),
+            self._select_member_of(here, groups.id == self.members.c.group_id),
+            self._select_everyone(here),
+        )
+
+    def select_member(self) -> sa.Select[Any]:
+        """Select the caller's roles on the site and in the organization of a member."""
+        everybody = self.everybody.c
+        whom = sa.bindparam("whom", type_=_widen(everybody.user_id.type))
+        is_member = sa.exists(
+            sa.select(everybody.user_id).where(
+                everybody.organization_id == self._asked, everybody.user_id == whom
+            )
+        )
+        return self._where(
+            sa.and_(self._has_group, is_member),
+            self.select_site_roles(),
+            self._select_roles(self.roles.c.organization_id == self._asked),
+        )
+
+    def select_assignments(self) -> sa.CompoundSelect[Any]:
+        """Select every role that the caller holds anywhere."""
+        return sa.union_all(
+            self.select_site_roles(),
+            self._select_roles(self.roles.c.organization_id.is_not(None)),
+            self._select_member_of(),
+            self._select_everyone(),
+        )
+
+    def _where(self, is_there: sa.ColumnElement[bool], *held: sa.Select[Any]) -> sa.Select[Any]:
+        """Select what is held, where the object is there."""
+        found = sa.select(sa.literal(1).label("found")).where(is_there).cte("found")
+        roles = sa.union_all(*held).subquery("held")
+        return sa.select(roles.c.scope, roles.c.domain_id, roles.c.role).select_from(
+            found.outerjoin(roles, sa.true())
+        )
+
+    def _select_roles(self, where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        roles = self.roles.c
+        return sa.select(_ORGANIZATION, roles.organization_id, self._role).where(
+            roles.user_id == self._user, where
+        )
+
+    def _select_member_of(self, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        members = self.members.c
+        return sa.select(_GROUP, members.group_id, self._member).where(
+            members.user_id == self._user, *where
+        )
+
+    def _select_everyone(self, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        """Select the membership in Everyone groups, whose members are listed nowhere."""
+        groups, everybody = self.groups, self.everybody
+        return (
+            sa.select(_GROUP, groups.c.id, self._member)
+            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
+            .where(self._is_everyone, everybody.c.user_id == self._user, *where)
+        )
+
+    @property
+    def _has_group(self) -> sa.Exists:
+        groups = self.groups.c
+        return sa.exists(sa.select(groups.id).where(groups.organization_id == self._asked))
+
+    @property
+    def _is_everyone(self) -> sa.ColumnElement[bool]:
+        return self.groups.c.get("is_everyone", sa.false())
+
+    @property
+    def _user(self) -> sa.BindParameter[Any]:
+        return sa.bindparam("user", type_=_widen(self.members.c.user_id.type))
+
+    @property
+    def _asked(self) -> sa.BindParameter[Any]:
+        return sa.bindparam("asked", type_=_widen(self.groups.c.id.type))
+
+    @property
+    def _member(self) -> sa.ColumnElement[str]:
+        return sa.literal(self.member_role, sa.Text())
+
+    @property
+    def _role(self) -> sa.ColumnElement[str]:
+        """The stored role, which may be an enumeration or a number."""
+        return sa.cast(self.roles.c.role, sa.Text)
+
+
+def _widen(id_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """Give the type to ask with: any id can be asked for, and is then not found."""
+    return sa.BigInteger() if isinstance(id_type, sa.Integer) else id_type
