@@ -22,7 +22,7 @@ from govbudget.authz.reader import suggest
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
 from govbudget.ids import PRINTABLE, IdType
-from govbudget.strict_json import MAX_ERRORS, parse_json
+from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -155,7 +155,7 @@ def load_directory(
     errors = [*_find_duplicates(file), *_find_bad_entries(file, known, scopes)]
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
-        raise InvalidInput(f"{count} wrong; nothing was loaded", errors[:MAX_ERRORS])
+        raise InvalidInput(f"{count} wrong; nothing was loaded", errors)
     changes = list(_apply(connection, tables, file))
     audited = [change.for_audit() for change in changes if change.table in AUDITED]
     record_command(connection, tables, audited)

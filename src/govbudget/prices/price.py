@@ -12,6 +12,7 @@ from govbudget.strict_json import parse_json
 from govbudget.tables import MAX_PRICE
 
 MAX_NAME = 256
+MAX_ROWS = 10_000
 
 Provider = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE_WITHOUT_SLASH)]
 Model = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE)]
@@ -34,7 +35,7 @@ class Price(BaseModel):
     cache_write_price: Micros | None
 
 
-Batch = Annotated[list[Price], Field(json_schema_extra={"uniqueItems": True})]
+Batch = Annotated[list[Price], Field(max_length=MAX_ROWS, json_schema_extra={"uniqueItems": True})]
 BATCH = TypeAdapter(Batch, config=ConfigDict(strict=True))
 
 
