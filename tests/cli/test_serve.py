@@ -612,7 +612,9 @@ def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url
     monkeypatch.setitem(sys.modules, "gunicorn", None)
     result = run("serve", database_url=served_url)
     assert result.status == 2
-    assert result.sentence == "no server here; install `govbudget[serve]`"
+    assert result.sentence == (
+        "gunicorn is not installed; run `pip install '.[serve]'` in a checkout of govbudget"
+    )
 
 
 # -- with a database of its own --
