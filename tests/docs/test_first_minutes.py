@@ -93,6 +93,7 @@ def test_the_extras_that_texts_name_are_there():
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page asks with curl")
+@pytest.mark.long
 def test_the_commands_of_the_readme_serve_and_the_last_one_is_a_hold():
     """The server starts, files are loaded, a budget is set, and a call is admitted under it."""
     start, ask = (
