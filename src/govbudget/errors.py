@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Action, Id
 
+# How many places an error lists.
+MAX_ERRORS = 50
+
 # code -> (HTTP status, title: when it occurs). Codes are stable: people script against them.
 CATALOGUE = {
     code: (HTTPStatus(status), title)
@@ -54,6 +57,11 @@ CATALOGUE = {
         "unavailable": (503, "the database is away, busy or too slow"),
     }.items()
 }
+
+
+def say_extra(extra: str) -> str:
+    """Say how to install an extra: from a checkout, as no package index has govbudget."""
+    return f"run `pip install '.[{extra}]'` in a checkout of govbudget"
 
 
 class GovBudgetError(Exception):
@@ -120,14 +128,17 @@ class FieldError:
 
 
 class InvalidInput(GovBudgetError):
-    """An input (a body, a query, a file) breaks its rules; `errors` names each place."""
+    """An input (a body, a query, a file) breaks its rules.
+
+    `errors` names the places, the first MAX_ERRORS of them.
+    """
 
     def __init__(
         self, detail: str, errors: Sequence[FieldError] = (), code: str = "invalid-body"
     ) -> None:
         """Take a sentence about the whole and the errors found in its parts."""
         super().__init__(code, detail)
-        self.errors = tuple(errors)
+        self.errors = tuple(errors[:MAX_ERRORS])
 
 
 class PreconditionFailed(GovBudgetError):

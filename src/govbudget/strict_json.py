@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from govbudget.errors import FieldError, InvalidInput
+from govbudget.errors import MAX_ERRORS, FieldError, InvalidInput
 from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
 
 if TYPE_CHECKING:
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_ERRORS = 50
 MAX_DIGITS = 100
+MAX_KEYS = 100
+# Of the names and sentences that an error repeats.
+MAX_SHOWN = 200
+
+# There is one for each value, give or take one in a list or an object.
+_STARTS = (b",", b"[", b"{")
 
 # Where pydantic's own words would name a class or a pattern.
 _SENTENCES = {
@@ -26,11 +31,20 @@ _SENTENCES = {
 }
 
 
-def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) -> T:
+def parse_json(
+    content: bytes,
+    adapter: TypeAdapter[T],
+    context: object = None,
+    max_values: int | None = None,
+) -> T:
     """Read and validate JSON; raise InvalidInput, with a JSON pointer for each wrong place.
 
-    `context` is for the validators.
+    `context` is for the validators. `max_values` is how many values JSON from a stranger may hold:
+    values take time and fifty times the memory of their text, so that they are counted in it. A
+    comma in a string counts as one more.
     """
+    if max_values is not None and sum(map(content.count, _STARTS)) > max_values:
+        raise InvalidInput(f"the JSON holds more than {max_values} values; send fewer")
     try:
         value = json.loads(
             content.decode("utf-8"),
@@ -54,10 +68,33 @@ def parse_json(content: bytes, adapter: TypeAdapter[T], context: object = None) 
     try:
         return adapter.validate_python(value, context=context)
     except ValidationError as error:
-        raise _explain(error) from None
+        raise _explain(_cut(error, value, adapter, context), error.error_count()) from None
+
+
+def _cut(
+    error: ValidationError, value: object, adapter: TypeAdapter[T], context: object
+) -> ValidationError:
+    """Give the error of a list's first rows where that is long enough.
+
+    To describe an error takes far longer than to find it.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - loaded when first needed
+
+    size = 1
+    while isinstance(value, list) and error.error_count() > MAX_ERRORS and size < len(value):
+        try:
+            adapter.validate_python(value[:size], context=context)
+        except ValidationError as part:
+            if part.error_count() > MAX_ERRORS:
+                return part
+        size *= 2
+    return error
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        message = f"an object has {len(pairs)} keys; here none has more than {MAX_KEYS}"
+        raise ValueError(message)
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -78,21 +115,22 @@ def _refuse(constant: str) -> None:
     raise ValueError(message)
 
 
-def _explain(error: ValidationError) -> InvalidInput:
+def _explain(error: ValidationError, count: int) -> InvalidInput:
     found = error.errors(include_url=False, include_input=False)
-    errors = [FieldError(_pointer(item["loc"]), _sentence(item)) for item in found]
-    more = f" (the first {MAX_ERRORS} are listed)" if len(errors) > MAX_ERRORS else ""
-    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-    return InvalidInput(f"the JSON has {count}{more}", errors[:MAX_ERRORS])
+    errors = [FieldError(_pointer(item["loc"]), _sentence(item)) for item in found[:MAX_ERRORS]]
+    more = f" (the first {MAX_ERRORS} are listed)" if count > MAX_ERRORS else ""
+    return InvalidInput(
+        f"the JSON has {'1 error' if count == 1 else f'{count} errors'}{more}", errors
+    )
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
     """Write a location as a JSON pointer (RFC 6901)."""
-    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    escaped = (str(part)[:MAX_SHOWN].replace("~", "~0").replace("/", "~1") for part in location)
     return "".join(f"/{part}" for part in escaped)
 
 
 def _sentence(item: ErrorDetails) -> str:
     key = item.get("ctx", {}).get("pattern", item["type"])
-    message = item["msg"].removeprefix("Value error, ")
-    return _SENTENCES.get(key, message[:1].lower() + message[1:])
+    message = item["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    return _SENTENCES.get(key, message[:1].lower() + message[1:MAX_SHOWN])

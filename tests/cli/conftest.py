@@ -61,6 +61,12 @@ def empty_url(make_database):
     return as_text(make_database())
 
 
+@pytest.fixture
+def own_url(make_database, template):
+    """A migrated database of one test, which may change it."""
+    return as_text(make_database(template=template))
+
+
 def as_text(url):
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 

@@ -14,7 +14,6 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.demo import MODEL, MOST, PROVIDER, TOOK
 from govbudget.cli.tour import explain
+from govbudget.prices.price import read_shipped_prices
 
 TIMEOUT = 60
 CHECKOUT = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ Gateway, a service of the site, which calls claude-sonnet-4-5 for the members
 
 
 def test_the_prices_of_the_tour_are_the_seed_books():
-    seed = json.loads((resources.files("govbudget.prices") / "seed.json").read_bytes())
+    seed = json.loads(read_shipped_prices())
     (price,) = [row for row in seed if (row["provider"], row["model"]) == (PROVIDER, MODEL)]
     for tokens, micros in ((MOST, 450_000), (TOOK, 390_000)):
         cost = sum(count * price[f"{category}_price"] for category, count in tokens.items())

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from tests.audit.support import read_entries
 from tests.support import TABLES
 
+from govbudget.prices.price import read_shipped_prices
+
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
@@ -83,6 +85,34 @@ def test_a_custom_price_is_in_force_whatever_the_book_loads(load, show, model):
     assert (shown["in_force"], shown["input_price"], shown["output_price"]) == ("custom", 20, None)
     assert shown["book"]["input_price"] == 30
     assert shown["custom"]["input_price"] == 20
+
+
+# -- the shipped book --
+
+
+def test_the_shipped_book_is_loaded_as_a_file_is(run, empty_url):
+    """The dry run, the source and the sums are those of a file."""
+    assert run("db", "upgrade", database_url=empty_url).status == 0
+    rows = json.loads(read_shipped_prices())
+    received = len(rows)
+    dry = run("prices", "load", "--shipped", "--dry-run", database_url=empty_url)
+    assert dry.out.endswith(f"{received} new, 0 changed, 0 unchanged; nothing is written\n")
+    loaded = run("prices", "load", "--shipped", database_url=empty_url)
+    assert (loaded.status, loaded.err) == (0, "")
+    assert loaded.out == f"{received} received, {received} changed\n"
+    again = run("prices", "load", "--shipped", *CUSTOM, database_url=empty_url)
+    assert again.out == f"{received} received, {received} changed\n"
+    name = (rows[0]["provider"], rows[0]["model"])
+    shown = json.loads(run("prices", "show", *name, database_url=empty_url).out)
+    assert (shown["in_force"], shown["book"]["input_price"]) == ("custom", rows[0]["input_price"])
+
+
+@pytest.mark.parametrize("arguments", [(), ("-", "--shipped")], ids=["neither", "both"])
+def test_a_load_wants_a_file_or_the_shipped_book_and_not_both(here, arguments):
+    """It is refused before a database is asked for."""
+    result = here("prices", "load", *arguments, stdin=b"[]")
+    assert result.status == 2
+    assert result.sentence.startswith("name a FILE or --shipped, and not both. See `")
 
 
 # -- the dry run --

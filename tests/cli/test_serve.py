@@ -12,11 +12,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from importlib.resources import files
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from tests.cli.server import open_folder, serving
 from tests.support import budget_path, list_path
 
@@ -24,6 +26,9 @@ from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.serve import SILENCE_SECONDS
 from govbudget.cli.target import normalize_url
+from govbudget.db.tables import Layout
+from govbudget.embedded import start_postgres
+from govbudget.migrations import upgrade
 from govbudget.web.standalone import (
     CONNECT_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_MS,
@@ -356,14 +361,98 @@ def test_without_its_database_the_server_is_alive_and_not_ready():
     assert "s3cret" not in "".join(server.raw) + "".join(server.said)
 
 
-def test_a_schema_that_is_behind_is_not_ready_and_says_what_to_run(empty_url):
-    engine = make_engine(normalize_url(empty_url), 1)
-    client = create_app(engine, {}).test_client()
-    ready = client.get("/readyz")
-    engine.dispose()
-    assert ready.status_code == 503
-    assert "govbudget db upgrade" in ready.json["status"]
-    assert client.get("/healthz").status_code == 200
+@pytest.fixture
+def readiness(caplog):
+    """A function that makes a server's application on a database, and one that asks `/readyz`."""
+    with ExitStack() as stack:
+
+        def open_on(url):
+            engine = make_engine(normalize_url(str(url)), 2)
+            stack.callback(engine.dispose)
+            client = create_app(engine, {}).test_client()
+
+            def ask():
+                caplog.clear()
+                ready = client.get("/readyz")
+                assert client.get("/healthz").status_code == 200
+                logged = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+                return ready.status_code, ready.json["status"], logged
+
+            return ask
+
+        yield open_on
+
+
+READY = (200, "ready", [])
+
+
+def assert_not_ready(asked, *words):
+    status, sentence, (logged,) = asked
+    assert (status, logged) == (503, f"not ready: {sentence}")
+    assert all(word in sentence for word in words)
+
+
+def administer(url, *statements):
+    engine = sa.create_engine(
+        normalize_url(url), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_a_missing_schema_is_not_ready_and_says_what_to_run(readiness, empty_url):
+    assert_not_ready(readiness(empty_url)(), "not there", "`govbudget db upgrade`")
+
+
+@pytest.mark.parametrize("revision", ["0001", "9999"])
+def test_a_schema_of_another_revision_is_not_ready_until_it_is_the_right_one(
+    readiness, own_url, revision
+):
+    ask = readiness(own_url)
+    table = "govbudget.alembic_version"
+    (head,) = ScriptDirectory(str(files("govbudget") / "migrations")).get_heads()
+    assert ask() == READY
+    administer(own_url, f"UPDATE {table} SET version_num = '{revision}'")
+    assert_not_ready(ask(), f"`{revision}`", f"`{head}`")
+    administer(own_url, f"UPDATE {table} SET version_num = '{head}'")
+    assert ask() == READY
+
+
+def test_a_read_only_database_is_not_ready_until_it_is_writable_again(readiness, own_url):
+    """Also where only new connections notice, which a pool has few of."""
+    name = normalize_url(own_url).database
+    administer(own_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    ask = readiness(own_url)
+    assert_not_ready(ask(), "read-only", "default_transaction_read_only")
+    administer(
+        own_url,
+        "SET default_transaction_read_only = off",
+        f"ALTER DATABASE {name} RESET default_transaction_read_only",
+    )
+    assert ask() == READY
+
+
+def test_a_role_that_may_not_read_the_schema_is_not_ready_and_the_log_says_why(readiness, own_url):
+    ask = readiness(f"{own_url}&options=-c%20role%3Dpg_monitor")
+    status, sentence, (logged,) = ask()
+    assert (status, sentence) == (503, "the database refuses to be asked")
+    assert "permission denied for schema govbudget" in logged
+
+
+@pytest.mark.long
+def test_a_standby_is_not_ready_until_it_is_promoted(readiness):
+    with open_folder() as folder:
+        with start_postgres(folder) as url:
+            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            with engine.begin() as connection:
+                upgrade(connection, Layout())
+        (folder / "data" / "standby.signal").touch()
+        with start_postgres(folder) as url:
+            ask = readiness(url)
+            assert_not_ready(ask(), "standby")
+            administer(url, "SELECT pg_promote()")
+            assert ask() == READY
 
 
 # -- how it ends --
@@ -523,7 +612,9 @@ def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url
     monkeypatch.setitem(sys.modules, "gunicorn", None)
     result = run("serve", database_url=served_url)
     assert result.status == 2
-    assert result.sentence == "no server here; install `govbudget[serve]`"
+    assert result.sentence == (
+        "gunicorn is not installed; run `pip install '.[serve]'` in a checkout of govbudget"
+    )
 
 
 # -- with a database of its own --

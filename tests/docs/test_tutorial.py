@@ -54,7 +54,7 @@ class Reader:
         """Run a block of the shell; give what it prints."""
         if "pip install" in script:  # is done, where this runs
             for wanted in re.search(r"pip install (.*)", script)[1].split():
-                assert distribution(re.match(r"\"?([\w-]+)", wanted)[1])
+                assert distribution(re.search(r"([\w-]+)(?:\[\w+\]\")?$", wanted)[1])
             return ""
         if script.startswith("export"):
             assert set(re.findall(r"^export (\w+)=", script, re.MULTILINE)) == set(self.settings)

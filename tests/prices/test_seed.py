@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from importlib.metadata import version
-from importlib.resources import files
 
 import pytest
+
+from govbudget.prices.price import read_shipped_prices
 
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
@@ -15,7 +16,7 @@ RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
 
 @pytest.fixture(scope="module")
 def content():
-    return (files("govbudget.prices") / "seed.json").read_bytes()
+    return read_shipped_prices()
 
 
 @pytest.fixture(scope="module")

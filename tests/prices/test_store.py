@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from tests.budgets.support import DIRECTORY, run_together, running, watch
 from tests.support import TABLES, count_statements, names_budget_table, packaged_policy
 
 from govbudget import Action, InvalidInput, NotFound, Price, PriceBook, PriceStore
-from govbudget.prices.price import parse_prices
+from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import PriceSource
 
 STORE = PriceStore(TABLES)
@@ -229,7 +228,7 @@ def test_hostile_names_come_back_as_they_went(connection, world, provider):
 
 
 def test_the_packaged_seed_loads(connection, world):
-    batch = parse_prices((files("govbudget.prices") / "seed.json").read_bytes())
+    batch = parse_prices(read_shipped_prices())
     assert upsert(connection, world, *batch) == (len(batch), len(batch))
     assert upsert(connection, world, *reversed(batch)) == (len(batch), 0)
     for price in (batch[0], batch[-1]):

@@ -284,6 +284,12 @@ def test_a_parameter_that_is_unknown_or_given_twice_is_400(send, estate):
         assert sorted(item["pointer"] for item in problem["errors"]) == pointers
 
 
+def test_the_list_of_wrong_parameters_has_an_end(send, estate):
+    query = "&".join(f"p{index}=" for index in range(400))
+    problem = read_problem(send("GET", f"{list_path(estate.a)}?{query}", estate.owner))
+    assert [item["pointer"] for item in problem["errors"]] == [f"p{index}" for index in range(50)]
+
+
 def test_pages_and_single_reads_tell_the_same(send, estate):
     listed = ask(send, estate, page_size=3).json["budgets"]
     for budget in listed:

@@ -29,7 +29,7 @@ from govbudget.embedded import start_postgres
 from govbudget.errors import SettingsError
 from govbudget.identity import Action, ObjectType, PriceBook
 from govbudget.migrations import upgrade
-from govbudget.prices.price import parse_prices
+from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import PriceSource, PriceStore
 from govbudget.settings import PREFIX, Settings
 
@@ -108,7 +108,7 @@ def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
     click.echo("migrating, loading a small organization and the seed price book")
     content = (files("govbudget.cli") / "demo.json").read_bytes()
     people, book = json.loads(content), PriceBook()
-    prices = parse_prices((files("govbudget.prices") / "seed.json").read_bytes())
+    prices = parse_prices(read_shipped_prices())
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         operator = Operator(engine, Settings(), connection, policy)

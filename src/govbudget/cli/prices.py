@@ -19,7 +19,7 @@ from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.gap import PriceGap, list_gaps
-from govbudget.prices.price import parse_prices
+from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import PriceSource, PriceStore
 
 BOOK = PriceBook()
@@ -31,7 +31,8 @@ def prices() -> None:
 
 
 @prices.command("load")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", metavar="[FILE]", type=click.File("rb"), required=False)
+@click.option("--shipped", is_flag=True, help="Load the book that comes with govbudget; no FILE.")
 @click.option(
     "--source",
     type=click.Choice([source.value for source in PriceSource]),
@@ -44,15 +45,20 @@ def prices() -> None:
     is_flag=True,
     help=f"Take prices that move by more than a factor of {MAX_FACTOR}.",
 )
-def prices_load(file: BinaryIO, *, source: str, dry_run: bool, allow_jumps: bool) -> None:
-    """Load FILE (a JSON array of price rows, `-`: standard input), all or nothing.
+def prices_load(
+    file: BinaryIO | None, *, shipped: bool, source: str, dry_run: bool, allow_jumps: bool
+) -> None:
+    """Load FILE (a JSON array of price rows, `-`: standard input) or --shipped, all or nothing.
 
     The book's prices never touch the custom ones, which are in force before them. A price that
     moves by more than a factor of 20, up or down, is refused: against the price that it replaces,
     or, where it is new in its source, the one in force. To and from null and 0 is no jump. A dry
     run refuses what the load would.
     """
-    batch, kind = parse_prices(file.read()), PriceSource(source)
+    if shipped == (file is not None):
+        raise click.UsageError("name a FILE or --shipped, and not both")
+    content = read_shipped_prices() if file is None else file.read()
+    batch, kind = parse_prices(content), PriceSource(source)
 
     def load() -> str | None:
         with open_as_operator() as operator:

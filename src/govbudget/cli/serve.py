@@ -20,7 +20,7 @@ from flask import Flask
 from govbudget.authz.policy import Policy
 from govbudget.cli.target import DATABASE_URL, find_installation, normalize_url, read_database_url
 from govbudget.embedded import start_postgres
-from govbudget.errors import GovBudgetError, SettingsError
+from govbudget.errors import GovBudgetError, SettingsError, say_extra
 from govbudget.installation import Installation
 from govbudget.migrations import upgrade
 from govbudget.settings import read_settings
@@ -112,7 +112,7 @@ def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
         from gunicorn.app.base import BaseApplication
         from gunicorn.workers.gthread import ThreadWorker
     except ImportError:
-        raise SettingsError("no server here; install `govbudget[serve]`") from None
+        raise SettingsError(f"gunicorn is not installed; {say_extra('serve')}") from None
 
     class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         def handle(self, conn: Any) -> Any:  # noqa: ANN401

@@ -22,7 +22,7 @@ from govbudget.authz.reader import suggest
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
 from govbudget.ids import PRINTABLE, IdType
-from govbudget.strict_json import MAX_ERRORS, parse_json
+from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ def _read_uuid(value: object) -> object:
         raise ValueError(str(error)) from None
 
 
-Uuid = Annotated[UUID, PlainValidator(_read_uuid)]
+Uuid = Annotated[UUID, PlainValidator(_read_uuid, json_schema_input_type=UUID)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=PRINTABLE)]
 
 
@@ -55,14 +55,23 @@ class _Entry(BaseModel):
 
 
 class UserEntry(_Entry):
-    """A person."""
+    """A person, or a service that calls for people.
+
+    - `id`: names the user here, in `token create` and in the API
+    - `name`: for people to read
+    """
 
     id: Uuid
     name: Name
 
 
 class OrganizationEntry(_Entry):
-    """An organization; its Everyone group exists by itself."""
+    """An organization. Its Everyone group exists by itself, with the same id; it is not listed.
+
+    - `id`: names the organization, and its Everyone group
+    - `name`: for people to read
+    - `is_default`: marks the site's default organization; at most one has it, and it gives no right
+    """
 
     id: Uuid
     name: Name
@@ -70,7 +79,12 @@ class OrganizationEntry(_Entry):
 
 
 class GroupEntry(_Entry):
-    """A group of one organization."""
+    """A group of one organization; what a budget is set on.
+
+    - `id`: names the group
+    - `organization_id`: an organization of this file; a group never changes it
+    - `name`: for people to read
+    """
 
     id: Uuid
     organization_id: Uuid
@@ -78,21 +92,34 @@ class GroupEntry(_Entry):
 
 
 class OrganizationMemberEntry(_Entry):
-    """Somebody is in an organization."""
+    """A user is a member of an organization, and so of its Everyone group.
+
+    - `organization_id`: an organization of this file
+    - `user_id`: a user of this file, or of one loaded before
+    """
 
     organization_id: Uuid
     user_id: Uuid
 
 
 class GroupMemberEntry(_Entry):
-    """Somebody is in a group."""
+    """A user is a member of a group, and so holds `group-member` there.
+
+    - `group_id`: a group of this file
+    - `user_id`: a member of the group's organization, by `organization_members` of this file
+    """
 
     group_id: Uuid
     user_id: Uuid
 
 
 class RoleEntry(_Entry):
-    """Somebody holds a role: in an organization, or (null) on the site."""
+    """A user holds a role, in an organization or on the site.
+
+    - `user_id`: a user of this file, or of one loaded before; membership is not needed
+    - `role`: a role of the policy with the scope `organization` or `site`
+    - `organization_id`: an organization of this file, or null for a role with the scope `site`
+    """
 
     user_id: Uuid
     role: str
@@ -155,7 +182,7 @@ def load_directory(
     errors = [*_find_duplicates(file), *_find_bad_entries(file, known, scopes)]
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
-        raise InvalidInput(f"{count} wrong; nothing was loaded", errors[:MAX_ERRORS])
+        raise InvalidInput(f"{count} wrong; nothing was loaded", errors)
     changes = list(_apply(connection, tables, file))
     audited = [change.for_audit() for change in changes if change.table in AUDITED]
     record_command(connection, tables, audited)

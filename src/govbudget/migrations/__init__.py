@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,7 @@ def read_revision(connection: Connection, layout: Layout) -> str | None:
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
+@cache
 def head_revision() -> str | None:
     """Give the newest revision that this package knows."""
     return _scripts().get_current_head()

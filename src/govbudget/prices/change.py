@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from govbudget.db.tables import PRICES
 from govbudget.errors import FieldError, InvalidInput
-from govbudget.strict_json import MAX_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +66,7 @@ def refuse_jumps(changes: Sequence[PriceChange], factor: int) -> None:
         raise InvalidInput(
             f"nothing is loaded: {len(errors)} prices move by more than a factor of {factor}; are"
             " they micros per million tokens? --allow-jumps takes them as they are",
-            errors[:MAX_ERRORS],
+            errors,
             "input-invalid",
         )
 
@@ -84,5 +83,5 @@ def refuse_duplicates(prices: Sequence[Price]) -> None:
     ]
     raise InvalidInput(
         f"{len(errors)} rows name a model that another row names too; keep one of each",
-        errors[:MAX_ERRORS],
+        errors,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -12,6 +13,7 @@ from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
 
 MAX_NAME = 256
+MAX_ROWS = 10_000
 
 Provider = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE_WITHOUT_SLASH)]
 Model = Annotated[str, Field(max_length=MAX_NAME, pattern=PRINTABLE)]
@@ -34,7 +36,7 @@ class Price(BaseModel):
     cache_write_price: Micros | None
 
 
-Batch = Annotated[list[Price], Field(json_schema_extra={"uniqueItems": True})]
+Batch = Annotated[list[Price], Field(max_length=MAX_ROWS, json_schema_extra={"uniqueItems": True})]
 BATCH = TypeAdapter(Batch, config=ConfigDict(strict=True))
 
 
@@ -43,3 +45,8 @@ def parse_prices(content: bytes) -> list[Price]:
     prices = parse_json(content, BATCH)
     refuse_duplicates(prices)
     return prices
+
+
+def read_shipped_prices() -> bytes:
+    """Read the price book that comes with govbudget: JSON, as `parse_prices` takes it."""
+    return Path(__file__).with_name("seed.json").read_bytes()

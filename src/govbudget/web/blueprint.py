@@ -237,7 +237,7 @@ def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
     def read() -> Any:  # noqa: ANN401 - what `BODIES` makes of it
         from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, with the first body
 
-        return parse_json(receive(), BODIES[name], home.settings.id_type)
+        return parse_json(receive(), BODIES[name], home.settings.id_type, route.max_values)
 
     return read
 

@@ -82,10 +82,10 @@ class AuthorizedRequest(Generic[ObjectT]):
 class Route:
     """One endpoint: method and path, what is authorized, and the view that runs after it.
 
-    `body` names what is read of a body, in `web/bodies.py`. The rest is for the OpenAPI document
-    (`web/openapi.py`): the type of the answer (None: 204); the codes of errors that are this
-    endpoint's own; its statuses when all is well; whether it has an `ETag` and heeds preconditions;
-    whether it answers in pages.
+    `body` names what is read of a body, in `web/bodies.py`: of at most `max_body` bytes, which hold
+    at most `max_values` values. The rest is for the OpenAPI document (`web/openapi.py`): the type
+    of the answer (None: 204); the codes of errors that are this endpoint's own; its statuses when
+    all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages.
     """
 
     method: str
@@ -96,6 +96,7 @@ class Route:
     answer: type | None = None
     body: str | None = None
     max_body: int = MIB
+    max_values: int = 2000
     codes: tuple[str, ...] = ()
     statuses: tuple[int, ...] = (200,)
     tagged: bool = False

@@ -66,6 +66,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, "prices"),
         max_body=16 * MIB,
+        max_values=200_000,
     ),
     Route(
         *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds, HoldAnswer, "hold"),

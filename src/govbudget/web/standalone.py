@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from govbudget.db.retries import run_unit
+from govbudget.db.retries import explain_outage, run_unit
 from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from govbudget.authz.policy import Policy
     from govbudget.db.tables import Layout
     from govbudget.identity import Id
+
+logger = logging.getLogger("govbudget")
 
 STATEMENT_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_SECONDS = 5
@@ -125,9 +127,31 @@ def _add_health(app: Flask, engine: sa.Engine, layout: Layout) -> None:
     @app.get("/readyz")
     def readyz() -> Response | tuple[Response, int]:
         try:
-            revision = run_unit(engine, lambda c: read_revision(c, layout))
-        except sa.exc.SQLAlchemyError:
-            return answer({"status": "the database does not answer"}, 503)
-        if revision != head_revision():
-            return answer({"status": "the schema is behind; run `govbudget db upgrade`"}, 503)
-        return answer({"status": "ready"})
+            obstacle = cause = run_unit(engine, lambda c: find_obstacle(c, layout))
+        except sa.exc.SQLAlchemyError as error:
+            away = explain_outage(error) is not None
+            obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
+            cause = str(error).splitlines()[0]
+        if obstacle is None:
+            return answer({"status": "ready"})
+        logger.error("not ready: %s", cause)
+        # Connections keep some settings for life, and the server that they reached. The next ask
+        # has new ones.
+        engine.dispose()
+        return answer({"status": obstacle}, 503)
+
+
+def find_obstacle(connection: sa.Connection, layout: Layout) -> str | None:
+    """Say in a sentence why this database can't serve requests now; None: it can."""
+    is_standby, is_read_only = connection.execute(
+        sa.text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean")
+    ).one()
+    if is_standby:
+        return "the database is a standby; name its primary, or promote it"
+    if is_read_only:
+        return "the database is read-only; see its setting `default_transaction_read_only`"
+    revision, needed = read_revision(connection, layout), head_revision()
+    if revision != needed:
+        found = "not there" if revision is None else f"at revision `{revision}`"
+        return f"the schema is {found}, and `{needed}` is needed; run `govbudget db upgrade`"
+    return None
