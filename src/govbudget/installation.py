@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from govbudget.audit import store as audit
-from govbudget.budgets import store as budgets
+from govbudget.audit.store import Audit
+from govbudget.budgets.store import Budgets
 from govbudget.db.gov import Gov
 from govbudget.db.retries import run_unit
 from govbudget.identity import Action, Ledger
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 class Installation(Gov):
     """govbudget inside one Flask application (`app.extensions["govbudget"]`)."""
 
-    budgets, audit = budgets, audit
+    audit = Audit
+    budgets = Budgets
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,

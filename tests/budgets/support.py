@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from tests.support import TABLES, make_gov
 
-from govbudget.budgets import store as budgets
 from govbudget.budgets.budget import UNCONDITIONAL
+from govbudget.budgets.store import Budgets
 from govbudget.db.unit import Unit
 
 PATIENCE_SECONDS = 20
@@ -24,21 +24,21 @@ def authorize(connection, person, action, *, policy=None, **asked):
 
 
 def get_budget(connection, person, group):
-    return budgets.get(authorize(connection, person, "read", group=group))
+    return Budgets.get(authorize(connection, person, "read", group=group))
 
 
 def set_budget(connection, person, group, limit, condition=UNCONDITIONAL):
     grant = authorize(connection, person, "update", group=group)
-    return budgets.set(grant, limit, condition)
+    return Budgets.set(grant, limit, condition)
 
 
 def delete_budget(connection, person, group, condition=UNCONDITIONAL):
-    return budgets.delete(authorize(connection, person, "update", group=group), condition)
+    return Budgets.delete(authorize(connection, person, "update", group=group), condition)
 
 
 def list_budgets(connection, person, organization, *, limit=100, after=None):
     grant = authorize(connection, person, "read", organization=organization)
-    return budgets.list_page(grant, limit=limit, after=after)
+    return Budgets.list(grant, limit=limit, after=after)
 
 
 def read_row(connection, group):

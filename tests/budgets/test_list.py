@@ -22,7 +22,7 @@ from tests.support import TABLES, count_statements
 
 from govbudget import Budget, Grant, NotFound, Policy
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.budgets import store as budgets
+from govbudget.budgets.store import Budgets
 
 # -- random policies: a subset of all lines that the reader takes for these roles --
 
@@ -172,7 +172,7 @@ def get_each(connection, policy, caller, groups):
     for group in groups:
         grant = attempt(authorize, connection, caller, "read", group=group, policy=policy)
         if isinstance(grant, Grant):
-            budget = attempt(budgets.get, grant)
+            budget = attempt(Budgets.get, grant)
             if isinstance(budget, Budget):
                 found[group] = budget
             else:
@@ -186,7 +186,7 @@ def list_pages(grant, size):
     """Read the list page by page, as the endpoint does."""
     pages, after = [], None
     while True:
-        page = budgets.list_page(grant, limit=size, after=after)
+        page = Budgets.list(grant, limit=size, after=after)
         assert len(page) <= size
         assert after is None or all(budget.group_id > after for budget in page)
         pages += page
@@ -251,7 +251,7 @@ def test_a_deny_in_one_group_takes_that_one_out_of_the_list(engine, world):
         world.join_group(connection, world.a, world.a1, "org_admin")
         asked = {"action": "read", "policy": load_policy(DENY_LINES)}
         grant = authorize(connection, world.org_admin, organization=world.a, **asked)
-        listed = budgets.list_page(grant, limit=9)
+        listed = Budgets.list(grant, limit=9)
         # Everybody in the organization is a member of its Everyone group.
         assert [budget.group_id for budget in listed] == [world.a2]
         refused = attempt(authorize, connection, world.org_admin, group=world.a1, **asked)
@@ -297,8 +297,8 @@ def test_only_rows_that_are_listed_leave_the_database(engine, world):
             listen = lambda *arguments: rows.append(arguments[1].rowcount)  # noqa: E731
             sa.event.listen(engine, "after_cursor_execute", listen)
             try:
-                budgets.list_page(grant, limit=9)
-                budgets.list_page(grant, limit=1)
+                Budgets.list(grant, limit=9)
+                Budgets.list(grant, limit=1)
             finally:
                 sa.event.remove(engine, "after_cursor_execute", listen)
     assert len(sent) == 2

@@ -18,8 +18,8 @@ from tests.budgets.support import (
 from tests.support import TABLES
 
 from govbudget import Budget, GroupChanged, NotFound, PreconditionFailed
-from govbudget.budgets import store as budgets
 from govbudget.budgets.budget import UNCONDITIONAL, Condition
+from govbudget.budgets.store import Budgets
 
 WRITERS = 8
 ROUNDS = 3
@@ -32,7 +32,7 @@ def writer(world, limit, condition):
     def work(connection):
         grant = authorize(connection, world.owner, "update", group=world.a1)
         yield
-        return budgets.set(grant, limit, condition)
+        return Budgets.set(grant, limit, condition)
 
     return work
 
@@ -41,7 +41,7 @@ def deleter(world, condition):
     def work(connection):
         grant = authorize(connection, world.owner, "update", group=world.a1)
         yield
-        return budgets.delete(grant, condition)
+        return Budgets.delete(grant, condition)
 
     return work
 
@@ -215,8 +215,8 @@ def test_a_group_that_left_meanwhile_is_not_written(engine, world, leave, existi
         other.commit()
         before = read_row(connection, world.a2)
         for change in (
-            lambda: budgets.set(grant, 2, condition),
-            lambda: budgets.delete(grant, condition),
+            lambda: Budgets.set(grant, 2, condition),
+            lambda: Budgets.delete(grant, condition),
         ):
             assert type(attempt(change)) is GroupChanged
         assert read_row(connection, world.a2) == before
@@ -237,9 +237,9 @@ def test_a_group_that_left_meanwhile_is_not_read(engine, world, leave, existing)
         listing = authorize(connection, world.owner, "read", organization=world.a)
         leave(other, world)
         other.commit()
-        missing = attempt(budgets.get, grant)
+        missing = attempt(Budgets.get, grant)
         assert (type(missing), missing.code) == (NotFound, "group-not-found")
-        assert budgets.list_page(listing, limit=9) == []
+        assert Budgets.list(listing, limit=9) == []
 
 
 def test_a_group_that_a_member_was_listed_for_is_not_listed_once_it_moved(engine, world):
@@ -248,7 +248,7 @@ def test_a_group_that_a_member_was_listed_for_is_not_listed_once_it_moved(engine
         set_budget(connection, world.owner, world.b1, 1)
     with engine.connect() as connection, engine.begin() as other:
         grant = authorize(connection, world.outsider, "read", organization=world.b)
-        assert len(budgets.list_page(grant, limit=9)) == 1
+        assert len(Budgets.list(grant, limit=9)) == 1
         members = TABLES.group_members
         other.execute(sa.delete(members).where(members.c.group_id == world.b1))
         other.execute(
@@ -257,7 +257,7 @@ def test_a_group_that_a_member_was_listed_for_is_not_listed_once_it_moved(engine
             .values(organization_id=world.a)
         )
         other.commit()
-        assert budgets.list_page(grant, limit=9) == []
+        assert Budgets.list(grant, limit=9) == []
     with engine.connect() as connection:
         assert len(list_budgets(connection, world.org_admin, world.a)) == 1
 

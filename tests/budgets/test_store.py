@@ -21,8 +21,8 @@ from tests.budgets.support import (
 from tests.support import TABLES, count_statements, names_budget_table
 
 from govbudget import GroupChanged, NotFound, PreconditionFailed
-from govbudget.budgets import store as budgets
 from govbudget.budgets.budget import UNCONDITIONAL, Condition
+from govbudget.budgets.store import Budgets
 
 MAX = 10**12
 
@@ -110,7 +110,7 @@ def test_limits_from_nothing_to_a_million_dollars_are_stored(connection, world, 
 def test_any_other_limit_is_refused_without_a_statement(connection, engine, world, limit):
     grant = authorize(connection, world.owner, "update", group=world.a1)
     with count_statements(engine) as sent, pytest.raises(ValueError, match="limit_micros"):
-        budgets.set(grant, limit)
+        Budgets.set(grant, limit)
     assert sent == []
 
 
@@ -131,8 +131,8 @@ def test_a_change_is_one_statement(connection, engine, world, condition, existin
         set_budget(connection, world.owner, world.a1, 1)
     grant = authorize(connection, world.owner, "update", group=world.a1)
     for change in (
-        lambda: budgets.set(grant, 5, condition),
-        lambda: budgets.delete(grant, condition),
+        lambda: Budgets.set(grant, 5, condition),
+        lambda: Budgets.delete(grant, condition),
     ):
         with count_statements(engine) as sent:
             attempt(change)
@@ -144,12 +144,12 @@ def test_a_change_is_one_statement(connection, engine, world, condition, existin
 def test_a_read_is_one_statement(connection, engine, world):
     grant = authorize(connection, world.owner, "read", group=world.a1)
     with count_statements(engine) as sent:
-        attempt(budgets.get, grant)
+        attempt(Budgets.get, grant)
     assert len(sent) == 1
     grant = authorize(connection, world.owner, "read", organization=world.a)
     for after in (None, world.a1):
         with count_statements(engine) as sent:
-            budgets.list_page(grant, limit=3, after=after)
+            Budgets.list(grant, limit=3, after=after)
         assert len(sent) == 1
         assert "govbudget.groups" in sent[0]
 
@@ -188,7 +188,7 @@ def test_a_change_is_made_exactly_where_its_condition_holds(connection, world, e
     for condition in conditions(current, uuid4()):
         expected = holds(condition, current if existing else None)
         savepoint = connection.begin_nested()
-        result = attempt(budgets.set, grant, 2, condition)
+        result = attempt(Budgets.set, grant, 2, condition)
         if expected:
             assert result.spend_limit_micros == 2, condition
             assert get_budget(connection, world.owner, world.a1) == result, condition
@@ -198,7 +198,7 @@ def test_a_change_is_made_exactly_where_its_condition_holds(connection, world, e
             assert read_row(connection, world.a1) == before, condition
         savepoint.rollback()
         savepoint = connection.begin_nested()
-        result = attempt(budgets.delete, grant, condition)
+        result = attempt(Budgets.delete, grant, condition)
         if not existing:
             assert (type(result), result.code) == (NotFound, "budget-not-set"), condition
         elif expected:
@@ -227,16 +227,16 @@ def test_the_transaction_is_the_callers(connection, engine, world):
     unit = connection.get_transaction()
     with watch(engine) as seen:
         results = [
-            attempt(budgets.get, read),
-            attempt(budgets.delete, write),
-            attempt(budgets.set, write, 1),
-            attempt(budgets.set, write, 1, Condition(must_not_exist=True)),
-            attempt(budgets.set, moved, 1),
-            attempt(budgets.get, read),
-            attempt(budgets.list_page, listing, limit=9),
-            attempt(budgets.set, write, "1"),
-            attempt(budgets.delete, write, Condition(must_not_exist=True)),
-            attempt(budgets.delete, write),
+            attempt(Budgets.get, read),
+            attempt(Budgets.delete, write),
+            attempt(Budgets.set, write, 1),
+            attempt(Budgets.set, write, 1, Condition(must_not_exist=True)),
+            attempt(Budgets.set, moved, 1),
+            attempt(Budgets.get, read),
+            attempt(Budgets.list, listing, limit=9),
+            attempt(Budgets.set, write, "1"),
+            attempt(Budgets.delete, write, Condition(must_not_exist=True)),
+            attempt(Budgets.delete, write),
         ]
     assert seen == []
     assert connection.get_transaction() is unit
@@ -271,7 +271,7 @@ def test_a_grant_works_inside_the_callers_savepoint(connection, world):
     """A savepoint is part of the unit of work that the standing was loaded in."""
     grant = authorize(connection, world.owner, "update", group=world.a1)
     with connection.begin_nested():
-        budgets.set(grant, 4)
+        Budgets.set(grant, 4)
     assert read_row(connection, world.a1).spend_limit_micros == 4
 
 
@@ -280,9 +280,9 @@ def test_a_group_that_is_gone_is_changed_for_a_write_and_not_found_for_a_read(co
     read = authorize(connection, world.owner, "read", group=world.a2)
     connection.execute(sa.delete(TABLES.groups).where(TABLES.groups.c.id == world.a2))
     for change in (
-        lambda: budgets.set(write, 1),
-        lambda: budgets.delete(write),
+        lambda: Budgets.set(write, 1),
+        lambda: Budgets.delete(write),
     ):
         assert type(attempt(change)) is GroupChanged
-    missing = attempt(budgets.get, read)
+    missing = attempt(Budgets.get, read)
     assert (type(missing), missing.code) == (NotFound, "group-not-found")

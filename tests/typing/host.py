@@ -13,15 +13,17 @@ from govbudget import (
     GovBudget,
     Group,
     Installation,
-    NotFound,
     Policy,
     PolicyError,
     SqlDirectory,
     Subject,
 )
+from govbudget.budgets import statements
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
+
+    from govbudget.db.unit import Unit
 
 metadata = sa.MetaData()
 teams = sa.Table("teams", metadata, sa.Column("id", sa.Uuid), sa.Column("organization_id", sa.Uuid))
@@ -58,12 +60,17 @@ def make_directory(roles: sa.Table) -> SqlDirectory:
     )
 
 
-def set_limit(home: Installation, connection: sa.Connection, user: UUID, team: UUID) -> Budget:
-    subject, group = home.directory.load_group(connection, user, team)
-    if group is None:
-        raise NotFound("group")
-    grant = home.policy.authorize(subject, "update", home.budgets.object_of(group))
-    return home.budgets.set(connection, grant, group, 5_000_000)
+def set_limit(gov: Installation, connection: sa.Connection, user: UUID, team: UUID) -> Budget:
+    with gov.unit(user, connection=connection) as unit:
+        return gov.budgets.set(unit.authorize("update", group=team), limit_micros=5_000_000)
+
+
+def set_with_the_wrong_grant(gov: Installation, unit: Unit, team: UUID) -> None:
+    """Each line is an error of its own: mypy says so where one is none."""
+    gov.budgets.set(unit.authorize("update", organization=team), 1)  # type: ignore[arg-type]
+    unit.authorize("read", prices=True).run(statements.GET)  # type: ignore[arg-type]
+    unit.authorize("read", prices=False)  # type: ignore[call-overload]
+    unit.authorize("read", group=team, organization=team)  # type: ignore[call-overload]
 
 
 def is_allowed(policy: Policy, subject: Subject, group: Group) -> bool:

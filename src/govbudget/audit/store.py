@@ -28,31 +28,35 @@ if TYPE_CHECKING:
     Position = tuple[datetime, UUID]
 
 
-def list_page(
-    grant: Grant[Organization], *, limit: int, after: Position | None = None
-) -> Sequence[Entry]:
-    """List the organization's entries, the newest first, as far as the grant reaches.
+class Audit:
+    """The functions that read the trail: one statement each, run by a grant."""
 
-    At most `limit`, those older than `after` (time and id of an entry). An entry about one group
-    (or two) is listed where the grant reaches it; one about none (a role, a member of the
-    organization) where it reaches every group that no role is held in. Needs a grant to `update`
-    the organization. One statement; never commits.
-    """
-    at, entry_id = after or (None, None)
-    rows = grant.run(statements.LIST, page_size=limit, at=at, entry_id=entry_id)
-    return [Entry(*row) for row in rows]
+    @staticmethod
+    def list(
+        grant: Grant[Organization], *, limit: int, after: Position | None = None
+    ) -> Sequence[Entry]:
+        """List the organization's entries, the newest first, as far as the grant reaches.
 
+        At most `limit`, those older than `after` (time and id of an entry). An entry about one
+        group (or two) is listed where the grant reaches it; one about none (a role, a member of the
+        organization) where it reaches every group that no role is held in. Needs a grant to
+        `update` the organization. One statement; never commits.
+        """
+        at, entry_id = after or (None, None)
+        rows = grant.run(statements.LIST, page_size=limit, at=at, entry_id=entry_id)
+        return [Entry(*row) for row in rows]
 
-def list_site(
-    grant: Grant[PriceBook], *, limit: int, after: Position | None = None
-) -> Sequence[Entry]:
-    """List the entries that belong to no organization, as `list_page` does.
+    @staticmethod
+    def list_site(
+        grant: Grant[PriceBook], *, limit: int, after: Position | None = None
+    ) -> Sequence[Entry]:
+        """List the entries that belong to no organization, as `list` does.
 
-    Needs a grant to `update` the prices.
-    """
-    at, entry_id = after or (None, None)
-    rows = grant.run(statements.LIST_SITE, page_size=limit, at=at, entry_id=entry_id)
-    return [Entry(*row) for row in rows]
+        Needs a grant to `update` the prices.
+        """
+        at, entry_id = after or (None, None)
+        rows = grant.run(statements.LIST_SITE, page_size=limit, at=at, entry_id=entry_id)
+        return [Entry(*row) for row in rows]
 
 
 def record_command(

@@ -26,90 +26,93 @@ if TYPE_CHECKING:
     from govbudget.identity import Group, Id, Organization
 
 
-def get(grant: Grant[Group]) -> Budget:
-    """Give the group's budget. Needs a grant to `read` the group.
+class Budgets:
+    """The functions on budgets: one statement each, run by a grant. They never commit."""
 
-    Raises NotFound (`budget-not-set`, or `group-not-found` where the group moved or went).
-    """
-    row = grant.run(statements.GET).one_or_none()
-    if row is None:
-        raise NotFound("group")
-    if row[1] is None:
-        raise NotFound("budget")
-    return Budget(*row[1:])
+    @staticmethod
+    def get(grant: Grant[Group]) -> Budget:
+        """Give the group's budget. Needs a grant to `read` the group.
 
+        Raises NotFound (`budget-not-set`, or `group-not-found` where the group moved or went).
+        """
+        row = grant.run(statements.GET).one_or_none()
+        if row is None:
+            raise NotFound("group")
+        if row[1] is None:
+            raise NotFound("budget")
+        return Budget(*row[1:])
 
-def set(  # noqa: A001 - `gov.budgets.set`
-    grant: Grant[Group], limit_micros: int, condition: Condition = UNCONDITIONAL
-) -> Budget:
-    """Create or change the group's budget. Needs a grant to `update` the group.
+    @staticmethod
+    def set(grant: Grant[Group], limit_micros: int, condition: Condition = UNCONDITIONAL) -> Budget:
+        """Create or change the group's budget. Needs a grant to `update` the group.
 
-    `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision, and leaves an entry in
-    the audit trail. Raises PreconditionFailed, GroupChanged, or ValueError for another limit, and
-    has then written nothing.
-    """
-    if condition.must_not_exist and (condition.must_exist or condition.must_be is not None):
-        raise PreconditionFailed
-    statement = statements.SET
-    if condition.must_not_exist:
-        statement = statements.CREATE
-    elif condition.must_exist or condition.must_be is not None:
-        statement = statements.REPLACE
-    limit = check_limit(limit_micros)
-    try:
-        row = grant.run(
-            statement, limit=limit, revision=uuid4(), **_write_terms(condition)
-        ).one_or_none()
-    except IntegrityError as error:
-        if breaks_foreign_key(error):
-            raise GroupChanged from error
-        raise
-    if row is None:
-        raise GroupChanged
-    if row.group_id is None:
-        raise PreconditionFailed
-    return Budget(*row[1:6])
-
-
-def delete(grant: Grant[Group], condition: Condition = UNCONDITIONAL) -> Budget:
-    """Delete the group's budget and give it as it was. Needs a grant to `update` the group.
-
-    Leaves an entry in the audit trail. Raises NotFound (`budget-not-set`) where there is none,
-    whatever the condition, else PreconditionFailed or GroupChanged, and has then deleted nothing.
-    """
-    terms = _write_terms(condition)
-    if condition.must_not_exist:
-        terms |= {"any_revision": False, "must_be": []}
-    row = grant.run(statements.DELETE, **terms).one_or_none()
-    if row is None:
-        raise GroupChanged
-    if row.group_id is not None:
+        `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision, and leaves an
+        entry in the audit trail. Raises PreconditionFailed, GroupChanged, or ValueError for another
+        limit, and has then written nothing.
+        """
+        if condition.must_not_exist and (condition.must_exist or condition.must_be is not None):
+            raise PreconditionFailed
+        statement = statements.SET
+        if condition.must_not_exist:
+            statement = statements.CREATE
+        elif condition.must_exist or condition.must_be is not None:
+            statement = statements.REPLACE
+        limit = check_limit(limit_micros)
+        try:
+            row = grant.run(
+                statement, limit=limit, revision=uuid4(), **_write_terms(condition)
+            ).one_or_none()
+        except IntegrityError as error:
+            if breaks_foreign_key(error):
+                raise GroupChanged from error
+            raise
+        if row is None:
+            raise GroupChanged
+        if row.group_id is None:
+            raise PreconditionFailed
         return Budget(*row[1:6])
-    if row.existed and condition != UNCONDITIONAL:
-        raise PreconditionFailed
-    raise NotFound("budget")
 
+    @staticmethod
+    def delete(grant: Grant[Group], condition: Condition = UNCONDITIONAL) -> Budget:
+        """Delete the group's budget and give it as it was. Needs a grant to `update` the group.
 
-def list_page(
-    grant: Grant[Organization], *, limit: int, after: Id | None = None
-) -> Sequence[Budget]:
-    """List budgets of the organization by group id, as far as the grant reaches.
+        Leaves an entry in the audit trail. Raises NotFound (`budget-not-set`) where there is none,
+        whatever the condition, else PreconditionFailed or GroupChanged, and has then deleted
+        nothing.
+        """
+        terms = _write_terms(condition)
+        if condition.must_not_exist:
+            terms |= {"any_revision": False, "must_be": []}
+        row = grant.run(statements.DELETE, **terms).one_or_none()
+        if row is None:
+            raise GroupChanged
+        if row.group_id is not None:
+            return Budget(*row[1:6])
+        if row.existed and condition != UNCONDITIONAL:
+            raise PreconditionFailed
+        raise NotFound("budget")
 
-    At most `limit`, those whose group id is greater than `after`. Needs a grant to `read` the
-    organization.
-    """
-    rows = grant.run(statements.PAGE, page_size=limit, after=after)
-    return [Budget(*row) for row in rows]
+    @staticmethod
+    def list(
+        grant: Grant[Organization], *, limit: int, after: Id | None = None
+    ) -> Sequence[Budget]:
+        """List budgets of the organization by group id, as far as the grant reaches.
 
+        At most `limit`, those whose group id is greater than `after`. Needs a grant to `read` the
+        organization.
+        """
+        rows = grant.run(statements.PAGE, page_size=limit, after=after)
+        return [Budget(*row) for row in rows]
 
-def delete_orphans(gov: Gov, connection: Connection) -> int:
-    """Delete the budgets, and the members' overrides, of groups that are not there any more.
+    @staticmethod
+    def delete_orphans(gov: Gov, connection: Connection) -> int:
+        """Delete the budgets, and the members' overrides, of groups that are not there any more.
 
-    Gives their number. For hosts whose groups a foreign key can't point at; call it after deleting
-    groups. Needs no grant: it touches nothing of a group that is there. Leaves entries with the
-    cause `cascade`.
-    """
-    return int(gov.execute(connection, statements.DELETE_ORPHANS).scalar_one())
+        Gives their number. For hosts whose groups a foreign key can't point at; call it after
+        deleting groups. Needs no grant: it touches nothing of a group that is there. Leaves entries
+        with the cause `cascade`.
+        """
+        return int(gov.execute(connection, statements.DELETE_ORPHANS).scalar_one())
 
 
 def _write_terms(condition: Condition) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from govbudget.audit.entry import Entry
-from govbudget.audit.store import list_page, list_site
+from govbudget.audit.store import Audit
 from govbudget.cli import NotSo
 from govbudget.cli.formats import format_option, print_rows
 from govbudget.cli.target import open_gov
@@ -38,10 +38,10 @@ def audit_export(organization: str | None, form: str) -> None:
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         read: Callable[..., Sequence[Entry]]
         if organization is None:
-            read = partial(list_site, unit.authorize("update", prices=True), limit=PAGE)
+            read = partial(Audit.list_site, unit.authorize("update", prices=True), limit=PAGE)
         else:
             place = gov.settings.id_type.parse(organization)
-            read = partial(list_page, unit.authorize("update", organization=place), limit=PAGE)
+            read = partial(Audit.list, unit.authorize("update", organization=place), limit=PAGE)
         page = read()
         if not page and organization is not None and not unit.knows(place):
             raise NotSo(f"no organization `{place}` is known here")

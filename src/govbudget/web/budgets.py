@@ -61,7 +61,7 @@ def delete_budget(asked: AuthorizedRequest[Group]) -> Response:
 def list_budgets(asked: AuthorizedRequest[Organization]) -> Response:
     """Answer with a page of the budgets that the caller may read."""
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
-    found = asked.gov.budgets.list_page(asked.grant, limit=page.limit, after=page.after)
+    found = asked.gov.budgets.list(asked.grant, limit=page.limit, after=page.after)
     budgets, token = page.cut(found, lambda budget: (budget.group_id,))
     written = [_write_budget(budget) for budget in budgets]
     return answer_page(BudgetPage(budgets=written, next_page_token=token))
@@ -70,7 +70,7 @@ def list_budgets(asked: AuthorizedRequest[Organization]) -> Response:
 def list_audit(asked: AuthorizedRequest[Organization]) -> Response:
     """Answer with a page of the organization's audit trail, the newest entry first."""
     page = read_page(asked.object.id, _read_entry_position)
-    found = asked.gov.audit.list_page(asked.grant, limit=page.limit, after=page.after)
+    found = asked.gov.audit.list(asked.grant, limit=page.limit, after=page.after)
     entries, token = page.cut(found, lambda entry: (entry.at.isoformat(), entry.id))
     return answer_page(EntryPage(entries=list(map(_write_entry, entries)), next_page_token=token))
 

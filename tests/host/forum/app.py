@@ -173,13 +173,9 @@ def add_budgets(app: Flask) -> None:
     @login_required
     def limit_board(slug: str) -> ResponseReturnValue:
         """Set a limit in the session's own transaction, and then think better of it."""
-        from govbudget import Action
-
         connection = db.session.connection()
-        caller, group = home.directory.load_group(connection, current_user.id, slug)
-        assert group is not None
-        grant = home.policy.authorize(caller, Action.UPDATE, group)
-        home.budgets.set(connection, grant, group, 1)
+        with home.unit(current_user.id, connection=connection) as unit:
+            home.budgets.set(unit.authorize("update", group=slug), 1)
         if request.args.get("keep"):
             db.session.commit()
         return "done\n"  # else the session is rolled back at the end of the request

@@ -9,20 +9,18 @@ from shop.database import engine, team
 
 
 def add_team_form(app: Flask) -> None:
-    home: Installation = app.extensions["govbudget"]
+    gov: Installation = app.extensions["govbudget"]
 
     @app.post("/teams/<int:team_id>/form")
     def change_team(team_id: int) -> ResponseReturnValue:
         person_id = require_login()
         named = team.update().where(team.c.id == team_id).values(name=request.form["name"])
-        with engine.begin() as connection:  # what raises in this block undoes all of it
-            caller, group = home.directory.load_group(connection, person_id, team_id)
-            if group is None:
-                abort(404)
+        # What raises in this block undoes all of it.
+        with engine.begin() as connection, gov.unit(person_id, connection=connection) as unit:
             try:
-                grant = home.policy.authorize(caller, "update", group)
+                grant = unit.authorize("update", group=team_id)
             except GovBudgetError as refusal:
                 abort(refusal.status)
             connection.execute(named)
-            budget = home.budgets.set(connection, grant, group, int(request.form["limit"]))
+            budget = gov.budgets.set(grant, int(request.form["limit"]))
         return jsonify(team=team_id, limit=budget.spend_limit_micros)
