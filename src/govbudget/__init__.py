@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from govbudget.prices.price import Price
     from govbudget.prices.store import PriceStore
     from govbudget.spend.open_hold import OpenHold
-    from govbudget.spend.overrides import OverrideStore
-    from govbudget.spend.reports import SpendReports
     from govbudget.spend.store import SpendStore
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage
@@ -104,8 +102,6 @@ _HOMES = {
         "prices.price": ("Price",),
         "prices.store": ("PriceStore",),
         "spend.open_hold": ("OpenHold",),
-        "spend.overrides": ("OverrideStore",),
-        "spend.reports": ("SpendReports",),
         "spend.store": ("SpendStore",),
         "spend.tokens": ("Tokens",),
         "spend.usage": ("Call", "Hold", "Usage"),
@@ -148,7 +144,6 @@ __all__ = [
     "ObjectType",
     "OpenHold",
     "Organization",
-    "OverrideStore",
     "Policy",
     "PolicyError",
     "PreconditionFailed",
@@ -157,7 +152,6 @@ __all__ = [
     "PriceStore",
     "Scope",
     "SettingsError",
-    "SpendReports",
     "SpendStore",
     "SqlDirectory",
     "Subject",

@@ -24,8 +24,6 @@ from govbudget.ids import IdType
 from govbudget.installation import Installation
 from govbudget.prices.store import PriceStore
 from govbudget.settings import Settings, read_features, read_settings
-from govbudget.spend.overrides import OverrideStore
-from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.blueprint import NAME, make_blueprint
@@ -142,8 +140,6 @@ class GovBudget:
             directory=directory,
             prices=PriceStore(tables),
             spend=SpendStore(tables, directory, settings.spend_rules),
-            overrides=OverrideStore(tables, directory, settings.budget_object),
-            reports=SpendReports(tables, directory, settings.spend_rules, settings.budget_object),
             find_engine=_constant(engine),
             identify=identify,
             find_features=_read_features_argument(

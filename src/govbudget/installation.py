@@ -10,6 +10,8 @@ from govbudget.db.gov import Gov
 from govbudget.db.retries import run_unit
 from govbudget.identity import Action, Ledger
 from govbudget.spend.open_hold import OnError, open_hold
+from govbudget.spend.overrides import Overrides
+from govbudget.spend.reports import Reports
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.signals import policy_reloaded, send
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from govbudget.prices.store import PriceStore
     from govbudget.settings import Settings
     from govbudget.spend.open_hold import OpenHold
-    from govbudget.spend.overrides import OverrideStore
-    from govbudget.spend.reports import SpendReports
     from govbudget.spend.store import SpendStore
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
@@ -39,6 +39,8 @@ class Installation(Gov):
 
     audit = Audit
     budgets = Budgets
+    overrides = Overrides
+    reports = Reports
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,
@@ -48,16 +50,13 @@ class Installation(Gov):
         find_engine: Callable[[], Engine],
         prices: PriceStore,
         spend: SpendStore,
-        overrides: OverrideStore,
-        reports: SpendReports,
         identify: Callable[[], object],
         find_features: Callable[[], frozenset[str]],
         challenge: str,
         app: Flask,
     ) -> None:
         super().__init__(settings, policy, directory, find_engine)
-        self.prices, self.spend, self.overrides = prices, spend, overrides
-        self.reports = reports
+        self.prices, self.spend = prices, spend
         self.identify, self.find_features = identify, find_features
         self.challenge, self.app = challenge, app
 

@@ -11,9 +11,8 @@ import click
 
 from govbudget.audit.entry import Entry
 from govbudget.audit.store import Audit
-from govbudget.cli import NotSo
 from govbudget.cli.formats import format_option, print_rows
-from govbudget.cli.target import open_gov
+from govbudget.cli.target import open_gov, require_known
 from govbudget.db.unit import OPERATOR
 
 PAGE = 1000
@@ -43,8 +42,8 @@ def audit_export(organization: str | None, form: str) -> None:
             place = gov.settings.id_type.parse(organization)
             read = partial(Audit.list, unit.authorize("update", organization=place), limit=PAGE)
         page = read()
-        if not page and organization is not None and not unit.knows(place):
-            raise NotSo(f"no organization `{place}` is known here")
+        if not page and organization is not None:
+            require_known(unit, place)
         print_rows(form, COLUMNS, map(_flatten, _follow(page, read)))
 
 

@@ -11,11 +11,12 @@ import click
 
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
-from govbudget.cli.target import Operator, open_as_operator
+from govbudget.cli.target import open_gov, require_known
+from govbudget.db.unit import OPERATOR
 from govbudget.errors import NotFound
-from govbudget.identity import Action, Id, Ledger, Member, Organization
+from govbudget.identity import Id
 from govbudget.spend.cost import PICOS_PER_MICRO, round_up_to_micros
-from govbudget.spend.reports import MemberSpend, Spender, SpendReports
+from govbudget.spend.reports import MemberSpend, Reports, Spender
 from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
 from govbudget.web.problems import write_id
@@ -57,17 +58,15 @@ def spend_report(organization: str, month: datetime | None, form: str) -> None:
     `organization`, `group` or `user`; add up one level only. Unpriced calls are those whose cost is
     not known. Status 1 where there is neither spend nor a group of the organization.
     """
-    with open_as_operator() as operator:
-        place = Organization(operator.parse_id(organization))
-        leave = operator.policy.authorize_members(operator.subject, Action.READ, place)
-        period, spenders = _reports(operator).list_organization(
-            operator.connection, leave, place, at=month
-        )
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        place = gov.settings.id_type.parse(organization)
+        grant = unit.authorize("read", organization=place)
+        period, spenders = Reports.list_organization(grant, at=month)
         if not spenders:
-            operator.require_known(place)
+            require_known(unit, place)
     middle = period.start.astimezone(UTC) + timedelta(days=14)
     rows = [
-        {"month": f"{middle:%Y-%m}", "organization_id": write_id(place.id), **row}
+        {"month": f"{middle:%Y-%m}", "organization_id": write_id(place), **row}
         for row in _add_up(spenders)
     ]
     if form == "text":
@@ -127,14 +126,14 @@ def spend_member(organization: str, user: str, form: str) -> None:
     when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is no
     member of the organization.
     """
-    with open_as_operator() as operator:
-        member = Member(operator.parse_id(organization), operator.parse_id(user))
-        grant = operator.authorize(Action.READ, member)
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        ids = gov.settings.id_type.parse(organization), gov.settings.id_type.parse(user)
         try:
-            found = _reports(operator).member(operator.connection, grant, member)
+            grant = unit.authorize("read", member=ids)
+            found = Reports.member(grant)
         except NotFound:
             raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
-    facts = {**write_member_spend(member, found), "left_micros": _find_left(found)}
+    facts = {**write_member_spend(grant.object, found), "left_micros": _find_left(found)}
     if form == "json":
         print_json(facts)
         return
@@ -171,20 +170,12 @@ def spend_verify(organization: str | None) -> int:
 
     It reads one snapshot and locks nothing: it may be run at any time.
     """
-    with open_as_operator() as operator:
-        place = None if organization is None else operator.parse_id(organization)
-        grant = operator.authorize(Action.CREATE, Ledger())
-        seen = verify_spend(operator.connection, operator.tables, grant, place)
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        place = None if organization is None else gov.settings.id_type.parse(organization)
+        seen = verify_spend(unit.authorize("create", ledger=True), place)
     for finding in seen.findings:
         click.echo(finding)
     if seen.findings:
         return NOT_SO
     click.echo(f"{seen.members} members, {seen.calls} calls: ledger = rollups = counters")
     return OK
-
-
-def _reports(operator: Operator) -> SpendReports:
-    settings = operator.settings
-    return SpendReports(
-        operator.tables, operator.directory, settings.spend_rules, settings.budget_object
-    )

@@ -19,6 +19,7 @@ from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
 from govbudget.db.gov import Gov
 from govbudget.db.tables import Tables
+from govbudget.db.unit import Unit
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
@@ -130,6 +131,12 @@ def open_gov() -> Iterator[Gov]:
         yield Gov(settings, policy, _open_directory(settings), lambda: engine)
     finally:
         engine.dispose()
+
+
+def require_known(unit: Unit, organization: Id) -> None:
+    """Raise NotSo where the directory has no such organization."""
+    if not unit.knows(organization):
+        raise NotSo(f"no organization `{organization}` is known here")
 
 
 def read_database_url() -> sa.URL:

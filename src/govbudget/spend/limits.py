@@ -6,67 +6,67 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from govbudget.db.governed import describe_groups
 from govbudget.db.sql import quote, write
 from govbudget.spend.usage import LimitRule
 
 if TYPE_CHECKING:
-    from govbudget.db.tables import Tables
-    from govbudget.directory.protocol import Directory
+    from collections.abc import Mapping
+
+    from govbudget.db.gov import Gov
 
 
-class Limits:
-    """The limit that holds for a member of an organization, as SQL over `i`.
+def describe_limits(gov: Gov) -> Mapping[str, object]:
+    """Give the parts about a member of an organization, as SQL over `i`.
 
-    `i` is whatever has the columns `organization_id` and `user_id`. Parts of templates: `parts`.
+    `i` is whatever has the columns `organization_id` and `user_id`.
+
+    - `{groups}`: the groups as the directory has them.
+    - `{is_member}`: whether the user is a member of the organization, and it is there.
+    - `{memberships}`: the groups of the organization that the user belongs to.
+    - `{effective}`: the limit that holds, and the group that spend is attributed to; one row, or
+      none: unlimited, and for whoever is not a member.
 
     1. The member's override, while the member belongs to the group that it names; else
     2. the budgets of the organization's groups that the member belongs to, Everyone included: the
        highest (or lowest) limit, and of equal ones the smaller group id; else
     3. none: unlimited, attributed to the Everyone group, where there is one.
     """
-
-    def __init__(
-        self, tables: Tables, directory: Directory, rule: LimitRule = LimitRule.HIGHEST
-    ) -> None:
-        groups, members, everybody = (
-            directory.groups,
-            directory.group_members,
-            directory.organization_members,
+    directory, layout = gov.directory, gov.settings.layout
+    groups, members = directory.groups, directory.group_members
+    everybody = directory.organization_members
+    organization, user = (
+        sa.literal_column(f"i.{name}", layout.id_sql_type)
+        for name in ("organization_id", "user_id")
+    )
+    is_everyone = groups.c.get("is_everyone", sa.false())
+    in_organization = sa.and_(
+        everybody.c.organization_id == organization, everybody.c.user_id == user
+    )
+    is_member = sa.and_(
+        sa.exists().where(in_organization),
+        sa.exists().where(groups.c.organization_id == organization),
+    )
+    memberships = write(
+        sa.union_all(
+            sa.select(groups.c.id.label("group_id"), is_everyone.label("is_everyone"))
+            .join_from(groups, members, members.c.group_id == groups.c.id)
+            .where(groups.c.organization_id == organization, members.c.user_id == user),
+            sa.select(groups.c.id, is_everyone)
+            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
+            .where(is_everyone, groups.c.organization_id == organization, in_organization),
         )
-        organization, user = (
-            sa.literal_column(f"i.{name}", tables.layout.id_sql_type)
-            for name in ("organization_id", "user_id")
-        )
-        is_everyone = groups.c.get("is_everyone", sa.false())
-        in_organization = sa.and_(
-            everybody.c.organization_id == organization, everybody.c.user_id == user
-        )
-        # Whether the user is a member of the organization, and it is there: it has a group.
-        self.is_member = write(
-            sa.and_(
-                sa.exists().where(in_organization),
-                sa.exists().where(groups.c.organization_id == organization),
-            )
-        )
-        # The groups of the organization that the user belongs to.
-        self.memberships = write(
-            sa.union_all(
-                sa.select(groups.c.id.label("group_id"), is_everyone.label("is_everyone"))
-                .join_from(groups, members, members.c.group_id == groups.c.id)
-                .where(groups.c.organization_id == organization, members.c.user_id == user),
-                sa.select(groups.c.id, is_everyone)
-                .join_from(
-                    groups, everybody, everybody.c.organization_id == groups.c.organization_id
-                )
-                .where(is_everyone, groups.c.organization_id == organization, in_organization),
-            )
-        )
-        # One row, or none: unlimited, and for whoever is not a member.
-        self.effective = _EFFECTIVE.format(
-            memberships=self.memberships,
-            s=quote(tables.layout.schema),
-            order="DESC" if rule is LimitRule.HIGHEST else "ASC",
-        )
+    )
+    return {
+        **describe_groups(gov),
+        "is_member": write(is_member),
+        "memberships": memberships,
+        "effective": _EFFECTIVE.format(
+            memberships=memberships,
+            s=quote(layout.schema),
+            order="DESC" if gov.settings.limit_rule is LimitRule.HIGHEST else "ASC",
+        ),
+    }
 
 
 _EFFECTIVE = """

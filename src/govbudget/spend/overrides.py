@@ -1,46 +1,58 @@
-"""A member's own limit in an organization: one statement a call, behind a grant."""
+"""A member's own limit in an organization: one statement a call, run by a grant."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy.exc import IntegrityError
 
-from govbudget.audit.entry import write_receipt
-from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
-from govbudget.db.sql import prepare
-from govbudget.db.tables import MAX_LIMIT_MICROS
+from govbudget.db.governed import GROUPS, Governed
+from govbudget.db.retries import breaks_foreign_key
 from govbudget.errors import Forbidden, NotAMember, NotFound
-from govbudget.identity import Action, ObjectType
-from govbudget.spend.limits import Limits
+from govbudget.identity import Action, Member, Organization
+from govbudget.money import check_limit
+from govbudget.spend.limits import describe_limits
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
-    from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id, Member, Organization
-
-FOREIGN_KEY_VIOLATION = "23503"
+    from govbudget.db.unit import Grant
+    from govbudget.identity import Id
 
 # A grant reaches a group that is listed in it, or, where it goes everywhere, one that is not.
-REACH = "(o.group_id = ANY (:exceptions)) <> :allowed_elsewhere"
-SHOWN = "o.organization_id, o.user_id, o.group_id, o.spend_limit_micros, o.created_at, o.updated_at"
+REACH = "({group_id} = ANY (:exceptions)) <> :allowed_elsewhere"
+O_REACH = REACH.format(group_id="o.group_id")
+SHOWN = (
+    *("organization_id", "user_id", "group_id", "spend_limit_micros"),
+    *("created_at", "updated_at"),
+)
+O_SHOWN = ", ".join(f"o.{name}" for name in SHOWN)
 
 # Of the groups that the member belongs to: an override of another one binds nobody.
-GET = f"""
-SELECT {SHOWN.replace("o.", "i.")} FROM {{s}}.member_ai_overrides i
+GET = Governed(
+    "overrides.get",
+    Action.READ,
+    Member,
+    """
+SELECT {answer} FROM {s}.member_ai_overrides i
 WHERE i.organization_id = :organization_id AND i.user_id = :user_id
-  AND EXISTS (SELECT FROM ({{memberships}}) m WHERE m.group_id = i.group_id)
-"""
+  AND EXISTS (SELECT FROM ({memberships}) m WHERE m.group_id = i.group_id)
+""",
+    tuple(f"i.{name}" for name in SHOWN),
+    parts=describe_limits,
+)
 
-SET = f"""
+# The group that is named, and the one that was named before, must both be reached.
+SET = Governed(
+    "overrides.set",
+    Action.UPDATE,
+    Organization,
+    f"""
 WITH input AS (
-  SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id
+  SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id,
+         {REACH.format(group_id="CAST(:group_id AS {id})")} AS is_reached
 ), named AS (
   SELECT i.*, m.group_id FROM input i, LATERAL ({{memberships}}) m
   WHERE m.group_id = :group_id AND {{is_member}} LIMIT 1
@@ -50,22 +62,30 @@ WITH input AS (
      receipt)
   SELECT organization_id, user_id, group_id, :limit, :revision, statement_timestamp(),
          statement_timestamp(), :receipt
-  FROM named
+  FROM named WHERE is_reached
   ON CONFLICT (organization_id, user_id) DO UPDATE
     SET group_id = excluded.group_id, spend_limit_micros = excluded.spend_limit_micros,
         revision = excluded.revision, receipt = excluded.receipt,
         updated_at = greatest(excluded.updated_at, o.updated_at + interval '1 microsecond')
-    WHERE {REACH}
-  RETURNING {SHOWN}
+    WHERE {O_REACH}
+  RETURNING {O_SHOWN}
 )
-SELECT c.* FROM named LEFT JOIN changed c ON true
-"""
+SELECT {{answer}} FROM input i LEFT JOIN named n ON true LEFT JOIN changed c ON true
+""",
+    ("i.is_reached", "n.group_id AS named_group_id", *(f"c.{name}" for name in SHOWN)),
+    reach=GROUPS,
+    parts=describe_limits,
+)
 
-DELETE = f"""
+DELETE = Governed(
+    "overrides.delete",
+    Action.UPDATE,
+    Organization,
+    f"""
 WITH deleted AS (
   DELETE FROM {{s}}.member_ai_overrides o
-  WHERE o.organization_id = :organization_id AND o.user_id = :user_id AND {REACH}
-  RETURNING {SHOWN}, revision
+  WHERE o.organization_id = :organization_id AND o.user_id = :user_id AND {O_REACH}
+  RETURNING {O_SHOWN}, revision
 ), entry AS (
   INSERT INTO {{s}}.audit_log
     (organization_id, object_type, object_id, before, receipt, deleted_revision)
@@ -74,10 +94,12 @@ WITH deleted AS (
          :receipt, revision
   FROM deleted
 )
-SELECT d.user_id, {REACH} AS is_reached
+SELECT d.user_id, {O_REACH} AS is_reached
 FROM {{s}}.member_ai_overrides o LEFT JOIN deleted d ON true
 WHERE o.organization_id = :organization_id AND o.user_id = :user_id
-"""
+""",
+    reach=GROUPS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,121 +114,50 @@ class Override:
     updated_at: datetime
 
 
-class OverrideStore:
-    """The overrides of one layout. Each function sends one statement on the caller's connection.
+class Overrides:
+    """The functions on overrides: one statement each, run by a grant. They never commit."""
 
-    They never commit, roll back, close or SET anything.
-    """
-
-    def __init__(
-        self,
-        tables: Tables,
-        directory: Directory,
-        budget_object: ObjectType = ObjectType.GROUP,
-    ) -> None:
-        """Prepare the statements; `budget_object` is what the policy must allow to `update`."""
-        self._budget_object = budget_object
-        limits = Limits(tables, directory)
-        self._get, self._set, self._delete = (
-            prepare(
-                template,
-                tables.layout,
-                is_member=limits.is_member,
-                memberships=limits.memberships,
-            )
-            for template in (GET, SET, DELETE)
-        )
-
-    def get(self, connection: Connection, grant: Grant, member: Member) -> Override:
+    @staticmethod
+    def get(grant: Grant[Member]) -> Override:
         """Give the member's override. Needs a grant to `read` the member's spend.
 
         Raises NotFound (`override-not-set`).
         """
-        require_grant(grant, Action.READ, member, connection.get_transaction())
-        values = {"organization_id": member.organization_id, "user_id": member.user_id}
-        row = connection.execute(self._get, values).one_or_none()
+        row = grant.run(GET).one_or_none()
         if row is None:
             raise NotFound("override")
         return Override(*row)
 
-    def set(  # noqa: PLR0917 - as the budgets' own
-        self,
-        connection: Connection,
-        grant: ListGrant,
-        organization: Organization,
-        user_id: Id,
-        group_id: Id,
-        limit_micros: int,
-        *,
-        request_id: str | None = None,
-    ) -> Override:
+    @staticmethod
+    def set(grant: Grant[Organization], user_id: Id, group_id: Id, limit_micros: int) -> Override:
         """Create or change a member's override, with an entry in the audit trail.
 
-        Needs a list grant to `update` that reaches the group named and the one named before;
-        `limit_micros` is 0 to 10^12. Raises Forbidden where it reaches one of them not, NotAMember
-        where the user is not a member of the group; nothing is written then.
+        Needs a grant to `update` the organization that reaches the group named and the one named
+        before; `limit_micros` is 0 to 10^12. Raises Forbidden if one of the groups is outside its
+        reach, NotAMember where the user is not a member of the group; nothing is written then.
         """
-        self._require(connection, grant, organization)
-        if type(limit_micros) is not int or not 0 <= limit_micros <= MAX_LIMIT_MICROS:
-            message = f"limit_micros must be an int from 0 to {MAX_LIMIT_MICROS}: {limit_micros!r}"
-            raise ValueError(message)
-        if not grant.covers(group_id):
-            raise Forbidden(Action.UPDATE, grant.lines, ())
-        values = {
-            "group_id": group_id,
-            "limit": limit_micros,
-            "revision": uuid4(),
-            **_read_reach(grant, organization, user_id, request_id),
-        }
+        values = {"group_id": group_id, "limit": check_limit(limit_micros), "revision": uuid4()}
         try:
-            row = connection.execute(self._set, values).one_or_none()
+            row = grant.run(SET, user_id=user_id, **values).one()
         except IntegrityError as error:
-            if getattr(error.orig, "sqlstate", None) == FOREIGN_KEY_VIOLATION:
+            if breaks_foreign_key(error):
                 raise NotAMember from error
             raise
-        if row is None:
+        if row.is_reached and row.named_group_id is None:
             raise NotAMember
         if row.user_id is None:
-            raise Forbidden(Action.UPDATE, grant.lines, ())
-        return Override(*row)
+            raise Forbidden(Action.UPDATE, grant.allowed.lines, ())
+        return Override(*row[2:])
 
-    def delete(
-        self,
-        connection: Connection,
-        grant: ListGrant,
-        organization: Organization,
-        user_id: Id,
-        *,
-        request_id: str | None = None,
-    ) -> None:
+    @staticmethod
+    def delete(grant: Grant[Organization], user_id: Id) -> None:
         """Delete a member's override, with an entry in the audit trail.
 
-        Needs a list grant to `update` that reaches the group that it names. Raises NotFound
-        (`override-not-set`), or Forbidden where the grant does not reach it.
+        Needs a grant to `update` the organization that reaches the group that it names. Raises
+        NotFound (`override-not-set`), or Forbidden where the grant does not reach it.
         """
-        self._require(connection, grant, organization)
-        values = _read_reach(grant, organization, user_id, request_id)
-        row = connection.execute(self._delete, values).one_or_none()
+        row = grant.run(DELETE, user_id=user_id).one_or_none()
         if row is None or (row.user_id is None and row.is_reached):
             raise NotFound("override")
         if row.user_id is None:
-            raise Forbidden(Action.UPDATE, grant.lines, ())
-
-    def _require(
-        self, connection: Connection, grant: ListGrant, organization: Organization
-    ) -> None:
-        require_list_grant(
-            grant, Action.UPDATE, self._budget_object, organization, connection.get_transaction()
-        )
-
-
-def _read_reach(
-    grant: ListGrant, organization: Organization, user_id: Id, request_id: str | None
-) -> dict[str, Any]:
-    return {
-        "organization_id": organization.id,
-        "user_id": user_id,
-        "exceptions": list(grant.exceptions),
-        "allowed_elsewhere": grant.allowed_elsewhere,
-        "receipt": write_receipt(grant, organization.id, request_id),
-    }
+            raise Forbidden(Action.UPDATE, grant.allowed.lines, ())

@@ -5,24 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import sqlalchemy as sa
-
-from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
-from govbudget.db.sql import NOW, make_pages, prepare, write
-from govbudget.errors import GrantRefused, NotFound
-from govbudget.identity import Action, Group, ObjectType, Organization
-from govbudget.spend.limits import Limits
-from govbudget.spend.usage import LimitSource, SpendRules
+from govbudget.db.governed import GROUPS, MEMBERS, Governed
+from govbudget.db.sql import NOW
+from govbudget.errors import NotFound
+from govbudget.identity import Action, Group, Member, ObjectType, Organization
+from govbudget.spend.limits import describe_limits
+from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Row
 
-    from govbudget.db.tables import Tables
-    from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id, Member
+    from govbudget.authz.authorize import ObjectT
+    from govbudget.db.unit import Grant
+    from govbudget.identity import Id
 
 # The period that the time is in, and its bounds.
 PERIOD = f"""
@@ -34,9 +32,26 @@ WITH month AS (
   FROM month
 )"""
 
-MEMBER = (
-    PERIOD
-    + f"""
+
+def _governed(
+    name: str, kind: type[ObjectT], text: str, reach: ObjectType | None = None, column: str = ""
+) -> Governed[ObjectT]:
+    """Make the statement of a report, which needs the right to `read`."""
+    return Governed(
+        f"reports.{name}",
+        Action.READ,
+        kind,
+        PERIOD + text,
+        reach=reach,
+        column=column,
+        parts=describe_limits,
+    )
+
+
+MEMBER = _governed(
+    "member",
+    Member,
+    f"""
 , input AS (
   SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id,
          {NOW} AS now
@@ -53,13 +68,10 @@ LEFT JOIN LATERAL ({{effective}}) e ON true
 LEFT JOIN {{s}}.ai_spend_counters c
   ON c.organization_id = i.organization_id AND c.user_id = i.user_id
   AND c.period = (SELECT starts_on FROM month)
-"""
+""",
 )
 
-# {which}: the group, or a page of an organization's.
-GROUPS = (
-    PERIOD
-    + """
+SPENT_FOR_GROUPS = """
 SELECT p.period_start, p.period_end, g.id, s.cost_picos, s.calls, s.unpriced_calls
 FROM period p, ({groups}) g, LATERAL (
   SELECT coalesce(sum(r.cost_picos), 0) AS cost_picos, coalesce(sum(r.calls), 0) AS calls,
@@ -68,15 +80,15 @@ FROM period p, ({groups}) g, LATERAL (
   WHERE r.organization_id = g.organization_id AND r.grain = 'month'
     AND r.starts_on = p.starts_on AND r.group_id = g.id
 ) s
-WHERE g.organization_id = :organization_id AND {which}
-"""
-)
-GROUP = "g.id = :group_id"
+WHERE g.organization_id = :organization_id AND """
+GROUP = _governed("group", Group, SPENT_FOR_GROUPS + "g.id = :group_id")
 PAGE = "{reach} {after} ORDER BY g.id LIMIT :page_size"
+GROUPS_PAGE = _governed("groups", Organization, SPENT_FOR_GROUPS + PAGE, GROUPS, "g.id")
 
-MEMBERS = (
-    PERIOD
-    + """
+MEMBERS_PAGE = _governed(
+    "members",
+    Group,
+    """
 SELECT p.period_start, p.period_end, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
 FROM period p, ({groups}) g LEFT JOIN LATERAL (
   SELECT * FROM {s}.ai_spend_rollups r
@@ -86,18 +98,23 @@ FROM period p, ({groups}) g LEFT JOIN LATERAL (
 ) r ON true
 WHERE g.organization_id = :organization_id AND g.id = :group_id
 ORDER BY r.user_id
-"""
+""",
+    MEMBERS,
+    "r.user_id",
 )
 
-ORGANIZATION = (
-    PERIOD
-    + """
+ORGANIZATION = _governed(
+    "organization",
+    Organization,
+    """
 SELECT p.period_start, p.period_end, r.group_id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
 FROM period p LEFT JOIN {s}.ai_spend_rollups r
   ON r.organization_id = :organization_id AND r.grain = 'month'
-  AND r.starts_on = (SELECT starts_on FROM month)
+  AND r.starts_on = (SELECT starts_on FROM month) AND {reach}
 ORDER BY r.group_id, r.user_id
-"""
+""",
+    MEMBERS,
+    "r.user_id",
 )
 
 
@@ -149,180 +166,90 @@ class Spender:
     sum: Sum
 
 
-class SpendReports:
-    """The reports of one layout. Each function sends one statement on the caller's connection.
+class Reports:
+    """The reports: one statement each, run by a grant. They never commit."""
 
-    They never commit, roll back, close or SET anything.
-    """
-
-    def __init__(
-        self,
-        tables: Tables,
-        directory: Directory,
-        rules: SpendRules | None = None,
-        budget_object: ObjectType = ObjectType.GROUP,
-        clock: Callable[[], datetime | None] = lambda: None,
-    ) -> None:
-        """Prepare the statements. `clock` gives the time (with its zone), None: the database's.
-
-        `budget_object` is what the policy must allow to read: the group, or `group_ai_budget`.
-        """
-        rules = rules or SpendRules()
-        self._budget_object = budget_object
-        self._time_zone, self._clock = rules.time_zone, clock
-        limits = Limits(tables, directory, rules.limit_rule)
-        groups = directory.groups
-        parts = {
-            "groups": write(sa.select(groups.c.id, groups.c.organization_id)),
-            "is_member": limits.is_member,
-            "effective": limits.effective,
-        }
-
-        def make(template: str, **more: str) -> sa.Executable:
-            return prepare(template, tables.layout, **parts, **more)
-
-        self._member = make(MEMBER)
-        self._group = make(GROUPS, which=GROUP)
-        self._groups = make_pages(make, GROUPS.replace("{which}", PAGE), "g.id")
-        self._members = make_pages(make, MEMBERS, "r.user_id")
-        self._organization = make(ORGANIZATION)
-
-    def member(self, connection: Connection, grant: Grant, member: Member) -> MemberSpend:
-        """Tell a member's limit, what set it, and their spend. Needs a grant to `read` it.
+    @staticmethod
+    def member(grant: Grant[Member]) -> MemberSpend:
+        """Report a member's limit, what set it, and their spend. Needs a grant to `read` it.
 
         What expired holds hold counts for nothing. Raises NotFound where the user is a member no
         longer.
         """
-        require_grant(grant, Action.READ, member, connection.get_transaction())
-        values = {
-            "organization_id": member.organization_id,
-            "user_id": member.user_id,
-            **self._read_clock(),
-        }
-        row = connection.execute(self._member, values).one()
+        row = grant.run(MEMBER, **_read_clock(grant)).one()
         if not row.is_member:
             raise NotFound("member")
-        source = row.limit_source and LimitSource(row.limit_source)
         return MemberSpend(
             Period(row.period_start, row.period_end),
             row.group_id,
             row.spend_limit_micros,
-            source,
+            row.limit_source and LimitSource(row.limit_source),
             int(row.spent_picos),
             int(row.held_picos),
         )
 
-    def group(self, connection: Connection, grant: Grant, group: Group) -> GroupSpend:
-        """Tell what was spent that is attributed to the group. Needs a grant to `read` it.
+    @staticmethod
+    def group(grant: Grant[Group]) -> GroupSpend:
+        """Report what was spent and is attributed to the group. Needs a grant to `read` it.
 
         Raises NotFound where the group moved or went.
         """
-        self._require(connection, grant, group)
-        row = connection.execute(self._group, {**_key(group), **self._read_clock()}).one_or_none()
+        row = grant.run(GROUP, **_read_clock(grant)).one_or_none()
         if row is None:
             raise NotFound("group")
         return _read_group(row)
 
+    @staticmethod
     def list_groups(
-        self,
-        connection: Connection,
-        grant: ListGrant,
-        organization: Organization,
-        *,
-        limit: int,
-        after: Id | None = None,
+        grant: Grant[Organization], *, limit: int, after: Id | None = None
     ) -> Sequence[GroupSpend]:
         """List the spend of the organization's groups by id, as far as the grant reaches.
 
-        At most `limit`, those whose id is greater than `after`. Needs a list grant for `read`.
+        At most `limit`, those whose id is greater than `after`. Needs a grant to `read` the
+        organization.
         """
-        require_list_grant(
-            grant, Action.READ, self._budget_object, organization, connection.get_transaction()
-        )
-        values = {"organization_id": organization.id, **self._read_page(grant, limit, after)}
-        statement = self._groups[grant.allowed_elsewhere, after is None]
-        return [_read_group(row) for row in connection.execute(statement, values)]
+        rows = grant.run(GROUPS_PAGE, page_size=limit, after=after, **_read_clock(grant))
+        return [_read_group(row) for row in rows]
 
+    @staticmethod
     def list_members(
-        self,
-        connection: Connection,
-        grant: Grant,
-        members: ListGrant,
-        group: Group,
-        *,
-        limit: int,
-        after: Id | None = None,
+        grant: Grant[Group], *, limit: int, after: Id | None = None
     ) -> tuple[Period, Sequence[Spender]]:
-        """List who spent for the group, by user id, as far as the grant `members` reaches.
+        """List who spent for the group, by user id: those whose spend the caller may read, too.
 
-        At most `limit`, those whose id is greater than `after`. Needs a grant to `read` the group,
-        and the list grant of `Policy.authorize_members`. Raises NotFound where the group moved or
-        went.
+        At most `limit`, those whose id is greater than `after`. Needs a grant to `read` the group.
+        Raises NotFound where the group moved or went, Forbidden where the caller may read nobody's
+        spend.
         """
-        self._require(connection, grant, group)
-        self._require_members(connection, members, Organization(group.organization_id))
-        values = {**_key(group), **self._read_page(members, limit, after)}
-        statement = self._members[members.allowed_elsewhere, after is None]
-        rows = connection.execute(statement, values).all()
+        values = {"page_size": limit, "after": after, **_read_clock(grant)}
+        rows = grant.run(MEMBERS_PAGE, **values).all()
         if not rows:
             raise NotFound("group")
+        group = grant.object.id
         spenders = [
-            Spender(group.id, row[2], _read_sum(row[3:])) for row in rows if row[2] is not None
+            Spender(group, row[2], _read_sum(row[3:])) for row in rows if row[2] is not None
         ]
         return Period(rows[0].period_start, rows[0].period_end), spenders
 
+    @staticmethod
     def list_organization(
-        self,
-        connection: Connection,
-        members: ListGrant,
-        organization: Organization,
-        *,
-        at: datetime | None = None,
+        grant: Grant[Organization], *, at: datetime | None = None
     ) -> tuple[Period, Sequence[Spender]]:
-        """List all spend of the calendar month that `at` (None: now) is in, by group and user.
+        """List the spend of the calendar month that `at` (None: now) is in, by group and user.
 
-        Needs a list grant of `Policy.authorize_members` that reaches everyone.
+        Of the members whose spend the caller may read. Needs a grant to `read` the organization.
         """
-        self._require_members(connection, members, organization)
-        if members.exceptions or not members.allowed_elsewhere:
-            raise GrantRefused("the grant does not reach every member of the organization")
-        values = {"organization_id": organization.id, **self._read_clock()}
-        rows = connection.execute(self._organization, {**values, "now": at or values["now"]}).all()
+        values = _read_clock(grant)
+        rows = grant.run(ORGANIZATION, **{**values, "now": at or values["now"]}).all()
         spenders = [
             Spender(row[2], row[3], _read_sum(row[4:])) for row in rows if row[3] is not None
         ]
         return Period(rows[0].period_start, rows[0].period_end), spenders
 
-    def _require(self, connection: Connection, grant: Grant, group: Group) -> None:
-        asked = Group(group.id, group.organization_id, self._budget_object)
-        require_grant(grant, Action.READ, asked, connection.get_transaction())
 
-    def _require_members(
-        self, connection: Connection, members: ListGrant, organization: Organization
-    ) -> None:
-        require_list_grant(
-            members,
-            Action.READ,
-            ObjectType.AI_MEMBER_SPEND,
-            organization,
-            connection.get_transaction(),
-        )
-
-    def _read_page(self, grant: ListGrant, limit: int, after: Id | None) -> dict[str, Any]:
-        position = {} if after is None else {"after": after}
-        return {
-            "exceptions": list(grant.exceptions),
-            "page_size": limit,
-            **position,
-            **self._read_clock(),
-        }
-
-    def _read_clock(self) -> dict[str, Any]:
-        return {"now": self._clock(), "time_zone": self._time_zone}
-
-
-def _key(group: Group) -> dict[str, Any]:
-    return {"group_id": group.id, "organization_id": group.organization_id}
+def _read_clock(grant: Grant[Any]) -> dict[str, Any]:
+    gov = grant.unit.gov
+    return {"now": gov.clock(), "time_zone": gov.settings.time_zone}
 
 
 def _read_sum(values: Sequence[Any]) -> Sum:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from govbudget.authz.grant import Grant, require_grant
-from govbudget.db.sql import prepare
+from govbudget.db.governed import Governed
 from govbudget.db.tables import PRICES
 from govbudget.identity import Action, Ledger
 from govbudget.spend.statements import COST, KNOWN_COST, LACKS_PRICE
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
+    from govbudget.db.gov import Gov
+    from govbudget.db.unit import Grant
     from govbudget.identity import Id
 
 # {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
-VERIFY = f"""
+TEXT = f"""
 WITH booked AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
          count(*) AS calls, count(*) FILTER (WHERE cost_picos IS NULL OR {LACKS_PRICE}) AS unpriced
@@ -113,9 +111,26 @@ class Verification(NamedTuple):
     findings: list[str]
 
 
-def verify_spend(
-    connection: Connection, tables: Tables, grant: Grant, organization_id: Id | None = None
-) -> Verification:
+ASKED = "(CAST(:organization_id AS {{id}}) IS NULL OR {of}organization_id = :organization_id)"
+
+
+def _describe(_gov: Gov) -> dict[str, object]:
+    return {
+        "of_hold": ", ".join(f"h.{name}" for name in COPIED),
+        "of_usage": ", ".join(f"u.{name}" for name in COPIED),
+    }
+
+
+VERIFY = Governed(
+    "spend.verify",
+    Action.CREATE,
+    Ledger,
+    TEXT.replace("{asked}", ASKED.format(of="")).replace("{asked_of_usage}", ASKED.format(of="u.")),
+    parts=_describe,
+)
+
+
+def verify_spend(grant: Grant[Ledger], organization_id: Id | None = None) -> Verification:
     """Compare, in one statement that locks nothing, all that is stored of spend.
 
     Of each member and period the ledger, both rollups and what the counter has as spent; the open
@@ -123,15 +138,5 @@ def verify_spend(
     and that it closed its hold and is as that says. None: of every organization. Needs a grant to
     `create` usage.
     """
-    require_grant(grant, Action.CREATE, Ledger(), connection.get_transaction())
-    asked = "(CAST(:organization_id AS {id}) IS NULL OR {of}organization_id = :organization_id)"
-    statement = prepare(
-        VERIFY,
-        tables.layout,
-        asked=asked.format(id=tables.layout.id_type, of=""),
-        asked_of_usage=asked.format(id=tables.layout.id_type, of="u."),
-        of_hold=", ".join(f"h.{name}" for name in COPIED),
-        of_usage=", ".join(f"u.{name}" for name in COPIED),
-    )
-    rows = connection.execute(statement, {"organization_id": organization_id}).all()
+    rows = grant.run(VERIFY, organization_id=organization_id).all()
     return Verification(rows[0].members, rows[0].calls, [r.finding for r in rows if r.finding])

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from govbudget.identity import Action, Organization
 from govbudget.spend.cost import round_up_to_micros
 from govbudget.spend.usage import Call
 from govbudget.web.answers import GroupSpendPage, SpenderPage
 from govbudget.web.call import answer_page
 from govbudget.web.paging import read_id_page
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
-from govbudget.web.requestlog import request_id
 
 if TYPE_CHECKING:
     from flask import Response
 
     from govbudget import identity
-    from govbudget.identity import Group, Ledger, Member
+    from govbudget.identity import Group, Ledger, Member, Organization
     from govbudget.spend.overrides import Override
     from govbudget.spend.reports import GroupSpend, MemberSpend
     from govbudget.spend.usage import Usage
@@ -87,37 +85,27 @@ def post_usage(asked: Asked[Ledger]) -> Response:
 
 def get_override(asked: Asked[Member]) -> Response:
     """Answer with the member's override."""
-    return answer(
-        _write_override(asked.gov.overrides.get(asked.connection, asked.old_grant, asked.object))
-    )
+    return answer(_write_override(asked.gov.overrides.get(asked.grant)))
 
 
 def put_override(asked: Asked[Organization]) -> Response:
     """Create or change the member's override; asks about its group, and about the one before."""
     body: OverrideBody = asked.body
     override = asked.gov.overrides.set(
-        asked.connection,
-        asked.old_grant,
-        asked.object,
-        asked.ids["user"],
-        body.group_id,
-        body.spend_limit_micros,
-        request_id=request_id(),
+        asked.grant, asked.ids["user"], body.group_id, body.spend_limit_micros
     )
     return answer(_write_override(override))
 
 
 def delete_override(asked: Asked[Organization]) -> Response:
     """Delete the member's override: the groups' budgets hold again."""
-    asked.gov.overrides.delete(
-        asked.connection, asked.old_grant, asked.object, asked.ids["user"], request_id=request_id()
-    )
+    asked.gov.overrides.delete(asked.grant, asked.ids["user"])
     return answer_empty()
 
 
 def get_member_spend(asked: Asked[Member]) -> Response:
     """Answer with the member's limit, what set it, and the spend of this month."""
-    found = asked.gov.reports.member(asked.connection, asked.old_grant, asked.object)
+    found = asked.gov.reports.member(asked.grant)
     return answer(write_member_spend(asked.object, found))
 
 
@@ -145,14 +133,8 @@ def get_group_spend(asked: Asked[Group]) -> Response:
 
 def list_members_spend(asked: Asked[Group]) -> Response:
     """Answer with a page of who spent for the group this month, as far as the caller may see."""
-    group = asked.object
-    members = asked.gov.policy.authorize_members(
-        asked.old_grant.subject, Action.READ, Organization(group.organization_id)
-    )
-    page = read_id_page(group.id, asked.gov.settings.id_type)
-    period, found = asked.gov.reports.list_members(
-        asked.connection, asked.old_grant, members, group, limit=page.limit, after=page.after
-    )
+    page = read_id_page(asked.object.id, asked.gov.settings.id_type)
+    period, found = asked.gov.reports.list_members(asked.grant, limit=page.limit, after=page.after)
     spenders, token = page.cut(found, lambda one: (one.user_id,))
     written: list[SpenderAnswer] = [
         {
@@ -176,9 +158,7 @@ def list_members_spend(asked: Asked[Group]) -> Response:
 def list_groups_spend(asked: Asked[Organization]) -> Response:
     """Answer with a page of this month's spend of the groups that the caller may read."""
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
-    found = asked.gov.reports.list_groups(
-        asked.connection, asked.old_grant, asked.object, limit=page.limit, after=page.after
-    )
+    found = asked.gov.reports.list_groups(asked.grant, limit=page.limit, after=page.after)
     groups, token = page.cut(found, lambda one: (one.group_id,))
     written = list(map(_write_group, groups))
     return answer_page(GroupSpendPage(groups=written, next_page_token=token))
