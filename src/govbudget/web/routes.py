@@ -66,6 +66,8 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, "prices"),
         max_body=16 * MIB,
+        codes=("price-jump",),
+        flags=("allow_jumps",),
     ),
     Route(
         *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds, HoldAnswer, "hold"),
