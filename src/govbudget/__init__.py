@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from govbudget.authz.grant import ListGrant
+    from govbudget.authz.authorize import Allowed
     from govbudget.authz.policy import Policy
     from govbudget.authz.table import Decision, DecisionTable
     from govbudget.budgets.budget import Budget, Condition
@@ -48,9 +48,7 @@ if TYPE_CHECKING:
     from govbudget.ids import IdType
     from govbudget.installation import Installation
     from govbudget.prices.price import Price
-    from govbudget.prices.store import PriceStore
     from govbudget.spend.open_hold import OpenHold
-    from govbudget.spend.store import SpendStore
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage
 
@@ -59,7 +57,7 @@ if TYPE_CHECKING:
 _HOMES = {
     name: home
     for home, names in {
-        "authz.grant": ("ListGrant",),
+        "authz.authorize": ("Allowed",),
         "db.unit": ("Grant",),
         "authz.policy": ("Policy",),
         "authz.table": ("Decision", "DecisionTable"),
@@ -86,6 +84,7 @@ _HOMES = {
         "identity": (
             "SITE",
             "Action",
+            "Allowed",
             "Assignment",
             "Domain",
             "Group",
@@ -100,9 +99,7 @@ _HOMES = {
         "ids": ("IdType",),
         "installation": ("Installation",),
         "prices.price": ("Price",),
-        "prices.store": ("PriceStore",),
         "spend.open_hold": ("OpenHold",),
-        "spend.store": ("SpendStore",),
         "spend.tokens": ("Tokens",),
         "spend.usage": ("Call", "Hold", "Usage"),
         "db.tables": ("Layout", "Tables"),
@@ -113,6 +110,7 @@ _HOMES = {
 __all__ = [
     "SITE",
     "Action",
+    "Allowed",
     "Assignment",
     "Budget",
     "BudgetExceeded",
@@ -137,7 +135,6 @@ __all__ = [
     "InvalidInput",
     "Layout",
     "Ledger",
-    "ListGrant",
     "Member",
     "NotAMember",
     "NotFound",
@@ -149,10 +146,8 @@ __all__ = [
     "PreconditionFailed",
     "Price",
     "PriceBook",
-    "PriceStore",
     "Scope",
     "SettingsError",
-    "SpendStore",
     "SqlDirectory",
     "Subject",
     "Tables",

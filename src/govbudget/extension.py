@@ -22,9 +22,7 @@ from govbudget.errors import SettingsError
 from govbudget.identity import Scope
 from govbudget.ids import IdType
 from govbudget.installation import Installation
-from govbudget.prices.store import PriceStore
 from govbudget.settings import Settings, read_features, read_settings
-from govbudget.spend.store import SpendStore
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.blueprint import NAME, make_blueprint
 
@@ -138,8 +136,6 @@ class GovBudget:
             settings=settings,
             policy=loaded,
             directory=directory,
-            prices=PriceStore(tables),
-            spend=SpendStore(tables, directory, settings.spend_rules),
             find_engine=_constant(engine),
             identify=identify,
             find_features=_read_features_argument(
@@ -193,18 +189,6 @@ def _make_command() -> Command:
 
 
 def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
-    """Load the policy, and refuse one that judges budgets as something else than is asked about."""
-    loaded = _open_policy(policy, settings)
-    judged_as = loaded.table.budget_object
-    if judged_as is not settings.budget_object:
-        raise SettingsError(
-            f"GOVBUDGET_BUDGET_OBJECT is `{settings.budget_object}`, but the policy in "
-            f"`{loaded.folder}` judges budgets as `{judged_as}`; set it to that"
-        )
-    return loaded
-
-
-def _open_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
     if isinstance(policy, Policy):
         if settings.policy_digest not in (None, policy.digest):
             raise SettingsError(

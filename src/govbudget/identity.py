@@ -29,7 +29,7 @@ class ObjectType(StrEnum):
     """The kinds of object that a policy line can speak of.
 
     - `group`: a group of an organization; also its budget and its spend.
-    - `group_ai_budget`: a group's budget, where the setting `budget_object` names it.
+    - `group_ai_budget`: a group's budget, where a line of the policy names it.
     - `ai_model_price`: the prices of all models, of the whole site.
     - `ai_usage`: the ledger of the whole site, in which services book calls.
     - `ai_member_spend`: what one user may spend, and has spent, in one organization.
@@ -87,7 +87,6 @@ class Subject:
 
     id: Id | None
     assignments: tuple[Assignment, ...] = ()
-    unit_of_work: object | None = None
 
 
 class Object(Protocol):
@@ -109,13 +108,13 @@ class Object(Protocol):
 class Group:
     """A group of one organization.
 
-    `type` is what the policy is asked about: the group itself, or its budget, where the setting
-    `budget_object` makes budgets a resource of their own (see `BudgetStore.object_of`).
+    Where the policy makes budgets a resource of their own, it is asked about that (see
+    `DecisionTable.judged_as`).
     """
 
+    type: ClassVar[ObjectType] = ObjectType.GROUP
     id: Id
     organization_id: Id
-    type: ObjectType = ObjectType.GROUP
     _domains: dict[Scope, Domain] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from govbudget.audit.store import Audit
 from govbudget.budgets.store import Budgets
 from govbudget.db.gov import Gov
-from govbudget.db.retries import run_unit
-from govbudget.identity import Action, Ledger
+from govbudget.prices.store import Prices
 from govbudget.spend.open_hold import OnError, open_hold
 from govbudget.spend.overrides import Overrides
 from govbudget.spend.reports import Reports
+from govbudget.spend.store import Spend
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.signals import policy_reloaded, send
 
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from flask import Flask
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
-    from govbudget.authz.grant import Grant
     from govbudget.authz.policy import Policy
+    from govbudget.db.unit import Grant
     from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id
-    from govbudget.prices.store import PriceStore
+    from govbudget.identity import Id, Ledger
     from govbudget.settings import Settings
     from govbudget.spend.open_hold import OpenHold
-    from govbudget.spend.store import SpendStore
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
 
@@ -40,7 +38,9 @@ class Installation(Gov):
     audit = Audit
     budgets = Budgets
     overrides = Overrides
+    prices = Prices
     reports = Reports
+    spend = Spend
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,
@@ -48,15 +48,12 @@ class Installation(Gov):
         policy: Policy,
         directory: Directory,
         find_engine: Callable[[], Engine],
-        prices: PriceStore,
-        spend: SpendStore,
         identify: Callable[[], object],
         find_features: Callable[[], frozenset[str]],
         challenge: str,
         app: Flask,
     ) -> None:
         super().__init__(settings, policy, directory, find_engine)
-        self.prices, self.spend = prices, spend
         self.identify, self.find_features = identify, find_features
         self.challenge, self.app = challenge, app
 
@@ -78,15 +75,10 @@ class Installation(Gov):
         the block is entered.
         """
 
-        def run(act: Callable[[Connection, Grant], Any]) -> Any:  # noqa: ANN401 - what it gives
-            def work(connection: Connection) -> Any:  # noqa: ANN401 - as above
-                subject = self.directory.load_subject(connection, gateway)
-                grant = self.policy.authorize(subject, Action.CREATE, Ledger())
-                return act(connection, grant)
+        def run(act: Callable[[Grant[Ledger]], Any]) -> Any:  # noqa: ANN401 - what it gives
+            return self.run(gateway, lambda unit: act(unit.authorize("create", ledger=True)))
 
-            return run_unit(self.find_engine(), work)
-
-        return open_hold(self.spend, run, call, tokens, ttl_seconds, OnError(on_error))
+        return open_hold(run, call, tokens, ttl_seconds, OnError(on_error))
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.

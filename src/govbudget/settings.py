@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from govbudget.authz.reader import suggest
 from govbudget.db.tables import OWN_GROUPS, Layout, Tables
 from govbudget.errors import SettingsError
-from govbudget.identity import ObjectType
 from govbudget.ids import IdType
 from govbudget.spend.usage import LimitRule, SpendRules, Unpriced
 
@@ -24,7 +23,6 @@ Word = TypeVar("Word", bound=str)
 
 PREFIX = "GOVBUDGET_"
 AIBRIDGE = "aibridge"
-BUDGET_OBJECTS = (ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET)
 KNOWN_FEATURES = frozenset({AIBRIDGE})
 # Read by the command and the tests, not by the extension.
 COMMAND_KEYS = {
@@ -49,7 +47,6 @@ class Settings:
     - `schema`: the PostgreSQL schema of govbudget's tables.
     - `groups`: where groups are: `own` tables, the host's column of their ids as
       `schema.table.column`, or `none`: no foreign key.
-    - `budget_object`: what the policy is asked about a budget: `group` or `group_ai_budget`.
     - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer, to debug.
     - `limit_rule`: of several groups' budgets, the `highest` or the `lowest` binds a member.
     - `time_zone`: the IANA name of the zone whose calendar months are the periods of spend.
@@ -63,7 +60,6 @@ class Settings:
     id_type: IdType = IdType.UUID
     schema: str = "govbudget"
     groups: str = OWN_GROUPS
-    budget_object: ObjectType = ObjectType.GROUP
     expose_policy_digest: bool = False
     limit_rule: LimitRule = LimitRule.HIGHEST
     time_zone: str = "UTC"
@@ -106,7 +102,6 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "policy_digest": partial(_match, _DIGEST, "write `sha256:` and 64 hex digits"),
         "features": _read_features,
         "id_type": partial(_choose, IdType),
-        "budget_object": partial(_choose, BUDGET_OBJECTS),
         "expose_policy_digest": _read_flag,
         "limit_rule": partial(_choose, LimitRule),
         "time_zone": _read_time_zone,

@@ -11,8 +11,11 @@ from typing import TypeVar
 
 from govbudget.db.governed import Governed, Ungoverned
 
-# The rooms whose `statements` hold some; of a part only where it is installed.
-_ROOMS = ("audit", "budgets")
+# The modules that hold some; of a part only where it is installed.
+_MODULES = (
+    *("audit.statements", "budgets.statements", "prices.statements"),
+    *("spend.statements", "spend.gaps", "spend.overrides", "spend.reports", "spend.verify"),
+)
 
 StatementT = TypeVar("StatementT", Governed, Ungoverned)  # type: ignore[type-arg]
 
@@ -28,10 +31,9 @@ def list_ungoverned() -> dict[str, Ungoverned]:
 
 
 def _gather(kind: type[StatementT]) -> dict[str, StatementT]:
-    modules = [f"govbudget.{room}.statements" for room in _ROOMS]
     found = [
         value
-        for module in modules
+        for module in (f"govbudget.{name}" for name in _MODULES)
         if find_spec(module.rpartition(".")[0])
         for value in vars(import_module(module)).values()
         if isinstance(value, kind)

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Id
 
 COMMAND, CALL, REQUEST, CASCADE = "command", "call", "request", "cascade"
@@ -33,22 +32,6 @@ class Entry:
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     receipt: dict[str, Any]
-
-
-def write_receipt(
-    grant: Grant | ListGrant, organization_id: Id | None, request_id: str | None
-) -> dict[str, Any]:
-    """Write down the grant that a change is made with; each receipt has an id of its own."""
-    return {
-        "id": str(uuid4()),
-        "organization_id": None if organization_id is None else str(organization_id),
-        "actor": str(grant.subject.id),
-        "roles": list(grant.roles),
-        "lines": list(grant.lines),
-        "policy_digest": grant.policy_digest,
-        "request_id": request_id,
-        "cause": REQUEST if request_id else COMMAND if grant.subject.id == OPERATOR else CALL,
-    }
 
 
 @dataclass(frozen=True, slots=True)

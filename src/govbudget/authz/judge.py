@@ -34,7 +34,7 @@ ELSEWHERE = "-elsewhere"
 
 EXAMPLES: dict[ObjectType, Object] = {
     ObjectType.GROUP: Group("g", "o"),
-    ObjectType.GROUP_AI_BUDGET: Group("g", "o", ObjectType.GROUP_AI_BUDGET),
+    ObjectType.GROUP_AI_BUDGET: Group("g", "o"),
     ObjectType.AI_MODEL_PRICE: PriceBook(),
     ObjectType.AI_USAGE: Ledger(),
     ObjectType.AI_MEMBER_SPEND: Member("o", "u"),

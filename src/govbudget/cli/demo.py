@@ -21,16 +21,20 @@ import sqlalchemy as sa
 from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
-from govbudget.cli.target import DATABASE_URL, Operator
+from govbudget.cli.target import DATABASE_URL
 from govbudget.cli.tour import Step, Tour, explain, read_records
+from govbudget.db.gov import Gov
+from govbudget.db.tables import Tables
+from govbudget.db.unit import OPERATOR
 from govbudget.directory.load import load_directory
+from govbudget.directory.sql import own_directory
 from govbudget.directory.tokens import TokenStore
 from govbudget.embedded import start_postgres
 from govbudget.errors import SettingsError
-from govbudget.identity import Action, ObjectType, PriceBook
+from govbudget.identity import Action, ObjectType
 from govbudget.migrations import upgrade
 from govbudget.prices.price import parse_prices, read_shipped_prices
-from govbudget.prices.store import PriceSource, PriceStore
+from govbudget.prices.store import Prices, PriceSource
 from govbudget.settings import PREFIX, Settings
 
 START_TIMEOUT_SECONDS = 30
@@ -107,18 +111,16 @@ def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
     """Migrate, load the directory and the seed prices; give ids and tokens by their names."""
     click.echo("migrating, loading a small organization and the seed price book")
     content = (files("govbudget.cli") / "demo.json").read_bytes()
-    people, book = json.loads(content), PriceBook()
-    prices = parse_prices(read_shipped_prices())
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        operator = Operator(engine, Settings(), connection, policy)
-        tables, store = operator.tables, TokenStore(operator.tables)
-        upgrade(connection, tables.layout)
-        load_directory(connection, tables, content, policy.table.scopes)
-        grant = operator.authorize(Action.UPDATE, book)
-        PriceStore(tables).upsert(connection, grant, book, prices, source=PriceSource.BOOK)
+    people, prices = json.loads(content), parse_prices(read_shipped_prices())
+    engine, settings = sa.create_engine(url, poolclass=sa.NullPool), Settings()
+    tables = Tables(settings.layout)
+    gov, store = Gov(settings, policy, own_directory(tables), lambda: engine), TokenStore(tables)
+    with gov.unit(OPERATOR, atomic=True) as unit:
+        upgrade(unit.connection, tables.layout)
+        load_directory(unit.connection, tables, content, policy.table.scopes)
+        Prices.upsert(unit.authorize("update", prices=True), prices, source=PriceSource.BOOK)
         tokens = {
-            user["name"]: store.create(connection, UUID(user["id"]), days=1)
+            user["name"]: store.create(unit.connection, UUID(user["id"]), days=1)
             for user in people["users"]
         }
     click.echo(f"loaded {len(prices)} model prices and {len(tokens)} people")

@@ -259,7 +259,7 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
         if before.budget_object is not after.budget_object:
             click.echo(
                 f"budgets are judged as `{before.budget_object}` by the old policy and as "
-                f"`{after.budget_object}` by the new one (setting: budget_object)\n"
+                f"`{after.budget_object}` by the new one\n"
             )
         rights = {(change.role, change.scope) for change in changes}
         for sign, verb, roles in (("+", "is new", added), ("-", "is gone", removed)):

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from functools import partial
 from typing import BinaryIO
 
 import click
 
 from govbudget.cli import NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
-from govbudget.cli.target import open_as_operator
-from govbudget.db.retries import retry
+from govbudget.cli.target import run_as_operator
 from govbudget.db.tables import PRICES, TOKENS
+from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
-from govbudget.identity import Action, PriceBook
 from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
-from govbudget.prices.gap import PriceGap, list_gaps
 from govbudget.prices.price import parse_prices, read_shipped_prices
-from govbudget.prices.store import PriceSource, PriceStore
-
-BOOK = PriceBook()
+from govbudget.prices.store import Prices, PriceSource
+from govbudget.spend.gaps import PriceGap, list_gaps
 
 
 @click.group()
@@ -52,30 +48,27 @@ def prices_load(
 
     The book's prices never touch the custom ones, which are in force before them. A price that
     moves by more than a factor of 20, up or down, is refused: against the price that it replaces,
-    or, where it is new in its source, the one in force. To and from null and 0 is no jump. A dry
-    run refuses what the load would.
+    or, where it is new in its source, the one in force. From a price to 0 is a jump too; from 0,
+    and from and to null, is not. A dry run refuses what the load would.
     """
     if shipped == (file is not None):
         raise click.UsageError("name a FILE or --shipped, and not both")
     content = read_shipped_prices() if file is None else file.read()
     batch, kind = parse_prices(content), PriceSource(source)
 
-    def load() -> str | None:
-        with open_as_operator() as operator:
-            store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
-            if dry_run:
-                changes = store.compare(operator.connection, grant, BOOK, batch, source=kind)
-                for line in _tell(changes):
-                    click.echo(line)
-                if not allow_jumps:
-                    refuse_jumps(changes, MAX_FACTOR)
-                return None
-            refusing = partial(store.upsert_without_jumps, factor=MAX_FACTOR)
-            upsert = store.upsert if allow_jumps else refusing
-            result = upsert(operator.connection, grant, BOOK, batch, source=kind)
+    def load(unit: Unit) -> str | None:
+        grant = unit.authorize("update", prices=True)
+        if dry_run:
+            changes = Prices.compare(grant, batch, source=kind)
+            for line in _tell(changes):
+                click.echo(line)
+            if not allow_jumps:
+                refuse_jumps(changes)
+            return None
+        result = Prices.upsert(grant, batch, source=kind, allow_jumps=allow_jumps)
         return f"{result.received} received, {result.changed} changed"
 
-    if (summary := retry(load)) is not None:
+    if (summary := run_as_operator(load)) is not None:
         click.echo(summary)
 
 
@@ -104,14 +97,12 @@ def prices_show(provider: str, model: str) -> None:
 
     Prices are micros per one million tokens.
     """
-    with open_as_operator() as operator:
-        grant = operator.authorize(Action.READ, BOOK)
-        try:
-            found = PriceStore(operator.tables).find(
-                operator.connection, grant, BOOK, provider, model
-            )
-        except NotFound:
-            raise NotSo(f"no price is known for `{provider}` `{model}`") from None
+    try:
+        found = run_as_operator(
+            lambda unit: Prices.find(unit.authorize("read", prices=True), provider, model)
+        )
+    except NotFound:
+        raise NotSo(f"no price is known for `{provider}` `{model}`") from None
     in_force, price = next(iter(found.items()))
     shown = {**price.model_dump(), "in_force": in_force.value}
     for source in PriceSource:
@@ -125,14 +116,10 @@ def prices_show(provider: str, model: str) -> None:
 @click.argument("model")
 def prices_remove(provider: str, model: str) -> None:
     """Take a model's custom price away, so that the book's is in force; status 1: it has none."""
-
-    def remove() -> None:
-        with open_as_operator() as operator:
-            store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
-            store.remove(operator.connection, grant, BOOK, provider, model)
-
     try:
-        retry(remove)
+        run_as_operator(
+            lambda unit: Prices.remove(unit.authorize("update", prices=True), provider, model)
+        )
     except NotFound:
         raise NotSo(f"no custom price of `{provider}` `{model}`") from None
     click.echo(f"removed the custom price of `{provider}` `{model}`")
@@ -141,14 +128,13 @@ def prices_remove(provider: str, model: str) -> None:
 @prices.command("gaps")
 @format_option("text", "json", "csv")
 def prices_gaps(form: str) -> None:
-    """List the models that were used and have no price, the most used first.
+    """List the models that were used without a price, the most used first.
 
-    Calls that have no cost, and would have none at the prices of now: how many, their tokens by
-    category, and the prices that they lack.
+    Calls whose cost is not wholly known: how many, their tokens by category, which of these had no
+    price, and which prices are missing now. A price that is set later is for later calls: these
+    stay as they were booked.
     """
-    with open_as_operator() as operator:
-        grant = operator.authorize(Action.UPDATE, BOOK)
-        gaps = list_gaps(operator.connection, operator.tables, grant, BOOK)
+    gaps = run_as_operator(lambda unit: list_gaps(unit.authorize("update", prices=True)))
     if form != "text":
         print_rows(form, [field.name for field in fields(PriceGap)], map(asdict, gaps))
         return
@@ -157,8 +143,9 @@ def prices_gaps(form: str) -> None:
             f"{getattr(gap, name)} {name.removesuffix('_tokens')}" for name in TOKENS
         )
         click.echo(
-            f"{gap.provider}/{gap.model}: {gap.calls} calls; tokens: {tokens};"
-            f" missing: {', '.join(gap.missing)}"
+            f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
+            f" had no price: {', '.join(gap.unpriced)};"
+            f" missing now: {', '.join(gap.missing) or 'none'}"
         )
     if not gaps:
         click.echo("every call that was booked has a price")

@@ -11,12 +11,12 @@ import click
 
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
-from govbudget.cli.target import open_gov, require_known
-from govbudget.db.unit import OPERATOR
+from govbudget.cli.target import find_settings, require_known, run_as_operator
+from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
-from govbudget.identity import Id
+from govbudget.identity import Id, Member
 from govbudget.spend.cost import PICOS_PER_MICRO, round_up_to_micros
-from govbudget.spend.reports import MemberSpend, Reports, Spender
+from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
 from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
 from govbudget.web.problems import write_id
@@ -58,12 +58,15 @@ def spend_report(organization: str, month: datetime | None, form: str) -> None:
     `organization`, `group` or `user`; add up one level only. Unpriced calls are those whose cost is
     not known. Status 1 where there is neither spend nor a group of the organization.
     """
-    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
-        place = gov.settings.id_type.parse(organization)
-        grant = unit.authorize("read", organization=place)
-        period, spenders = Reports.list_organization(grant, at=month)
-        if not spenders:
+    place = find_settings().id_type.parse(organization)
+
+    def report(unit: Unit) -> tuple[Period, Sequence[Spender]]:
+        found = Reports.list_organization(unit.authorize("read", organization=place), at=month)
+        if not found[1]:
             require_known(unit, place)
+        return found
+
+    period, spenders = run_as_operator(report)
     middle = period.start.astimezone(UTC) + timedelta(days=14)
     rows = [
         {"month": f"{middle:%Y-%m}", "organization_id": write_id(place), **row}
@@ -126,14 +129,14 @@ def spend_member(organization: str, user: str, form: str) -> None:
     when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is no
     member of the organization.
     """
-    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
-        ids = gov.settings.id_type.parse(organization), gov.settings.id_type.parse(user)
-        try:
-            grant = unit.authorize("read", member=ids)
-            found = Reports.member(grant)
-        except NotFound:
-            raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
-    facts = {**write_member_spend(grant.object, found), "left_micros": _find_left(found)}
+    parse = find_settings().id_type.parse
+    member = Member(parse(organization), parse(user))
+    asked = member.organization_id, member.user_id
+    try:
+        found = run_as_operator(lambda unit: Reports.member(unit.authorize("read", member=asked)))
+    except NotFound:
+        raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
+    facts = {**write_member_spend(member, found), "left_micros": _find_left(found)}
     if form == "json":
         print_json(facts)
         return
@@ -170,9 +173,8 @@ def spend_verify(organization: str | None) -> int:
 
     It reads one snapshot and locks nothing: it may be run at any time.
     """
-    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
-        place = None if organization is None else gov.settings.id_type.parse(organization)
-        seen = verify_spend(unit.authorize("create", ledger=True), place)
+    place = None if organization is None else find_settings().id_type.parse(organization)
+    seen = run_as_operator(lambda unit: verify_spend(unit.authorize("create", ledger=True), place))
     for finding in seen.findings:
         click.echo(finding)
     if seen.findings:

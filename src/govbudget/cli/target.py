@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +11,19 @@ from typing import NoReturn, cast
 
 import sqlalchemy as sa
 from flask import current_app, has_app_context
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from govbudget.audit.entry import OPERATOR
-from govbudget.authz.grant import Grant
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
 from govbudget.db.gov import Gov
+from govbudget.db.retries import T
 from govbudget.db.tables import Tables
-from govbudget.db.unit import Unit
+from govbudget.db.unit import OPERATOR, Unit
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import (
-    SITE,
-    Action,
-    Assignment,
     Id,
-    Object,
-    Organization,
-    Scope,
-    Subject,
 )
 from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
@@ -133,6 +125,12 @@ def open_gov() -> Iterator[Gov]:
         engine.dispose()
 
 
+def run_as_operator(work: Callable[[Unit], T]) -> T:
+    """Run work as the operator, all or nothing; see `Gov.run`."""
+    with open_gov() as gov:
+        return gov.run(OPERATOR, work, atomic=True)
+
+
 def require_known(unit: Unit, organization: Id) -> None:
     """Raise NotSo where the directory has no such organization."""
     if not unit.knows(organization):
@@ -180,37 +178,3 @@ def find_policy() -> Policy:
     if home is not None:
         return home.policy
     return Policy.load(find_policy_dir(), digest=find_settings().policy_digest)
-
-
-@dataclass(frozen=True, slots=True)
-class Operator(Target):
-    """Who runs a command: whoever has the database holds every role of the site, under a policy."""
-
-    connection: Connection
-    policy: Policy
-
-    @property
-    def subject(self) -> Subject:
-        """The subject that the policy is asked about, in the connection's transaction."""
-        scopes = self.policy.table.scopes
-        held = tuple(Assignment(role, SITE) for role in scopes if scopes[role] is Scope.SITE)
-        return Subject(OPERATOR, held, self.connection.get_transaction())
-
-    def authorize(self, action: Action, obj: Object) -> Grant:
-        """Give a grant for this action on this object, as `Policy.authorize` does."""
-        return self.policy.authorize(self.subject, action, obj)
-
-    def require_known(self, organization: Organization) -> None:
-        """Raise NotSo where the organization has no group: in our own tables each has Everyone."""
-        groups = self.directory.groups
-        wanted = sa.select(groups.c.id).where(groups.c.organization_id == organization.id)
-        if not self.connection.scalar(sa.select(wanted.exists())):
-            raise NotSo(f"no organization `{organization.id}` is known here")
-
-
-@contextmanager
-def open_as_operator() -> Iterator[Operator]:
-    """Begin a transaction on the target, to act in it as its operator under the policy in force."""
-    policy = find_policy()
-    with open_target() as target, target.engine.begin() as connection:
-        yield Operator(target.engine, target.settings, connection, policy)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 from govbudget.db.tables import TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.sql import ClauseElement
 
@@ -50,9 +50,9 @@ def prepare(
         **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
         **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
         **dict.fromkeys(("source", "batch"), sa.Text()),
-        **dict.fromkeys((*TOKENS, "limit", "page_size", "factor"), sa.BigInteger()),
+        **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
         **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
-        **dict.fromkeys(("allowed_elsewhere", "any_revision"), sa.Boolean()),
+        **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
         "ttl": sa.Interval(),
         "receipt": pg.JSONB(),
         "exceptions": pg.ARRAY(layout.id_sql_type),
@@ -63,20 +63,3 @@ def prepare(
         sa.column(part.split()[-1].rpartition(".")[2]) for part in answer
     ]
     return typed.columns(*columns) if columns else typed
-
-
-def make_pages(
-    make: Callable[..., sa.Executable], template: str, column: str
-) -> dict[tuple[bool, bool], sa.Executable]:
-    """Make the statements of a list that a `ListGrant` reaches into, by `column`.
-
-    The keys are `allowed_elsewhere` of the grant, and whether it is the first page. `{reach}` and
-    `{after}` of the template are filled in; a comparison per case, so that an index serves it.
-    """
-    reach = {True: f"{column} <> ALL (:exceptions)", False: f"{column} = ANY (:exceptions)"}
-    after = {True: "", False: f"AND {column} > :after"}
-    return {
-        (elsewhere, is_first): make(template, reach=reach[elsewhere], after=after[is_first])
-        for elsewhere in reach
-        for is_first in after
-    }

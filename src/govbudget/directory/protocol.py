@@ -14,8 +14,8 @@ class Directory(Protocol):
     """Where subjects and groups are loaded from. It reports assignments and decides nothing.
 
     Each `load_*` sends one statement on the connection that it is given, names no budget, price or
-    spend table in it, never commits, and puts `connection.get_transaction()` into the subject as
-    its unit of work. A subject that it does not know has no assignments.
+    spend table in it, and never commits. A subject that it does not know has no assignments; None
+    is the operator of a command, who has none, and for whom the object alone is loaded.
     """
 
     @property

@@ -97,7 +97,7 @@ class SqlDirectory:
     def load_subject(self, connection: Connection, subject_id: Id | None) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""
         rows = connection.execute(self._subject, {"user": subject_id}).all()
-        return self._subject_of(connection, subject_id, rows)
+        return self._subject_of(subject_id, rows)
 
     def load_group(
         self, connection: Connection, subject_id: Id | None, group_id: Id
@@ -105,12 +105,12 @@ class SqlDirectory:
         """Load a group and the caller's roles toward it. One statement; never commits."""
         rows = connection.execute(self._group, {"user": subject_id, "asked": group_id}).all()
         group = Group(rows[0][0], rows[0][1]) if rows else None
-        return self._subject_of(connection, subject_id, [row[2:] for row in rows]), group
+        return self._subject_of(subject_id, [row[2:] for row in rows]), group
 
     def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
         """Give every role that a user holds anywhere, for `policy explain`. One statement."""
         rows = connection.execute(self._assignments, {"user": user_id}).all()
-        return self._subject_of(connection, user_id, rows).assignments
+        return self._subject_of(user_id, rows).assignments
 
     def load_organization(
         self, connection: Connection, subject_id: Id | None, organization_id: Id
@@ -122,7 +122,7 @@ class SqlDirectory:
         values = {"user": subject_id, "asked": organization_id}
         rows = connection.execute(self._organization, values).all()
         organization = Organization(organization_id) if rows else None
-        return self._subject_of(connection, subject_id, rows), organization
+        return self._subject_of(subject_id, rows), organization
 
     def load_member(
         self, connection: Connection, subject_id: Id | None, organization_id: Id, user_id: Id
@@ -134,9 +134,9 @@ class SqlDirectory:
         values = {"user": subject_id, "asked": organization_id, "whom": user_id}
         rows = connection.execute(self._member, values).all()
         member = Member(organization_id, user_id) if rows else None
-        return self._subject_of(connection, subject_id, rows), member
+        return self._subject_of(subject_id, rows), member
 
-    def _subject_of(self, connection: Connection, subject_id: Id | None, rows: Any) -> Subject:  # noqa: ANN401 - rows
+    def _subject_of(self, subject_id: Id | None, rows: Any) -> Subject:  # noqa: ANN401 - rows
         names = self._names
         held = []
         for scope, domain_id, stored in rows:
@@ -145,7 +145,7 @@ class SqlDirectory:
             if role is not None:
                 domain = SITE if scope == Scope.SITE else Domain(Scope(scope), domain_id)
                 held.append(Assignment(role, domain))
-        return Subject(subject_id, tuple(held), connection.get_transaction())
+        return Subject(subject_id, tuple(held))
 
 
 def own_directory(tables: Tables) -> SqlDirectory:

@@ -1,4 +1,4 @@
-"""The SQL of prices: a batch in one statement, a look-up by key; each behind a grant."""
+"""The prices of models: stored in batches, looked up by key; only a grant runs their SQL."""
 
 from __future__ import annotations
 
@@ -6,76 +6,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from govbudget.audit.entry import write_receipt
-from govbudget.authz.grant import Grant, require_grant
-from govbudget.db.sql import prepare
 from govbudget.db.tables import PRICES
 from govbudget.errors import NotFound
-from govbudget.identity import Action, PriceBook
+from govbudget.prices import statements
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Row
 
-    from govbudget.db.tables import Tables
+    from govbudget.db.unit import Grant
+    from govbudget.identity import PriceBook
     from govbudget.prices.price import Price
-
-
-COLUMNS = ", ".join(("provider", "model", *PRICES))
-P_COLUMNS = ", ".join(f"p.{name}" for name in ("source", "provider", "model", *PRICES))
-STORED = ", ".join(f"p.{price}" for price in PRICES)
-GIVEN = ", ".join(f"excluded.{price}" for price in PRICES)
-BATCH = f"""
-jsonb_to_recordset(CAST(:batch AS jsonb)) AS b
-  (provider text, model text, {", ".join(f"{price} bigint" for price in PRICES)})
-"""
-IS_NAMED = "p.provider = :provider AND p.model = :model"
-
-# Custom before book: the first is the one in force.
-FIND = f"""
-SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} ORDER BY p.source DESC
-"""
-FIND_ALL = f"""
-SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p
-JOIN {BATCH} ON b.provider = p.provider AND b.model = p.model ORDER BY p.source DESC
-"""
-
-JUMPS = " OR ".join(
-    f"{low} > 0 AND {high} > {low} * CAST(:factor AS bigint)"
-    for price in PRICES
-    for low, high in ((f"p.{price}", f"excluded.{price}"), (f"excluded.{price}", f"p.{price}"))
-)
-# Locks are taken in key order, so that two batches never wait for each other.
-UPSERT = f"""
-WITH changed AS (
-  INSERT INTO {{s}}.ai_model_prices AS p ({COLUMNS}, source, receipt)
-  SELECT {COLUMNS}, CAST(:source AS text), CAST(:receipt AS jsonb)
-  FROM {BATCH} ORDER BY provider, model
-  ON CONFLICT (provider, model, source) DO UPDATE
-    SET {", ".join(f"{price} = excluded.{price}" for price in PRICES)}, receipt = excluded.receipt,
-        updated_at = greatest(clock_timestamp(), p.updated_at + interval '1 microsecond')
-    WHERE ({STORED}) IS DISTINCT FROM ({GIVEN}) AND ({JUMPS}) IS NOT TRUE
-  RETURNING p.model
-)
-SELECT count(*) FROM changed
-"""
-
-# A deleted row can't carry its receipt to the trigger: the entry is written here.
-REMOVE = f"""
-WITH p AS (
-  DELETE FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} AND p.source = 'custom'
-  RETURNING {P_COLUMNS}
-), entry AS (
-  INSERT INTO {{s}}.audit_log (object_type, object_id, before, receipt)
-  SELECT 'ai_model_price', p.provider || '/' || p.model,
-         jsonb_build_object('source', p.source, {", ".join(f"'{c}', p.{c}" for c in PRICES)}),
-         CAST(:receipt AS jsonb)
-  FROM p
-)
-SELECT {P_COLUMNS} FROM p
-"""
 
 
 class PriceSource(StrEnum):
@@ -93,53 +36,34 @@ class BatchResult:
     changed: int
 
 
-class PriceStore:
-    """The prices of one layout. Its functions send one statement each, on the caller's connection.
+class Prices:
+    """The functions on prices: one statement each, run by a grant. They never commit."""
 
-    They never commit, roll back, close or SET anything.
-    """
+    @staticmethod
+    def get(grant: Grant[PriceBook], provider: str, model: str) -> Price:
+        """Give the price in force. Needs a grant to `read` the prices. Raises NotFound."""
+        return next(iter(Prices.find(grant, provider, model).values()))
 
-    def __init__(self, tables: Tables) -> None:
-        """Prepare the statements."""
-        self._find, self._find_all, self._upsert, self._remove = (
-            prepare(template, tables.layout) for template in (FIND, FIND_ALL, UPSERT, REMOVE)
-        )
+    @staticmethod
+    def find(grant: Grant[PriceBook], provider: str, model: str) -> dict[PriceSource, Price]:
+        """Give a model's prices by source, the one in force first.
 
-    def get(
-        self, connection: Connection, grant: Grant, book: PriceBook, provider: str, model: str
-    ) -> Price:
-        """Give the price in force. Needs a grant for `read`. Raises NotFound."""
-        found = self.find(connection, grant, book, provider, model)
-        return next(iter(found.values()))
-
-    def find(
-        self, connection: Connection, grant: Grant, book: PriceBook, provider: str, model: str
-    ) -> dict[PriceSource, Price]:
-        """Give a model's prices by source, the one in force first. Needs a grant for `read`.
-
-        Raises NotFound.
+        Needs a grant to `read` the prices. Raises NotFound.
         """
-        require_grant(grant, Action.READ, book, connection.get_transaction())
-        rows = connection.execute(self._find, _write_key(provider, model))
+        rows = grant.run(statements.FIND, **_write_key(provider, model))
         found = dict(map(_price, rows))
         if not found:
             raise NotFound("price")
         return found
 
+    @staticmethod
     def compare(
-        self,
-        connection: Connection,
-        grant: Grant,
-        book: PriceBook,
-        prices: Sequence[Price],
-        *,
-        source: PriceSource,
+        grant: Grant[PriceBook], prices: Sequence[Price], *, source: PriceSource
     ) -> list[PriceChange]:
         """Say what `upsert` would change, a value for each price in order. Needs `update`."""
-        require_grant(grant, Action.UPDATE, book, connection.get_transaction())
         refuse_duplicates(prices)
         stored: dict[tuple[str, str], dict[PriceSource, Price]] = {}
-        for row in connection.execute(self._find_all, {"batch": _write_batch(prices)}):
+        for row in grant.run(statements.FIND_ALL, batch=_write_batch(prices)):
             stored.setdefault((row.provider, row.model), {}).update([_price(row)])
         changes = []
         for price in prices:
@@ -148,91 +72,40 @@ class PriceStore:
             changes.append(PriceChange(price, was, was or next(iter(found.values()), None)))
         return changes
 
+    @staticmethod
     def upsert(
-        self,
-        connection: Connection,
-        grant: Grant,
-        book: PriceBook,
+        grant: Grant[PriceBook],
         prices: Sequence[Price],
         *,
         source: PriceSource = PriceSource.CUSTOM,
-        request_id: str | None = None,
+        allow_jumps: bool = False,
     ) -> BatchResult:
-        """Store a batch of prices of one source, all or nothing. Needs a grant for `update`.
+        """Store a batch of prices of one source, all or nothing. Needs a grant to `update` them.
 
-        Those of the other source are not touched. A price that is the same as before is left as
-        it is, `updated_at` too; each other one leaves an entry in the audit trail, with
-        `request_id`. Raises InvalidInput where a model stands twice in the batch.
+        Those of the other source are not touched. A price that is the same as before is left as it
+        is, `updated_at` too; each other one leaves an entry in the audit trail. Raises InvalidInput
+        where a model stands twice in the batch, and (code `price-jump`, see
+        `PriceChange.list_jumps`) where a price jumps, unless `allow_jumps`.
         """
-        require_grant(grant, Action.UPDATE, book, connection.get_transaction())
         refuse_duplicates(prices)
-        return self._store(connection, prices, source, write_receipt(grant, None, request_id), None)
+        values = {"batch": _write_batch(prices), "source": source, "allow_jumps": allow_jumps}
+        rows = grant.run(statements.UPSERT, **values).all()
+        if rows[0].source is not None:
+            guides = {(row.provider, row.model): _price(row)[1] for row in rows}
+            guided = ((price, guides.get((price.provider, price.model))) for price in prices)
+            refuse_jumps(PriceChange(price, None, guide) for price, guide in guided)
+        return BatchResult(received=len(prices), changed=rows[0].changed)
 
-    def upsert_without_jumps(
-        self,
-        connection: Connection,
-        grant: Grant,
-        book: PriceBook,
-        prices: Sequence[Price],
-        *,
-        source: PriceSource,
-        factor: int,
-    ) -> BatchResult:
-        """Store a batch where no price moves by more than the factor; like `upsert`, in more steps.
-
-        Raises InvalidInput that names what jumps, and has then written nothing; except where
-        somebody wrote the same model meanwhile: roll back, whatever it raises.
-        """
-        changes = self.compare(connection, grant, book, prices, source=source)
-        refuse_jumps(changes, factor)
-        receipt = write_receipt(grant, None, None)
-        result = self._store(connection, prices, source, receipt, factor)
-        if result.changed != sum(change.is_needed for change in changes):
-            refuse_jumps(self.compare(connection, grant, book, prices, source=source), factor)
-        return result
-
-    def remove(
-        self,
-        connection: Connection,
-        grant: Grant,
-        book: PriceBook,
-        provider: str,
-        model: str,
-        *,
-        request_id: str | None = None,
-    ) -> Price:
+    @staticmethod
+    def remove(grant: Grant[PriceBook], provider: str, model: str) -> Price:
         """Take a model's custom price away and give it; the book's, if any, is in force then.
 
-        Needs a grant for `update`. Leaves an entry in the audit trail, with `request_id`. Raises
-        NotFound.
+        Needs a grant to `update` the prices. Leaves an entry in the audit trail. Raises NotFound.
         """
-        require_grant(grant, Action.UPDATE, book, connection.get_transaction())
-        values = {
-            **_write_key(provider, model),
-            "receipt": write_receipt(grant, None, request_id),
-        }
-        row = connection.execute(self._remove, values).one_or_none()
+        row = grant.run(statements.REMOVE, **_write_key(provider, model)).one_or_none()
         if row is None:
             raise NotFound("price")
         return _price(row)[1]
-
-    def _store(
-        self,
-        connection: Connection,
-        prices: Sequence[Price],
-        source: PriceSource,
-        receipt: dict[str, Any],
-        factor: int | None,
-    ) -> BatchResult:
-        """Write what changed; with a factor, leave a stored price that would jump as it is."""
-        values = {
-            "batch": _write_batch(prices),
-            "source": source,
-            "receipt": receipt,
-            "factor": factor,
-        }
-        changed = connection.execute(self._upsert, values).scalar_one()
-        return BatchResult(received=len(prices), changed=changed)
 
 
 def _write_batch(prices: Sequence[Price]) -> str:
@@ -250,7 +123,5 @@ def _write_key(provider: str, model: str) -> dict[str, str]:
 def _price(row: Row[Any]) -> tuple[PriceSource, Price]:
     from govbudget.prices.price import Price  # noqa: PLC0415 - pydantic, loaded when first needed
 
-    source, *_ = row
-    values = dict(row._mapping)  # noqa: SLF001 - a public name of Row
-    del values["source"]
-    return PriceSource(source), Price.model_construct(**values)
+    values = {name: getattr(row, name) for name in ("provider", "model", *PRICES)}
+    return PriceSource(row.source), Price.model_construct(**values)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from govbudget.db.governed import describe_groups
 from govbudget.db.sql import quote, write
-from govbudget.spend.usage import LimitRule
+from govbudget.spend.usage import LimitRule, Unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
     - `{memberships}`: the groups of the organization that the user belongs to.
     - `{effective}`: the limit that holds, and the group that spend is attributed to; one row, or
       none: unlimited, and for whoever is not a member.
+    - `{allows_unpriced}`: whether a call is let through whose cost is not wholly known.
 
     1. The member's override, while the member belongs to the group that it names; else
     2. the budgets of the organization's groups that the member belongs to, Everyone included: the
@@ -61,6 +62,7 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
         **describe_groups(gov),
         "is_member": write(is_member),
         "memberships": memberships,
+        "allows_unpriced": gov.settings.unpriced is Unpriced.ALLOW,
         "effective": _EFFECTIVE.format(
             memberships=memberships,
             s=quote(layout.schema),

@@ -8,19 +8,19 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from govbudget.spend.store import Spend
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from sqlalchemy import Connection
-
-    from govbudget.authz.grant import Grant
-    from govbudget.spend.store import SpendStore
+    from govbudget.db.unit import Grant
+    from govbudget.identity import Ledger
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage
 
     # Runs one act as a unit of work of its own, with a grant to `create` on the ledger.
-    Run = Callable[[Callable[[Connection, Grant], Any]], Any]
+    Run = Callable[[Callable[[Grant[Ledger]], Any]], Any]
 
 
 logger = logging.getLogger("govbudget")
@@ -36,10 +36,10 @@ class OnError(StrEnum):
 class OpenHold:
     """A hold that its block ends with `settle`, `count` or `release`."""
 
-    def __init__(self, hold: Hold, store: SpendStore, run: Run) -> None:
+    def __init__(self, hold: Hold, run: Run) -> None:
         self.hold = hold
         self.usage: Usage | None = None
-        self._store, self._run = store, run
+        self._run = run
         self._counted: Tokens | None = None
         self._told: Callable[[], Usage] | None = None
         self._is_released = False
@@ -61,16 +61,14 @@ class OpenHold:
         block ends.
         """
         event = event_id or str(self.hold.id)
-        settle = partial(self._store.settle, occurred_at=occurred_at)
-        self._told = lambda: self._run(
-            lambda connection, grant: settle(connection, grant, self.hold.id, event, tokens)
-        )
+        settle = partial(Spend.settle, occurred_at=occurred_at)
+        self._told = lambda: self._run(lambda grant: settle(grant, self.hold.id, event, tokens))
         self.usage = self._told()
         return self.usage
 
     def release(self) -> None:
         """Free what is held: the call was not made. Commits."""
-        self._run(lambda connection, grant: self._store.release(connection, grant, self.hold.id))
+        self._run(lambda grant: Spend.release(grant, self.hold.id))
         self._is_released = True
 
     def end(self, on_error: OnError | None) -> None:
@@ -95,16 +93,12 @@ class OpenHold:
 
 
 @contextmanager
-def open_hold(  # noqa: PLR0917 - called in one place
-    store: SpendStore, run: Run, call: Call, tokens: Tokens, ttl_seconds: int, on_error: OnError
+def open_hold(
+    run: Run, call: Call, tokens: Tokens, ttl_seconds: int, on_error: OnError
 ) -> Iterator[OpenHold]:
     """Hold what a call costs at most for the time of a block."""
-    hold: Hold = run(
-        lambda connection, grant: store.hold(
-            connection, grant, call, tokens, ttl_seconds=ttl_seconds
-        )
-    )
-    opened = OpenHold(hold, store, run)
+    hold: Hold = run(lambda grant: Spend.hold(grant, call, tokens, ttl_seconds=ttl_seconds))
+    opened = OpenHold(hold, run)
     try:
         yield opened
     except BaseException:

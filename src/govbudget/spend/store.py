@@ -1,4 +1,4 @@
-"""Hold, settle, release, record: one statement each, behind a grant, safe under any concurrency."""
+"""Hold, settle, release, record: one statement each, safe under any concurrency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from uuid import uuid4
 
 from psycopg.types.numeric import Int8
 
-from govbudget.authz.grant import Grant, require_grant
 from govbudget.db.tables import MAX_COST_PICOS, TOKENS
 from govbudget.errors import (
     BudgetExceeded,
@@ -19,61 +18,37 @@ from govbudget.errors import (
     NotFound,
     UnpricedModel,
 )
-from govbudget.identity import Action, Ledger
-from govbudget.spend.statements import SpendStatements
+from govbudget.spend import statements
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_TTL_SECONDS,
     Hold,
-    SpendRules,
     Usage,
     check_event_id,
     check_time,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
-    from govbudget.directory.protocol import Directory
+    from govbudget.db.unit import Grant
+    from govbudget.identity import Ledger
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
 
-LEDGER = Ledger()
 
+class Spend:
+    """The functions on holds and the ledger, run by a grant to `create` on the ledger.
 
-def _ask_database() -> None:
-    """Leave the time to the database's clock."""
-
-
-class SpendStore:
-    """The spend of one layout. Each function sends one statement on the caller's connection.
-
-    (Two where an event is known already.) They need a grant to `create` on the ledger, and never
-    commit, roll back, close or SET anything; a host's transaction may span them.
+    Each sends one statement (two where an event is known already). They never commit, roll back,
+    close or SET anything; a host's transaction may span them.
     """
 
-    def __init__(
-        self,
-        tables: Tables,
-        directory: Directory,
-        rules: SpendRules | None = None,
-        clock: Callable[[], datetime | None] = _ask_database,
-    ) -> None:
-        """Prepare the statements. `clock` gives the time (with its zone), None: the database's."""
-        rules = rules or SpendRules()
-        self._statements = SpendStatements(tables, directory, rules)
-        self._time_zone = rules.time_zone
-        self._clock = clock
-
+    @staticmethod
     def hold(
-        self,
-        connection: Connection,
-        grant: Grant,
+        grant: Grant[Ledger],
         call: Call,
         tokens: Tokens,
         *,
@@ -82,29 +57,29 @@ class SpendStore:
         """Set aside what the call costs at most, where it fits under the member's limit.
 
         `tokens` are the most that the call can take; the hold expires after `ttl_seconds` (1 to
-        86,400). Raises BudgetExceeded, UnpricedModel, NotAMember, or InvalidInput for a cost above
-        10^18 picos; nothing is held then.
+        86,400). Raises BudgetExceeded, UnpricedModel, NotAMember, or InvalidInput for no token at
+        all or a cost above 10^18 picos; nothing is held then.
         """
         # INVARIANT: spent and held never exceed the limit by an admission
-        self._require(connection, grant)
         if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
             message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {ttl_seconds!r}"
             raise ValueError(message)
+        if not any(tokens.counts):
+            raise InvalidInput(
+                "a hold asks for at least one token; say the most that the call can take",
+                [FieldError("/tokens", "every count is 0")],
+            )
         hold_id = uuid4()
-        values = {
-            **_read_call(call),
-            **_read_tokens(tokens),
-            "hold_id": hold_id,
-            "ttl": timedelta(seconds=ttl_seconds),
-            **self._read_clock(),
-        }
-        row = connection.execute(self._statements.hold, values).one()
+        values = {"hold_id": hold_id, "ttl": timedelta(seconds=ttl_seconds)}
+        row = grant.run(
+            statements.HOLD, **_write_call(call), **_write_tokens(grant, tokens), **values
+        ).one()
         cost = None if row.cost_picos is None else int(row.cost_picos)
         if not row.is_member:
             raise NotAMember
         _refuse_excess(cost)
         if row.spent_picos is None:
-            raise UnpricedModel(call.provider, call.model)
+            raise UnpricedModel(call.provider, call.model, row.unpriced)
         if row.expires_at is None:
             raise BudgetExceeded(
                 limit_micros=row.spend_limit_micros,
@@ -115,41 +90,39 @@ class SpendStore:
                 cost_picos=cost or 0,
                 period_end=row.period_end,
             )
-        return Hold(hold_id, call.organization_id, call.user_id, row.group_id, cost, row.expires_at)
+        who = call.organization_id, call.user_id, row.group_id
+        return Hold(hold_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
 
+    @staticmethod
     def settle(
-        self,
-        connection: Connection,
-        grant: Grant,
+        grant: Grant[Ledger],
         hold_id: UUID,
         event_id: str,
         tokens: Tokens,
         *,
         occurred_at: datetime | None = None,
     ) -> Usage:
-        """Book what the call cost, at the prices of its hold, and free what was held.
+        """Record what the call cost, at the prices of its hold, and free what was held.
 
-        Where the cost is not known (a category with tokens has no price) it is what was held, or
-        what is known of it if that is more; of a hold that was unpriced itself it is None. Also
-        after the hold expired or was released. The same event again gives the same usage.
-        Raises NotFound (`hold-not-found`), EventConflict where the event is known with other
-        contents or the hold was settled by another event, or InvalidInput for a cost above 10^18
-        picos; nothing is booked then. ValueError for an `event_id` that is not 1 to 255 printable
-        characters, or an `occurred_at` without a time zone.
+        Where a unit that was used has no price, what is known of the cost counts, and at least what
+        the hold set aside if all of its own units had a price. Also after the hold expired or was
+        released. The same event again gives the same usage. Raises NotFound (`hold-not-found`),
+        EventConflict where the event is known with other contents or the hold was settled by
+        another event, or InvalidInput for a cost above 10^18 picos; nothing is recorded then.
+        ValueError for an `event_id` that is not 1 to 255 printable characters, or an `occurred_at`
+        without a time zone.
         """
-        self._require(connection, grant)
         values = {
-            **_read_tokens(tokens),
+            **_write_tokens(grant, tokens),
             "hold_id": hold_id,
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
-            **self._read_clock(),
         }
-        row = connection.execute(self._statements.settle, values).one_or_none()
+        row = grant.run(statements.SETTLE, **values).one_or_none()
         if row is None:
             raise NotFound("hold")
         if row.recorded_at is None:
-            known = connection.execute(self._statements.find_settled, values).one_or_none()
+            known = grant.run(statements.FIND_SETTLED, **values).one_or_none()
             if known is None:
                 _refuse_excess(row.cost)
             if known is None or not known.is_same:
@@ -157,75 +130,69 @@ class SpendStore:
             row = known
         return _read_usage(row[1:], event_id, hold_id, tokens, occurred_at)
 
-    def release(self, connection: Connection, grant: Grant, hold_id: UUID) -> None:
+    @staticmethod
+    def release(grant: Grant[Ledger], hold_id: UUID) -> None:
         """Free what is held, as often as it is asked. Raises NotFound (`hold-not-found`)."""
-        self._require(connection, grant)
-        values = {"hold_id": hold_id}
-        if connection.execute(self._statements.release, values).one_or_none() is None:
+        if grant.run(statements.RELEASE, hold_id=hold_id).one_or_none() is None:
             raise NotFound("hold")
 
+    @staticmethod
     def record(
-        self,
-        connection: Connection,
-        grant: Grant,
+        grant: Grant[Ledger],
         event_id: str,
         call: Call,
         tokens: Tokens,
         *,
         occurred_at: datetime | None = None,
     ) -> tuple[Usage, bool]:
-        """Book a call that no hold was made for, at the price in force; say whether it was new.
+        """Record a call that no hold was made for, at the price in force; say whether it was new.
 
-        It counts in the period that `occurred_at` (None: now) is in, whatever the limit. The same
-        event again gives the same usage. Raises EventConflict, NotAMember, or InvalidInput for a
-        cost above 10^18 picos; nothing is booked then. ValueError as for `settle`.
+        Where a unit that was used has no price, what is known of the cost counts. It counts in the
+        period that `occurred_at` (None: now) is in, whatever the limit. The same event again gives
+        the same usage. Raises EventConflict, NotAMember, or InvalidInput for a cost above 10^18
+        picos; nothing is recorded then. ValueError as for `settle`.
         """
-        self._require(connection, grant)
         values = {
-            **_read_call(call),
-            **_read_tokens(tokens),
+            **_write_call(call),
+            **_write_tokens(grant, tokens),
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
-            **self._read_clock(),
         }
-        row = connection.execute(self._statements.record, values).one()
+        row = grant.run(statements.RECORD, **values).one()
         if row.recorded_at is not None:
             return _read_usage(row[2:], event_id, None, tokens, occurred_at), True
-        known = connection.execute(self._statements.find_event, values).one_or_none()
+        known = grant.run(statements.FIND_EVENT, **values).one_or_none()
         if known is None:
             if not row.is_member:
                 raise NotAMember
             _refuse_excess(row.cost)
-        if known is None or not known.is_same:  # none: it is being booked and taken back just now
+        if known is None or not known.is_same:  # none: it is recorded and taken back just now
             raise EventConflict(event_id)
         return _read_usage(known[1:], event_id, None, tokens, occurred_at), False
 
-    def _read_clock(self) -> dict[str, Any]:
-        return {"now": self._clock(), "time_zone": self._time_zone}
 
-    def _require(self, connection: Connection, grant: Grant) -> None:
-        require_grant(grant, Action.CREATE, LEDGER, connection.get_transaction())
-
-
-def _read_call(call: Call) -> dict[str, Any]:
+def _write_call(call: Call) -> dict[str, Any]:
     names = ("organization_id", "user_id", "provider", "model")
     return {name: getattr(call, name) for name in names}
 
 
-def _read_tokens(tokens: Tokens) -> dict[str, int]:
+def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
+    """Write the counts, and the time at which they are counted."""
+    gov = grant.unit.gov
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
     # statement anew for each combination of types.
-    return dict(zip(TOKENS, map(Int8, tokens.counts), strict=True))
+    counts = dict(zip(TOKENS, map(Int8, tokens.counts), strict=True))
+    return {**counts, "now": gov.clock(), "time_zone": gov.settings.time_zone}
 
 
 def _read_usage(
-    booked: Sequence[Any],
+    recorded: Sequence[Any],
     event_id: str,
     hold_id: UUID | None,
     tokens: Tokens,
     occurred_at: datetime | None,
 ) -> Usage:
-    organization_id, user_id, group_id, provider, model, cost, recorded_at = booked
+    organization_id, user_id, group_id, provider, model, cost, unpriced, recorded_at = recorded
     return Usage(
         event_id,
         organization_id,
@@ -236,6 +203,7 @@ def _read_usage(
         model,
         tokens,
         cost,
+        tuple(unpriced or ()),
         occurred_at,
         recorded_at,
     )

@@ -157,17 +157,13 @@ def _check_call(directory: Directory, connection: Connection, call: _Call) -> It
     for table in FORBIDDEN_TABLES:
         if any(table in statement for statement in statements):
             yield f"{name} names the table {table}, which only an authorized call may touch"
-    yield from _check_answer(call, subject, thing, connection.get_transaction())
+    yield from _check_answer(call, subject, thing)
 
 
-def _check_answer(
-    call: _Call, subject: object, thing: object, unit_of_work: object
-) -> Iterator[str]:
+def _check_answer(call: _Call, subject: object, thing: object) -> Iterator[str]:
     name = call.name
     if not isinstance(subject, Subject) or subject.id != call.ids[0]:
         raise _Stopped(f"{name} gave no Subject with the id that it was asked for")
-    if subject.unit_of_work is not unit_of_work:
-        yield f"{name} did not put connection.get_transaction() into the subject's unit_of_work"
     if thing != call.thing:
         yield f"{name} gave {thing}, expected {call.thing}"
     if call.roles is not None:

@@ -15,7 +15,7 @@ from flask import request
 
 from govbudget.web.answers import BatchAnswer, BudgetPage, EntryPage
 from govbudget.web.call import answer_page
-from govbudget.web.paging import read_id_page, read_page
+from govbudget.web.paging import read_flag, read_id_page, read_page
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
 from govbudget.web.requestlog import request_id
@@ -77,17 +77,13 @@ def list_audit(asked: AuthorizedRequest[Organization]) -> Response:
 
 def get_price(asked: AuthorizedRequest[PriceBook]) -> Response:
     """Answer with the model's price in force, in micros per one million tokens."""
-    price = asked.gov.prices.get(
-        asked.connection, asked.old_grant, asked.object, asked.path["provider"], asked.path["model"]
-    )
+    price = asked.gov.prices.get(asked.grant, asked.path["provider"], asked.path["model"])
     return answer(price.model_dump())
 
 
 def put_prices(asked: AuthorizedRequest[PriceBook]) -> Response:
     """Store an array of custom prices, which go before the book's; all or nothing."""
-    result = asked.gov.prices.upsert(
-        asked.connection, asked.old_grant, asked.object, asked.body, request_id=request_id()
-    )
+    result = asked.gov.prices.upsert(asked.grant, asked.body, allow_jumps=read_flag("allow_jumps"))
     return answer(BatchAnswer(received=result.received, changed=result.changed))
 
 

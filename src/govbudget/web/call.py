@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import quote, urlencode
@@ -12,13 +12,10 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from govbudget.authz.authorize import ObjectT
 from govbudget.errors import GovBudgetError
-from govbudget.identity import Group, Organization
 from govbudget.web.problems import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from sqlalchemy import Connection
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Action, Id
@@ -58,25 +55,6 @@ class AuthorizedRequest(Generic[ObjectT]):
         """What the request is about."""
         return self.grant.object
 
-    # Until every store takes the new grants:
-    @property
-    def connection(self) -> Connection:
-        """Go the old way."""
-        return self.grant.unit.connection
-
-    @property
-    def old_grant(self) -> Any:  # noqa: ANN401
-        """Go the old way."""
-        allowed = self.grant.allowed
-        subject = replace(allowed.subject, unit_of_work=self.connection.get_transaction())
-        policy, action = self.gov.policy, allowed.action
-        obj: Any = allowed.object
-        if isinstance(obj, Organization):
-            return policy.authorize_list(subject, action, obj, policy.table.budget_object)
-        if isinstance(obj, Group):
-            obj = Group(obj.id, obj.organization_id, policy.table.budget_object)
-        return policy.authorize(subject, action, obj)
-
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -85,7 +63,8 @@ class Route:
     `body` names what is read of a body, in `web/bodies.py`: of at most `max_body` bytes, which hold
     at most `max_values` values. The rest is for the OpenAPI document (`web/openapi.py`): the type
     of the answer (None: 204); the codes of errors that are this endpoint's own; its statuses when
-    all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages.
+    all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages;
+    the names of the query's flags.
     """
 
     method: str
@@ -101,6 +80,7 @@ class Route:
     statuses: tuple[int, ...] = (200,)
     tagged: bool = False
     paged: bool = False
+    flags: tuple[str, ...] = ()
 
 
 def receive_body(max_bytes: int) -> bytes:

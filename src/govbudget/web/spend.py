@@ -36,7 +36,7 @@ def post_holds(asked: Asked[Ledger]) -> Response:
     """Set aside what a call costs at most, where it fits under the member's limit."""
     body: HoldBody = asked.body
     hold = asked.gov.spend.hold(
-        asked.connection, asked.old_grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
+        asked.grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
     )
     written: HoldAnswer = {
         "hold_id": str(hold.id),
@@ -44,6 +44,7 @@ def post_holds(asked: Asked[Ledger]) -> Response:
         "user_id": write_id(hold.user_id),
         "group_id": _write_known(hold.group_id),
         "cost_micros": _write_cost(hold.cost_picos),
+        "unpriced": list(hold.unpriced),
         "expires_at": write_time(hold.expires_at),
     }
     return answer(written, 201)
@@ -53,8 +54,7 @@ def post_settle(asked: Asked[Ledger]) -> Response:
     """Book what a call cost and free its hold; the same event again gets the same answer."""
     body: SettleBody = asked.body
     usage = asked.gov.spend.settle(
-        asked.connection,
-        asked.old_grant,
+        asked.grant,
         _hold_of(asked),
         body.event_id,
         body.tokens,
@@ -65,7 +65,7 @@ def post_settle(asked: Asked[Ledger]) -> Response:
 
 def delete_hold(asked: Asked[Ledger]) -> Response:
     """Free what a hold set aside, as often as it is asked."""
-    asked.gov.spend.release(asked.connection, asked.old_grant, _hold_of(asked))
+    asked.gov.spend.release(asked.grant, _hold_of(asked))
     return answer_empty()
 
 
@@ -73,8 +73,7 @@ def post_usage(asked: Asked[Ledger]) -> Response:
     """Book a call that no hold was made for; 200 where the event was known."""
     body: UsageBody = asked.body
     usage, is_new = asked.gov.spend.record(
-        asked.connection,
-        asked.old_grant,
+        asked.grant,
         body.event_id,
         _call_of(body),
         body.tokens,
@@ -126,9 +125,7 @@ def write_member_spend(member: Member, found: MemberSpend) -> MemberSpendAnswer:
 
 def get_group_spend(asked: Asked[Group]) -> Response:
     """Answer with what was spent this month and is attributed to the group."""
-    return answer(
-        _write_group(asked.gov.reports.group(asked.connection, asked.old_grant, asked.object))
-    )
+    return answer(_write_group(asked.gov.reports.group(asked.grant)))
 
 
 def list_members_spend(asked: Asked[Group]) -> Response:
@@ -197,6 +194,7 @@ def _write_usage(usage: Usage) -> UsageAnswer:
             "cache_write": tokens.cache_write,
         },
         "cost_micros": _write_cost(usage.cost_picos),
+        "unpriced": list(usage.unpriced),
         "occurred_at": write_time(usage.occurred_at),
         "recorded_at": write_time(usage.recorded_at),
     }

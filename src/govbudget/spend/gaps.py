@@ -1,0 +1,74 @@
+"""Models that were used without a price: usage that stays unpriced, and what is missing now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+from govbudget.db.governed import Governed
+from govbudget.db.tables import PRICES, TOKENS, UNITS
+from govbudget.identity import Action, PriceBook
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from govbudget.db.unit import Grant
+
+
+# What a call lacked when it was booked, which the index `ai_usage_unpriced_idx` finds, and now.
+LACKED = [f"'{unit}' = ANY (u.unpriced)" for unit in UNITS]
+LACKS = [f"{was} AND p.{price} IS NULL" for was, price in zip(LACKED, PRICES, strict=True)]
+GAPS = Governed(
+    "prices.gaps",
+    Action.UPDATE,
+    PriceBook,
+    f"""
+SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
+       {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
+FROM {{s}}.ai_usage u LEFT JOIN LATERAL (
+  SELECT * FROM {{s}}.ai_model_prices p
+  WHERE p.provider = u.provider AND p.model = u.model
+  ORDER BY p.source DESC LIMIT 1  -- custom before book
+) p ON true
+WHERE u.unpriced IS NOT NULL
+GROUP BY u.provider, u.model
+ORDER BY count(*) DESC, u.provider, u.model
+""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceGap:
+    """A model, its calls that were booked without a price for all of their units, their tokens.
+
+    `unpriced` names the units that had no price, such as `output`; `missing` the prices of them
+    that are missing now, such as `output_price`. A price that came later changes no call.
+    """
+
+    provider: str
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    unpriced: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def list_gaps(grant: Grant[PriceBook]) -> list[PriceGap]:
+    """List the models with calls that were recorded without a price, most used first.
+
+    Needs a grant to `update` the prices: it shows what the whole site uses. One statement.
+    """
+    return [_gap(row) for row in grant.run(GAPS)]
+
+
+def _gap(row: Row[Any]) -> PriceGap:
+    provider, model, calls, *values = tuple(row)
+    size = len(UNITS)
+    counts, lacked, lacks = values[:size], values[size : 2 * size], values[2 * size :]
+    tokens = dict(zip(TOKENS, map(int, counts), strict=True))
+    unpriced, missing = tuple(compress(UNITS, lacked)), tuple(compress(PRICES, lacks))
+    return PriceGap(provider, model, calls, **tokens, unpriced=unpriced, missing=missing)
