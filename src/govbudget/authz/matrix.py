@@ -46,6 +46,23 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     return sorted(findings or _compare(table, reviewed), key=lambda finding: finding.line)
 
 
+def find_unreviewed(table: DecisionTable, content: bytes | None) -> list[Finding]:
+    """Find in what a policy differs from its reviewed decisions; None: there are none.
+
+    A policy that makes budgets a resource of their own must be reviewed: one stray line would else
+    change what every budget is judged as.
+    """
+    if content is not None:
+        return compare_with_matrix(table, content)
+    if table.budget_object is ObjectType.GROUP:
+        return []
+    sentence = (
+        f"the policy makes `{table.budget_object}` a resource of its own, and nobody has reviewed "
+        f"it: read `govbudget policy matrix`, then keep its `--format csv` as {MATRIX_FILE}"
+    )
+    return [Finding(MATRIX_FILE, 0, "not-reviewed", sentence)]
+
+
 def _check_row(table: DecisionTable, fields: tuple[str, ...], earlier: int | None) -> Iterator[str]:
     if len(fields) not in (len(HEADER), len(REQUIRED)):
         yield f"{len(fields)} fields; write these {len(HEADER)}: {','.join(HEADER)}"

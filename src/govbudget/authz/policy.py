@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from govbudget.authz.authorize import authorize
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.judge import ensure_one_casbin, read_table
-from govbudget.authz.matrix import compare_with_matrix, require_matrix
+from govbudget.authz.matrix import find_unreviewed
 from govbudget.errors import Finding, PolicyError
 from govbudget.identity import Action
 
@@ -32,9 +32,7 @@ def load_table(files: PolicyFiles) -> DecisionTable:
     Raises PolicyError with every finding.
     """
     table = read_table(files)
-    if files.matrix is not None and (findings := compare_with_matrix(table, files.matrix)):
-        raise PolicyError(findings)
-    if files.matrix is None and (findings := require_matrix(table)):
+    if findings := find_unreviewed(table, files.matrix):
         raise PolicyError(findings)
     return table
 

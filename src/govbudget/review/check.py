@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
 from govbudget.authz.judge import ensure_one_casbin, read_table
-from govbudget.authz.matrix import HEADER, compare_with_matrix
+from govbudget.authz.matrix import HEADER, find_unreviewed
 from govbudget.authz.reader import read_rows
 from govbudget.errors import Finding, PolicyError
 from govbudget.review.meaning import find_broken_invariants, find_idle_lines
@@ -47,14 +47,15 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
         table = read_table(files)
     except PolicyError as error:
         return Review(digest, None, error.findings)
-    differing = [] if files.matrix is None else compare_with_matrix(table, files.matrix)
+    differing = find_unreviewed(table, files.matrix)
     meaning = (*find_idle_lines(table), *find_broken_invariants(table))
     other = files.compare_digest(demanded_digest, folder)
-    findings = (*other, *meaning, *differing, *_find_unreviewed(files.matrix, table))
+    unreviewed = () if differing else _list_unreviewed(files.matrix, table)
+    findings = (*other, *meaning, *differing, *unreviewed)
     return Review(digest, table, findings, not differing)
 
 
-def _find_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Finding]:
+def _list_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Finding]:
     """Find that there is no review, or roles of which no row says where they are held."""
     if matrix is None:
         sentence = (
