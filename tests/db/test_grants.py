@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import re
 
 import pytest
 import sqlalchemy as sa
@@ -46,7 +45,7 @@ def find_right(world, connection, statement):
 
 def run(grant, statement):
     """Run a statement with nothing for all that its grant does not bind."""
-    names = set(re.findall(r"(?<![:\w]):(\w+)", statement.text))
+    names = grant.unit.gov.find(statement, True, True)._bindparams.keys()
     bound = {*grant.object.keys, "allowed_elsewhere", "exceptions", "receipt"}
     return grant.run(statement, **dict.fromkeys(names - bound))
 

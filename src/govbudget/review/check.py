@@ -50,7 +50,8 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
     differing = find_unreviewed(table, files.matrix)
     meaning = (*find_idle_lines(table), *find_broken_invariants(table))
     other = files.compare_digest(demanded_digest, folder)
-    unreviewed = () if differing else _list_unreviewed(files.matrix, table)
+    is_said = files.matrix is None and differing
+    unreviewed = () if is_said else _list_unreviewed(files.matrix, table)
     findings = (*other, *meaning, *differing, *unreviewed)
     return Review(digest, table, findings, not differing)
 
