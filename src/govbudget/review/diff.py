@@ -196,7 +196,10 @@ def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
         tree = _find_object(tree, commit, part, "a folder") or ""
     found = [_find_object(tree, commit, path / name, "a file") for name in FILES]
     # What git lists and can't read is empty, which is never as it should be.
-    model, lines, matrix = (i and (_run_git("cat-file", "blob", i) or b"") for i in found)
+    model, lines, matrix = (
+        None if found_id is None else _run_git("cat-file", "blob", found_id) or b""
+        for found_id in found
+    )
     files = PolicyFiles(model or b"", lines or b"", matrix)
     return files, f"revision {commit} of {show_path(path)}"
 
