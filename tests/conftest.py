@@ -1,4 +1,7 @@
-"""What all tests share: one real PostgreSQL for the session, started when first asked for."""
+"""What all tests share: one real PostgreSQL for the session, started when first asked for.
+
+`tests/policy` runs with pycasbin and pytest alone, so nothing else is imported before it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from contextlib import ExitStack
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 
 
 @pytest.fixture(scope="session")
 def postgres_url():
     """The URL of a PostgreSQL in which databases may be made."""
+    import sqlalchemy as sa
+
     from govbudget.cli.target import normalize_url
     from govbudget.embedded import start_postgres
 
@@ -31,6 +35,8 @@ def postgres_url():
 
 
 def _admin(url):
+    import sqlalchemy as sa
+
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     return engine.connect()
 
@@ -57,6 +63,8 @@ def make_database(postgres_url):
 @pytest.fixture(scope="session")
 def template(make_database):
     """The name of a migrated database (ids of type uuid) that nobody uses but to copy it."""
+    import sqlalchemy as sa
+
     from govbudget.db.tables import Layout
     from govbudget.migrations import upgrade
 
@@ -76,6 +84,8 @@ def database_url(make_database, template):
 @pytest.fixture(scope="module")
 def engine(database_url):
     """An engine on the file's database."""
+    import sqlalchemy as sa
+
     engine = sa.create_engine(database_url)
     yield engine
     engine.dispose()

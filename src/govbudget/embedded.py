@@ -18,7 +18,7 @@ import time
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from govbudget.errors import SettingsError, say_extra
 
@@ -62,7 +62,7 @@ def start_postgres(
                 _stop(home / "data", server)
                 if folder is None:
                     _remove(home)
-                os.close(lock)
+                lock.close()
 
 
 def _import_server() -> type[PostgresServer]:
@@ -85,7 +85,7 @@ def _import_server() -> type[PostgresServer]:
     return Server
 
 
-def _open(folder: Path | None) -> tuple[Path, int]:
+def _open(folder: Path | None) -> tuple[Path, IO[bytes]]:
     """Give the folder, or a fresh one, and the lock that keeps it for this process."""
     try:
         home = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
@@ -98,17 +98,19 @@ def _open(folder: Path | None) -> tuple[Path, int]:
         ) from None
 
 
-def _lock(home: Path) -> int:
+def _lock(home: Path) -> IO[bytes]:
     """Keep the folder for this process: two servers on the same data would ruin them."""
-    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.fdopen(os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "wb")
+    # A process that is forked would keep the folder, too, when this one is gone.
+    os.register_at_fork(after_in_child=lock.close)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
+        lock.close()
         raise SettingsError(
             f"the folder `{home}` is used by another govbudget; stop that, or name another folder"
         ) from None
-    return descriptor
+    return lock
 
 
 def _start(make_server: type[PostgresServer], data: Path) -> PostgresServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -20,23 +21,104 @@ def folder(tmp_path):
     return tmp_path
 
 
+def copy_folder(folder, target):
+    target.mkdir()
+    for name in ("model.conf", "policy.csv", "matrix.csv"):
+        shutil.copy(folder / name, target)
+    return target
+
+
 def append(path, text):
     path.write_text(path.read_text() + text)
 
 
 def test_the_packaged_policy_has_no_findings(run):
     result = run("policy", "check")
+    assert (result.status, result.err) == (0, "")
+    which, said = result.out.splitlines()
+    assert which.startswith(f"policy: {packaged_policy_dir()} sha256:")
+    assert said.startswith("no findings: ")
+
+
+READS = ["--action", "read"]
+COMMANDS = pytest.mark.parametrize(
+    "command", [["check"], ["matrix"], ["explain", "--role", "owner", *READS]]
+)
+
+
+@COMMANDS
+def test_the_folder_is_the_argument_else_the_variable_else_here_else_the_packaged(
+    run, folder, tmp_path, monkeypatch, command
+):
+    """The first line of the answer says which, with the digest of what was read."""
+
+    def find_named(*arguments, **variables):
+        result = run("policy", *command, *arguments, **variables)
+        assert (result.status, result.err) == (0, "")
+        first = result.out.splitlines()[0]
+        return re.fullmatch(r"policy: (.*) sha256:[0-9a-f]{64}", first)[1]
+
+    monkeypatch.chdir(tmp_path)
+    assert find_named() == str(packaged_policy_dir())
+    here, other = (copy_folder(folder, tmp_path / name) for name in ("policy", "other"))
+    assert find_named() == str(here)
+    assert find_named(policy_dir=other) == str(other)
+    assert find_named("other", policy_dir=here) == str(other)
+
+
+def test_a_changed_policy_in_the_working_directory_is_what_is_checked(
+    run, folder, tmp_path, monkeypatch
+):
+    here = copy_folder(folder, tmp_path / "policy")
+    append(here / "policy.csv", "p, viewer, organization, group, update, allow\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("policy", "check").status == 1
+    explained = run("policy", "explain", "--role", "viewer", "--action", "update")
+    assert explained.status == 0
+
+
+@COMMANDS
+@pytest.mark.parametrize("kind", ["a file", "an empty folder", "a link to nothing", "a loop"])
+def test_something_else_that_is_called_policy_is_refused_and_not_passed_over(
+    run, tmp_path, monkeypatch, command, kind
+):
+    here = tmp_path / "policy"
+    if kind == "a file":
+        here.write_text("not a folder\n")
+    elif kind == "an empty folder":
+        here.mkdir()
+    else:
+        here.symlink_to("nowhere" if kind == "a link to nothing" else "policy")
+    monkeypatch.chdir(tmp_path)
+    result = run("policy", *command)
+    assert result.status == (1 if command == ["check"] else 2)
+    assert "unreadable-file" in result.out + result.err
+    assert str(packaged_policy_dir()) not in result.out + result.err
+
+
+def test_a_folder_reached_by_a_link_is_named_by_what_was_read(run, folder, tmp_path):
+    """Deployments link to their policies, so a link is read, and the answer shows it."""
+    link = tmp_path / "current"
+    link.symlink_to(copy_folder(folder, tmp_path / "v2"))
+    result = run("policy", "check", link)
     assert result.status == 0
-    assert result.out.startswith("no findings: ")
-    assert result.err.startswith(f"policy: {packaged_policy_dir()} sha256:")
+    assert result.out.startswith(f"policy: {tmp_path / 'v2'} sha256:")
 
 
-def test_the_folder_is_the_argument_else_the_variable_else_the_packaged(run, folder, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(folder, other)
-    named = run("policy", "check", folder, policy_dir=other)
-    assert named.err.startswith(f"policy: {folder} ")
-    assert run("policy", "check", policy_dir=other).err.startswith(f"policy: {other} ")
+@pytest.mark.parametrize("form", ["csv", "json", "md", "html"])
+def test_what_a_program_reads_has_the_line_on_stderr(run, folder, form):
+    text = run("policy", "matrix", folder).out
+    result = run("policy", "matrix", folder, "--format", form)
+    assert result.err == text.splitlines(keepends=True)[0]
+    assert not result.out.startswith("policy: ")
+
+
+@COMMANDS
+def test_json_has_the_folder_and_the_digest_as_fields(run, folder, command):
+    result = run("policy", *command, folder, "--format", "json")
+    value = json.loads(result.out)
+    assert result.err == f"policy: {value['policy_dir']} {value['policy_digest']}\n"
+    assert value["policy_dir"] == str(folder)
 
 
 def test_every_finding_is_a_line_of_file_line_code_sentence_with_status_1(run, folder):
@@ -45,7 +127,7 @@ def test_every_finding_is_a_line_of_file_line_code_sentence_with_status_1(run, f
     result = run("policy", "check", folder)
     assert result.status == 1
     assert "Traceback" not in result.err
-    places = [line.split(": ", 2) for line in result.out.splitlines()]
+    places = [line.split(": ", 2) for line in result.out.splitlines()[1:]]
     assert [place for place, _, _ in places] == [f"policy.csv:{last + 1}", f"policy.csv:{last + 2}"]
     assert all(code.replace("-", "").isalpha() for _, code, _ in places)
 
@@ -75,10 +157,9 @@ def test_an_empty_name_is_wrong_usage_and_not_another_folder(run, command, empty
 
 def test_a_name_with_a_newline_in_it_stays_on_its_line(run, tmp_path):
     result = run("policy", "check", f"{tmp_path}/a\nb")
-    assert f"policy: {tmp_path}/a\\nb (unreadable)\n" in result.err
-    assert all(
-        line.startswith(("model.conf:0:", "policy.csv:0:")) for line in result.out.splitlines()
-    )
+    first, *findings = result.out.splitlines()
+    assert first == f"policy: {tmp_path}/a\\nb (unreadable)"
+    assert all(line.startswith(("model.conf:0:", "policy.csv:0:")) for line in findings)
     assert result.status == 1
 
 
@@ -143,7 +224,7 @@ def test_the_matrix_as_json_agrees_with_the_csv(run, folder):
 
 
 def test_the_matrix_as_text_is_aligned_and_names_the_deciding_lines(run, folder):
-    header, *rows = run("policy", "matrix", folder).out.splitlines()
+    _, header, *rows = run("policy", "matrix", folder).out.splitlines()
     start = header.index("decided by")
     assert all(row[start - 1] == " " and row[start] != " " for row in rows)
     (row,) = [row for row in rows if row.split()[:4] == ["owner", "site", "group", "update"]]
@@ -192,8 +273,8 @@ def test_another_digest_than_the_demanded_one_is_a_finding(run, folder):
     demanded = f"sha256:{'0' * 64}"
     result = run("policy", "check", folder, policy_digest=demanded)
     assert result.status == 1
-    (line,) = result.out.splitlines()
+    which, line = result.out.splitlines()
     assert line.startswith(f"{folder.name}:0: digest-differs: ")
     assert demanded in line
-    digest = result.err.split()[-1]
+    digest = which.split()[-1]
     assert run("policy", "check", folder, policy_digest=digest).status == 0

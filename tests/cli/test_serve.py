@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from uuid import uuid4
@@ -24,8 +24,9 @@ from tests.support import budget_path, list_path
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.cli.serve import SILENCE_SECONDS
+from govbudget.cli.serve import _require_free
 from govbudget.cli.target import normalize_url
+from govbudget.cli.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
 from govbudget.db.tables import Layout
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
@@ -277,14 +278,94 @@ def test_clients_that_do_not_close_their_connections_stall_nobody(server):
     assert {read_status(connection) for connection in connections} == {200}
 
 
+def test_clients_that_send_nothing_take_no_threads(served_url):
+    with (
+        serving("--workers", 1, "--threads", 2, database_url=served_url) as server,
+        ExitStack() as silent,
+    ):
+        for _ in range(40):
+            silent.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert_healthy(server, within=2)
+
+
 @pytest.mark.long
-def test_clients_that_fall_silent_lose_their_threads(served_url):
-    """There are as many as threads, and none has sent a whole request."""
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost",
+        b"GET /api/v2/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 600,
+    ],
+    ids=["ask half", "ask and do not read"],
+)
+def test_clients_that_fall_silent_lose_their_threads(served_url, sent):
+    """There are more of them than threads, and nothing of it is in the log."""
     with serving("--threads", 4, database_url=served_url) as server, ExitStack() as silent:
-        for _ in range(4):
+        for _ in range(10):
             connection = socket.create_connection(("127.0.0.1", server.port))
-            silent.enter_context(connection).sendall(b"GET /healthz HTTP/1.1\r\nHost")
-        assert_healthy(server, within=SILENCE_SECONDS + 5)
+            connection.setblocking(False)
+            with suppress(BlockingIOError):
+                silent.enter_context(connection).send(sent)
+        assert_healthy(server, within=2 * SILENCE_SECONDS + 5)
+        server.stop(signal.SIGINT)
+    assert not [line for line in server.raw if "exception" in line]
+    assert not [line for line in server.said if "rror" in line]
+
+
+@pytest.fixture
+def pair():
+    """A client's end of a connection, and ours, with half a second of patience."""
+    theirs, plain = socket.socketpair()
+    with theirs, Client(fileno=plain.detach()) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        ours.patience = 0.5
+        yield theirs, ours
+
+
+def act_slowly(stopped, act):
+    """Do something every 50 ms in a thread, until it is stopped."""
+
+    def work():
+        while not stopped.wait(0.05):
+            act()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("is_dead", [True, False], ids=["never", "byte by byte"])
+@pytest.mark.parametrize("direction", ["asks", "reads"])
+def test_a_client_without_speed_is_cut_off(pair, direction, is_dead):
+    """Each byte comes in time; what counts is all of them."""
+    theirs, ours = pair
+    stopped, began = threading.Event(), time.monotonic()
+    act = (lambda: theirs.send(b"x")) if direction == "asks" else (lambda: theirs.recv(1))
+    thread = act_slowly(stopped, (lambda: None) if is_dead else act)
+    try:
+        with pytest.raises(ConnectionResetError):
+            while direction == "asks":
+                assert ours.recv(8192)
+            ours.sendall(b"x" * 2**20)
+    finally:
+        stopped.set()
+        thread.join()
+    assert 0.4 < time.monotonic() - began < 2
+    with pytest.raises(BrokenPipeError):  # which is no news for gunicorn
+        ours.sendall(b"HTTP/1.1 400 Bad Request")
+
+
+def test_a_client_that_is_slow_and_goes_on_is_waited_for(pair):
+    """It takes three times the patience that it began with."""
+    theirs, ours = pair
+    step = BYTES_PER_SECOND // 10  # each 50 ms: twice what it has to
+    stopped = threading.Event()
+    thread = act_slowly(stopped, lambda: theirs.recv(step, socket.MSG_WAITALL))
+    began = time.monotonic()
+    ours.sendall(b"x" * (30 * step))
+    assert time.monotonic() - began > 1
+    stopped.set()
+    theirs.close()
+    thread.join()
 
 
 def test_no_header_says_where_the_application_is(server):
@@ -472,13 +553,60 @@ def test_a_request_in_flight_is_finished(served_url, served_world, number):
             request.start()
             await_waiter(holder)
             os.killpg(server.process.pid, number)  # as a terminal does
-            time.sleep(0.3)
+            await_that(lambda: not accepts(server.port), within=2)
             assert server.process.poll() is None
         request.join(10)
         assert [answer.status for answer in answers] == [200]
         assert server.await_end() == 0
+
+
+def accepts(port):
     with socket.socket() as late:
-        assert late.connect_ex(("127.0.0.1", server.port)) != 0
+        return late.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_whoever_is_connected_when_it_ends_is_answered(served_url):
+    """A connection that no worker had taken yet, too."""
+    with serving("--workers", 1, database_url=served_url) as server:
+        assert_healthy(server, within=20)
+        worker = int(read_children(server.process.pid))
+        os.kill(worker, signal.SIGSTOP)
+        waiting = [open_request(server, "GET /healthz HTTP/1.1") for _ in range(3)]
+        server.process.terminate()
+        time.sleep(0.2)
+        os.kill(worker, signal.SIGCONT)
+        assert [read_status(connection) for connection in waiting] == [200, 200, 200]
+        assert server.await_end() == 0
+
+
+def read_children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+
+
+def test_a_killed_first_process_does_not_block_the_next(served_url, served_world):
+    """Its workers give up the port at once, and finish what they have in hand."""
+    answers = []
+    with serving(database_url=served_url) as server:
+        path, token = budget(served_world), served_world.tokens["org_admin"]
+        body = {"spend_limit_micros": 12}
+        request = threading.Thread(target=lambda: answers.append(server("PUT", path, token, body)))
+        with locked(served_world) as holder:
+            request.start()
+            await_waiter(holder)
+            server.process.kill()
+            await_that(lambda: not accepts(server.port), within=2)
+            _require_free("127.0.0.1", server.port)
+        request.join(10)
+    assert [answer.status for answer in answers] == [200]
+
+
+def test_it_opens_nothing_but_its_port(served_url, tmp_path, monkeypatch):
+    """gunicorn would have a socket for commands in the home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with serving(database_url=served_url) as server:
+        assert server("GET", "/healthz").status == 200
+        assert list(tmp_path.iterdir()) == []
 
 
 def await_waiter(connection):
@@ -536,8 +664,8 @@ def test_all_workers_have_the_policy_of_the_process_that_they_are_forked_from(se
         assert find_digests() == second
 
 
-def await_that(happened):
-    deadline = time.monotonic() + 10
+def await_that(happened, within=10):
+    deadline = time.monotonic() + within
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -607,7 +735,8 @@ def test_an_empty_name_of_a_data_folder_is_refused(run, monkeypatch, tmp_path):
 
 
 def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url, monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "gunicorn"]:
+    ours = "govbudget.cli.workers"
+    for name in [n for n in sys.modules if n.split(".")[0] == "gunicorn" or n == ours]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gunicorn", None)
     result = run("serve", database_url=served_url)
@@ -641,6 +770,11 @@ def restart(folder, run):
         second = run("serve", "--embedded", folder, "--port", 0)
         assert second.status == 2
         assert "is used by another govbudget" in second.err
+        # A request holds the workers, which would hold the folder.
+        body = open_request(server, "PUT /healthz HTTP/1.1", "Content-Length: 9")
+        server.stop(signal.SIGKILL)
+    with body, serving("--embedded", folder) as server:
+        assert server("GET", f"{API}/ai/prices/a/b", token).status == 403
         assert server.stop() == 0
     assert not (folder / "data" / "postmaster.pid").exists()
     with serving("--embedded", folder) as server:

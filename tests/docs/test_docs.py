@@ -177,7 +177,7 @@ def test_a_policy_command_under_flask_is_about_the_hosts_own_policy(engine, tmp_
     result = run_flask(app, "policy", "check")
     assert result.exit_code == 1, result.output
     assert "not-reviewed" in result.stdout
-    assert str(folder) in result.stderr
+    assert result.stdout.startswith(f"policy: {folder} sha256:")
 
 
 # -- the README's lists --

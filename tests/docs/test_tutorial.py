@@ -23,6 +23,7 @@ BLOCK = re.compile(r"(?:^`([\w./]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE 
 NEVER_THE_SAME = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^\"]*": "a time",
     r"sha256:[0-9a-f]{64}": "a digest",
+    r"^policy: \S+": "policy: a folder",
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "an id",
     r"\b0\d{3}$": "a revision",
 }

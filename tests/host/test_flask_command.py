@@ -78,9 +78,11 @@ def test_policy_commands_speak_of_the_hosts_policy(flask, tmp_path, monkeypatch)
         shutil.copy(packaged_policy_dir() / name, tmp_path)
     monkeypatch.setenv("HOST_POLICY", str(tmp_path))
     monkeypatch.setenv("GOVBUDGET_POLICY_DIR", "/nowhere")
+    (tmp_path / "policy").mkdir()  # the host's folder goes before one that is here, too
+    monkeypatch.chdir(tmp_path)
     result = flask("govbudget", "policy", "check")
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"policy: {tmp_path} sha256:")
+    assert result.stdout.startswith(f"policy: {tmp_path} sha256:")
 
 
 def test_errors_are_one_line_with_status_2(flask):

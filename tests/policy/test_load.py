@@ -37,6 +37,12 @@ def test_the_packaged_policy_is_loaded_by_default(policy):
     assert Policy.load().digest == policy.digest
 
 
+def test_who_searches_the_policy_for_budget_finds_what_a_budget_is_authorized_as():
+    """No line of the shipped policy names a budget, so a comment has to."""
+    (found,) = [line for line in LINES.decode().splitlines() if "budget" in line]
+    assert found.startswith("# A budget is authorized as its group: ")
+
+
 def test_a_folder_without_a_matrix_is_loaded(folder):
     assert Policy.load(str(folder)).decide({"owner"}, "group", "read").allowed
 

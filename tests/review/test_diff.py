@@ -388,14 +388,20 @@ def test_two_revisions_are_of_the_folder_that_the_setting_names(run, repository)
     assert (result.status, result.out.splitlines()[-1]) == (0, "0 gained, 1 lost")
 
 
-def test_a_revision_is_read_in_the_repository_of_the_folder(
+def test_a_revision_is_read_in_the_repository_of_the_working_directory(
     diff, repository, monkeypatch, tmp_path
 ):
+    """A change can't choose which repository that is, and the folder's would be its choice."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert diff("HEAD", repository / "rules").changes == [GAIN]
-    assert diff(f"HEAD~2:{repository / 'rules'}", repository / "rules").changes == [LOSS, GAIN]
+    for old in ("HEAD", f"HEAD~2:{repository / 'rules'}"):
+        refuse(
+            diff, old, repository / "rules", because="in the repository of the working directory"
+        )
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "-m", "another repository")
+    refuse(diff, "HEAD", repository / "rules", because="in the repository of the working directory")
 
 
 def test_a_folder_that_was_there_once_can_be_named(diff, repository):
@@ -472,3 +478,241 @@ def test_a_revision_with_findings_is_status_2_with_the_findings(diff, repository
 
 def test_one_side_alone_is_wrong_usage(run):
     assert run("diff", SHIPPED).status == 2
+
+
+# -- git: the literal path of a revision that is what it says --
+
+
+@pytest.fixture
+def lab(repository):
+    """Beside `rules`, a folder `lab` in which a role has more; both are committed."""
+    folder = copy_policy(repository / "rules", repository / "lab")
+    append(folder / "policy.csv", "p, mallory, site, group, update, allow\n")
+    commit(repository)
+    return folder
+
+
+def git(*arguments, cwd="."):
+    done = subprocess.run(["git", *WHO, *arguments], cwd=cwd, check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+def commit(repository):
+    git("add", "--all", cwd=repository)
+    git("commit", "--quiet", "-m", "more", cwd=repository)
+
+
+def replace_by_link(path, target):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(target)
+
+
+def link_folder(root):
+    replace_by_link(root / "rules", "lab")
+    return "rules"
+
+
+def link_file(name):
+    def link(root):
+        replace_by_link(root / "rules" / name, f"../lab/{name}")
+        return "rules"
+
+    return link
+
+
+def link_to_nothing(root):
+    replace_by_link(root / "rules", "nowhere")
+    return "rules"
+
+
+def link_above(root):
+    (root / "deep").mkdir()
+    shutil.move(root / "lab", root / "deep")
+    (root / "high").symlink_to("deep")
+    return "high/lab"
+
+
+def link_and_back(root):
+    (root / "deep" / "er").mkdir(parents=True)
+    copy_policy(root / "lab", root / "deep" / "rules")
+    (root / "high").symlink_to("deep/er")
+    return "high/../rules"
+
+
+LINKS = pytest.mark.parametrize(
+    "link",
+    [
+        link_folder,
+        link_file("model.conf"),
+        link_file("policy.csv"),
+        link_file("matrix.csv"),
+        link_above,
+        link_to_nothing,
+        link_and_back,
+    ],
+)
+
+
+def refuse(diff, *sides, because):
+    result = diff(*sides)
+    assert (result.status, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert because in line
+    return True
+
+
+@LINKS
+def test_a_folder_with_a_link_on_its_path_or_in_it_is_refused(diff, repository, lab, link):
+    """A server follows the link to where a role has more, and the change shows a link."""
+    name = link(repository)
+    refuse(diff, "main:rules", name, because="is a symbolic link")
+    refuse(diff, "main:rules", repository / name, because="is a symbolic link")
+    refuse(diff, name, "main:rules", because="is a symbolic link")
+
+
+@LINKS
+def test_a_revision_with_a_link_on_its_path_or_in_it_is_refused(diff, repository, lab, link):
+    name = link(repository)
+    commit(repository)
+    if link is link_and_back:  # a path in git has no links to go back from: this is `rules`
+        assert diff("main~1:rules", f"main:{name}").changes == []
+    else:
+        refuse(diff, "main~1:rules", f"main:{name}", because="is a symbolic link")
+        refuse(diff, f"main:{name}", SHIPPED, because="is a symbolic link")
+
+
+def test_a_link_above_the_working_directory_is_of_no_importance(diff, repository, monkeypatch):
+    """How somebody got there is not what a change can choose."""
+    (repository.parent / "link").symlink_to(repository)
+    monkeypatch.chdir(repository.parent / "link")
+    assert diff("HEAD:rules", "rules").changes == [GAIN]
+
+
+@pytest.fixture
+def submodule(repository):
+    """The folder `inner/rules` in a submodule, whose objects the outer repository has too."""
+    git("clone", "--quiet", repository, repository / "inner")
+    git("-c", "advice.addEmbeddedRepo=false", "add", "inner")
+    git("commit", "--quiet", "-m", "a submodule")
+    return repository / "inner"
+
+
+def test_a_submodule_is_refused_on_either_side(diff, submodule):
+    append(submodule / "rules" / "policy.csv", "p, mallory, site, group, update, allow\n")
+    commit(submodule)  # moved; the outer repository has `main` at the old one
+    refuse(diff, "main:rules", "inner/rules", because="is in a submodule")
+    refuse(diff, "main:inner/rules", "rules", because="`inner` in the revision")
+    refuse(diff, "main:inner/rules", "inner/rules", because="is a submodule")
+    refuse(diff, "main", submodule / "rules", because="submodule")
+
+
+def test_a_submodule_that_is_the_folder_itself_is_refused(diff, repository):
+    whole = copy_policy(SHIPPED, repository / "whole")
+    git("init", "--quiet", cwd=whole)
+    commit(whole)
+    git("-c", "advice.addEmbeddedRepo=false", "add", "whole")
+    refuse(diff, "main:rules", "whole", because="is in a submodule")
+
+
+def test_within_a_submodule_it_is_the_repository_of_the_working_directory(
+    diff, submodule, monkeypatch
+):
+    monkeypatch.chdir(submodule)
+    append(submodule / "rules" / "policy.csv", "p, viewer, organization, group, read, allow\n")
+    assert diff("HEAD:rules", "rules").changes == [GAIN]
+
+
+def test_two_checkouts_beside_each_other_are_no_submodules(diff, repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git("clone", "--quiet", repository, "base")
+    assert diff("base/rules", "checkout/rules").changes == [GAIN]
+    git("worktree", "add", "--quiet", "--detach", "../checkout/tree", "main", cwd=repository)
+    assert diff("checkout/tree/rules", "checkout/rules").changes == [GAIN]
+
+
+def test_replaced_objects_do_not_count(diff, repository, lab):
+    """Anybody who may push refs could hide a gain by one."""
+    git("config", "core.useReplaceRefs", "true")
+    gained = diff("v1:rules", "main:lab").changes
+    assert gained
+    for what in ("", "^{tree}", ":lab", ":lab/policy.csv"):
+        old = {":lab": "v1:rules", ":lab/policy.csv": "v1:rules/policy.csv"}.get(what, f"v1{what}")
+        git("replace", f"main{what}", old)
+        assert diff("v1:rules", "main:lab").changes == gained
+        git("replace", "--delete", git("rev-parse", f"main{what}"))
+
+
+def test_grafts_do_not_count(diff, repository):
+    head, first = git("rev-parse", "HEAD"), git("rev-parse", "HEAD~2")
+    (repository / ".git" / "info").mkdir(exist_ok=True)
+    (repository / ".git" / "info" / "grafts").write_text(f"{head} {first}\n")
+    assert diff("HEAD~1:rules", "rules").changes == [GAIN]
+
+
+def test_variables_that_name_another_repository_do_not_count(diff, repository, tmp_path):
+    other = copy_policy(DEDICATED, tmp_path / "other" / "rules").parent
+    git("init", "--quiet", "--initial-branch=main", cwd=other)
+    commit(other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_DIR", str(other / ".git"))
+        patch.setenv("GIT_WORK_TREE", str(other))
+        patch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+        patch.setenv("GIT_OBJECT_DIRECTORY", str(other / ".git" / "objects"))
+        patch.setenv("GIT_NAMESPACE", "elsewhere")
+        patch.setenv("GIT_LITERAL_PATHSPECS", "0")
+        assert diff("main:rules", "rules").changes == [GAIN]
+
+
+@pytest.mark.parametrize("kind", ["tags", "heads"])
+def test_a_name_that_several_refs_have_is_refused(diff, repository, lab, kind):
+    """Git takes a tag before a branch, and a local branch before one of the remote."""
+    git("update-ref", "refs/remotes/origin/main", "HEAD~1")
+    git("config", "core.warnAmbiguousRefs", "false")
+    assert diff("origin/main:rules", "rules").changes == [GAIN]
+    git("update-ref", f"refs/{kind}/origin/main", "HEAD")
+    refuse(diff, "origin/main:rules", "rules", because="git knows more than one `origin/main`")
+    assert diff("refs/remotes/origin/main:rules", "rules").changes == [GAIN]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RULES", "rule*", ":(glob)rule*", ":/rules", ":(top)rules", "rules\\", "[r]ules", " rules"],
+)
+def test_no_pattern_and_no_other_letter_case_finds_a_folder(diff, repository, name):
+    git("config", "core.ignoreCase", "true")
+    refuse(diff, f"HEAD:{name}", "rules", because="is not there")
+
+
+@pytest.mark.parametrize("name", ["a:b", "*", ":(glob)x", "-x", "über\nall", "a b"])
+def test_a_folder_of_any_name_is_found_by_it(diff, repository, name):
+    (repository / "rules").rename(repository / name)
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "moved")
+    append(repository / name / "policy.csv", "p, seer, organization, group, read, allow\n")
+    assert diff(f"HEAD:{name}", f"./{name}").changes == [(GAIN[0], "seer", *GAIN[2:])]
+
+
+def test_a_path_is_written_from_the_working_directory(diff, repository, monkeypatch):
+    monkeypatch.chdir(repository / "rules")
+    assert diff("HEAD:.", ".").changes == [GAIN]
+    (repository / "beside").mkdir()
+    monkeypatch.chdir(repository / "beside")
+    assert diff("HEAD:../rules", "../rules").changes == [GAIN]
+    assert diff("HEAD", "../rules").changes == [GAIN]
+    assert diff(f"HEAD:{repository}/rules", f"{repository}/rules").changes == [GAIN]
+    refuse(diff, "HEAD:rules", "../rules", because="`beside` in the revision")
+
+
+def test_a_repository_without_a_working_tree_has_revisions(diff, repository, monkeypatch):
+    git("clone", "--quiet", "--bare", ".", "../bare")
+    monkeypatch.chdir(repository.parent / "bare")
+    assert diff("HEAD~2:rules", "HEAD:rules").changes == [LOSS]
+
+
+def test_what_filters_and_attributes_would_make_of_a_file_does_not_count(diff, repository):
+    (repository / ".gitattributes").write_text("*.csv filter=x diff=x export-ignore\n")
+    git("add", ".gitattributes")
+    git("commit", "--quiet", "-m", "attributes")
+    for key in ("filter.x.smudge", "diff.x.textconv"):
+        git("config", key, "echo nothing; true")
+    assert diff("HEAD:rules", "rules").changes == [GAIN]

@@ -31,7 +31,9 @@ def explain(run, *arguments, **variables):
     result = run("explain", *arguments, **variables)
     value = run("explain", *arguments, "--format", "json", **variables)
     assert value.status == result.status
-    return result.status, result.out.splitlines(), json.loads(value.out)
+    which, *said = result.out.splitlines()
+    assert which.startswith("policy: /")
+    return result.status, said, json.loads(value.out)
 
 
 # -- roles --
@@ -383,7 +385,7 @@ def run_flask(host, directory, *arguments):
 
 def test_inside_a_host_the_hosts_own_directory_is_asked(host):
     result = run_flask(host, host[1], "--user", 1, "--group", 100, *UPDATE)
-    assert (result.exit_code, result.stdout.splitlines()[:2]) == (
+    assert (result.exit_code, result.stdout.splitlines()[1:3]) == (
         0,
         ["holds org-admin in organization:10: counts", "allowed: org-admin, group, update"],
     )

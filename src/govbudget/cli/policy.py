@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +17,7 @@ from govbudget.cli import NOT_SO, OK
 from govbudget.cli.formats import format_option, print_json
 from govbudget.cli.target import find_policy_dir, find_settings, open_target
 from govbudget.errors import NotFound, PolicyError
-from govbudget.review.check import Review, check_policy
+from govbudget.review.check import check_policy
 from govbudget.review.diff import (
     Change,
     Side,
@@ -27,7 +28,7 @@ from govbudget.review.diff import (
     read_approvals,
 )
 from govbudget.review.explain import Explanation, explain_decision, find_reason_against
-from govbudget.review.render import RENDERERS, select_cells
+from govbudget.review.render import RENDERERS, describe_cells, select_cells
 
 FORMAT = format_option("text", "json")
 
@@ -36,30 +37,39 @@ FORMAT = format_option("text", "json")
 def policy() -> None:
     """Check, print, explain and compare policies.
 
-    DIR is the argument, else the host's policy, else GOVBUDGET_POLICY_DIR, else the packaged one.
-    Each command prints on stderr which it is, with its digest.
+    DIR is the argument, else the host's folder, else GOVBUDGET_POLICY_DIR, else `./policy` where
+    something has that name, else the packaged policy. The first line of an answer is its path, with
+    links resolved, and its digest. `--format json` has both as fields. In every format but `text`,
+    the line goes to stderr.
     """
 
 
 def _find_folder(_ctx: click.Context, _argument: click.Parameter, text: str | None) -> Path:
     if text is not None and not text.strip():
         raise click.UsageError("DIR is empty; name a folder, or leave it out")
-    return find_policy_dir(text) or packaged_policy_dir()
+    here = Path("policy")
+    # A file or a dangling link is found too, and refused: nobody meant the packaged policy.
+    default = here if os.path.lexists(here) else packaged_policy_dir()
+    return find_policy_dir(text) or default
 
 
 FOLDER = click.argument("folder", metavar="[DIR]", required=False, callback=_find_folder)
 
 
-def _review(folder: Path) -> Review:
-    """Check the folder that is asked about and say which it is, on stderr."""
-    review = check_policy(folder, find_settings().policy_digest)
-    click.echo(f"policy: {show_path(folder)} {review.digest or '(unreadable)'}", err=True)
-    return review
+def _resolve(folder: Path) -> str:
+    return show_path(Path(os.path.realpath(folder)))
+
+
+def _name(folder: Path, digest: str | None, form: str) -> None:
+    """Say what the answer is about: its first line, or on stderr where a program reads it."""
+    line = f"policy: {_resolve(folder)} {digest or '(unreadable)'}"
+    click.echo(line, err=form != "text")
 
 
 def _open_table(folder: Path) -> DecisionTable:
-    review = _review(folder)
+    review = check_policy(folder, find_settings().policy_digest)
     if review.table is None:
+        _name(folder, review.digest, "error")
         raise PolicyError(review.findings)
     if not review.starts:
         click.echo(f"policy: a server would not start with it: {MATRIX_FILE} differs", err=True)
@@ -71,10 +81,12 @@ def _open_table(folder: Path) -> DecisionTable:
 @FORMAT
 def policy_check(folder: Path, form: str) -> int:
     """Print every finding as `file:line: code: sentence`; status 1 on any."""
-    review = _review(folder)
+    review = check_policy(folder, find_settings().policy_digest)
+    _name(folder, review.digest, form)
     if form == "json":
         findings = [asdict(finding) for finding in review.findings]
-        print_json({"policy_digest": review.digest, "findings": findings})
+        which = {"policy_dir": _resolve(folder), "policy_digest": review.digest}
+        print_json({**which, "findings": findings})
     else:
         for finding in review.findings:
             click.echo(finding)
@@ -89,7 +101,7 @@ def policy_check(folder: Path, form: str) -> int:
 @click.option("--role", multiple=True, help="Only this role; may be repeated.")
 @click.option("--object", "obj", multiple=True, help="Only this object type; may be repeated.")
 @click.option("--action", multiple=True, help="Only this action; may be repeated.")
-@format_option("text", *sorted(RENDERERS.keys() - {"text"}))
+@format_option("text", *sorted({"json", *RENDERERS} - {"text"}))
 def policy_matrix(
     folder: Path, role: tuple[str, ...], obj: tuple[str, ...], action: tuple[str, ...], form: str
 ) -> None:
@@ -102,7 +114,11 @@ def policy_matrix(
         cells = select_cells(table, role, obj, action)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    click.echo(RENDERERS[form](table, cells), nl=False)
+    _name(folder, table.digest, form)
+    if form == "json":
+        print_json({"policy_dir": _resolve(folder), **describe_cells(table, cells)})
+    else:
+        click.echo(RENDERERS[form](table, cells), nl=False)
 
 
 @policy.command("explain")
@@ -140,9 +156,11 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     decision = explanation.decision
+    _name(folder, table.digest, form)
     if form == "json":
         print_json(
             {
+                "policy_dir": _resolve(folder),
                 "policy_digest": table.digest,
                 "decision": "allow" if decision.allowed else "deny",
                 "roles": roles,
@@ -228,8 +246,11 @@ def _describe(line: Line) -> dict[str, str]:
 def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
-    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. Names roles that are new or
-    gone without a right, and, on stderr, a new side that nobody reviewed.
+    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. A revision is looked up in
+    the repository of the working directory, at the path as it is written from there. A path through
+    a symbolic link or a submodule is refused on either side, and replaced objects do not count.
+    Names roles that are new or gone without a right, and, on stderr, a new side that nobody
+    reviewed.
     """
     default = find_policy_dir() or Path("policy")
     old_side = _load_side("old", old, new, default)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,7 +27,6 @@ from govbudget.web.standalone import create_app, log_as_json, make_engine
 
 LISTENING = "listening on "
 DRAIN_SECONDS = 30
-SILENCE_SECONDS = 10
 
 _say = partial(click.echo, err=True)
 
@@ -98,6 +96,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "threads": threads,
             "graceful_timeout": DRAIN_SECONDS,
             "forwarded_allow_ips": "",  # no client says where the application is, or how it came
+            "sendfile": False,  # it would wait for a client for ever
+            "control_socket_disable": True,  # of newer gunicorns: a second way in, in the home
             "when_ready": _start_arbiter,
             "on_reload": lambda _arbiter: _reload(policy),
             "post_worker_init": _start_worker,
@@ -107,30 +107,11 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
 
 def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
-    """Import gunicorn; give what makes a server of its options and the application's loader."""
+    """Give what makes a server of its options and the application's loader."""
     try:
-        from gunicorn.app.base import BaseApplication
-        from gunicorn.workers.gthread import ThreadWorker
+        from govbudget.cli.workers import Server
     except ImportError:
         raise SettingsError(f"gunicorn is not installed; {say_extra('serve')}") from None
-
-    class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-        def handle(self, conn: Any) -> Any:  # noqa: ANN401
-            # gunicorn closes in the one thread that accepts, and waits there for the client's end,
-            # for seconds: a few clients that are in no hurry would stop the server.
-            if "close" not in vars(conn):
-                conn.close = partial(self.tpool.submit, conn.close)
-            return super().handle(conn)
-
-    class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-        def __init__(self, options: dict[str, object], load: Callable[[], Flask]) -> None:
-            self._options, self.load = options, load
-            super().__init__()
-
-        def load_config(self) -> None:
-            for key, value in {**self._options, "worker_class": Worker}.items():
-                self.cfg.set(key, value)
-
     return Server
 
 
@@ -179,10 +160,6 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGINT, finish)
-    for listener in server.LISTENERS:
-        # Connections inherit it. gunicorn waits for a begun request for ever, with a thread.
-        patience = struct.pack("@ll", SILENCE_SECONDS, 0)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _say(f"{LISTENING}http://{shown}:{port}")

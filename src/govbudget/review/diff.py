@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,17 @@ from govbudget.identity import ObjectType
 
 if TYPE_CHECKING:
     from govbudget.identity import Action, Scope
+
+FILES = (MODEL_FILE, LINES_FILE, MATRIX_FILE)
+
+# What the mode of an entry in a git tree says.
+KINDS = {
+    "040000": "a folder",
+    "100644": "a file",
+    "100755": "a file",
+    "120000": "a symbolic link",
+    "160000": "a submodule",
+}
 
 RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
@@ -121,20 +133,21 @@ class Side:
 def load_side(name: str, other: str, default: Path) -> Side:
     """Load one side of a diff: a folder, or a git revision of one.
 
-    A revision is `REV` (of the other side's folder, else of `default`) or `REV:path/of/folder`.
-    Raises PolicyError with every finding, or InvalidInput where the name is neither, or both.
+    A revision is `REV` (of the other side's folder, else of `default`) or `REV:path/of/folder`, in
+    the repository of the working directory. Raises PolicyError with every finding, or InvalidInput
+    where the name is neither, or both, or where a link or a submodule is on its path.
     """
     folder = Path(name)
     revision, colon, path = name.partition(":")
     place = Path(path) if colon else Path(other) if Path(other).is_dir() else default
     # An empty name (an unset variable) is not the working folder.
-    is_folder = bool(name) and folder.is_dir()
-    if is_folder and not name.startswith((".", "/")) and _find_commit(revision, place) is not None:
-        raise InvalidInput(
-            f"`{name}` is both a folder and a git revision; write `./{name}` or `{name}:FOLDER`",
-            code="input-invalid",
+    is_folder = bool(name) and (folder.is_dir() or folder.is_symlink())
+    if is_folder and not name.startswith((".", "/")) and _find_commit(revision) is not None:
+        raise _refuse(
+            f"`{name}` is both a folder and a git revision; write `./{name}` or `{name}:FOLDER`"
         )
     if is_folder:
+        _check_folder(folder)
         files, origin = read_policy_files(folder), f"folder {show_path(folder.resolve())}"
     else:
         files, origin = _read_revision(revision, place)
@@ -147,59 +160,109 @@ def load_side(name: str, other: str, default: Path) -> Side:
     return Side(table, origin, unreviewed)
 
 
-def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
-    """Read a policy folder as it was in a git revision: regular files, as they were committed."""
-    commit = _find_commit(revision, folder)
-    start, prefix = _split(folder)
-    contents: list[bytes | None] = []
-    for name in (MODEL_FILE, LINES_FILE, MATRIX_FILE):
-        path = f"./{prefix}{name}"
-        listed = None if commit is None else _run_git(start, "ls-tree", commit, "--", path)
-        if name == MATRIX_FILE and commit is not None and not listed:
-            contents.append(None)
-            continue
-        # A link's committed content is its target's name, and not what a server would read.
-        content = _run_git(start, "show", f"{commit}:{path}") if listed else None
-        if content is None or not (listed or b"").startswith((b"100644 blob", b"100755 blob")):
-            raise InvalidInput(
-                f"`{revision}` is neither a folder nor a git revision that has a policy (regular "
-                f"files) in `{folder}`; write a folder, a revision, or REVISION:FOLDER",
-                code="input-invalid",
+def _check_folder(folder: Path) -> None:
+    """Raise InvalidInput where the path or a file is a link, or the folder is in a submodule.
+
+    A change that moves a link or a submodule changes the policy, and not the folder's own files.
+    """
+    for path in (*reversed(folder.parents), folder, *(folder / name for name in FILES)):
+        if path.is_symlink():
+            raise _refuse(
+                f"`{show_path(path)}` is a symbolic link, which `policy diff` does not follow; put "
+                "the folder or file itself there, or write its own path"
             )
-        contents.append(content)
-    model, lines, matrix = contents
+    ask = ("rev-parse", "--show-toplevel", "--show-superproject-working-tree")
+    here, there = _run_git(*ask), _run_git("-C", str(folder), *ask)
+    if there != here and len((there or b"").splitlines()) > 1:
+        raise _refuse(f"`{show_path(folder)}` is in a submodule; run the command in the submodule")
+
+
+def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
+    """Read a policy folder of a commit: regular files, as they were committed.
+
+    Goes from tree to tree by the ids of git's objects, so that nothing but the literal path counts:
+    no link, submodule, pattern, filter or other letter case.
+    """
+    commit = _find_commit(revision)
+    if commit is None:
+        raise _refuse(
+            f"`{revision}` is neither a folder nor a git revision in the repository of the working "
+            "directory; write a folder, a revision, or REVISION:FOLDER"
+        )
+    prefix = os.fsdecode(_run_git("rev-parse", "--show-prefix") or b"").rstrip("\n")
+    path = Path(os.path.normpath(Path(prefix, os.path.relpath(folder))))
+    tree = commit
+    for part in [*reversed(path.parents), path][1:]:
+        tree = _find_object(tree, commit, part, "a folder") or ""
+    found = [_find_object(tree, commit, path / name, "a file") for name in FILES]
+    # What git lists and can't read is empty, which is never as it should be.
+    model, lines, matrix = (
+        None if found_id is None else _run_git("cat-file", "blob", found_id) or b""
+        for found_id in found
+    )
     files = PolicyFiles(model or b"", lines or b"", matrix)
-    return files, f"revision {commit} of {show_path(folder.resolve())}"
+    return files, f"revision {commit} of {show_path(path)}"
 
 
-def _find_commit(revision: str, folder: Path) -> str | None:
-    """Give the id of the commit that a revision names in the repository of a folder."""
-    start, _ = _split(folder)
+def _find_object(tree: str, commit: str, path: Path, wanted: str) -> str | None:
+    """Give the id that a path's last part has in its tree; raise InvalidInput for another kind.
+
+    None: there is no `matrix.csv`.
+    """
+    kind = "not there"
+    for entry in (_run_git("ls-tree", "-z", "--full-tree", tree) or b"").split(b"\0"):
+        about, _, name = entry.partition(b"\t")
+        if name == os.fsencode(path.name):
+            mode, _, found = about.decode().split()
+            kind = KINDS.get(mode, "of an unknown kind")
+            if kind == wanted:
+                return found
+    if kind == "not there" and path.name == MATRIX_FILE:
+        return None
+    raise _refuse(
+        f"`{show_path(path)}` in the revision {commit} is {kind}; write the path of {wanted} in "
+        "the repository of the working directory"
+    )
+
+
+def _find_commit(revision: str) -> str | None:
+    """Give the id of the commit that a revision names in the working directory's repository."""
     name = f"{revision}^{{commit}}"
-    found = _run_git(start, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
+    found = _run_git("rev-parse", "--verify", "--end-of-options", name)
     return found.decode().strip() if revision and found else None
 
 
-def _split(folder: Path) -> tuple[Path, str]:
-    """Split a path into the part that is there as a folder, and the rest."""
-    start = folder.resolve()
-    while not start.is_dir():
-        start = start.parent
-    rest = folder.resolve().relative_to(start).as_posix()
-    return start, "" if rest == "." else f"{rest}/"
+def _run_git(*arguments: str) -> bytes | None:
+    """Run git in the working directory and give what it prints; None: it fails, or is not there.
 
-
-def _run_git(start: Path, *arguments: str) -> bytes | None:
-    """Run git and give what it prints; None where it fails, or there is no git."""
+    Raises InvalidInput for a name that several refs have: whoever may push a tag could choose.
+    """
+    # Variables that name another repository, objects or refs don't count; settings do.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or "CONFIG" in k}
+    real = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull, "LC_ALL": "C"}
+    # The repository's settings go before the variable, and these go before them.
+    ours = ("-c", "core.useReplaceRefs=false", "-c", "core.warnAmbiguousRefs=true")
     try:
-        return subprocess.run(  # noqa: S603 - git, with arguments that can't be options
-            ["git", "-C", str(start), *arguments],  # noqa: S607 - as on the user's path
-            check=True,
+        done = subprocess.run(  # noqa: S603 - git, with arguments that can't be options
+            ["git", *ours, *arguments],  # noqa: S607 - as on the user's path
+            check=False,
             capture_output=True,
             timeout=30,
-        ).stdout
+            env=kept | real,
+        )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+    if b"is ambiguous" in done.stderr:
+        name = arguments[-1].removesuffix("^{commit}")
+        raise _refuse(
+            f"git knows more than one `{name}`; write which one, such as `refs/heads/main` or "
+            "`refs/remotes/origin/main`"
+        )
+    return None if done.returncode else done.stdout
+
+
+def _refuse(sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, code="input-invalid")
 
 
 def check_approvals(

@@ -1,8 +1,7 @@
-"""Views of a decision table: text, CSV, JSON, Markdown, HTML."""
+"""Views of a decision table: text, CSV, Markdown, HTML, and what JSON holds."""
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -46,9 +45,9 @@ def render_text(table: DecisionTable, cells: Cells) -> str:
     )
 
 
-def render_json(table: DecisionTable, cells: Cells) -> str:
-    """Write one JSON object: the digest, the roles' scopes and every cell."""
-    value = {
+def describe_cells(table: DecisionTable, cells: Cells) -> dict[str, object]:
+    """Give what is printed as JSON: the digest, the roles' scopes and every cell."""
+    return {
         "policy_digest": table.digest,
         "roles": dict(sorted(table.scopes.items())),
         "cells": [
@@ -62,7 +61,6 @@ def render_json(table: DecisionTable, cells: Cells) -> str:
             for role, obj, action in cells
         ],
     }
-    return json.dumps(value, indent=2) + "\n"
 
 
 def render_markdown(table: DecisionTable, cells: Cells) -> str:
@@ -83,7 +81,6 @@ def render_markdown(table: DecisionTable, cells: Cells) -> str:
 RENDERERS: dict[str, Callable[[DecisionTable, Cells], str]] = {
     "text": render_text,
     "csv": write_matrix,
-    "json": render_json,
     "md": render_markdown,
     "html": render_html,
 }

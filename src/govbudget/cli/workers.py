@@ -1,0 +1,126 @@
+"""gunicorn as `govbudget serve` runs it: who waits for whom, how long, and how a worker ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+
+SILENCE_SECONDS = 5
+BYTES_PER_SECOND = 16 * 1024
+# Most requests come with their connection. A client that sends none yet waits without a thread.
+FIRST_WAIT_SECONDS = 0.01
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """A server of gunicorn's options and of what makes the application in each worker."""
+
+    def __init__(self, options: dict[str, object], load: Callable[[], Flask]) -> None:
+        # No process but the first has the writing end: when it dies, the other one is at its end.
+        Worker.life, Worker.first = os.pipe()
+        self._options, self.load = options, load
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Take the options that this version of gunicorn knows."""
+        for key, value in {**self._options, "worker_class": Worker}.items():
+            if key in self.cfg.settings:
+                self.cfg.set(key, value)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """A worker that no client can stop, and that keeps no port when it ends."""
+
+    life: int
+    first: int
+
+    def run(self) -> None:
+        """Work until a signal comes or the first process is gone; then finish what is in hand."""
+        os.close(self.first)
+        self.poller.register(self.life, selectors.EVENT_READ, self._end)
+        super().run()
+
+    def _end(self, _: int) -> None:
+        self.poller.unregister(self.life)
+        self.alive = False
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - gunicorn's
+        """At the end take whoever is connected already; the next one is refused at once."""
+        super().set_accept_enabled(enabled)
+        for listener in () if self.alive else self.sockets:
+            while self.nr_conns < self.worker_connections and _is_waited_for(listener):
+                self.accept(listener)
+            listener.close()
+
+    def handle(self, conn: Any) -> Any:  # noqa: ANN401
+        """Answer a request, in a thread of the pool."""
+        if not isinstance(conn.sock, Client):
+            conn.sock = Client(fileno=conn.sock.detach())
+            if hasattr(conn, "wait_for_data"):  # else gunicorn waits without a thread by itself
+                conn.wait_for_data = lambda _: type(conn).wait_for_data(conn, FIRST_WAIT_SECONDS)
+            # gunicorn closes in the one thread that accepts, and waits there for the client's end,
+            # for seconds: a few clients that are in no hurry would stop the server.
+            conn.close = partial(self.tpool.submit, conn.close)
+        conn.sock.patience = SILENCE_SECONDS
+        return super().handle(conn)
+
+
+def _is_waited_for(listener: Any) -> bool:  # noqa: ANN401
+    return bool(select.select([listener], [], [], 0)[0])
+
+
+class Client(socket.socket):
+    """A client's socket: it may keep its thread waiting for SILENCE_SECONDS in a request.
+
+    Every 16 KiB that it takes or sends is worth one second more. Who uses that up is cut off.
+    """
+
+    patience: float = SILENCE_SECONDS
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Receive, as a socket does; ConnectionResetError: patience is at its end."""
+        return self._wait(lambda: super(Client, self).recv(size, flags), len)
+
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        """Send, as a socket does; ConnectionResetError: patience is at its end."""
+        return self._wait(lambda: super(Client, self).send(data, flags), int)
+
+    def sendall(self, data: Buffer, flags: int = 0) -> None:
+        """Send all, as a socket does; ConnectionResetError: patience is at its end."""
+        left = memoryview(data)
+        while left:
+            left = left[self.send(left, flags) :]
+
+    def _wait(self, move: Callable[[], T], count: Callable[[T], int]) -> T:
+        if (
+            self.gettimeout() is not None
+        ):  # another limit holds: while one closes, or waits for none
+            return move()
+        began = time.monotonic()
+        self.settimeout(max(self.patience, 0.001))
+        try:
+            moved = move()
+        except TimeoutError:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError(errno.ECONNRESET, "a client kept us waiting") from None
+        self.settimeout(None)
+        gained = count(moved) / BYTES_PER_SECOND + began - time.monotonic()
+        self.patience = min(self.patience + gained, SILENCE_SECONDS)
+        return moved
