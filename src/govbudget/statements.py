@@ -12,7 +12,7 @@ from typing import TypeVar
 from govbudget.db.governed import Governed, Ungoverned
 
 # The modules that hold some; of a part only where it is installed.
-_MODULES = (
+MODULES = (
     *("audit.statements", "budgets.statements", "prices.statements"),
     *("spend.statements", "spend.gaps", "spend.overrides", "spend.reports", "spend.verify"),
 )
@@ -33,7 +33,7 @@ def list_ungoverned() -> dict[str, Ungoverned]:
 def _gather(kind: type[StatementT]) -> dict[str, StatementT]:
     found = [
         value
-        for module in (f"govbudget.{name}" for name in _MODULES)
+        for module in (f"govbudget.{name}" for name in MODULES)
         if find_spec(module.rpartition(".")[0])
         for value in vars(import_module(module)).values()
         if isinstance(value, kind)

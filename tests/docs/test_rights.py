@@ -1,0 +1,82 @@
+"""The page of rights says of each right what its statements can touch, and nothing is left out."""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tools.write_rights import DOCUMENT, TRIGGERED, find_tables, write_page
+
+import govbudget
+from govbudget.db.governed import Governed, Ungoverned
+from govbudget.statements import MODULES, list_governed, list_ungoverned
+
+ROOT = Path(govbudget.__file__).parent
+# Where a connection is used: what loads and runs, and the commands of the database's operator.
+TOUCHING = {
+    "db": "runs the statements of grants",
+    "directory": "loads the caller and the object, before the decision",
+    "migrations": "makes the schema",
+    "testing": "looks at what a directory loads",
+    "audit/store.py": "record_command: what a command changed, in its transaction",
+    "cli/database.py": "migrations, the directory file and tokens: the operator's",
+    "cli/policy.py": "explain --user asks the directory and nothing else",
+    "cli/target.py": "finds the engine",
+    "cli/serve.py": "migrates the embedded database",
+    "web/standalone.py": "/readyz looks at the server",
+}
+CALLS = {"execute", "exec_driver_sql", "scalar", "scalars", "begin", "begin_nested", "connect"}
+
+
+def test_the_page_is_what_the_statements_say():
+    assert DOCUMENT.read_text() == write_page(), "run `python -m tools.write_rights`"
+
+
+def test_the_parser_finds_what_is_read_and_what_is_written():
+    text = """WITH c AS (DELETE FROM govbudget.group_ai_budgets b USING govbudget.groups g
+      WHERE b.group_id = g.id RETURNING b.*) INSERT INTO govbudget.x SELECT * FROM c"""
+    assert find_tables(text) == ({"groups"}, {"group_ai_budgets", "x", "audit_log"})
+
+
+def test_the_triggers_are_those_of_the_schema(engine):
+    question = """
+      SELECT DISTINCT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = 'govbudget' AND NOT t.tgisinternal AND c.relname <> 'audit_log'"""
+    with engine.connect() as connection:
+        assert set(connection.scalars(sa.text(question))) == TRIGGERED.keys()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_statement_is_in_the_list_and_only_a_grant_runs_it(path):
+    """Outside the rooms and modules that are named here, no code touches a connection."""
+    name = path.relative_to(ROOT)
+    tree = ast.parse(path.read_text())
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    if names & {Governed.__name__, Ungoverned.__name__} and name.parts[0] != "db":
+        assert ".".join(name.with_suffix("").parts) in {*MODULES, "statements"}
+    if name.parts[0] in TOUCHING or str(name) in TOUCHING:
+        return
+    touched = [
+        f"{name}:{node.lineno}: {node.func.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in CALLS
+        and not (isinstance(node.func.value, ast.Name) and node.func.value.id == "gov")
+    ]
+    assert touched == []
+
+
+def test_no_two_statements_have_one_name():
+    """The list is by name: a second one would hide the first."""
+    modules = [import_module(f"govbudget.{name}") for name in MODULES]
+    made = {value for module in modules for value in vars(module).values() if is_statement(value)}
+    assert len(made) == len(list_governed()) + len(list_ungoverned())
+
+
+def is_statement(value):
+    return isinstance(value, Governed | Ungoverned)
