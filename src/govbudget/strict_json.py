@@ -23,9 +23,15 @@ MAX_SHOWN = 200
 # There is one for each value, give or take one in a list or an object.
 _STARTS = (b",", b"[", b"{")
 
-# Where pydantic's own words would name a class or a pattern.
+# Where pydantic's own words would name a class, a pattern or nothing that one could do.
 _SENTENCES = {
+    "bool_type": "must be true or false",
+    "extra_forbidden": "is not known here; correct or remove it",
+    "int_type": "must be a whole number",
+    "list_type": "must be an array",
+    "missing": "is missing; add it",
     "model_type": "must be an object",
+    "string_type": "must be text in quotes",
     PRINTABLE: "must be text without control characters, and not empty",
     PRINTABLE_WITHOUT_SLASH: "must be text without control characters and `/`, and not empty",
 }
@@ -133,4 +139,5 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 def _sentence(item: ErrorDetails) -> str:
     key = item.get("ctx", {}).get("pattern", item["type"])
     message = item["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    message = message.replace("Input should", "must", 1)
     return _SENTENCES.get(key, message[:1].lower() + message[1:MAX_SHOWN])

@@ -161,8 +161,22 @@ def test_every_wrong_entry_is_named_and_nothing_is_loaded(here, acme, engine):
             b'{"users": [{"id": "5", "name": "a"}]}',
             ["the JSON has 1 error", "  /users/0/id: `5` is not an id; expected a UUID such as"],
         ),
+        (
+            b'{"users":{},"people":[],"groups":[{"name":7}],"organizations":[{"is_default":1}]}',
+            [
+                "the JSON has 8 errors",
+                "  /organizations/0/id: is missing; add it",
+                "  /organizations/0/name: is missing; add it",
+                "  /organizations/0/is_default: must be true or false",
+                "  /users: must be an array",
+                "  /groups/0/id: is missing; add it",
+                "  /groups/0/organization_id: is missing; add it",
+                "  /groups/0/name: must be text in quotes",
+                "  /people: is not known here; correct or remove it",
+            ],
+        ),
     ],
-    ids=["list", "long", "entries", "id"],
+    ids=["list", "long", "entries", "id", "fields"],
 )
 def test_what_is_wrong_with_a_file_is_said_in_plain_words(here, content, said):
     result = here("directory", "load", "-", stdin=content)

@@ -75,6 +75,7 @@ def test_an_unknown_price_is_status_1(here):
     result = here("prices", "show", "acme", "none")
     assert result.status == 1
     assert "`acme` `none`" in result.sentence
+    assert "`govbudget prices load --shipped`" in result.sentence
 
 
 def test_a_custom_price_is_in_force_whatever_the_book_loads(load, show, model):

@@ -95,6 +95,9 @@ def test_bad_credentials_are_401_with_a_challenge(server, served_world, authoriz
     answer = server("GET", budget(served_world), **headers)
     assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.json["detail"] == (
+        "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token"
+    )
 
 
 def test_a_revoked_token_is_401_at_the_next_request(server, served_world, served_url, run):

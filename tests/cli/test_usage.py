@@ -21,6 +21,8 @@ USER = "00000000-0000-4000-8000-000000000001"
     ("arguments", "says"),
     [
         (["polcy", "check"], "See `govbudget --help`"),
+        (["polcy", "check"], "did you mean `policy`?"),
+        (["help"], "`help` is not a command; known are: `audit`, `db`, "),
         (["policy", "chek"], "See `govbudget policy --help`"),
         (["policy", "chek"], "No such command 'chek'"),
         (["--verbose"], "--verbose"),

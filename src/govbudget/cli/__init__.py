@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
+from govbudget.authz.reader import suggest
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 
 OK, NOT_SO, WRONG = 0, 1, 2
@@ -46,8 +47,10 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_MODULES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
+            if not ctx.resilient_parsing:
+                ctx.fail(f"`{cmd_name}` is not a command; {suggest(cmd_name, _MODULES)}")
             return None
         module = importlib.import_module(f"govbudget.cli.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)

@@ -137,7 +137,8 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
 
     Makes govbudget's own organizations, users, groups, members and roles equal to it, and prints
     what it added, changed and removed. It is the whole truth for site roles too. Users are never
-    removed. A wrong entry is named, and nothing is loaded.
+    removed. A wrong entry is named, and nothing is loaded. The reference has the format, with an
+    example, under "The directory file".
     """
     policy, content = find_policy(), file.read()
 

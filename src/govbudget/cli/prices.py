@@ -102,7 +102,10 @@ def prices_show(provider: str, model: str) -> None:
             lambda unit: Prices.find(unit.authorize("read", prices=True), provider, model)
         )
     except NotFound:
-        raise NotSo(f"no price is known for `{provider}` `{model}`") from None
+        raise NotSo(
+            f"no price is known for `{provider}` `{model}`; check both names, or load prices "
+            "with `govbudget prices load --shipped` or from a file"
+        ) from None
     in_force, price = next(iter(found.items()))
     shown = {**price.model_dump(), "in_force": in_force.value}
     for source in PriceSource:

@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from govbudget.db.retries import explain_outage, run_unit
 from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
+from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
 from govbudget.settings import PREFIX, read_settings
@@ -91,12 +92,18 @@ def create_app(
     settings = read_settings(app.config)
     tokens = TokenStore(settings.require_own_directory())
 
-    def identify() -> Id | None:
+    def identify() -> Id:
         kind, _, secret = request.headers.get("Authorization", "").partition(" ")
         secret = secret.strip()
-        if kind.lower() != "bearer" or not secret.startswith(TOKEN_PREFIX):
-            return None
-        return run_unit(engine, lambda connection: tokens.find_user(connection, secret))
+        user: Id | None = None
+        if kind.lower() == "bearer" and secret.startswith(TOKEN_PREFIX):
+            user = run_unit(engine, lambda connection: tokens.find_user(connection, secret))
+        if user is None:
+            raise GovBudgetError(
+                "unauthenticated",
+                "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token",
+            )
+        return user
 
     home = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
 
