@@ -40,7 +40,7 @@ class Gov:
         settings: Settings,
         policy: Policy,
         directory: Directory,
-        find_engine: Callable[[], Engine],
+        find_engine: Callable[[], Engine | Connection],
         clock: Callable[[], datetime | None] = ask_database,
     ) -> None:
         self.settings, self.policy, self.directory = settings, policy, directory

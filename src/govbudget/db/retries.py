@@ -7,14 +7,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import exc
+from sqlalchemy import Connection, exc
 
 from govbudget.errors import GovBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
 T = TypeVar("T")
 
@@ -41,11 +41,18 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
 
 
 @contextmanager
-def connect(engine: Engine, isolation_level: str = "AUTOCOMMIT") -> Iterator[Connection]:
+def connect(
+    engine: Engine | Connection, isolation_level: str = "AUTOCOMMIT"
+) -> Iterator[Connection]:
     """Take a connection: in AUTOCOMMIT, or in a transaction that is committed where all went well.
 
-    An engine that is in AUTOCOMMIT already is spared the change, and the change back.
+    An engine that is in AUTOCOMMIT already is spared the change, and the change back. A connection
+    of the host's is taken as it is, in a savepoint, and is the host's to commit.
     """
+    if isinstance(engine, Connection):
+        with engine.begin_nested():
+            yield engine
+        return
     with engine.connect() as connection:
         autocommits = getattr(connection.connection.dbapi_connection, "autocommit", False)
         if autocommits is not (isolation_level == "AUTOCOMMIT"):
@@ -54,7 +61,7 @@ def connect(engine: Engine, isolation_level: str = "AUTOCOMMIT") -> Iterator[Con
             yield connection
 
 
-def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
+def run_unit(engine: Engine | Connection, work: Callable[[Connection], T]) -> T:
     """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock."""
 
     def run() -> T:
@@ -78,6 +85,17 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     if not away:
         return None
     return GovBudgetError("unavailable", "the database does not answer in time; try again later")
+
+
+def explain_failure(error: Exception) -> GovBudgetError:
+    """Give the error of ours for any failure of a call from Python, which has no log of its own."""
+    if isinstance(error, GovBudgetError):
+        return error
+    text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if isinstance(error, ValueError | TypeError | exc.DataError):
+        return GovBudgetError("input-invalid", text)
+    hint = "; has `govbudget db upgrade` been run?" if lacks_schema(error) else ""
+    return explain_outage(error) or GovBudgetError("internal-error", text + hint)
 
 
 def lacks_schema(error: Exception) -> bool:

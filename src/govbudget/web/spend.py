@@ -36,7 +36,7 @@ def post_holds(asked: Asked[Ledger]) -> Response:
     """Set aside what a call costs at most, where it fits under the member's limit."""
     body: HoldBody = asked.body
     hold = asked.gov.spend.hold(
-        asked.grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
+        asked.grant, call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
     )
     written: HoldAnswer = {
         "hold_id": str(hold.id),
@@ -75,7 +75,7 @@ def post_usage(asked: Asked[Ledger]) -> Response:
     usage, is_new = asked.gov.spend.record(
         asked.grant,
         body.event_id,
-        _call_of(body),
+        call_of(body),
         body.tokens,
         occurred_at=body.occurred_at,
     )
@@ -161,7 +161,8 @@ def list_groups_spend(asked: Asked[Organization]) -> Response:
     return answer_page(GroupSpendPage(groups=written, next_page_token=token))
 
 
-def _call_of(body: HoldBody | UsageBody) -> Call:
+def call_of(body: HoldBody | UsageBody) -> Call:
+    """Give the call that a body is about."""
     return Call(body.organization_id, body.user_id, body.provider, body.model)
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from govbudget.db.own_pool import find_own
 from govbudget.db.retries import explain_outage, run_unit
 from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.errors import GovBudgetError
@@ -87,6 +88,7 @@ def create_app(
 
     `policy` is one that was loaded under them already; default: it is loaded.
     """
+    engine = find_own(engine)  # for all: no view of this application holds one of another pool
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
