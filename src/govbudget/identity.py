@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol, final
 from uuid import UUID
 
 Id = UUID | int | str
@@ -77,12 +77,23 @@ class Assignment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+@final
+class Operator:
+    """Whoever runs a command on the database: not a user, and equal to no user's id."""
+
+    def __str__(self) -> str:
+        """Give the name that the audit trail has for the operator."""
+        return "operator"
+
+
+OPERATOR: Final = Operator()
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """The caller: an id and its role assignments.
 
-    `unit_of_work` is the database transaction that the assignments were read in
-    (`connection.get_transaction()`); a store accepts a grant only inside it. A subject made by
-    hand, without one, can be decided about but can't touch a row.
+    `id` is None of the operator of a command, who is nobody in the directory.
     """
 
     id: Id | None

@@ -11,8 +11,8 @@ from tests.budgets.support import authorize, make_gov
 from tests.support import count_statements
 
 from govbudget import Forbidden, GrantRefused, NotFound
-from govbudget.db.unit import OPERATOR, Grant, Unit
-from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
+from govbudget.db.unit import Grant, Unit
+from govbudget.identity import OPERATOR, Action, Group, Ledger, Member, Organization, PriceBook
 from govbudget.statements import list_governed
 
 GOVERNED = list_governed()

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from govbudget.identity import OPERATOR
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from govbudget.identity import Id
 
-COMMAND, CALL, REQUEST, CASCADE = "command", "call", "request", "cascade"
-OPERATOR = "operator"
+COMMAND, CALL, REQUEST, CASCADE, DIRECT = "command", "call", "request", "cascade", "direct"
+# What a receipt says, to whoever reads it.
+TEXTS = ("actor", "cause", "policy_digest", "request_id")
+LISTS = ("roles", "lines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,20 @@ class Entry:
     receipt: dict[str, Any]
 
 
+def read_receipt(stored: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    """Read a receipt, whatever was stored: what is missing, or is of another type, is None.
+
+    One that has no cause was written by hand: its cause is `direct`.
+    """
+    found = stored if isinstance(stored, dict) else {}
+    receipt = {**dict.fromkeys((*TEXTS, *LISTS)), "cause": DIRECT}
+    for name, value in found.items():
+        texts = [value] if name in TEXTS else value if name in LISTS else None
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            receipt[name] = value
+    return receipt
+
+
 @dataclass(frozen=True, slots=True)
 class CommandChange:
     """What a command changed: a role, a membership, a token."""
@@ -47,4 +65,4 @@ class CommandChange:
 
 def write_command_receipt() -> dict[str, Any]:
     """Write down that a command made a change: the database's operator, and no policy was asked."""
-    return {"id": str(uuid4()), "actor": OPERATOR, "cause": COMMAND}
+    return {"id": str(uuid4()), "actor": str(OPERATOR), "cause": COMMAND}

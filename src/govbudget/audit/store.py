@@ -7,12 +7,12 @@ and a budget that goes with its group leaves one too.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from govbudget.audit import statements
-from govbudget.audit.entry import CommandChange, Entry, write_command_receipt
+from govbudget.audit.entry import CommandChange, Entry, read_receipt, write_command_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Audit:
         """
         at, entry_id = after or (None, None)
         rows = grant.run(statements.LIST, page_size=limit, at=at, entry_id=entry_id)
-        return [Entry(*row) for row in rows]
+        return list(map(_read_entry, rows))
 
     @staticmethod
     def list_site(
@@ -56,7 +56,11 @@ class Audit:
         """
         at, entry_id = after or (None, None)
         rows = grant.run(statements.LIST_SITE, page_size=limit, at=at, entry_id=entry_id)
-        return [Entry(*row) for row in rows]
+        return list(map(_read_entry, rows))
+
+
+def _read_entry(row: Any) -> Entry:  # noqa: ANN401 - a row
+    return Entry(*row[:-1], receipt=read_receipt(row.receipt))
 
 
 def record_command(

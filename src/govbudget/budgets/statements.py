@@ -12,8 +12,9 @@ from govbudget.db.governed import GROUPS, Governed, Ungoverned, describe_groups
 from govbudget.identity import Action, Group, Organization
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
-B_SHOWN = ", ".join(f"b.{name}" for name in SHOWN)
-FOUND = ("a.id", *(f"b.{name}" for name in SHOWN))
+OF_B = tuple(f"b.{name}" for name in SHOWN)
+B_SHOWN = ", ".join(OF_B)
+FOUND = ("a.id", *OF_B)
 CHANGED = ("a.id", *(f"c.{name}" for name in SHOWN))
 
 AUTHORIZED = """
@@ -94,11 +95,12 @@ PAGE = Governed(
     "budgets.list",
     Action.READ,
     Organization,
-    f"""
-SELECT {B_SHOWN} FROM ({{groups}}) g JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
-WHERE g.organization_id = :organization_id AND {{reach}} {{after}}
+    """
+SELECT {answer} FROM ({groups}) g JOIN {s}.group_ai_budgets b ON b.group_id = g.id
+WHERE g.organization_id = :organization_id AND {reach} {after}
 ORDER BY g.id LIMIT :page_size
 """,
+    OF_B,
     reach=GROUPS,
     column="g.id",
     parts=describe_groups,

@@ -13,7 +13,7 @@ from govbudget.audit.entry import Entry
 from govbudget.audit.store import Audit
 from govbudget.cli.formats import format_option, print_rows
 from govbudget.cli.target import open_gov, require_known
-from govbudget.db.unit import OPERATOR
+from govbudget.identity import OPERATOR
 
 PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")

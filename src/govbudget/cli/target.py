@@ -15,20 +15,18 @@ from sqlalchemy import Connection, Engine
 
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
+from govbudget.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.db.gov import Gov
 from govbudget.db.retries import T
 from govbudget.db.tables import Tables
-from govbudget.db.unit import OPERATOR, Unit
+from govbudget.db.unit import Unit
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
-from govbudget.identity import (
-    Id,
-)
+from govbudget.identity import OPERATOR, Id
 from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
 
-DATABASE_URL = "GOVBUDGET_DATABASE_URL"
 POLICY_DIR = "GOVBUDGET_POLICY_DIR"
 
 
@@ -84,7 +82,7 @@ def open_target() -> Iterator[Target]:
             raise SettingsError("`engine=` gives a Connection; a command needs an Engine")
         yield Target(engine.execution_options(isolation_level="READ COMMITTED"), settings)
         return
-    engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
+    engine = open_engine(read_database_url(), poolclass=sa.NullPool)
     try:
         yield Target(engine, settings)
     finally:
@@ -120,7 +118,7 @@ def open_gov() -> Iterator[Gov]:
         yield home
         return
     settings, policy = find_settings(), find_policy()
-    engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
+    engine = open_engine(read_database_url(), poolclass=sa.NullPool)
     try:
         yield Gov(settings, policy, _open_directory(settings), lambda: engine)
     finally:
@@ -148,21 +146,6 @@ def read_database_url() -> sa.URL:
             "`govbudget serve --embedded DIR` runs one for trying"
         )
     return normalize_url(text)
-
-
-def normalize_url(text: str) -> sa.URL:
-    """Take a PostgreSQL URL as people write it, and name the driver that govbudget uses."""
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        raise SettingsError(
-            f"{DATABASE_URL} is no database URL; write postgresql://user@host/database"
-        ) from None
-    if url.get_backend_name() not in {"postgresql", "postgres"}:
-        raise SettingsError(
-            f"{DATABASE_URL} names `{url.get_backend_name()}`; name a PostgreSQL, 15 or later"
-        )
-    return url.set(drivername="postgresql+psycopg")
 
 
 def find_policy_dir(argument: str | None = None) -> Path | None:

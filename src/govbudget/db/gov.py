@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from govbudget.authz.policy import Policy
     from govbudget.db.governed import Governed, Ungoverned
-    from govbudget.db.unit import Operator
     from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id
+    from govbudget.identity import Id, Operator
     from govbudget.settings import Settings
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, final, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, final, overload
 from uuid import uuid4
 
 from govbudget.authz.authorize import ObjectT, authorize, reach_members
 from govbudget.db.governed import GROUPS
 from govbudget.errors import Forbidden, GrantRefused, NotFound
 from govbudget.identity import (
+    OPERATOR,
     SITE,
     Action,
     Assignment,
     Ledger,
+    Operator,
     Organization,
     PriceBook,
     Scope,
@@ -28,16 +30,6 @@ if TYPE_CHECKING:
     from govbudget.identity import Group, Id, Member
 
 
-@final
-class Operator:
-    """The caller of a command: whoever has the database. A type of its own: no id equals it."""
-
-    def __str__(self) -> str:
-        """Give the actor of the audit trail."""
-        return "operator"
-
-
-OPERATOR: Final = Operator()
 REQUEST, COMMAND, CALL = "request", "command", "call"
 
 

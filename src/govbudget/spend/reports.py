@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed
-from govbudget.db.sql import NOW
+from govbudget.db.sql import NOW, find_start, read_time
 from govbudget.errors import NotFound
 from govbudget.identity import Action, Group, Member, ObjectType, Organization
 from govbudget.spend.limits import describe_limits
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant
     from govbudget.identity import Id
 
+NEXT_MONTH = "(starts_on + interval '1 month')"
 # The period that the time is in, and its bounds.
 PERIOD = f"""
 WITH month AS (
   SELECT date_trunc('month', timezone(:time_zone, {NOW}))::date AS starts_on
 ), period AS (
-  SELECT starts_on, timezone(:time_zone, starts_on::timestamp) AS period_start,
-         timezone(:time_zone, starts_on + interval '1 month') AS period_end
+  SELECT starts_on, {read_time(find_start("starts_on"), "period_start")},
+         {read_time(find_start(NEXT_MONTH), "period_end")}
   FROM month
 )"""
 

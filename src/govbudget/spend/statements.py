@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from govbudget.db.governed import Governed
-from govbudget.db.sql import NOW
+from govbudget.db.sql import NOW, find_start
 from govbudget.db.tables import MAX_COST_PICOS, PRICES, TOKENS, UNITS, Tables
 from govbudget.identity import Action, Ledger
 from govbudget.spend.limits import describe_limits
@@ -124,7 +124,7 @@ SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON t
     (
         *("a.is_member", "a.group_id", "a.limit_source", "a.spend_limit_micros", "a.cost_picos"),
         *("a.unpriced", "c.spent_picos", "c.held_picos", "h.expires_at"),
-        "timezone(:time_zone, a.period + interval '1 month') AS period_end",
+        find_start("(a.period + interval '1 month')") + " AS period_end",
     ),
     parts=describe_limits,
 )
