@@ -60,7 +60,8 @@ class Audit:
 
 
 def _read_entry(row: Any) -> Entry:  # noqa: ANN401 - a row
-    return Entry(*row[:-1], receipt=read_receipt(row.receipt))
+    *facts, receipt = row
+    return Entry(*facts, read_receipt(receipt))
 
 
 def record_command(
