@@ -60,8 +60,7 @@ class Audit:
 
 
 def _read_entry(row: Any) -> Entry:  # noqa: ANN401 - a row
-    *facts, receipt = row
-    return Entry(*facts, read_receipt(receipt))
+    return Entry(**{**row._mapping, "receipt": read_receipt(row.receipt)})  # noqa: SLF001 - public
 
 
 def record_command(
