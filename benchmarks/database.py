@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from govbudget import Layout
-from govbudget.connection import normalize_url
-from govbudget.embedded import start_postgres
+from govbudget.db.connection import normalize_url
+from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
 
 if TYPE_CHECKING:

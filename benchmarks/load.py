@@ -26,7 +26,7 @@ from benchmarks.handwritten import put_body
 from benchmarks.measure import Row, Spread, say
 from benchmarks.wsgi import budget_path
 from govbudget import Layout, Tables
-from govbudget.directory.tokens import TokenStore
+from govbudget.server.tokens import TokenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, measure_pairs, say
 from govbudget import Call, Grant, Layout, Ledger, Tables, Tokens
 from govbudget.spend.verify import verify_spend
-from govbudget.web.standalone import make_engine
+from govbudget.server.app import make_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,8 +17,8 @@ def postgres_url():
     """The URL of a PostgreSQL in which databases may be made."""
     import sqlalchemy as sa
 
-    from govbudget.connection import normalize_url
-    from govbudget.embedded import start_postgres
+    from govbudget.db.connection import normalize_url
+    from govbudget.server.embedded import start_postgres
 
     given = os.environ.get("GOVBUDGET_TEST_DATABASE_URL")
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tests.cli.server import open_folder
 
-from govbudget.embedded import _remove, start_postgres
+from govbudget.server.embedded import _remove, start_postgres
 from govbudget.errors import SettingsError
 
 NOBODY = 65534
@@ -21,7 +21,7 @@ START = """
 import json, sys
 from pathlib import Path
 import psycopg
-from govbudget.embedded import start_postgres
+from govbudget.server.embedded import start_postgres
 said = []
 with start_postgres(Path(sys.argv[1]) if sys.argv[1:] else None, said.append) as url:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:

@@ -17,7 +17,7 @@ import click
 from blinker import NamedSignal
 
 from govbudget.cli import cli
-from govbudget.directory.load import DirectoryFile
+from govbudget.server.directory_file import DirectoryFile
 from govbudget.errors import CATALOGUE
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.settings import COMMAND_KEYS, PREFIX, Settings

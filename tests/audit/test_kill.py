@@ -21,9 +21,9 @@ from tests.audit.crasher import APPLICATION_NAME, change
 from tests.audit.support import find_broken_stories
 from tests.support import TABLES, World, make_app
 
-from govbudget.connection import normalize_url
+from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
-from govbudget.embedded import start_postgres
+from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
 
 pytestmark = pytest.mark.long

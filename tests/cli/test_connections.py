@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from tests.cli.conftest import as_text
 from tests.support import TABLES, World, budget_path
 
-from govbudget.connection import normalize_url, open_engine
-from govbudget.directory.tokens import TokenStore
+from govbudget.db.connection import normalize_url, open_engine
+from govbudget.server.tokens import TokenStore
 from govbudget.errors import SettingsError
-from govbudget.web.standalone import create_app, make_engine
+from govbudget.server.app import create_app, make_engine
 
 API = "/api/v2"
 

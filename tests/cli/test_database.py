@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.support import TABLES
 
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.connection import normalize_url
+from govbudget.db.connection import normalize_url
 
 
 def count(engine, table):
@@ -228,7 +228,7 @@ def test_what_works_on_own_tables_with_uuids_alone_says_so(here, run, acme, vari
 
 
 def test_create_prints_the_token_and_nothing_else(here, world, engine):
-    from govbudget.directory.tokens import TokenStore
+    from govbudget.server.tokens import TokenStore
 
     result = here("token", "create", world.member)
     assert (result.status, result.err) == (0, "")

@@ -23,8 +23,8 @@ from tests.cli.server import environment, open_folder
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.cli.demo import MODEL, MOST, PROVIDER, TOOK
-from govbudget.cli.tour import explain
+from govbudget.server.demo import MODEL, MOST, PROVIDER, TOOK
+from govbudget.server.tour import explain
 from govbudget.prices.price import read_shipped_prices
 
 TIMEOUT = 60

@@ -24,13 +24,13 @@ from tests.support import budget_path, list_path
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.cli.serve import _require_free
-from govbudget.cli.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
-from govbudget.connection import normalize_url
+from govbudget.server.serve import _require_free
+from govbudget.server.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
+from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
-from govbudget.embedded import start_postgres
+from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
-from govbudget.web.standalone import (
+from govbudget.server.app import (
     CONNECT_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_MS,
     JsonLines,
@@ -738,7 +738,7 @@ def test_an_empty_name_of_a_data_folder_is_refused(run, monkeypatch, tmp_path):
 
 
 def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url, monkeypatch):
-    ours = "govbudget.cli.workers"
+    ours = "govbudget.server.workers"
     for name in [n for n in sys.modules if n.split(".")[0] == "gunicorn" or n == ours]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gunicorn", None)

@@ -16,7 +16,7 @@ from tests.budgets.support import (
 from tests.support import TABLES
 
 from govbudget import InvalidInput
-from govbudget.directory.load import load_directory
+from govbudget.server.directory_file import load_directory
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.budgets.support import watch
 from tests.support import TABLES, count_statements
 
 from govbudget import InvalidInput
-from govbudget.directory.tokens import TokenStore
+from govbudget.server.tokens import TokenStore
 
 STORE = TokenStore(TABLES)
 

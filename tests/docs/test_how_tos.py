@@ -24,13 +24,13 @@ from tests.spend.test_verify import verify
 from tests.support import TABLES, Client, World, budget_path, list_path, make_app, spend_requests
 
 from govbudget import Layout
-from govbudget.cli.serve import serve
+from govbudget.server.serve import serve
 from govbudget.errors import NotFound
 from govbudget.migrations import find_differences, upgrade
 from govbudget.settings import Settings
 from govbudget.spend.store import SpendStore
 from govbudget.web.routes import ROUTES
-from govbudget.web.standalone import CONNECT_TIMEOUT_SECONDS, make_engine
+from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
 
 HOW_TO = ROOT / "docs" / "how-to"
 LIMIT = {"spend_limit_micros": 10**12}

@@ -23,10 +23,10 @@ import json
 from pathlib import Path
 import sqlalchemy as sa
 import govbudget
-from govbudget.embedded import start_postgres
+from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
 from govbudget.db.tables import Layout
-from govbudget.web.standalone import create_app, make_engine
+from govbudget.server.app import create_app, make_engine
 
 with start_postgres() as url:
     engine = make_engine(sa.make_url(url), 1)

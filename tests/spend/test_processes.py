@@ -26,9 +26,9 @@ from tests.spend.gateways import PRICE, TOKENS, read_unfinished
 from tests.spend.test_store import POLICY, Spender
 from tests.support import TABLES, World
 
-from govbudget.connection import normalize_url
+from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
-from govbudget.embedded import start_postgres
+from govbudget.server.embedded import start_postgres
 from govbudget.errors import BudgetExceeded
 from govbudget.identity import Action, Ledger
 from govbudget.migrations import upgrade

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support import Client, budget_path, count_statements, list_path, make_app
 from tests.web.helpers import exchange, is_of_the_host, outcome, put_limit, read_problem, serve
 
-from govbudget.web.standalone import create_app
+from govbudget.server.app import create_app
 
 JUNK = [
     "",

@@ -13,9 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from tests.support import TABLES, Client, make_app, spend_requests
 from tests.web.helpers import serve
 
-from govbudget.directory.tokens import TokenStore
+from govbudget.server.tokens import TokenStore
 from govbudget.web.routes import ROUTES
-from govbudget.web.standalone import create_app
+from govbudget.server.app import create_app
 
 PRICE = {"provider": "openai", "model": "gpt/5"}
 

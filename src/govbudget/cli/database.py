@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
 from govbudget.cli.target import Target, find_policy, find_settings, open_target
 from govbudget.db.retries import RETRIED, retry
-from govbudget.directory.load import ADDED, CHANGED, REMOVED, Change, load_directory
-from govbudget.directory.tokens import MAX_DAYS, TokenStore
+from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, Change, load_directory
+from govbudget.server.tokens import MAX_DAYS, TokenStore
 from govbudget.errors import SettingsError
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
-from govbudget.connection import DATABASE_URL, normalize_url, open_engine
+from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.db.gov import Gov
 from govbudget.db.retries import T
 from govbudget.db.tables import Tables

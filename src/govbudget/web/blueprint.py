@@ -25,7 +25,7 @@ from govbudget.web.call import ME, MIB, REST, AuthorizedRequest, Route, Target, 
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
-from govbudget.web.spend import call_of
+from govbudget.spend.views import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

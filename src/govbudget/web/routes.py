@@ -27,7 +27,7 @@ from govbudget.web.budgets import (
     put_prices,
 )
 from govbudget.web.call import MIB, REST, Route, Target
-from govbudget.web.spend import (
+from govbudget.spend.views import (
     delete_hold,
     delete_override,
     get_group_spend,

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from govbudget.connection import CONNECT_TIMEOUT_SECONDS, open_engine
+from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import explain_outage, run_unit
-from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
+from govbudget.server.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision

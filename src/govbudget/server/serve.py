@@ -18,13 +18,13 @@ from flask import Flask
 
 from govbudget.authz.policy import Policy
 from govbudget.cli.target import find_installation, read_database_url
-from govbudget.connection import DATABASE_URL, normalize_url, open_engine
-from govbudget.embedded import start_postgres
+from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
+from govbudget.server.embedded import start_postgres
 from govbudget.errors import GovBudgetError, SettingsError, say_extra
 from govbudget.installation import Installation
 from govbudget.migrations import upgrade
 from govbudget.settings import read_settings
-from govbudget.web.standalone import create_app, log_as_json, make_engine
+from govbudget.server.app import create_app, log_as_json, make_engine
 
 LISTENING = "listening on "
 DRAIN_SECONDS = 30
@@ -110,7 +110,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
     """Give what makes a server of its options and the application's loader."""
     try:
-        from govbudget.cli.workers import Server
+        from govbudget.server.workers import Server
     except ImportError:
         raise SettingsError(f"gunicorn is not installed; {say_extra('serve')}") from None
     return Server

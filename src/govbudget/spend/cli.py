@@ -20,7 +20,7 @@ from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
 from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
 from govbudget.web.problems import write_id
-from govbudget.web.spend import write_member_spend
+from govbudget.spend.views import write_member_spend
 
 LEVELS = ("organization", "group", "user")
 SHOWN = ("cost_micros", "calls", "unpriced_calls")

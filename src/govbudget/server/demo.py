@@ -20,15 +20,15 @@ import sqlalchemy as sa
 
 from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO, OK
-from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
-from govbudget.cli.tour import Step, Tour, explain, read_records
-from govbudget.connection import DATABASE_URL
+from govbudget.server.serve import DRAIN_SECONDS, LISTENING
+from govbudget.server.tour import Step, Tour, explain, read_records
+from govbudget.db.connection import DATABASE_URL
 from govbudget.db.gov import Gov
 from govbudget.db.tables import Tables
-from govbudget.directory.load import load_directory
+from govbudget.server.directory_file import load_directory
 from govbudget.directory.sql import own_directory
-from govbudget.directory.tokens import TokenStore
-from govbudget.embedded import start_postgres
+from govbudget.server.tokens import TokenStore
+from govbudget.server.embedded import start_postgres
 from govbudget.errors import SettingsError
 from govbudget.identity import OPERATOR, Action, ObjectType
 from govbudget.migrations import upgrade

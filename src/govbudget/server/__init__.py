@@ -1,0 +1,1 @@
+"""A part: the stand-alone server, with its app, workers, tokens, directory file, PostgreSQL and demo."""
