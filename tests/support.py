@@ -17,8 +17,10 @@ from govbudget import GovBudget, Layout, Policy, Tables
 from govbudget.db.gov import Gov
 from govbudget.directory.sql import own_directory
 from govbudget.settings import Settings
+from govbudget.web.routes import list_routes
 
 TABLES = Tables(Layout())
+ROUTES = list_routes()
 packaged_policy = cache(Policy.load)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from govbudget.settings import Settings
 from govbudget.web.openapi import describe
+from govbudget.web.routes import list_routes
 
 target = Path(__file__).parents[1] / "docs" / "openapi.json"
 target.write_text(json.dumps(describe(Settings()), indent=1) + "\n")

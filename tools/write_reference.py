@@ -25,7 +25,7 @@ from govbudget.spend.tokens import Tokens
 from govbudget.web import problems, signals
 from govbudget.web.call import Target
 from govbudget.web.openapi import ALWAYS, BODY_CODES, find_codes, write_path
-from govbudget.web.routes import ROUTES
+from govbudget.web.routes import list_routes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -43,7 +43,7 @@ OBJECTS = {
     Target.LEDGER: ObjectType.AI_USAGE,
 }
 SHARED = {*ALWAYS, *BODY_CODES, "unavailable"}
-ON_HTTP = {*problems.CODES.values()}.union(*map(find_codes, ROUTES))
+ON_HTTP = {*problems.CODES.values()}.union(*map(find_codes, list_routes()))
 
 
 def write(page: str) -> str:
@@ -164,7 +164,7 @@ def write_http() -> str:
             f"`{route.action}` on `{OBJECTS[route.target]}`",
             ", ".join(f"`{c}`" for c in find_codes(route) if c not in SHARED) or "none of its own",
         )
-        for route in ROUTES
+        for route in list_routes()
     ]
     return write_table(("call", "does", "asks the policy for", "its errors"), rows)
 

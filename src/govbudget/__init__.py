@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         Subject,
     )
     from govbudget.ids import IdType
-    from govbudget.installation import Installation
+    from govbudget.spend.installation import Installation
     from govbudget.prices.price import Price
     from govbudget.spend.open_hold import OpenHold
     from govbudget.spend.tokens import Tokens
@@ -97,7 +97,7 @@ _HOMES = {
             "Subject",
         ),
         "ids": ("IdType",),
-        "installation": ("Installation",),
+        "spend.installation": ("Installation",),
         "prices.price": ("Price",),
         "spend.open_hold": ("OpenHold",),
         "spend.tokens": ("Tokens",),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from govbudget.money import round_up_to_micros
+from govbudget.text import write_id, write_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +91,11 @@ class GovBudgetError(Exception):
         """The title of this error's code: the same for every error with that code."""
         return CATALOGUE[self.code][1]
 
+    @property
+    def members(self) -> dict[str, Any]:
+        """What a problem (RFC 9457) says beyond code, title and detail, as JSON has it."""
+        return {}
+
 
 class NotFound(GovBudgetError):
     """The thing is not there, or the caller may not know that it is."""
@@ -143,6 +151,11 @@ class InvalidInput(GovBudgetError):
         super().__init__(code, detail)
         self.errors = tuple(errors[:MAX_ERRORS])
 
+    @property
+    def members(self) -> dict[str, Any]:
+        """Each place that is wrong."""
+        return {"errors": [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]}
+
 
 class PreconditionFailed(GovBudgetError):
     """`If-Match` or `If-None-Match` does not hold; nothing was written."""
@@ -178,7 +191,7 @@ class BudgetExceeded(GovBudgetError):
         cost_picos: int,
         period_end: datetime,
     ) -> None:
-        spent, held, asked = (-(-picos // 10**6) for picos in (spent_picos, held_picos, cost_picos))
+        spent, held, asked = map(round_up_to_micros, (spent_picos, held_picos, cost_picos))
         super().__init__(
             "budget-exceeded",
             f"this call does not fit under the member's limit: limit {limit_micros}, spent "
@@ -192,6 +205,19 @@ class BudgetExceeded(GovBudgetError):
         self.held_picos = held_picos
         self.cost_picos = cost_picos
         self.period_end = period_end
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The member's own figures, in micros, and what set the limit."""
+        return {
+            "spend_limit_micros": self.limit_micros,
+            "limit_source": self.limit_source,
+            "group_id": write_id(self.group_id),
+            "current_spend_micros": round_up_to_micros(self.spent_picos),
+            "held_micros": round_up_to_micros(self.held_picos),
+            "cost_micros": round_up_to_micros(self.cost_picos),
+            "period_end": write_time(self.period_end),
+        }
 
 
 class UnpricedModel(GovBudgetError):

@@ -6,10 +6,8 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 import sqlalchemy as sa
-from flask import current_app, has_app_context
 from flask.cli import with_appcontext
 from sqlalchemy import Connection, Engine
 from sqlalchemy.sql.visitors import iterate
@@ -24,24 +22,20 @@ from govbudget.errors import SettingsError
 from govbudget.identity import Scope
 from govbudget.ids import IdType
 from govbudget.installation import Installation
+from govbudget.parts import load_part
 from govbudget.settings import Settings, read_features, read_settings
-from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.blueprint import NAME, make_blueprint
+from govbudget.web.routes import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
-    from contextlib import AbstractContextManager
     from os import PathLike
 
     from click import Command
     from flask import Flask
 
     from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id
-    from govbudget.spend.open_hold import OpenHold
-    from govbudget.spend.tokens import Tokens
-    from govbudget.spend.usage import Call
 
     AnyEngine = Engine | Connection
 
@@ -54,6 +48,7 @@ class _Arguments:
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None
     directory: Directory | None
     challenge: str
+    spend: bool
 
 
 class GovBudget:
@@ -69,34 +64,14 @@ class GovBudget:
         features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
         directory: Directory | None = None,
         challenge: str = "Bearer",
+        spend: bool = True,
     ) -> None:
         """Take the arguments of `init_app`, and call it where an application is given."""
-        self._apps: WeakSet[Flask] = WeakSet()
-        self._arguments = _Arguments(engine, identify, policy, features, directory, challenge)
+        self._arguments = _Arguments(
+            engine, identify, policy, features, directory, challenge, spend
+        )
         if app is not None:
             self.init_app(app)
-
-    def hold(
-        self,
-        gateway: Id,
-        call: Call,
-        tokens: Tokens,
-        *,
-        ttl_seconds: int = DEFAULT_TTL_SECONDS,
-    ) -> AbstractContextManager[OpenHold]:
-        """Hold what a call costs for a block of code: `Installation.hold` of the current app.
-
-        Outside of any it is the one application that this object was installed in.
-        """
-        apps = [current_app] if has_app_context() else list(self._apps)
-        homes = [app.extensions[NAME] for app in apps if NAME in app.extensions]
-        if len(homes) != 1:
-            raise SettingsError(
-                f"hold() is asked of {len(homes)} applications; call it in the context of one that "
-                'has govbudget, or take `app.extensions["govbudget"].hold`'
-            )
-        home: Installation = homes[0]
-        return home.hold(gateway, call, tokens, ttl_seconds=ttl_seconds)
 
     def init_app(
         self,
@@ -108,6 +83,7 @@ class GovBudget:
         features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
         directory: Directory | None = None,
         challenge: str | None = None,
+        spend: bool | None = None,
     ) -> Installation:
         """Install the endpoints into an application; sends no SQL.
 
@@ -119,6 +95,7 @@ class GovBudget:
         - `features`: the features that are on, or a callable asked at each request.
         - `directory`: where subjects and groups are loaded from; default: govbudget's own tables.
         - `challenge`: the `WWW-Authenticate` of a 401.
+        - `spend`: whether calls are metered and held, with the endpoints for it; default: yes.
 
         Raises SettingsError, or PolicyError with every finding; the application then has nothing
         of govbudget.
@@ -150,7 +127,11 @@ class GovBudget:
         if isinstance(directory, SqlDirectory):
             _check_roles(directory, loaded)
             _check_groups(directory, tables)
-        home = Installation(
+        make, routes = Installation, ROUTES
+        if given.spend if spend is None else spend:
+            part = load_part("spend")
+            make, routes = part.Installation, ROUTES + part.ROUTES
+        home = make(
             settings=settings,
             policy=loaded,
             directory=directory,
@@ -161,11 +142,11 @@ class GovBudget:
             ),
             challenge=challenge or given.challenge,
             app=app,
+            routes=routes,
         )
         app.register_blueprint(make_blueprint(home))
         app.cli.add_command(_make_command(), NAME)
         app.extensions[NAME] = home
-        self._apps.add(app)
         return home
 
 

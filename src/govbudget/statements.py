@@ -6,10 +6,10 @@ It is what the policy is asked about, and what each right can touch.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TypeVar
 
 from govbudget.db.governed import Governed, Ungoverned
+from govbudget.parts import is_installed
 
 # The modules that hold some; of a part only where it is installed.
 MODULES = (
@@ -33,9 +33,9 @@ def list_ungoverned() -> dict[str, Ungoverned]:
 def _gather(kind: type[StatementT]) -> dict[str, StatementT]:
     found = [
         value
-        for module in (f"govbudget.{name}" for name in MODULES)
-        if find_spec(module.rpartition(".")[0])
-        for value in vars(import_module(module)).values()
+        for module in MODULES
+        if is_installed(module)
+        for value in vars(import_module(f"govbudget.{module}")).values()
         if isinstance(value, kind)
     ]
     return {statement.name: statement for statement in found}

@@ -28,7 +28,7 @@ from govbudget.web.blueprint import DOCUMENT
 from govbudget.web.call import MIB
 from govbudget.web.openapi import find_codes, write_path
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from govbudget.web.routes import ROUTES
+from tests.support import ROUTES
 
 PACKAGE = ROOT / "src" / "govbudget"
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"

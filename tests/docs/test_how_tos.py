@@ -29,7 +29,7 @@ from govbudget.errors import NotFound
 from govbudget.migrations import find_differences, upgrade
 from govbudget.settings import Settings
 from govbudget.spend.store import SpendStore
-from govbudget.web.routes import ROUTES
+from tests.support import ROUTES
 from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
 
 HOW_TO = ROOT / "docs" / "how-to"

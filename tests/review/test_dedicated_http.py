@@ -20,7 +20,7 @@ from tests.support import (
 )
 
 from govbudget import Policy, PolicyError, SettingsError
-from govbudget.web.routes import ROUTES
+from tests.support import ROUTES
 
 DEDICATED = FOLDERS["dedicated"]
 WITH_BUDGETS = {"GOVBUDGET_BUDGET_OBJECT": "group_ai_budget"}

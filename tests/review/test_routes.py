@@ -28,7 +28,7 @@ from govbudget import (
 )
 from govbudget.identity import Ledger, Member
 from govbudget.web.call import Target
-from govbudget.web.routes import ROUTES
+from tests.support import ROUTES
 
 PREFIX = "/api/v2"
 ids = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

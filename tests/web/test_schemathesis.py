@@ -14,7 +14,7 @@ from tests.support import TABLES, Client, make_app, spend_requests
 from tests.web.helpers import serve
 
 from govbudget.server.tokens import TokenStore
-from govbudget.web.routes import ROUTES
+from tests.support import ROUTES
 from govbudget.server.app import create_app
 
 PRICE = {"provider": "openai", "model": "gpt/5"}

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.authz.reader import suggest
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
+from govbudget.parts import is_installed
 
 OK, NOT_SO, WRONG = 0, 1, 2
 
@@ -24,18 +25,22 @@ _HINTS = {
     "22023": "is GOVBUDGET_TIME_ZONE right?",  # invalid parameter value: an unknown zone
 }
 
-# In which module each command is; loaded when it is named.
+# In which module each command is, loaded when it is named; those of a part where it is installed.
 _MODULES = {
-    "audit": "audit",
-    "db": "database",
-    "demo": "demo",
-    "directory": "database",
-    "policy": "policy",
-    "prices": "prices",
-    "serve": "serve",
-    "spend": "spend",
-    "token": "database",
+    "audit": "cli.audit",
+    "db": "cli.database",
+    "demo": "server.demo",
+    "directory": "server.cli",
+    "policy": "cli.policy",
+    "prices": "cli.prices",
+    "serve": "server.serve",
+    "spend": "spend.cli",
+    "token": "server.cli",
 }
+
+
+# Which modules add commands to the group of another.
+_MORE = {"prices": ("spend.cli",)}
 
 
 class NotSo(click.ClickException):
@@ -49,7 +54,7 @@ class _Commands(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(_MODULES)
+        return sorted(name for name, module in _MODULES.items() if is_installed(module))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
@@ -58,6 +63,9 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"govbudget.cli.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
+        for extra in _MORE.get(cmd_name, ()):
+            if is_installed(extra):
+                importlib.import_module(f"govbudget.{extra}")  # adds its own to the group
         return command
 
     def invoke(self, ctx: click.Context) -> object:

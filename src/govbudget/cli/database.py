@@ -1,19 +1,15 @@
-"""Commands that work on the database: migrations, the directory, tokens."""
+"""`govbudget db`: the schema, its migrations and its state."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, BinaryIO
-from uuid import UUID
+from typing import Any
 
 import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
-from govbudget.cli.target import Target, find_policy, find_settings, open_target
+from govbudget.cli.target import Target, find_settings, open_target
 from govbudget.db.retries import RETRIED, retry
-from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, Change, load_directory
-from govbudget.server.tokens import MAX_DAYS, TokenStore
 from govbudget.errors import SettingsError
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 
@@ -122,83 +118,3 @@ def db_check() -> int:
         return NOT_SO
     click.echo(f"schema `{target.settings.schema}` is at {revision}, as it should be")
     return OK
-
-
-@click.group()
-def directory() -> None:
-    """Organizations, users, groups, memberships and roles."""
-
-
-@directory.command("load")
-@click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
-def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
-    """Load FILE (JSON, `-`: standard input), the whole truth for the organizations it names.
-
-    Makes govbudget's own organizations, users, groups, members and roles equal to it, and prints
-    what it added, changed and removed. It is the whole truth for site roles too. Users are never
-    removed. A wrong entry is named, and nothing is loaded. The reference has the format, with an
-    example, under "The directory file".
-    """
-    policy, content = find_policy(), file.read()
-
-    def load() -> list[Change]:
-        with open_target() as target, target.engine.connect() as connection:
-            tables = target.settings.require_own_directory()
-            changes = load_directory(connection, tables, content, policy.table.scopes)
-            if not dry_run:
-                connection.commit()
-            return changes
-
-    changes = retry(load)
-    for change in changes:
-        click.echo(change)
-    counts = Counter(change.verb for change in changes)
-    summary = ", ".join(f"{counts[verb]} {verb}" for verb in (ADDED, CHANGED, REMOVED))
-    click.echo(summary + (" (dry run: nothing was changed)" if dry_run else ""))
-
-
-@click.group()
-def token() -> None:
-    """Bearer tokens for the stand-alone server."""
-
-
-@token.command("create")
-@click.argument("user", type=click.UUID)
-@click.option(
-    "--days", type=click.IntRange(1, MAX_DAYS), default=90, help="How many days it is good for."
-)
-def token_create(user: UUID, days: int) -> None:
-    """Print a new token for USER (an id), and nothing else. It can't be shown again."""
-
-    def create() -> str:
-        with open_target() as target, target.engine.begin() as connection:
-            tokens = TokenStore(target.settings.require_own_directory())
-            return tokens.create(connection, user, days)
-
-    click.echo(retry(create))
-
-
-@token.command("list")
-def token_list() -> None:
-    """List the tokens: id, state, last day, user. The secrets are stored nowhere."""
-    with open_target() as target, target.engine.connect() as connection:
-        tokens = TokenStore(target.settings.require_own_directory()).list(connection)
-    for item in tokens:
-        until = item.expires_at.date().isoformat()
-        click.echo(f"{item.id}  {item.state:<7}  {until}  {item.user_id}  {item.user_name}")
-
-
-@token.command("revoke")
-@click.argument("token_id", metavar="ID", type=click.UUID)
-def token_revoke(token_id: UUID) -> None:
-    """Revoke the token with this ID (see `token list`); status 1 where there is none to revoke."""
-
-    def revoke() -> bool:
-        with open_target() as target, target.engine.begin() as connection:
-            tokens = TokenStore(target.settings.require_own_directory())
-            return tokens.revoke(connection, token_id)
-
-    if not retry(revoke):
-        raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
-    click.echo(f"revoked {token_id}")

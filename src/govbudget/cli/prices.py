@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, fields
 from typing import BinaryIO
 
 import click
 
 from govbudget.cli import NotSo
-from govbudget.cli.formats import format_option, print_json, print_rows
+from govbudget.cli.formats import print_json
 from govbudget.cli.target import run_as_operator
-from govbudget.db.tables import PRICES, TOKENS
+from govbudget.db.tables import PRICES
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import Prices, PriceSource
-from govbudget.spend.gaps import PriceGap, list_gaps
 
 
 @click.group()
@@ -126,29 +124,3 @@ def prices_remove(provider: str, model: str) -> None:
     except NotFound:
         raise NotSo(f"no custom price of `{provider}` `{model}`") from None
     click.echo(f"removed the custom price of `{provider}` `{model}`")
-
-
-@prices.command("gaps")
-@format_option("text", "json", "csv")
-def prices_gaps(form: str) -> None:
-    """List the models that were used without a price, the most used first.
-
-    Calls whose cost is not wholly known: how many, their tokens by category, which of these had no
-    price, and which prices are missing now. A price that is set later is for later calls: these
-    stay as they were booked.
-    """
-    gaps = run_as_operator(lambda unit: list_gaps(unit.authorize("update", prices=True)))
-    if form != "text":
-        print_rows(form, [field.name for field in fields(PriceGap)], map(asdict, gaps))
-        return
-    for gap in gaps:
-        tokens = ", ".join(
-            f"{getattr(gap, name)} {name.removesuffix('_tokens')}" for name in TOKENS
-        )
-        click.echo(
-            f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
-            f" had no price: {', '.join(gap.unpriced)};"
-            f" missing now: {', '.join(gap.missing) or 'none'}"
-        )
-    if not gaps:
-        click.echo("every call that was booked has a price")

@@ -1,1 +1,1 @@
-"""A part: the stand-alone server, with its app, workers, tokens, directory file, PostgreSQL and demo."""
+"""A part: the stand-alone server, and what it needs: tokens, a directory file, PostgreSQL."""

@@ -15,10 +15,10 @@ from werkzeug.exceptions import HTTPException
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import explain_outage, run_unit
-from govbudget.server.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
+from govbudget.server.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
 from govbudget.web.problems import answer, explain_http

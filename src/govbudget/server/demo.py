@@ -20,20 +20,20 @@ import sqlalchemy as sa
 
 from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO, OK
-from govbudget.server.serve import DRAIN_SECONDS, LISTENING
-from govbudget.server.tour import Step, Tour, explain, read_records
 from govbudget.db.connection import DATABASE_URL
 from govbudget.db.gov import Gov
 from govbudget.db.tables import Tables
-from govbudget.server.directory_file import load_directory
 from govbudget.directory.sql import own_directory
-from govbudget.server.tokens import TokenStore
-from govbudget.server.embedded import start_postgres
 from govbudget.errors import SettingsError
 from govbudget.identity import OPERATOR, Action, ObjectType
 from govbudget.migrations import upgrade
 from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import Prices, PriceSource
+from govbudget.server.directory_file import load_directory
+from govbudget.server.embedded import start_postgres
+from govbudget.server.serve import DRAIN_SECONDS, LISTENING
+from govbudget.server.tokens import TokenStore
+from govbudget.server.tour import Step, Tour, explain, read_records
 from govbudget.settings import PREFIX, Settings
 
 START_TIMEOUT_SECONDS = 30
@@ -109,7 +109,7 @@ def demo(port: int, *, keep: bool) -> int:
 def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
     """Migrate, load the directory and the seed prices; give ids and tokens by their names."""
     click.echo("migrating, loading a small organization and the seed price book")
-    content = (files("govbudget.cli") / "demo.json").read_bytes()
+    content = (files("govbudget.server") / "demo.json").read_bytes()
     people, prices = json.loads(content), parse_prices(read_shipped_prices())
     engine, settings = sa.create_engine(url, poolclass=sa.NullPool), Settings()
     tables = Tables(settings.layout)

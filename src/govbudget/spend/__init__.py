@@ -1,1 +1,1 @@
-"""Spend: what AI calls cost, the limit that holds for a member, holds, the ledger, reports."""
+"""A part: holds, the ledger, limits of members and reports, with their endpoints and commands."""

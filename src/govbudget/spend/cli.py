@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -11,16 +12,19 @@ import click
 
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
+from govbudget.cli.prices import prices
 from govbudget.cli.target import find_settings, require_known, run_as_operator
+from govbudget.db.tables import TOKENS
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.identity import Id, Member
 from govbudget.spend.cost import PICOS_PER_MICRO, round_up_to_micros
+from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
 from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
-from govbudget.web.problems import write_id
 from govbudget.spend.views import write_member_spend
+from govbudget.text import write_id
 
 LEVELS = ("organization", "group", "user")
 SHOWN = ("cost_micros", "calls", "unpriced_calls")
@@ -181,3 +185,29 @@ def spend_verify(organization: str | None) -> int:
         return NOT_SO
     click.echo(f"{seen.members} members, {seen.calls} calls: ledger = rollups = counters")
     return OK
+
+
+@prices.command("gaps")
+@format_option("text", "json", "csv")
+def prices_gaps(form: str) -> None:
+    """List the models that were used without a price, the most used first.
+
+    Calls whose cost is not wholly known: how many, their tokens by category, which of these had no
+    price, and which prices are missing now. A price that is set later is for later calls: these
+    stay as they were booked.
+    """
+    gaps = run_as_operator(lambda unit: list_gaps(unit.authorize("update", prices=True)))
+    if form != "text":
+        print_rows(form, [field.name for field in fields(PriceGap)], map(asdict, gaps))
+        return
+    for gap in gaps:
+        tokens = ", ".join(
+            f"{getattr(gap, name)} {name.removesuffix('_tokens')}" for name in TOKENS
+        )
+        click.echo(
+            f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
+            f" had no price: {', '.join(gap.unpriced)};"
+            f" missing now: {', '.join(gap.missing) or 'none'}"
+        )
+    if not gaps:
+        click.echo("every call that was booked has a price")

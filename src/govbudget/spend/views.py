@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from werkzeug.exceptions import HTTPException
+
+from govbudget.errors import GovBudgetError
+from govbudget.spend.answers import GroupSpendPage, SpenderPage
 from govbudget.spend.cost import round_up_to_micros
+from govbudget.spend.overrides import Overrides
+from govbudget.spend.reports import Reports
+from govbudget.spend.store import Spend
 from govbudget.spend.usage import Call
-from govbudget.web.answers import GroupSpendPage, SpenderPage
+from govbudget.text import write_id, write_time
 from govbudget.web.call import answer_page
 from govbudget.web.paging import read_id_page
-from govbudget.web.problems import answer, answer_empty, write_id, write_time
+from govbudget.web.problems import answer, answer_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Response
 
     from govbudget import identity
     from govbudget.identity import Group, Ledger, Member, Organization
-    from govbudget.spend.overrides import Override
-    from govbudget.spend.reports import GroupSpend, MemberSpend
-    from govbudget.spend.usage import Usage
-    from govbudget.web.answers import (
+    from govbudget.spend.answers import (
         GroupSpendAnswer,
         HoldAnswer,
         MemberSpendAnswer,
@@ -28,16 +35,19 @@ if TYPE_CHECKING:
         SpenderAnswer,
         UsageAnswer,
     )
-    from govbudget.web.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
+    from govbudget.spend.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
+    from govbudget.spend.installation import Installation
+    from govbudget.spend.overrides import Override
+    from govbudget.spend.reports import GroupSpend, MemberSpend
+    from govbudget.spend.usage import Usage
     from govbudget.web.call import AuthorizedRequest as Asked
+    from govbudget.web.call import Later
 
 
 def post_holds(asked: Asked[Ledger]) -> Response:
     """Set aside what a call costs at most, where it fits under the member's limit."""
     body: HoldBody = asked.body
-    hold = asked.gov.spend.hold(
-        asked.grant, call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
-    )
+    hold = Spend.hold(asked.grant, call_of(body), body.tokens, ttl_seconds=body.ttl_seconds)
     written: HoldAnswer = {
         "hold_id": str(hold.id),
         "organization_id": write_id(hold.organization_id),
@@ -50,10 +60,20 @@ def post_holds(asked: Asked[Ledger]) -> Response:
     return answer(written, 201)
 
 
+def note_refused_request(
+    gov: Installation, record: dict[str, Any], error: Exception, read_body: Callable[[], HoldBody]
+) -> Later:
+    """Note that a call was refused, and whose it was, where the body says so."""
+    call = None
+    with suppress(GovBudgetError, HTTPException):
+        call = call_of(read_body())
+    return gov.note_refused_call(record, error, call)
+
+
 def post_settle(asked: Asked[Ledger]) -> Response:
     """Book what a call cost and free its hold; the same event again gets the same answer."""
     body: SettleBody = asked.body
-    usage = asked.gov.spend.settle(
+    usage = Spend.settle(
         asked.grant,
         _hold_of(asked),
         body.event_id,
@@ -65,14 +85,14 @@ def post_settle(asked: Asked[Ledger]) -> Response:
 
 def delete_hold(asked: Asked[Ledger]) -> Response:
     """Free what a hold set aside, as often as it is asked."""
-    asked.gov.spend.release(asked.grant, _hold_of(asked))
+    Spend.release(asked.grant, _hold_of(asked))
     return answer_empty()
 
 
 def post_usage(asked: Asked[Ledger]) -> Response:
     """Book a call that no hold was made for; 200 where the event was known."""
     body: UsageBody = asked.body
-    usage, is_new = asked.gov.spend.record(
+    usage, is_new = Spend.record(
         asked.grant,
         body.event_id,
         call_of(body),
@@ -84,27 +104,25 @@ def post_usage(asked: Asked[Ledger]) -> Response:
 
 def get_override(asked: Asked[Member]) -> Response:
     """Answer with the member's override."""
-    return answer(_write_override(asked.gov.overrides.get(asked.grant)))
+    return answer(_write_override(Overrides.get(asked.grant)))
 
 
 def put_override(asked: Asked[Organization]) -> Response:
     """Create or change the member's override; asks about its group, and about the one before."""
     body: OverrideBody = asked.body
-    override = asked.gov.overrides.set(
-        asked.grant, asked.ids["user"], body.group_id, body.spend_limit_micros
-    )
+    override = Overrides.set(asked.grant, asked.ids["user"], body.group_id, body.spend_limit_micros)
     return answer(_write_override(override))
 
 
 def delete_override(asked: Asked[Organization]) -> Response:
     """Delete the member's override: the groups' budgets hold again."""
-    asked.gov.overrides.delete(asked.grant, asked.ids["user"])
+    Overrides.delete(asked.grant, asked.ids["user"])
     return answer_empty()
 
 
 def get_member_spend(asked: Asked[Member]) -> Response:
     """Answer with the member's limit, what set it, and the spend of this month."""
-    found = asked.gov.reports.member(asked.grant)
+    found = Reports.member(asked.grant)
     return answer(write_member_spend(asked.object, found))
 
 
@@ -125,13 +143,13 @@ def write_member_spend(member: Member, found: MemberSpend) -> MemberSpendAnswer:
 
 def get_group_spend(asked: Asked[Group]) -> Response:
     """Answer with what was spent this month and is attributed to the group."""
-    return answer(_write_group(asked.gov.reports.group(asked.grant)))
+    return answer(_write_group(Reports.group(asked.grant)))
 
 
 def list_members_spend(asked: Asked[Group]) -> Response:
     """Answer with a page of who spent for the group this month, as far as the caller may see."""
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
-    period, found = asked.gov.reports.list_members(asked.grant, limit=page.limit, after=page.after)
+    period, found = Reports.list_members(asked.grant, limit=page.limit, after=page.after)
     spenders, token = page.cut(found, lambda one: (one.user_id,))
     written: list[SpenderAnswer] = [
         {
@@ -155,7 +173,7 @@ def list_members_spend(asked: Asked[Group]) -> Response:
 def list_groups_spend(asked: Asked[Organization]) -> Response:
     """Answer with a page of this month's spend of the groups that the caller may read."""
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
-    found = asked.gov.reports.list_groups(asked.grant, limit=page.limit, after=page.after)
+    found = Reports.list_groups(asked.grant, limit=page.limit, after=page.after)
     groups, token = page.cut(found, lambda one: (one.group_id,))
     written = list(map(_write_group, groups))
     return answer_page(GroupSpendPage(groups=written, next_page_token=token))

@@ -10,6 +10,7 @@ import logging
 import re
 from functools import lru_cache, partial
 from http import HTTPStatus
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
@@ -23,9 +24,7 @@ from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
 from govbudget.web.call import ME, MIB, REST, AuthorizedRequest, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
-from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
-from govbudget.spend.views import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Id
     from govbudget.installation import Installation
-    from govbudget.spend import usage as spend
 
     Handler = Callable[[dict[str, str]], Response]
 
@@ -94,7 +92,7 @@ def make_blueprint(home: Installation) -> Blueprint:
     blueprint = Blueprint(NAME, __name__, url_prefix=home.settings.url_prefix)
     paths: dict[str, dict[str, Handler]] = {DOCUMENT: {"GET": _show_document(home)}}
     names = {DOCUMENT: "openapi"}
-    for route in ROUTES:
+    for route in home.routes:
         paths.setdefault(route.path, {})[route.method] = partial(_serve, home, route)
         names.setdefault(route.path, route.view.__name__.partition("_")[2])
 
@@ -172,7 +170,7 @@ def _show_document(home: Installation) -> Handler:
     def write(root: str) -> bytes:
         from govbudget.web.openapi import describe  # noqa: PLC0415 - needs pydantic
 
-        return dump_json(describe(home.settings, home.challenge, root))
+        return dump_json(describe(home.settings, home.routes, home.challenge, root))
 
     return lambda _: Response(write(request.script_root), mimetype="application/json")
 
@@ -210,8 +208,8 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
         home.require_feature()
         return home.run(caller_id, work, request_id=requestlog.request_id())
     except Exception as error:
-        if route.body == "hold":
-            later += home.note_refused_call(record, error, _find_call(read_body))
+        if route.note_error is not None:
+            later += route.note_error(home, record, error, read_body)
         raise
     finally:
         for act in later:
@@ -231,14 +229,6 @@ def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[s
     return ids
 
 
-def _find_call(read_body: Callable[[], Any]) -> spend.Call | None:
-    """Find out which call was refused, where the body says so."""
-    try:
-        return call_of(read_body())
-    except (GovBudgetError, HTTPException):
-        return None
-
-
 def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
     """Give what reads the body, after the decision; of any but a large one, receive it now.
 
@@ -252,10 +242,9 @@ def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
     if route.max_body <= MIB:
         receive = _receive_now(receive)
 
-    def read() -> Any:  # noqa: ANN401 - what `BODIES` makes of it
-        from govbudget.web.bodies import BODIES  # noqa: PLC0415 - pydantic, with the first body
-
-        return parse_json(receive(), BODIES[name], home.settings.id_type, route.max_values)
+    def read() -> Any:  # noqa: ANN401 - what the adapter makes of it
+        adapter = resolve_name(f"govbudget.{name}")  # pydantic, with the first body
+        return parse_json(receive(), adapter, home.settings.id_type, route.max_values)
 
     return read
 

@@ -13,11 +13,12 @@ from uuid import UUID
 
 from flask import request
 
+from govbudget.text import write_id, write_time
 from govbudget.web.answers import BatchAnswer, BudgetPage, EntryPage
 from govbudget.web.call import answer_page
 from govbudget.web.paging import read_flag, read_id_page, read_page
 from govbudget.web.preconditions import is_unchanged, read_condition
-from govbudget.web.problems import answer, answer_empty, write_id, write_time
+from govbudget.web.problems import answer, answer_empty
 from govbudget.web.requestlog import request_id
 from govbudget.web.signals import budget_changed, send
 

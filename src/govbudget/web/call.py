@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic
@@ -15,13 +16,15 @@ from govbudget.errors import GovBudgetError
 from govbudget.web.problems import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Action, Id
     from govbudget.installation import Installation
 
 MIB = 1024 * 1024
+# What is done when the connection is given back, in this order.
+Later = list[Callable[[], None]]
 # What can stand for an id in a path, for the caller's own.
 ME = "me"
 # The converter of the rest of a path. A host has none of this name.
@@ -47,10 +50,9 @@ class AuthorizedRequest(Generic[ObjectT]):
     path: dict[str, str]
     # The ids that are in the path, read; `me` is the caller's own.
     ids: dict[str, Id]
-    # As `web/bodies.py` reads it; None where the route takes none.
+    # As the route's body is read; None where the route takes none.
     body: Any
-    # What is done when the connection is given back, in this order.
-    later: list[Callable[[], None]]
+    later: Later
 
     @property
     def object(self) -> ObjectT:
@@ -62,11 +64,12 @@ class AuthorizedRequest(Generic[ObjectT]):
 class Route:
     """One endpoint: method and path, what is authorized, and the view that runs after it.
 
-    `body` names what is read of a body, in `web/bodies.py`: of at most `max_body` bytes, which hold
+    `body` names what reads a body, as `module:NAME`: of at most `max_body` bytes, which hold
     at most `max_values` values. The rest is for the OpenAPI document (`web/openapi.py`): the type
     of the answer (None: 204); the codes of errors that are this endpoint's own; its statuses when
     all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages;
-    the names of the query's flags.
+    the names of the query's flags. `note_error` gets the
+    installation, the record of the log, an error and what reads the body.
     """
 
     method: str
@@ -83,6 +86,7 @@ class Route:
     tagged: bool = False
     paged: bool = False
     flags: tuple[str, ...] = ()
+    note_error: Callable[[Any, dict[str, Any], Exception, Callable[[], Any]], Later] | None = None
 
 
 def receive_body(max_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from importlib.metadata import version
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -14,13 +15,11 @@ from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_TEXT_ID, IdType
 from govbudget.prices.price import MAX_NAME
 from govbudget.web.answers import Problem
-from govbudget.web.bodies import BODIES
 from govbudget.web.call import ME, Target
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
-from govbudget.web.routes import ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from govbudget.settings import Settings
     from govbudget.web.call import Route
@@ -35,7 +34,7 @@ IDS: dict[IdType, dict[str, Any]] = {
 ID_OR_ME = {"anyOf": [ID, {"const": ME}]}
 UUID = {"type": "string", "format": "uuid"}
 TIME = {"type": "string", "format": "date-time"}
-# What can stand in a path, by its name in `ROUTES`. Of `model`, slashes may be sent as they are.
+# What can stand in a path, by its name in the routes. Of `model`, slashes may be sent as they are.
 NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
 IN_PATH: dict[str, dict[str, Any]] = {
     "group": ID,
@@ -81,21 +80,24 @@ def find_codes(route: Route) -> list[str]:
     return [code for code in CATALOGUE if code in codes]
 
 
-def describe(settings: Settings, challenge: str = "Bearer", root: str = "") -> dict[str, Any]:
+def describe(
+    settings: Settings, routes: Sequence[Route], challenge: str = "Bearer", root: str = ""
+) -> dict[str, Any]:
     """Make the document of one installation: its prefix, its type of ids, its way to log in.
 
     `root` is the path that the application is mounted at.
     """
-    types: set[Any] = {Problem, *(r.answer for r in ROUTES if r.answer is not None)}
+    types: set[Any] = {Problem, *(r.answer for r in routes if r.answer is not None)}
     adapters: list[Any] = [(t, "serialization", TypeAdapter(t)) for t in types]
-    adapters += [(name, "validation", adapter) for name, adapter in BODIES.items()]
+    bodies = dict.fromkeys(route.body for route in routes if route.body is not None)
+    adapters += [(body, "validation", resolve_name(f"govbudget.{body}")) for body in bodies]
     made, shared = TypeAdapter.json_schemas(
         adapters, ref_template=REF + "{model}", schema_generator=_Schemas
     )
     schemas = {key: schema for (key, _), schema in made.items()}
     components = {**shared["$defs"], "Id": IDS[settings.id_type], "Time": TIME, "Uuid": UUID}
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in routes:
         paths.setdefault(write_path(route), {})[route.method.lower()] = _describe(route, schemas)
     scheme = {"type": "http", "scheme": challenge.partition(" ")[0].lower()}
     return {

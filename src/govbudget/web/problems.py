@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
 from govbudget.db.retries import RETRY_AFTER_SECONDS
-from govbudget.errors import BudgetExceeded, GovBudgetError, InvalidInput
-from govbudget.spend.cost import round_up_to_micros
+from govbudget.errors import GovBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from werkzeug.exceptions import HTTPException
 
-    from govbudget.identity import Id
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 # What an error of Flask's or the host's is called, by its status.
@@ -50,26 +46,9 @@ def dump_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON
     return _encode(value).encode("ascii") + b"\n"
 
 
-def write_id(value: Id) -> int | str:
-    """Write an id as JSON has it."""
-    return value if isinstance(value, int) else str(value)
-
-
-def write_time(time: datetime) -> str:
-    """Write a time as RFC 3339 has it, in UTC."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def explain(error: GovBudgetError, challenge: str) -> Response:
     """Answer with an error of ours."""
-    problem: dict[str, Any] = {}
-    if isinstance(error, InvalidInput):
-        problem["errors"] = [
-            {"pointer": item.pointer, "detail": item.detail} for item in error.errors
-        ]
-    if isinstance(error, BudgetExceeded):
-        problem = tell_excess(error)
-    response = _problem(error.code, error.title, int(error.status), error.detail, problem)
+    response = _problem(error.code, error.title, int(error.status), error.detail, error.members)
     if error.code == "unauthenticated":
         response.headers["WWW-Authenticate"] = challenge
     if error.code == "unavailable":
@@ -91,19 +70,6 @@ def explain_http(error: HTTPException, challenge: str) -> Response:
     return response
 
 
-def tell_excess(error: BudgetExceeded) -> dict[str, Any]:
-    """Give the figures of a refusal, as answers and the log have them."""
-    return {
-        "spend_limit_micros": error.limit_micros,
-        "limit_source": error.limit_source,
-        "group_id": write_id(error.group_id),
-        "current_spend_micros": round_up_to_micros(error.spent_picos),
-        "held_micros": round_up_to_micros(error.held_picos),
-        "cost_micros": round_up_to_micros(error.cost_picos),
-        "period_end": write_time(error.period_end),
-    }
-
-
 def _detail(error: HTTPException) -> str:
     details = {
         404: "there is nothing at this path; the endpoints are listed in the documentation",
@@ -112,7 +78,7 @@ def _detail(error: HTTPException) -> str:
     return details.get(error.code or 500, error.description or error.name)
 
 
-def _problem(code: str, title: str, status: int, detail: str, more: dict[str, Any]) -> Response:
+def _problem(code: str, title: str, status: int, detail: str, more: Mapping[str, Any]) -> Response:
     body = {
         "type": f"urn:govbudget:problem:{code}",
         "title": title,

@@ -14,13 +14,13 @@ from uuid import uuid4
 
 from flask import Response, g, request
 
-from govbudget.errors import BudgetExceeded
-from govbudget.web.problems import dump_json, tell_excess
+from govbudget.web.problems import dump_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from govbudget.authz.authorize import Allowed
     from govbudget.errors import GovBudgetError
-    from govbudget.spend.usage import Call
 
 logger = logging.getLogger("govbudget.request")
 
@@ -60,9 +60,12 @@ def note_allowed(record: dict[str, Any], allowed: Allowed[Any]) -> None:
 
 
 def note_refused(
-    record: dict[str, Any], error: GovBudgetError, digest: str, call: Call | None = None
+    record: dict[str, Any],
+    error: GovBudgetError,
+    digest: str,
+    facts: Mapping[str, object] | None = None,
 ) -> None:
-    """Note a denial, its code, and the lines that would have allowed it; of a call also whose."""
+    """Note a denial: its code, the lines that would have allowed it, and what else is known."""
     record.update(
         decision="deny",
         roles=(),
@@ -70,12 +73,8 @@ def note_refused(
         lines=getattr(error, "lines", ()),
         would_allow=getattr(error, "would_allow", ()),
         digest=digest,
+        **(facts or {}),
     )
-    if call is not None:
-        record.update(organization=call.organization_id, user=call.user_id)
-        record.update(provider=call.provider, model=call.model)
-    if isinstance(error, BudgetExceeded):
-        record.update(tell_excess(error))
 
 
 def finish_record(response: Response) -> Response:

@@ -1,0 +1,24 @@
+"""The parts that lie on the core, `spend` and `server`: found by name, where they are."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from govbudget.errors import SettingsError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def is_installed(module: str) -> bool:
+    """Whether the room that a module of govbudget is in is there; `spend.cli` is in `spend`."""
+    return find_spec(f"govbudget.{module.partition('.')[0]}") is not None
+
+
+def load_part(name: str) -> ModuleType:
+    """Give what a part adds to an application; raise SettingsError where it is not installed."""
+    if not is_installed(name):
+        raise SettingsError(f"the part `{name}` is not installed; give `{name}=False`")
+    return import_module(f"govbudget.{name}.part")

@@ -1,0 +1,83 @@
+"""The bodies of spend's requests; loaded with the first one."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
+
+from govbudget.ids import PRINTABLE
+from govbudget.prices.price import Model, Provider
+from govbudget.spend.tokens import Tokens
+from govbudget.spend.usage import (
+    DEFAULT_TTL_SECONDS,
+    MAX_EVENT_ID,
+    MAX_TTL_SECONDS,
+    check_time,
+)
+from govbudget.web.bodies import Body, IdField, Limit
+
+_RFC_3339 = re.compile(r"[0-9-]{10}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+
+def _read_time(value: object) -> datetime:
+    """Read an RFC 3339 time with its offset from UTC."""
+    message = "must be a time with its offset from UTC, such as 2026-01-31T12:00:00Z"
+    if not _RFC_3339.fullmatch(str(value)):
+        raise ValueError(message)
+    try:
+        return check_time(datetime.fromisoformat(str(value)))
+    except (ValueError, OverflowError):
+        raise ValueError(message) from None
+
+
+EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID, pattern=PRINTABLE)]
+TimeField = Annotated[
+    datetime,
+    BeforeValidator(_read_time),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class _CallBody(Body):
+    organization_id: IdField
+    user_id: IdField
+    provider: Provider
+    model: Model
+    tokens: Tokens
+
+
+class HoldBody(_CallBody):
+    """The body that asks for a hold: the most that the call can take."""
+
+    ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
+
+
+class SettleBody(Body):
+    """The body that settles a hold: what the call took."""
+
+    event_id: EventId
+    tokens: Tokens
+    occurred_at: TimeField | None = None
+
+
+class UsageBody(_CallBody):
+    """The body that records a call that no hold was made for."""
+
+    event_id: EventId
+    occurred_at: TimeField | None = None
+
+
+class OverrideBody(Body):
+    """The body of a PUT of an override."""
+
+    group_id: IdField
+    spend_limit_micros: Limit
+
+
+HOLD: TypeAdapter[HoldBody] = TypeAdapter(HoldBody)
+SETTLE: TypeAdapter[SettleBody] = TypeAdapter(SettleBody)
+USAGE: TypeAdapter[UsageBody] = TypeAdapter(UsageBody)
+OVERRIDE: TypeAdapter[OverrideBody] = TypeAdapter(OverrideBody)

@@ -1,0 +1,119 @@
+"""The installation of an application with spend: what a host's own code calls."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from flask import current_app, has_app_context
+
+from govbudget.db.retries import explain_failure, explain_outage
+from govbudget.errors import BudgetExceeded, GovBudgetError
+from govbudget.identity import Action
+from govbudget.installation import Installation as CoreInstallation
+from govbudget.spend.open_hold import open_hold, read_tokens
+from govbudget.spend.overrides import Overrides
+from govbudget.spend.reports import Reports
+from govbudget.spend.store import Spend
+from govbudget.spend.usage import DEFAULT_TTL_SECONDS
+from govbudget.web.call import Target
+from govbudget.web.requestlog import note_refused, write_line
+from govbudget.web.signals import call_refused, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from govbudget.db.unit import Grant, Unit
+    from govbudget.identity import Id, Ledger
+    from govbudget.spend.open_hold import OpenHold
+    from govbudget.spend.tokens import Tokens
+    from govbudget.spend.usage import Call, Hold
+
+T = TypeVar("T")
+
+
+class Installation(CoreInstallation):
+    """govbudget inside one Flask application, with spend (`app.extensions["govbudget"]`)."""
+
+    overrides = Overrides
+    reports = Reports
+    spend = Spend
+
+    def hold(
+        self,
+        gateway: Id,
+        call: Call,
+        tokens: Tokens,
+        *,
+        ttl_seconds: int = DEFAULT_TTL_SECONDS,
+    ) -> AbstractContextManager[OpenHold]:
+        """Hold, for a block of code, what an AI call costs at most; the block settles what it took.
+
+        `gateway` is the id of the service that makes the call for the user, and `tokens` the most
+        that it can take. A block that raises, or a generator that is closed in it, settles what was
+        counted, and releases where nothing was. Each step is a unit of work of its own, on a
+        connection of our own: it loads the service's roles, asks the policy and commits. It works
+        from any thread, with and without a context of Flask's; in an `async` function it blocks.
+
+        Raises GovBudgetError alone, before the block is entered: BudgetExceeded, UnpricedModel,
+        NotAMember, Forbidden, `feature-disabled`, `unavailable`, `input-invalid`. A call that is
+        refused leaves a line in the log and sends the signal `call_refused`.
+        """
+        accept = self.settings.id_type.accept
+
+        def run(act: Callable[[Grant[Ledger]], T]) -> T:
+            def work(unit: Unit) -> T:
+                return act(unit.authorize("create", ledger=True))
+
+            return self._explain(lambda: self.run(accept(gateway), work))
+
+        def admit() -> Hold:
+            user, organization = accept(call.user_id), accept(call.organization_id)
+            asked = replace(call, user_id=user, organization_id=organization)
+            most = read_tokens(tokens)
+            try:
+                self.require_feature()
+                return run(lambda grant: Spend.hold(grant, asked, most, ttl_seconds=ttl_seconds))
+            except Exception as error:
+                record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
+                for tell in self.note_refused_call(record, error, asked):
+                    write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
+                    tell()
+                raise
+
+        return open_hold(run, partial(self._explain, admit))
+
+    def note_refused_call(
+        self, record: dict[str, Any], error: Exception, call: Call | None
+    ) -> list[Callable[[], None]]:
+        """Note in a record of the log that a call was refused; give the sending of its signal.
+
+        Nothing is noted, and nothing is to be sent, where the error is no such refusal.
+        """
+        refusal = error if isinstance(error, GovBudgetError) else explain_outage(error)
+        if refusal is None or not (refusal.status in {403, 503} or refusal.code == "not-a-member"):
+            return []
+        known: dict[str, object] = {}
+        if call is not None:
+            known |= {"organization": call.organization_id, "user": call.user_id}
+            known |= {"provider": call.provider, "model": call.model}
+        if isinstance(refusal, BudgetExceeded):
+            known |= refusal.members
+        note_refused(record, refusal, self.policy.digest, known)
+        facts = {"caller": record["caller"], "request_id": record["request_id"]}
+        return [lambda: send(call_refused, self.app, call=call, refusal=refusal, **facts)]
+
+    def _explain(self, act: Callable[[], T]) -> T:
+        """Act in the context of the application; raise GovBudgetError, whatever went wrong."""
+        try:
+            is_ours = has_app_context() and current_app == self.app
+            with nullcontext() if is_ours else self.app.app_context():
+                return act()
+        except Exception as error:
+            if isinstance(error, GovBudgetError):
+                raise
+            raise explain_failure(error) from error
