@@ -10,4 +10,4 @@ from govbudget.web.openapi import describe
 from govbudget.web.routes import list_routes
 
 target = Path(__file__).parents[1] / "docs" / "openapi.json"
-target.write_text(json.dumps(describe(Settings()), indent=1) + "\n")
+target.write_text(json.dumps(describe(Settings(), list_routes()), indent=1) + "\n")

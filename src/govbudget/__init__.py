@@ -46,8 +46,8 @@ if TYPE_CHECKING:
         Subject,
     )
     from govbudget.ids import IdType
-    from govbudget.spend.installation import Installation
     from govbudget.prices.price import Price
+    from govbudget.spend.installation import Installation
     from govbudget.spend.open_hold import OpenHold
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold, Usage

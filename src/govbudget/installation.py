@@ -10,6 +10,7 @@ from govbudget.db.gov import Gov
 from govbudget.errors import GovBudgetError
 from govbudget.prices.store import Prices
 from govbudget.settings import AIBRIDGE
+from govbudget.statements import list_ungoverned
 from govbudget.web.signals import policy_reloaded, send
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ class Installation(Gov):
         if AIBRIDGE not in self.find_features():
             message = "AI budgets are switched off here (`aibridge`)"
             raise GovBudgetError("feature-disabled", message)
+
+    def delete_orphans(self, connection: Connection) -> int:
+        """Delete what belongs to groups that are not there any more, and give its number.
+
+        Budgets and overrides. For hosts whose groups a foreign key can't point at: call it after
+        deleting groups, in the same transaction. Needs no grant: it touches nothing of a group that
+        is there. Leaves entries with the cause `cascade`. Never commits.
+        """
+        statements = list_ungoverned().values()
+        return sum(int(self.execute(connection, one).scalar_one()) for one in statements)
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.

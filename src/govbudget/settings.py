@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,6 @@ from govbudget.authz.reader import suggest
 from govbudget.db.tables import OWN_GROUPS, Layout, Tables
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
-from govbudget.spend.usage import LimitRule, SpendRules, Unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +33,20 @@ COMMAND_KEYS = {
 _URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TEXT = re.compile(r"(?s:.+)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class LimitRule(StrEnum):
+    """Which of several groups' budgets binds their common member."""
+
+    HIGHEST = "highest"
+    LOWEST = "lowest"
+
+
+class Unpriced(StrEnum):
+    """What happens to a call whose cost is not wholly known, of a member who has a limit."""
+
+    DENY = "deny"
+    ALLOW = "allow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +93,6 @@ class Settings:
                 "keep them in the host's tables, and ask about them with `flask govbudget`"
             )
         return Tables(self.layout)
-
-    @property
-    def spend_rules(self) -> SpendRules:
-        """How spend is governed."""
-        return SpendRules(self.limit_rule, self.time_zone, self.unpriced)
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:

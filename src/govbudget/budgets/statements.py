@@ -106,29 +106,35 @@ ORDER BY g.id LIMIT :page_size
     parts=describe_groups,
 )
 
-ORPHANED = "WHERE NOT EXISTS (SELECT FROM ({groups}) g WHERE g.id = o.group_id) RETURNING o.*"
-NOBODY = f"jsonb_build_object('actor', NULL, 'cause', '{CASCADE}', 'organization_id', {{place}})"
-DELETE_ORPHANS = Ungoverned(
-    "budgets.delete_orphans",
-    "it touches nothing of a group that is there",
-    f"""
-WITH budgets AS (
-  DELETE FROM {{s}}.group_ai_budgets o {ORPHANED}
-), overrides AS (
-  DELETE FROM {{s}}.member_ai_overrides o {ORPHANED}
-), gone AS (
-  SELECT CAST(receipt ->> 'organization_id' AS {{id}}) AS place, 'group_ai_budget' AS object_type,
-         group_id AS object_id, {BEFORE} AS before, revision
-  FROM budgets
-  UNION ALL
-  SELECT organization_id, 'member_ai_override', user_id,
-         jsonb_build_object('group_id', group_id) || {BEFORE}, revision
-  FROM overrides
+
+def delete_orphans(name: str, table: str, *, entry: str) -> Ungoverned:
+    """Make the statement that deletes what a table has of groups that are not there any more.
+
+    `entry` gives, of a deleted row `o`: organization, object type, object id and values before.
+    """
+    return Ungoverned(
+        name,
+        "it touches nothing of a group that is there",
+        f"""
+WITH gone AS (
+  DELETE FROM {{s}}.{table} o
+  WHERE NOT EXISTS (SELECT FROM ({{groups}}) g WHERE g.id = o.group_id) RETURNING o.*
 ), entry AS ({ENTRY}
-  SELECT place, object_type, object_id::text, before, {NOBODY.format(place="place::text")}, revision
-  FROM gone
+  SELECT organization_id, object_type, object_id::text, before,
+         jsonb_build_object('actor', NULL, 'cause', '{CASCADE}',
+                            'organization_id', organization_id::text),
+         revision
+  FROM (SELECT {entry}, revision FROM gone o) e
 )
 SELECT count(*) FROM gone
 """,
-    describe_groups,
+        describe_groups,
+    )
+
+
+DELETE_ORPHANS = delete_orphans(
+    "budgets.delete_orphans",
+    "group_ai_budgets",
+    entry=f"""CAST(receipt ->> 'organization_id' AS {{id}}) AS organization_id,
+          'group_ai_budget' AS object_type, group_id AS object_id, {BEFORE} AS before""",
 )

@@ -19,9 +19,6 @@ from govbudget.money import check_limit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
-
-    from govbudget.db.gov import Gov
     from govbudget.db.unit import Grant
     from govbudget.identity import Group, Id, Organization
 
@@ -103,16 +100,6 @@ class Budgets:
         """
         rows = grant.run(statements.PAGE, page_size=limit, after=after)
         return [Budget(*row) for row in rows]
-
-    @staticmethod
-    def delete_orphans(gov: Gov, connection: Connection) -> int:
-        """Delete the budgets, and the members' overrides, of groups that are not there any more.
-
-        Gives their number. For hosts whose groups a foreign key can't point at; call it after
-        deleting groups. Needs no grant: it touches nothing of a group that is there. Leaves entries
-        with the cause `cascade`.
-        """
-        return int(gov.execute(connection, statements.DELETE_ORPHANS).scalar_one())
 
 
 def _write_terms(condition: Condition) -> dict[str, Any]:

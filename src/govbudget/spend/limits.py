@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from govbudget.db.governed import describe_groups
 from govbudget.db.sql import quote, write
-from govbudget.spend.usage import LimitRule, Unpriced
+from govbudget.settings import LimitRule, Unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import IntegrityError
 
+from govbudget.budgets.statements import BEFORE, delete_orphans
 from govbudget.db.governed import GROUPS, Governed
 from govbudget.db.retries import breaks_foreign_key
 from govbudget.errors import Forbidden, NotAMember, NotFound
@@ -99,6 +100,13 @@ FROM {{s}}.member_ai_overrides o LEFT JOIN deleted d ON true
 WHERE o.organization_id = :organization_id AND o.user_id = :user_id
 """,
     reach=GROUPS,
+)
+
+DELETE_ORPHANS = delete_orphans(
+    "overrides.delete_orphans",
+    "member_ai_overrides",
+    entry=f"""organization_id, 'member_ai_override' AS object_type, user_id AS object_id,
+          jsonb_build_object('group_id', group_id) || {BEFORE} AS before""",
 )
 
 

@@ -39,37 +39,11 @@ def check_time(time: datetime) -> datetime:
     return time
 
 
-class LimitRule(StrEnum):
-    """Which of several groups' budgets binds their common member."""
-
-    HIGHEST = "highest"
-    LOWEST = "lowest"
-
-
 class LimitSource(StrEnum):
     """What set a member's limit."""
 
     GROUP = "group"
     OVERRIDE = "user_override"
-
-
-class Unpriced(StrEnum):
-    """What happens to a call whose cost is not wholly known, of a member who has a limit."""
-
-    DENY = "deny"
-    ALLOW = "allow"
-
-
-@dataclass(frozen=True, slots=True)
-class SpendRules:
-    """How spend is governed: the settings `limit_rule`, `time_zone` and `unpriced`.
-
-    A period is a calendar month of the IANA zone `time_zone`.
-    """
-
-    limit_rule: LimitRule = LimitRule.HIGHEST
-    time_zone: str = "UTC"
-    unpriced: Unpriced = Unpriced.DENY
 
 
 @dataclass(frozen=True, slots=True)
