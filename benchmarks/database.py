@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from govbudget import Layout
 from govbudget.db.connection import normalize_url
-from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
+from govbudget.server.embedded import start_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

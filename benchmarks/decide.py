@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import Row, Spread, measure_alone, measure_pairs, say
 from benchmarks.peers import Ask, Question, hold, list_questions, make_peers
 from govbudget import Forbidden, NotFound, Policy
-from govbudget.authz.judge import EXAMPLES
-from govbudget.authz.standing import find_standing
+from govbudget.authz.effective import find_effective_roles
+from govbudget.authz.evaluator import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ def _measure_authorize(
 
 def _prepare_decide(policy: Policy) -> Callable[[Question], Ask]:
     def prepare(q: Question) -> Ask:
-        roles = frozenset(find_standing(hold(q), EXAMPLES[q.object], policy.table.scopes))
+        roles = frozenset(find_effective_roles(hold(q), EXAMPLES[q.object], policy.table.scopes))
         obj, action = str(q.object), str(q.action)
         return lambda: policy.decide(roles, obj, action).allowed
 

@@ -303,8 +303,8 @@ def make_served_app() -> Flask:
     """
     from benchmarks.database import World  # noqa: PLC0415 - this runs in a process of its own
     from govbudget import Layout, Tables  # noqa: PLC0415
-    from govbudget.server.tokens import TOKEN_PREFIX  # noqa: PLC0415
     from govbudget.server.app import make_engine  # noqa: PLC0415
+    from govbudget.server.tokens import TOKEN_PREFIX  # noqa: PLC0415
 
     url = sa.make_url(os.environ["BENCH_URL"])
     world = World(*map(UUID, os.environ["BENCH_WORLD"].split(",")))

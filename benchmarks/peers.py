@@ -14,8 +14,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from govbudget import Action, ObjectType, Policy, Scope, Subject
+from govbudget.authz.evaluator import EXAMPLES, NOWHERE
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.authz.judge import EXAMPLES, NOWHERE
 from govbudget.identity import SITE, Assignment, Domain, Object
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from benchmarks.database import fill_database, make_database
 from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, measure_pairs, say
 from govbudget import Call, Grant, Layout, Ledger, Tables, Tokens
-from govbudget.spend.verify import verify_spend
 from govbudget.server.app import make_engine
+from govbudget.spend.verify import verify_spend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from tests.cli.server import open_folder
 
-from govbudget.server.embedded import _remove, start_postgres
 from govbudget.errors import SettingsError
+from govbudget.server.embedded import _remove, start_postgres
 
 NOBODY = 65534
 

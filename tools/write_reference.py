@@ -17,9 +17,9 @@ import click
 from blinker import NamedSignal
 
 from govbudget.cli import cli
-from govbudget.server.directory_file import DirectoryFile
 from govbudget.errors import CATALOGUE
 from govbudget.identity import Action, ObjectType, Scope
+from govbudget.server.directory_file import DirectoryFile
 from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
 from govbudget.spend.tokens import Tokens
 from govbudget.web import problems, signals

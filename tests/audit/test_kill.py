@@ -23,8 +23,8 @@ from tests.support import TABLES, World, make_app
 
 from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
-from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
+from govbudget.server.embedded import start_postgres
 
 pytestmark = pytest.mark.long
 

@@ -20,8 +20,8 @@ from govbudget import (
     PriceBook,
     Scope,
 )
+from govbudget.authz.effective import find_effective_roles
 from govbudget.authz.files import packaged_policy_dir, read_policy_files
-from govbudget.authz.standing import find_standing
 
 GROUPS = tuple(Group(f"{o}{n}", o) for o in "ab" for n in (1, 2))
 MEMBERS = (Member("a", "someone"), Member("a", "other"))
@@ -86,7 +86,7 @@ def test_a_list_grant_reaches_exactly_the_groups_that_are_allowed_one_by_one(lin
         if str(domain) in here
     ]
     subject = hold(*held)
-    standing = {role for group in groups for role in find_standing(subject, group, scopes)}
+    standing = {role for group in groups for role in find_effective_roles(subject, group, scopes)}
     for obj in (ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET):
         for action in Action:
             try:
@@ -97,10 +97,12 @@ def test_a_list_grant_reaches_exactly_the_groups_that_are_allowed_one_by_one(lin
             assert standing
             assert grant.object_type is obj
             for group in groups:
-                roles = find_standing(subject, group, scopes)
+                roles = find_effective_roles(subject, group, scopes)
                 allowed = policy.decide(roles, obj, action).allowed
                 assert allowed is grant.covers(group.id)
-            bare = policy.decide(find_standing(subject, Group("new", "a"), scopes), obj, action)
+            bare = policy.decide(
+                find_effective_roles(subject, Group("new", "a"), scopes), obj, action
+            )
             assert grant.allowed_elsewhere is bare.allowed
             assert len(set(grant.exceptions)) == len(grant.exceptions)
 

@@ -14,9 +14,9 @@ from tests.cli.conftest import as_text
 from tests.support import TABLES, World, budget_path
 
 from govbudget.db.connection import normalize_url, open_engine
-from govbudget.server.tokens import TokenStore
 from govbudget.errors import SettingsError
 from govbudget.server.app import create_app, make_engine
+from govbudget.server.tokens import TokenStore
 
 API = "/api/v2"
 

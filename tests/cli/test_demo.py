@@ -23,9 +23,9 @@ from tests.cli.server import environment, open_folder
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.prices.price import read_shipped_prices
 from govbudget.server.demo import MODEL, MOST, PROVIDER, TOOK
 from govbudget.server.tour import explain
-from govbudget.prices.price import read_shipped_prices
 
 TIMEOUT = 60
 CHECKOUT = Path(__file__).parents[2]

@@ -24,11 +24,8 @@ from tests.support import budget_path, list_path
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.server.serve import _require_free
-from govbudget.server.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
 from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
-from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
 from govbudget.server.app import (
     CONNECT_TIMEOUT_SECONDS,
@@ -37,6 +34,9 @@ from govbudget.server.app import (
     create_app,
     make_engine,
 )
+from govbudget.server.embedded import start_postgres
+from govbudget.server.serve import _require_free
+from govbudget.server.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
 
 API = "/api/v2"
 PROBLEM = "application/problem+json"

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from flask import Flask, request
 from flask.cli import FlaskGroup
 from tests.docs.support import ROOT, read_blocks
-from tests.support import budget_path, make_app
+from tests.support import ROUTES, budget_path, make_app
 
 from govbudget import IdType, Layout, Policy, PolicyError
 from govbudget.cli import cli
@@ -28,7 +28,6 @@ from govbudget.web.blueprint import DOCUMENT
 from govbudget.web.call import MIB
 from govbudget.web.openapi import find_codes, write_path
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from tests.support import ROUTES
 
 PACKAGE = ROOT / "src" / "govbudget"
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"

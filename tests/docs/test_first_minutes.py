@@ -18,8 +18,8 @@ from tests.docs.support import ROOT, read_blocks
 
 from govbudget import Policy
 from govbudget.db.tables import Layout, Tables
-from govbudget.server.directory_file import DirectoryFile, load_directory
 from govbudget.prices.price import parse_prices, read_shipped_prices
+from govbudget.server.directory_file import DirectoryFile, load_directory
 
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"
 

@@ -21,16 +21,24 @@ from tests.cli.server import environment
 from tests.docs.support import ROOT, read_blocks
 from tests.spend.test_store import ONE, Spender
 from tests.spend.test_verify import verify
-from tests.support import TABLES, Client, World, budget_path, list_path, make_app, spend_requests
+from tests.support import (
+    ROUTES,
+    TABLES,
+    Client,
+    World,
+    budget_path,
+    list_path,
+    make_app,
+    spend_requests,
+)
 
 from govbudget import Layout
-from govbudget.server.serve import serve
 from govbudget.errors import NotFound
 from govbudget.migrations import find_differences, upgrade
+from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
+from govbudget.server.serve import serve
 from govbudget.settings import Settings
 from govbudget.spend.store import SpendStore
-from tests.support import ROUTES
-from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
 
 HOW_TO = ROOT / "docs" / "how-to"
 LIMIT = {"spend_limit_micros": 10**12}

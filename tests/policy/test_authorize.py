@@ -18,7 +18,7 @@ from govbudget import (
     Organization,
     PriceBook,
 )
-from govbudget.authz.standing import find_standing
+from govbudget.authz.effective import find_effective_roles
 
 A1, A2, B1, B2 = Group("a1", "a"), Group("a2", "a"), Group("b1", "b"), Group("b2", "b")
 ME, PEER, ME_THERE = Member("a", "someone"), Member("a", "peer"), Member("b", "someone")
@@ -95,7 +95,7 @@ def test_every_set_of_roles_of_the_shipped_policy_is_decided_as_by_stock_casbin(
     for held in sets:
         for obj in (A1, PriceBook(), Ledger(), ME, PEER):
             for action in Action:
-                roles = find_standing(people["+".join(held)], obj, policy.table.scopes)
+                roles = find_effective_roles(people["+".join(held)], obj, policy.table.scopes)
                 decision = policy.decide(roles, obj.type, action)
                 assert decision.allowed is stock.allows("+".join(held), action, obj)
 
@@ -201,7 +201,7 @@ def test_a_list_reaches_the_groups_that_may_be_read_one_by_one(policy, name):
     ]
     subject = hold(*held)
     scopes = policy.table.scopes
-    standing = {role for group in (A1, A2) for role in find_standing(subject, group, scopes)}
+    standing = {role for group in (A1, A2) for role in find_effective_roles(subject, group, scopes)}
     if not standing:
         with pytest.raises(NotFound) as caught:
             policy.authorize_list(subject, "read", Organization("a"))

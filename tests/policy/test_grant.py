@@ -8,6 +8,7 @@ from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
+from govbudget.authz.grant import require_grant, require_list_grant
 from tests.policy.helpers import hold
 
 from govbudget import (
@@ -21,7 +22,6 @@ from govbudget import (
     Organization,
     PriceBook,
 )
-from govbudget.authz.grant import require_grant, require_list_grant
 
 GROUP = Group("g", "o")
 HERE = object()

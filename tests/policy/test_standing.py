@@ -8,7 +8,7 @@ import pytest
 from tests.policy.helpers import hold
 
 from govbudget import Group, Ledger, Member, ObjectType, PriceBook, Scope
-from govbudget.authz.standing import find_standing
+from govbudget.authz.effective import find_effective_roles
 
 SCOPES = MappingProxyType(
     {
@@ -65,13 +65,13 @@ def test_a_role_held_outside_the_objects_own_domain_counts_for_nothing(assignmen
     }
     for name, obj in objects.items():
         expected = (assignment[0],) if name in counts else ()
-        assert find_standing(subject, obj, SCOPES) == expected
+        assert find_effective_roles(subject, obj, SCOPES) == expected
 
 
 @pytest.mark.parametrize("obj", [Group(None, None), Group("g", None), Group(None, "o")])
 def test_having_no_organization_or_no_group_is_not_one_that_is_shared(obj):
     subject = hold(("org-admin", "organization", None), ("group-member", "group", None))
-    assert find_standing(subject, obj, SCOPES) == ()
+    assert find_effective_roles(subject, obj, SCOPES) == ()
 
 
 def test_each_role_counts_once_in_the_order_held():
@@ -82,32 +82,32 @@ def test_each_role_counts_once_in_the_order_held():
         ("group-member", "group", "g"),
         ("org-admin", "organization", "o"),
     )
-    assert find_standing(subject, GROUP, SCOPES) == ("group-member", "owner", "org-admin")
+    assert find_effective_roles(subject, GROUP, SCOPES) == ("group-member", "owner", "org-admin")
 
 
 def test_nobody_has_no_standing():
-    assert find_standing(hold(), GROUP, SCOPES) == ()
+    assert find_effective_roles(hold(), GROUP, SCOPES) == ()
 
 
 def test_a_subject_that_is_named_like_a_role_or_a_group_has_no_standing():
     for name in ("owner", "g", "o"):
-        assert find_standing(hold(subject_id=name), GROUP, SCOPES) == ()
+        assert find_effective_roles(hold(subject_id=name), GROUP, SCOPES) == ()
 
 
 def test_a_role_of_the_scope_user_is_held_toward_oneself_and_nobody_else():
     for assignments in ((), (("self", "user", "m"),), (("self", "site"),), (("self", "user"),)):
         me, other = hold(*assignments, subject_id="m"), hold(*assignments, subject_id="other")
-        assert find_standing(me, MEMBER, SCOPES) == ("self",)
-        assert find_standing(other, MEMBER, SCOPES) == ()
-        assert find_standing(me, Member("elsewhere", "m"), SCOPES) == ("self",)
+        assert find_effective_roles(me, MEMBER, SCOPES) == ("self",)
+        assert find_effective_roles(other, MEMBER, SCOPES) == ()
+        assert find_effective_roles(me, Member("elsewhere", "m"), SCOPES) == ("self",)
         for obj in (GROUP, BUDGET, PriceBook(), Ledger(), Group("m", "m")):
-            assert find_standing(me, obj, SCOPES) == ()
+            assert find_effective_roles(me, obj, SCOPES) == ()
 
 
 def test_nobody_is_the_user_without_an_id():
-    assert find_standing(hold(subject_id=None), Member("o", None), SCOPES) == ()
+    assert find_effective_roles(hold(subject_id=None), Member("o", None), SCOPES) == ()
 
 
 def test_a_policy_without_a_role_of_the_scope_user_gives_nobody_anything_toward_themselves():
     scopes = {role: scope for role, scope in SCOPES.items() if role != "self"}
-    assert find_standing(hold(subject_id="m"), MEMBER, scopes) == ()
+    assert find_effective_roles(hold(subject_id="m"), MEMBER, scopes) == ()

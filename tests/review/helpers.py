@@ -8,8 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from tests.review.oracle import ACTIONS, OBJECTS
 
+from govbudget.authz.evaluator import build_table
 from govbudget.authz.files import PolicyFiles, packaged_policy_dir, read_policy_files
-from govbudget.authz.judge import build_table
 from govbudget.authz.matrix import list_cells
 from govbudget.authz.reader import read_policy
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.review.helpers import FILES, FOLDERS, MODEL, both_policies, read_cells
 from tests.review.oracle import decide_all, read_rows
 
+from govbudget.authz.evaluator import build_table
 from govbudget.authz.files import MAX_FILE_BYTES, PolicyFiles, read_policy_files
-from govbudget.authz.judge import build_table
 from govbudget.authz.matrix import compare_with_matrix, write_matrix
 from govbudget.authz.reader import MAX_LINES, read_policy
 from govbudget.review.check import check_policy

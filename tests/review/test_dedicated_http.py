@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from tests.review.helpers import FOLDERS, append, copy_policy
 from tests.support import (
+    ROUTES,
     Client,
     World,
     budget_path,
@@ -20,7 +21,6 @@ from tests.support import (
 )
 
 from govbudget import Policy, PolicyError, SettingsError
-from tests.support import ROUTES
 
 DEDICATED = FOLDERS["dedicated"]
 WITH_BUDGETS = {"GOVBUDGET_BUDGET_OBJECT": "group_ai_budget"}

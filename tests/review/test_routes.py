@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from tests.support import (
+    ROUTES,
     Client,
     World,
     count_statements,
@@ -28,7 +29,6 @@ from govbudget import (
 )
 from govbudget.identity import Ledger, Member
 from govbudget.web.call import Target
-from tests.support import ROUTES
 
 PREFIX = "/api/v2"
 ids = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

@@ -28,10 +28,10 @@ from tests.support import TABLES, World
 
 from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
-from govbudget.server.embedded import start_postgres
 from govbudget.errors import BudgetExceeded
 from govbudget.identity import Action, Ledger
 from govbudget.migrations import upgrade
+from govbudget.server.embedded import start_postgres
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend

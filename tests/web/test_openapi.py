@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, Response
 from pydantic import ValidationError
-from tests.support import Client, budget_path, count_statements, make_app
+from tests.support import ROUTES, Client, budget_path, count_statements, make_app
 from tests.web.conformance import compare
 from tests.web.helpers import outcome, put_limit
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -18,7 +18,6 @@ from govbudget import IdType
 from govbudget.errors import CATALOGUE
 from govbudget.settings import Settings
 from govbudget.web.openapi import describe
-from tests.support import ROUTES
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 PATH = "/openapi.json"

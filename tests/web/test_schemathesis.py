@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.dialects.postgresql import insert
-from tests.support import TABLES, Client, make_app, spend_requests
+from tests.support import ROUTES, TABLES, Client, make_app, spend_requests
 from tests.web.helpers import serve
 
-from govbudget.server.tokens import TokenStore
-from tests.support import ROUTES
 from govbudget.server.app import create_app
+from govbudget.server.tokens import TokenStore
 
 PRICE = {"provider": "openai", "model": "gpt/5"}
 

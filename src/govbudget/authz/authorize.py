@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from govbudget.authz.standing import find_standing, is_holdable
+from govbudget.authz.effective import find_effective_roles, is_holdable
 from govbudget.errors import Forbidden, NotFound
 from govbudget.identity import (
     SITE,
@@ -80,7 +80,7 @@ def authorize(
     if isinstance(obj, Organization):
         return _authorize_organization(table, subject, action, obj)
     asked = table.judged_as(obj.type)
-    roles = find_standing(subject, obj, table.scopes)
+    roles = find_effective_roles(subject, obj, table.scopes)
     decision = table.decide(roles, asked, action)
     act = _ACTIONS[action]
     if decision.allowed:
@@ -131,7 +131,7 @@ def reach_members(table: DecisionTable, allowed: Allowed[ObjectT]) -> Reach:
     place = obj.id if isinstance(obj, Organization) else obj.organization_id  # type: ignore[union-attr]
     kind = ObjectType.AI_MEMBER_SPEND
     caller = cast("Id", subject.id)  # an operator has no id, and no role toward itself
-    roles = find_standing(subject, Member(place, caller), table.scopes)
+    roles = find_effective_roles(subject, Member(place, caller), table.scopes)
     own = [role for role in roles if table.scopes[role] is Scope.USER]
     everywhere = [role for role in roles if role not in own]
     reach, _ = _find_reach(table, kind, action, everywhere, {caller: own})

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from govbudget.authz.authorize import authorize
+from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
-from govbudget.authz.judge import ensure_one_casbin, read_table
 from govbudget.authz.matrix import find_unreviewed
 from govbudget.errors import Finding, PolicyError
 from govbudget.identity import Action

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import MATRIX_FILE, read_policy_files
-from govbudget.authz.judge import ensure_one_casbin, read_table
 from govbudget.authz.matrix import HEADER, find_unreviewed
 from govbudget.authz.reader import read_rows
 from govbudget.errors import Finding, PolicyError

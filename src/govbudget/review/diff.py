@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from govbudget.authz.evaluator import CELLS, read_table
 from govbudget.authz.files import (
     LINES_FILE,
     MATRIX_FILE,
@@ -17,7 +18,6 @@ from govbudget.authz.files import (
     read_regular_file,
     show_path,
 )
-from govbudget.authz.judge import CELLS, read_table
 from govbudget.authz.matrix import HEADER, compare_with_matrix
 from govbudget.authz.reader import read_rows
 from govbudget.authz.table import DecisionTable, Verdict

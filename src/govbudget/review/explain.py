@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from govbudget.authz.standing import find_standing
+from govbudget.authz.effective import find_effective_roles
 from govbudget.authz.table import Verdict
 from govbudget.identity import Action, ObjectType, Scope, Subject
 from govbudget.review.meaning import describe_dead_line
@@ -104,7 +104,7 @@ def find_reason_against(table: DecisionTable, assignment: Assignment, group: Gro
         return "the policy declares no such role"
     if scope is not domain.scope:
         return f"the role's scope is `{scope}`, and it is held in `{domain.scope}`"
-    if find_standing(Subject("", (assignment,)), group, table.scopes):
+    if find_effective_roles(Subject("", (assignment,)), group, table.scopes):
         return None
     if scope is Scope.USER:
         return "all hold it toward themselves, and nobody by an assignment"

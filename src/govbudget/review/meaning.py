@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from govbudget.authz.evaluator import CELLS, list_reached_elsewhere
 from govbudget.authz.files import LINES_FILE
-from govbudget.authz.judge import CELLS, list_reached_elsewhere
 from govbudget.authz.reader import Effect, Line
 from govbudget.authz.table import Cell, DecisionTable, Verdict
 from govbudget.errors import Finding

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from govbudget.authz.evaluator import build_table
 from govbudget.authz.files import PolicyFiles, read_policy_files
-from govbudget.authz.judge import build_table
 from govbudget.authz.matrix import compare_with_matrix, list_cells
 from govbudget.authz.reader import FIELDS, Effect, Line, read_policy
 from govbudget.identity import Action, ObjectType, Scope

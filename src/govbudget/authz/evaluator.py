@@ -69,9 +69,9 @@ def build_table(
     """
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
-            judge = _Judge(lines)
-            table = DecisionTable(files.digest, lines, _find_speaking(judge, lines))
-            disagreements = list(_compare_with_casbin(judge, files, table)) if compare else []
+            evaluator = _Evaluator(lines)
+            table = DecisionTable(files.digest, lines, _find_speaking(evaluator, lines))
+            disagreements = list(_compare_with_casbin(evaluator, files, table)) if compare else []
         except Exception as error:
             sentence = f"Casbin failed: {type(error).__name__}: {error}; report it to us"
             raise PolicyError([Finding(LINES_FILE, 0, "casbin-failed", sentence)]) from error
@@ -80,7 +80,7 @@ def build_table(
     return table
 
 
-def _find_speaking(judge: _Judge, lines: tuple[Line, ...]) -> list[Line]:
+def _find_speaking(evaluator: _Evaluator, lines: tuple[Line, ...]) -> list[Line]:
     """Ask Casbin which lines speak about the cell that they name.
 
     A line is asked about with its effect set to allow, since Casbin answers no to a deny line in
@@ -89,7 +89,7 @@ def _find_speaking(judge: _Judge, lines: tuple[Line, ...]) -> list[Line]:
 
     def speaks(line: Line) -> bool:
         row = [*line.fields[:-1], str(Effect.ALLOW)]
-        return bool(judge.list_allowed(line.role, [row], [(line.object, line.action)]))
+        return bool(evaluator.list_allowed(line.role, [row], [(line.object, line.action)]))
 
     return [line for line in lines if speaks(line)]
 
@@ -97,15 +97,15 @@ def _find_speaking(judge: _Judge, lines: tuple[Line, ...]) -> list[Line]:
 def list_reached_elsewhere(lines: tuple[Line, ...]) -> dict[str, list[tuple[ObjectType, Action]]]:
     """Ask Casbin what each role, held in one organization, may do to another's objects."""
     with _ONE_AT_A_TIME, _quiet_casbin():
-        judge = _Judge(lines)
+        evaluator = _Evaluator(lines)
         return {
-            role: judge.list_allowed(role, rows, suffix=ELSEWHERE)
+            role: evaluator.list_allowed(role, rows, suffix=ELSEWHERE)
             for role, rows in _group_by_role(lines).items()
         }
 
 
 def _compare_with_casbin(
-    judge: _Judge, files: PolicyFiles, table: DecisionTable
+    evaluator: _Evaluator, files: PolicyFiles, table: DecisionTable
 ) -> Iterator[Finding]:
     """Compare with the lines that Casbin reads in the file, and with its answers from all lines."""
     rows = (row.strip() for row in files.lines.decode("ascii").split("\n"))
@@ -113,7 +113,7 @@ def _compare_with_casbin(
         sentence = "Casbin reads other lines here than the strict reader does; report it to us"
         yield Finding(LINES_FILE, 0, "casbin-disagrees", sentence)
     for role, own in _group_by_role(table.lines).items():
-        allowed = judge.list_allowed(role, own)
+        allowed = evaluator.list_allowed(role, own)
         for obj, action in CELLS:
             if ((obj, action) in allowed) != table.decide((role,), obj, action).allowed:
                 cell = f"{role}, {obj}, {action}"
@@ -137,7 +137,7 @@ def _start_casbin(text: str) -> casbin.Enforcer:
     return enforcer
 
 
-class _Judge:
+class _Evaluator:
     """A stock Casbin enforcer in which each role of some lines is held by one subject.
 
     A role name has no colon, so no subject is called as a role.

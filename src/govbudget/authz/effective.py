@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _SITE, _USER = Scope.SITE, Scope.USER
 
 
-def find_standing(subject: Subject, obj: Object, scopes: Mapping[str, Scope]) -> tuple[str, ...]:
+def find_effective_roles(
+    subject: Subject, obj: Object, scopes: Mapping[str, Scope]
+) -> tuple[str, ...]:
     """Give the roles whose domain is the object's own domain at the role's scope.
 
     `scopes` are the policy's roles and their scopes. A role that the policy does not declare, or
