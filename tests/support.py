@@ -14,7 +14,7 @@ from flask import Flask, request
 from tests.web.conformance import check_answer
 
 from govbudget import GovBudget, Layout, Policy, Tables
-from govbudget.db.gov import Gov
+from govbudget.db.gov import Gov, ask_database
 from govbudget.directory.sql import own_directory
 from govbudget.settings import Settings
 from govbudget.web.routes import list_routes
@@ -24,11 +24,11 @@ ROUTES = list_routes()
 packaged_policy = cache(Policy.load)
 
 
-def make_gov(policy=None, engine=None, **settings):
-    """What units of work are opened from, over govbudget's own tables."""
+def make_gov(policy=None, engine=None, directory=None, clock=ask_database, **settings):
+    """What units of work are opened from, over govbudget's own tables or another directory."""
     found = Settings(**settings)
-    directory = own_directory(Tables(found.layout))
-    return Gov(found, policy or packaged_policy(), directory, lambda: engine)
+    directory = directory or own_directory(Tables(found.layout))
+    return Gov(found, policy or packaged_policy(), directory, lambda: engine, clock)
 
 
 BUDGET_TABLES = re.compile(

@@ -18,9 +18,9 @@ from govbudget.db.unit import Unit
 PATIENCE_SECONDS = 20
 
 
-def authorize(connection, person, action, *, policy=None, **asked):
+def authorize(connection, person, action, *, policy=None, gov=None, **asked):
     """Give the grant of a unit on the connection, which stays open."""
-    return Unit(make_gov(policy), person, connection, None).authorize(action, **asked)
+    return Unit(gov or make_gov(policy), person, connection, None).authorize(action, **asked)
 
 
 def get_budget(connection, person, group):

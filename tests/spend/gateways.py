@@ -22,13 +22,12 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from tests.support import make_gov
 
-from govbudget import Layout, Policy, Tables
-from govbudget.db.retries import explain_outage, run_unit
-from govbudget.directory.sql import own_directory
+from govbudget import Policy
+from govbudget.db.retries import explain_outage
 from govbudget.errors import BudgetExceeded, EventConflict
-from govbudget.identity import Action, Ledger
-from govbudget.spend.store import SpendStore
+from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
 
@@ -41,26 +40,22 @@ class Gateway:
     """One process: makes holds, settles, releases, abandons or loses them, by chance."""
 
     def __init__(self, url, plan, policy, number):
-        tables = Tables(Layout())
-        self.plan, self.policy, self.dice = plan, policy, random.Random(plan["seed"] + number)
-        self.directory = own_directory(tables)
-        self.store = SpendStore(tables, self.directory)
+        self.plan, self.dice = plan, random.Random(plan["seed"] + number)
         self.call = Call(UUID(plan["organization"]), UUID(plan["user"]), "acme", plan["model"])
         self.engine = sa.create_engine(url, pool_size=1, max_overflow=0)
         sa.event.listen(self.engine, "handle_error", say_state)
+        self.gov = make_gov(policy, self.engine)
         self.folder = Path(plan["folder"])
         self.journal = self.folder / f"{number}.journal"
 
     def send(self, act, *arguments, **options):
-        def work(connection):
-            gateway = UUID(self.plan["gateway"])
-            subject = self.directory.load_subject(connection, gateway)
-            grant = self.policy.authorize(subject, Action.CREATE, Ledger())
-            return getattr(self.store, act)(connection, grant, *arguments, **options)
+        def work(unit):
+            grant = unit.authorize("create", ledger=True)
+            return getattr(Spend, act)(grant, *arguments, **options)
 
         while True:
             try:
-                return run_unit(self.engine, work)
+                return self.gov.run(UUID(self.plan["gateway"]), work)
             except sa.exc.SQLAlchemyError as error:
                 if not (self.plan["outages"] and explain_outage(error)):
                     raise

@@ -9,13 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 from tests.spend.test_store import ONE, Spender
-from tests.support import TABLES
+from tests.support import TABLES, make_gov
 
 from govbudget.directory.sql import SqlDirectory
 from govbudget.errors import BudgetExceeded, NotAMember, UnpricedModel
-from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, LimitRule, SpendRules, Unpriced
+from govbudget.spend.usage import Call, LimitRule, Unpriced
 
 DOLLAR = 10**12
 HIGHEST, LOWEST = LimitRule.HIGHEST, LimitRule.LOWEST
@@ -96,7 +95,7 @@ def test_the_limit_that_holds(world, person, budgets, own, expected):
     if own:
         override(world, groups[own[0]], own[1])
     for rule, holds in zip((HIGHEST, LOWEST), expected, strict=False):
-        spender.store = SpendStore(TABLES, world.directory, SpendRules(limit_rule=rule))
+        spender.gov = make_gov(engine=world.engine, limit_rule=rule)
         name, limit = holds if person == "member" else expected[2]
         source = None if limit is None else "group"
         if own and person == "member":
@@ -108,7 +107,7 @@ def test_the_limit_that_holds(world, person, budgets, own, expected):
 @pytest.mark.parametrize("rule", LimitRule)
 def test_of_equal_limits_the_smaller_group_id_is_named_everyone_or_not(world, rule):
     """Made in the order of their ids and against it: the order of the rows has no say."""
-    spender = Spender(world, rules=SpendRules(limit_rule=rule))
+    spender = Spender(world, limit_rule=rule)
     ids = [world.a1, world.a, UUID(int=world.a.int - 1), UUID(int=world.a.int + 1)]
     with world.engine.begin() as connection:
         for group in ids[2:]:
@@ -159,7 +158,7 @@ def make_host(world, *, left=None):
 
 def test_without_an_everyone_group_spend_is_the_organizations_alone(world):
     spender = Spender(world)
-    spender.store = SpendStore(TABLES, make_host(world))
+    spender.gov = make_gov(engine=world.engine, directory=make_host(world))
     spender.limit(world.a, 1)  # no group of the host's
     assert resolve(spender) == (None, None, None)
     assert resolve(spender, "joined") == (None, None, None)
@@ -180,9 +179,10 @@ def test_a_hosts_override_of_a_group_that_the_member_has_left_counts_for_nothing
     join(world, world.a2)
     spender.limit(world.a1, 5)
     override(world, world.a2, 9)
-    spender.store = SpendStore(TABLES, make_host(world))
+    spender.gov = make_gov(engine=world.engine, directory=make_host(world))
     assert resolve(spender) == (world.a2, 9, "user_override")
-    spender.store = SpendStore(TABLES, make_host(world, left=world.a2))
+    host = make_host(world, left=world.a2)
+    spender.gov = make_gov(engine=world.engine, directory=host)
     assert resolve(spender) == (world.a1, 5, "group")
 
 
@@ -212,7 +212,7 @@ PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price"
 @pytest.mark.parametrize("rule", Unpriced)
 def test_a_call_known_to_cost_nothing_is_admitted_at_limit_0_and_whatever_was_spent(world, rule):
     """Every unit that it asks for has the price 0; what the others cost doesn't matter."""
-    spender = Spender(world, rules=SpendRules(unpriced=rule))
+    spender = Spender(world, unpriced=rule)
     spender.limit(world.a1, 0)
     calls = []
     for prices in ((0, 0, 0, 0), (0, 1, 1, 1), (0, None, None, None)):
@@ -290,7 +290,7 @@ def at(text):
 )
 def test_a_period_is_a_calendar_month_of_the_zone(world, zone, now, period, end):
     clock = Clock(now)
-    spender = Spender(world, rules=SpendRules(time_zone=zone), clock=clock)
+    spender = Spender(world, time_zone=zone, clock=clock)
     spender.limit(world.a1, 1)
     spender("settle", spender("hold", spender.call, ONE).id, "e1", ONE)
     with pytest.raises(BudgetExceeded) as refused:
@@ -352,8 +352,7 @@ def test_what_was_spent_for_a_group_stays_in_the_organization_that_it_leaves(wor
 
 def test_late_usage_belongs_to_the_period_of_its_hold(world):
     clock = Clock("2026-12-01T04:59:59Z")
-    rules = SpendRules(time_zone="America/New_York")
-    spender = Spender(world, rules=rules, clock=clock)
+    spender = Spender(world, time_zone="America/New_York", clock=clock)
     spender.limit(world.a1, 1)
     hold = spender("hold", spender.call, ONE)
     clock.now = at("2026-12-03T00:00:00Z")
@@ -378,8 +377,7 @@ def test_late_usage_belongs_to_the_period_of_its_hold(world):
     ],
 )
 def test_settled_usage_is_of_the_day_that_it_was_in_the_zone(world, occurred_at, day):
-    rules = SpendRules(time_zone="America/New_York")
-    spender = Spender(world, rules=rules, clock=Clock("2026-11-15T00:00:00Z"))
+    spender = Spender(world, time_zone="America/New_York", clock=Clock("2026-11-15T00:00:00Z"))
     hold = spender("hold", spender.call, ONE)
     spender("settle", hold.id, "e1", ONE, occurred_at=at(occurred_at))
     assert spender.read("ai_usage", "day", "period") == [(day, date(2026, 11, 1))]

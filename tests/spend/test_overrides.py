@@ -7,22 +7,19 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from tests.spend.test_store import POLICY
+from tests.budgets.support import authorize
 from tests.support import TABLES, wait_for_waiters
 
 from govbudget.errors import NotAMember
-from govbudget.identity import ObjectType
-from govbudget.spend.overrides import OverrideStore
+from govbudget.spend.overrides import Overrides
 
 OVERRIDES = TABLES.member_ai_overrides
 
 
 def set_override(world, limit, group=None):
     with world.engine.begin() as connection:
-        directory, store = world.directory, OverrideStore(TABLES, world.directory, ObjectType.GROUP)
-        subject, place = directory.load_organization(connection, world.owner, world.a)
-        grant = POLICY.authorize_list(subject, "update", place)
-        return store.set(connection, grant, place, world.member, group or world.a1, limit)
+        grant = authorize(connection, world.owner, "update", organization=world.a)
+        return Overrides.set(grant, world.member, group or world.a1, limit)
 
 
 @pytest.mark.parametrize("limit", [-1, 10**12 + 1, True, 1.0, "1", None], ids=repr)

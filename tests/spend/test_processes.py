@@ -21,18 +21,17 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.budgets.support import authorize
 from tests.spend import gateways
 from tests.spend.gateways import PRICE, TOKENS, read_unfinished
-from tests.spend.test_store import POLICY, Spender
-from tests.support import TABLES, World
+from tests.spend.test_store import Spender
+from tests.support import TABLES, World, make_gov
 
 from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout
 from govbudget.errors import BudgetExceeded
-from govbudget.identity import Action, Ledger
 from govbudget.migrations import upgrade
 from govbudget.server.embedded import start_postgres
-from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend
 
@@ -141,9 +140,8 @@ class Place:
         with self.engine.connect() as connection:
             deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
             assert connection.scalar(sa.text(deadlocks)) == 0
-            subject = self.world.directory.load_subject(connection, self.world.nobody)
-            grant = POLICY.authorize(subject, Action.CREATE, Ledger())
-            return verify_spend(connection, TABLES, grant, self.world.a)
+            grant = authorize(connection, self.world.nobody, "create", ledger=True)
+            return verify_spend(grant, self.world.a)
 
     def assert_spent_to_the_last_pico(self):
         assert self.assert_whole() == self.full
@@ -153,8 +151,8 @@ class Place:
 
     def spend_what_is_left(self, spent):
         """When all holds have expired, exactly the rest can be held, with no cleaner."""
-        self.spender.store = SpendStore(
-            TABLES, self.world.directory, clock=lambda: datetime.now(UTC) + timedelta(hours=1)
+        self.spender.gov = make_gov(
+            engine=self.engine, clock=lambda: datetime.now(UTC) + timedelta(hours=1)
         )
         left = (self.full - spent) // PRICE
         with pytest.raises(BudgetExceeded):

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
-from tests.spend.test_store import ONE, POLICY, Spender
+from tests.budgets.support import authorize
+from tests.spend.test_store import ONE, Spender
 from tests.spend.test_verify import verify
-from tests.support import count_statements
+from tests.support import count_statements, make_gov
 
-from govbudget.db.retries import MAX_TRIES, explain_outage, run_unit
+from govbudget.db.retries import MAX_TRIES, explain_outage
 from govbudget.errors import BudgetExceeded
-from govbudget.identity import Ledger
+from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 
 DOLLAR = 10**12
@@ -22,15 +23,12 @@ DOLLAR = 10**12
 
 def unit(spender, engine, act, *arguments, **options):
     """Do one act as the HTTP views do it."""
-    directory, world = spender.world.directory, spender.world
 
-    def work(connection):
-        grant = POLICY.authorize(
-            directory.load_subject(connection, world.nobody), "create", Ledger()
-        )
-        return getattr(spender.store, act)(connection, grant, *arguments, **options)
+    def work(unit):
+        grant = unit.authorize("create", ledger=True)
+        return getattr(Spend, act)(grant, *arguments, **options)
 
-    return run_unit(engine, work)
+    return make_gov(engine=engine).run(spender.world.nobody, work)
 
 
 @contextmanager
@@ -112,11 +110,11 @@ def test_a_host_at_a_stricter_level_is_told_and_overspends_nothing(world, level)
     spender.limit(world.a1, 2)
     spender("hold", spender.call, ONE)
     with world.engine.connect().execution_options(isolation_level=level.upper()) as connection:
-        subject = world.directory.load_subject(connection, world.nobody)  # takes the snapshot
-        grant = POLICY.authorize(subject, "create", Ledger())
+        # takes the snapshot
+        grant = authorize(connection, world.nobody, "create", ledger=True)
         spender("hold", spender.call, ONE)
         with pytest.raises(sa.exc.OperationalError) as refused:
-            spender.store.hold(connection, grant, spender.call, ONE)
+            Spend.hold(grant, spender.call, ONE)
         assert refused.value.orig.sqlstate == "40001"
     assert spender.read("ai_spend_counters", "held_picos") == [(2 * DOLLAR,)]
 

@@ -10,9 +10,15 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.support import TABLES, count_statements, names_budget_table, wait_for_waiters
+from tests.budgets.support import authorize
+from tests.support import (
+    TABLES,
+    count_statements,
+    make_gov,
+    names_budget_table,
+    wait_for_waiters,
+)
 
-from govbudget import Policy
 from govbudget.errors import (
     BudgetExceeded,
     EventConflict,
@@ -21,13 +27,11 @@ from govbudget.errors import (
     NotFound,
     UnpricedModel,
 )
-from govbudget.identity import Ledger, ObjectType, Organization
-from govbudget.spend.reports import SpendReports
-from govbudget.spend.store import SpendStore
+from govbudget.spend.reports import Reports
+from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import MAX_TTL_SECONDS, Call, SpendRules, Unpriced
+from govbudget.spend.usage import MAX_TTL_SECONDS, Call, Unpriced
 
-POLICY = Policy.load()
 ONE = Tokens(input=1)  # one dollar, at the price that each test sets
 
 
@@ -35,8 +39,7 @@ class Spender:
     """A gateway that makes calls for the member of a world, at a dollar a token."""
 
     def __init__(self, world, **options):
-        self.world, self.store = world, SpendStore(TABLES, world.directory, **options)
-        self.reports = SpendReports(TABLES, world.directory, ObjectType.GROUP, **options)
+        self.world, self.gov = world, make_gov(engine=world.engine, **options)
         self.model = uuid4().hex
         self.call = Call(world.a, world.member, "acme", self.model)
         price = {"provider": "acme", "model": self.model, "input_price": 10**12}
@@ -50,28 +53,20 @@ class Spender:
             connection.execute(sa.insert(TABLES.group_ai_budgets), row)
 
     def __call__(self, act, *arguments, **options):
-        with self.world.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            subject = self.world.directory.load_subject(connection, self.world.nobody)
-            grant = POLICY.authorize(subject, "create", Ledger())
-            return getattr(self.store, act)(connection, grant, *arguments, **options)
+        with self.gov.unit(self.world.nobody) as unit:
+            grant = unit.authorize("create", ledger=True)
+            return getattr(Spend, act)(grant, *arguments, **options)
 
     def report(self):
         """What the owner is told: of the member, of the group a1 (in its page too), its members."""
-        world, page = self.world, {"limit": 9}
-        with world.engine.connect() as connection:
-            directory, caller = world.directory, (connection, world.owner)
-            subject, member = directory.load_member(*caller, world.a, world.member)
-            grant = POLICY.authorize(subject, "read", member)
-            of_member = self.reports.member(connection, grant, member)
-            subject, found = directory.load_group(*caller, world.a1)
-            grant = POLICY.authorize(subject, "read", found)
-            of_group = self.reports.group(connection, grant, found)
-            members = POLICY.authorize_members(subject, "read", Organization(found.organization_id))
-            of_members = self.reports.list_members(connection, grant, members, found, **page)
-            subject, place = directory.load_organization(*caller, found.organization_id)
-            grant = POLICY.authorize_list(subject, "read", place)
-            of_groups = self.reports.list_groups(connection, grant, place, **page)
+        world = self.world
+        with self.gov.unit(world.owner) as unit:
+            member = unit.authorize("read", member=(world.a, world.member))
+            group = unit.authorize("read", group=world.a1)
+            place = unit.authorize("read", organization=group.object.organization_id)
+            of_member, of_group = Reports.member(member), Reports.group(group)
+            of_members = Reports.list_members(group, limit=9)
+            of_groups = Reports.list_groups(place, limit=9)
         assert of_group in of_groups
         assert of_members[0] == of_group.period == of_member.period
         return of_member, of_group, of_members[1]
@@ -176,12 +171,11 @@ def test_usage_without_a_hold_is_booked_once_whatever_the_limit(spender):
 def test_a_connection_prepares_each_statement_once_whatever_the_counts_are(spender):
     fresh = sa.create_engine(spender.world.engine.url, poolclass=sa.NullPool)
     with fresh.connect() as connection:
-        subject = spender.world.directory.load_subject(connection, spender.world.nobody)
-        grant = POLICY.authorize(subject, "create", Ledger())
+        grant = authorize(connection, spender.world.nobody, "create", ledger=True)
         for number in range(40):
             most, taken = Tokens(input=10 ** (3 + number % 3)), Tokens(input=10 ** (number % 6))
-            hold = spender.store.hold(connection, grant, spender.call, most)
-            spender.store.settle(connection, grant, hold.id, f"e{number}", taken)
+            hold = Spend.hold(grant, spender.call, most)
+            Spend.settle(grant, hold.id, f"e{number}", taken)
         prepared = "SELECT count(*) FROM pg_prepared_statements"
         assert connection.exec_driver_sql(prepared).scalar() == 2
 
@@ -406,7 +400,7 @@ def test_a_call_of_an_unpriced_hold_is_priced_where_it_can_be(spender):
 
 
 def test_under_allow_an_unpriced_call_does_not_pass_an_exhausted_budget(world):
-    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
+    spender = Spender(world, unpriced=Unpriced.ALLOW)
     spender.limit(world.a1, 0)
     spender("record", "e1", spender.call, ONE)
     half = priced(spender, 0, None, None, None)
@@ -416,7 +410,7 @@ def test_under_allow_an_unpriced_call_does_not_pass_an_exhausted_budget(world):
 
 
 def test_under_allow_what_is_known_of_a_call_is_held_and_has_to_fit(world):
-    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
+    spender = Spender(world, unpriced=Unpriced.ALLOW)
     spender.limit(world.a1, 3)
     hold = spender("hold", spender.call, Tokens(input=2, output=1))
     assert (hold.cost_picos, hold.unpriced) == (2 * 10**12, ("output",))
