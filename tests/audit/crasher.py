@@ -20,21 +20,19 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from flask import Flask, request
+from tests.support import make_gov
 
-from govbudget import Action, BudgetStore, GovBudget, Layout, Policy, PriceBook, PriceStore, Tables
+from govbudget import GovBudget
+from govbudget.budgets.store import Budgets
 from govbudget.cli import (
     database,  # noqa: F401 - imported once, before the children that need it
     main,
 )
-from govbudget.directory.sql import own_directory
-from govbudget.identity import ObjectType
 from govbudget.prices.price import Price
+from govbudget.prices.store import Prices
 
 APPLICATION_NAME = "crasher"
 PATIENCE_SECONDS = 540
-
-
-packaged_policy = functools.cache(Policy.load)
 
 
 def connect(url):
@@ -92,19 +90,18 @@ def over_http(url, plan, arm):
 
 def in_one_transaction(url, plan, arm):
     """Change two budgets and a price in one transaction of a host."""
-    tables, policy = Tables(Layout()), packaged_policy()
-    directory = own_directory(tables)
-    budgets, prices = BudgetStore(tables, directory.groups, ObjectType.GROUP), PriceStore(tables)
+    gov = make_gov()
     arm()
-    with connect(url).begin() as connection:
+    with (
+        connect(url).begin() as connection,
+        gov.unit(UUID(plan["owner"]), connection=connection) as unit,
+    ):
         for group_id in plan["groups"][:2]:
-            subject, group = directory.load_group(connection, UUID(plan["owner"]), UUID(group_id))
-            grant = policy.authorize(subject, Action.UPDATE, group)
-            budgets.set(connection, grant, group, 1)
-            budgets.set(connection, grant, group, 2)
-        budgets.delete(connection, grant, group)
-        book = PriceBook()
-        grant = policy.authorize(subject, Action.UPDATE, book)
+            group = unit.authorize("update", group=UUID(group_id))
+            Budgets.set(group, 1)
+            Budgets.set(group, 2)
+        Budgets.delete(group)
+        prices = unit.authorize("update", prices=True)
         row = Price(
             provider="acme",
             model=plan["models"][0],
@@ -113,7 +110,7 @@ def in_one_transaction(url, plan, arm):
             cache_read_price=None,
             cache_write_price=None,
         )
-        prices.upsert(connection, grant, book, [row])
+        Prices.upsert(prices, [row])
 
 
 def by_command(url, plan, arm):

@@ -15,12 +15,12 @@ from tests.audit.support import (
     read_only_entry,
     read_story,
 )
-from tests.budgets.support import STORE, authorize
-from tests.support import TABLES, budget_path
+from tests.budgets.support import set_budget
+from tests.support import TABLES, budget_path, make_gov
 from tests.web.helpers import put_limit
 
-from govbudget import Action, BudgetStore, Group, Layout, ObjectType, Policy, Tables
-from govbudget.identity import SITE, Assignment, Subject
+from govbudget import Layout, SqlDirectory, Tables
+from govbudget.budgets.store import Budgets
 from govbudget.ids import IdType
 from govbudget.migrations import find_differences, upgrade
 
@@ -237,21 +237,28 @@ def test_truncate_leaves_an_entry_for_each_row(make_database):
 HOST = 'CREATE TABLE "Host"."Group" ("Key" bigint PRIMARY KEY, "receipt" bigint NOT NULL)'
 
 
-def write_as_root(engine, tables, work):
-    """Do something with the store of a host's layout, as somebody who may do everything."""
+@contextmanager
+def open_as_root(engine, layout):
+    """Open a unit in a host's layout, as somebody who may do everything."""
     groups = sa.table("Group", sa.column("Key"), sa.column("receipt"), schema="Host")
-    selectable = sa.select(
-        groups.c.Key.label("id"), groups.c.receipt.label("organization_id")
-    ).subquery()
-    store = BudgetStore(tables, selectable, ObjectType.GROUP)
-    policy = Policy.load()
-    with engine.begin() as connection:
-        root = Subject(9, (Assignment("owner", SITE),), connection.get_transaction())
-
-        def allow(group):
-            return policy.authorize(root, Action.UPDATE, group), group
-
-        return work(store, connection, allow)
+    user, nobody = sa.literal(9).label("user_id"), sa.null().cast(sa.BigInteger)
+    directory = SqlDirectory(
+        groups=sa.select(groups.c.Key.label("id"), groups.c.receipt.label("organization_id")),
+        group_members=sa.select(nobody.label("group_id"), user),
+        organization_members=sa.select(nobody.label("organization_id"), user),
+        role_assignments=sa.select(
+            user, sa.literal("owner").label("role"), nobody.label("organization_id")
+        ),
+    )
+    gov = make_gov(
+        engine=engine,
+        directory=directory,
+        id_type=layout.id_type,
+        schema=layout.schema,
+        groups=layout.groups,
+    )
+    with gov.unit(9, atomic=True) as unit:
+        yield unit
 
 
 @pytest.mark.parametrize("schema", ["govbudget", "order"])
@@ -264,18 +271,15 @@ def test_a_budget_goes_with_a_group_of_the_hosts_whatever_the_tables_are_called(
     tables = Tables(layout)
     with installed(make_database, layout, 'CREATE SCHEMA "Host"', HOST) as engine:
         run_sql(engine, sa.text('INSERT INTO "Host"."Group" VALUES (1, 70), (2, 70)'))
-
-        def fill(store, connection, allow):
-            for group in (Group(1, 70), Group(2, 70)):
-                store.set(connection, *allow(group), 5)
-            store.set(connection, *allow(Group(2, 70)), 6)
-            store.delete(connection, *allow(Group(2, 70)))
-
-        write_as_root(engine, tables, fill)
+        with open_as_root(engine, layout) as unit:
+            one, two = (unit.authorize("update", group=group) for group in (1, 2))
+            for grant, micros in ((one, 5), (two, 5), (two, 6)):
+                Budgets.set(grant, micros)
+            Budgets.delete(two)
         run_sql(engine, sa.text('DELETE FROM "Host"."Group"'))
         if groups == "none":
-            count = write_as_root(engine, tables, lambda s, c, _: s.delete_orphans(c))
-            assert count == 1
+            with open_as_root(engine, layout) as unit:
+                assert Budgets.delete_orphans(unit.gov, unit.connection) == 1
         assert read_story(engine, 1, tables) == [(None, 5, "call"), (5, None, "cascade")]
         assert read_story(engine, 2, tables) == [
             (None, 5, "call"),
@@ -297,7 +301,8 @@ def test_a_direct_change_of_a_hosts_budget_is_of_the_organization_that_was_last_
     budgets = tables.group_ai_budgets
     with installed(make_database, layout, 'CREATE SCHEMA "Host"', HOST) as engine:
         run_sql(engine, sa.text('INSERT INTO "Host"."Group" VALUES (1, 70), (2, 70)'))
-        write_as_root(engine, tables, lambda s, c, allow: s.set(c, *allow(Group(1, 70)), 5))
+        with open_as_root(engine, layout) as unit:
+            Budgets.set(unit.authorize("update", group=1), 5)
         run_sql(engine, sa.update(budgets).values(spend_limit_micros=6, receipt=sa.null()))
         row = {"group_id": 2, "spend_limit_micros": 1, "revision": uuid4()}
         run_sql(engine, sa.insert(budgets).values(row))
@@ -330,7 +335,6 @@ def test_budgets_from_before_the_log_find_their_organization(make_database):
 def test_the_receipt_of_a_change_is_kept_with_the_budget(engine, town, group):
     """That is how the trigger knows it; see docs/adr/0008."""
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 5)
+        set_budget(connection, town.owner, group, 5)
         kept = connection.scalar(sa.select(BUDGETS.c.receipt).where(BUDGETS.c.group_id == group))
     assert read_only_entry(engine, group).receipt == kept

@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import limit, read_entries, read_story
-from tests.budgets.support import STORE, attempt, authorize
-from tests.support import TABLES, budget_path
+from tests.budgets.support import attempt, authorize, set_budget
+from tests.support import TABLES, budget_path, make_gov
 from tests.web.helpers import put_limit, read_problem
 
-from govbudget import Action
 from govbudget.budgets.budget import Condition
+from govbudget.budgets.store import Budgets
 from govbudget.errors import PreconditionFailed
 
 
@@ -124,31 +124,33 @@ def test_an_invalid_body_leaves_no_entry(engine, send, town, group):
 
 def test_the_entry_is_rolled_back_with_the_hosts_transaction(engine, town, group):
     with engine.connect() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 5)
-        STORE.set(connection, grant, loaded, 6)
-        STORE.delete(connection, grant, loaded)
+        grant = authorize(connection, town.owner, "update", group=group)
+        Budgets.set(grant, 5)
+        Budgets.set(grant, 6)
+        Budgets.delete(grant)
         connection.rollback()
     assert read_entries(engine, group) == []
 
 
 def test_the_entry_is_rolled_back_with_a_savepoint(engine, town, group):
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 5)
+        grant = authorize(connection, town.owner, "update", group=group)
+        Budgets.set(grant, 5)
         savepoint = connection.begin_nested()
-        STORE.set(connection, grant, loaded, 6)
+        Budgets.set(grant, 6)
         savepoint.rollback()
-        STORE.set(connection, grant, loaded, 7)
+        Budgets.set(grant, 7)
     assert read_story(engine, group) == [(None, 5, "call"), (5, 7, "call")]
 
 
 def test_a_call_of_the_library_says_so_and_may_name_a_request(engine, town, group):
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 1)
-        STORE.set(connection, grant, loaded, 2, request_id="of the host")
-        STORE.delete(connection, grant, loaded, request_id="of the host")
+        set_budget(connection, town.owner, group, 1)
+        gov, request_id = make_gov(), "of the host"
+        with gov.unit(town.owner, connection=connection, request_id=request_id) as unit:
+            grant = unit.authorize("update", group=group)
+            Budgets.set(grant, 2)
+            Budgets.delete(grant)
     assert [
         (entry.receipt["actor"], entry.receipt["cause"], entry.receipt["request_id"])
         for entry in read_entries(engine, group)
@@ -162,9 +164,9 @@ def test_a_call_of_the_library_says_so_and_may_name_a_request(engine, town, grou
 def test_many_changes_under_one_grant_are_told_apart(engine, town, group):
     """Each has a receipt of its own: none is taken for a change behind govbudget's back."""
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
+        grant = authorize(connection, town.owner, "update", group=group)
         for micros in range(5):
-            STORE.set(connection, grant, loaded, micros)
+            Budgets.set(grant, micros)
     entries = read_entries(engine, group)
     assert [entry.receipt["cause"] for entry in entries] == ["call"] * 5
     assert len({entry.receipt["id"] for entry in entries}) == 5
@@ -174,10 +176,10 @@ def test_a_condition_that_fails_in_the_hosts_transaction_leaves_what_came_before
     engine, town, group
 ):
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 5)
+        grant = authorize(connection, town.owner, "update", group=group)
+        Budgets.set(grant, 5)
         stale = Condition(must_be=(uuid4(),))
-        error = attempt(STORE.delete, connection, grant, loaded, stale)
+        error = attempt(Budgets.delete, grant, stale)
         assert isinstance(error, PreconditionFailed)
     assert read_story(engine, group) == [(None, 5, "call")]
 
@@ -214,8 +216,8 @@ def test_a_budget_deleted_and_then_its_group_in_one_transaction_leaves_one_entry
     engine, town, group
 ):
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 5)
-        STORE.delete(connection, grant, loaded)
+        grant = authorize(connection, town.owner, "update", group=group)
+        Budgets.set(grant, 5)
+        Budgets.delete(grant)
         connection.execute(sa.delete(TABLES.groups).where(TABLES.groups.c.id == group))
     assert read_story(engine, group) == [(None, 5, "call"), (5, None, "call")]

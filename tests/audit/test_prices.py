@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import read_entries
+from tests.budgets.support import authorize
 from tests.support import TABLES
 from tests.web.helpers import read_problem
 
-from govbudget import Action, Policy, PriceBook, PriceStore
-from govbudget.directory.sql import own_directory
 from govbudget.prices.price import Price
+from govbudget.prices.store import Prices
 
 KEYS = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 
@@ -92,28 +92,25 @@ def test_a_batch_that_is_refused_leaves_no_entry(engine, send, town, model):
 
 
 def test_a_batch_in_the_hosts_transaction_is_rolled_back_with_its_entries(engine, town, model):
-    book, store = PriceBook(), PriceStore(TABLES)
     with engine.connect() as connection:
-        subject = own_directory(TABLES).load_subject(connection, town.owner)
-        grant = Policy.load().authorize(subject, Action.UPDATE, book)
+        grant = authorize(connection, town.owner, "update", prices=True)
         for micros in (1, 2):
             batch = [Price(**price(model(0), micros))]
-            assert store.upsert(connection, grant, book, batch).changed == 1
+            assert Prices.upsert(grant, batch).changed == 1
         connection.rollback()
     assert read_entries(engine, f"acme/{model(0)}") == []
 
 
 def test_a_removal_hides_no_other_removal(engine, town, model):
     """Of three in one transaction the one past govbudget is told as such, by no policy line."""
-    book, store, table = PriceBook(), PriceStore(TABLES), TABLES.ai_model_prices
+    table = TABLES.ai_model_prices
     row = Price(**price(model(0), 1))
     with engine.begin() as connection:
-        subject = own_directory(TABLES).load_subject(connection, town.owner)
-        grant = Policy.load().authorize(subject, Action.UPDATE, book)
+        grant = authorize(connection, town.owner, "update", prices=True)
         for _ in range(2):
-            store.upsert(connection, grant, book, [row])
-            assert store.remove(connection, grant, book, row.provider, row.model) == row
-        store.upsert(connection, grant, book, [row])
+            Prices.upsert(grant, [row])
+            assert Prices.remove(grant, row.provider, row.model) == row
+        Prices.upsert(grant, [row])
         connection.execute(sa.delete(table).where(table.c.model == row.model))
     entries = read_entries(engine, f"acme/{model(0)}")
     assert [

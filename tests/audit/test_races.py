@@ -11,25 +11,26 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import find_broken_stories, read_entries, read_story
-from tests.budgets.support import authorize, run_together, running
+from tests.budgets.support import (
+    authorize,
+    delete_budget,
+    run_together,
+    running,
+    set_budget,
+)
 from tests.support import TABLES, budget_path
 from tests.web.helpers import put_limit
 
-from govbudget import Action, BudgetStore, ObjectType
-from govbudget.directory.sql import own_directory
-
-STORE = BudgetStore(TABLES, own_directory(TABLES).groups, ObjectType.GROUP)
+from govbudget.budgets.store import Budgets
 
 
 def writer(person, group, micros):
     """A work that sets a limit, or deletes the budget where that is None."""
 
     def work(connection):
-        grant, loaded = authorize(connection, person, group, Action.UPDATE)
+        grant = authorize(connection, person, "update", group=group)
         yield
-        if micros is None:
-            return STORE.delete(connection, grant, loaded)
-        return STORE.set(connection, grant, loaded, micros)
+        return Budgets.delete(grant) if micros is None else Budgets.set(grant, micros)
 
     return work
 
@@ -63,12 +64,10 @@ def test_creators_and_deleters_at_once_leave_one_unbroken_chain(engine, town, gr
 def test_a_writer_who_waited_for_another_has_the_others_limit_before(engine, town, group):
     """The one who waits began first, when there was no budget at all."""
     with engine.connect() as first:
-        grant, loaded = authorize(first, town.owner, group, Action.UPDATE)
-        STORE.set(first, grant, loaded, 1)
+        set_budget(first, town.owner, group, 1)
 
         def second(connection):
-            mine, same = authorize(connection, town.owner, group, Action.UPDATE)
-            STORE.set(connection, mine, same, 2)
+            set_budget(connection, town.owner, group, 2)
 
         with running(engine, second) as waiting:
             first.commit()
@@ -81,15 +80,12 @@ def test_a_writer_who_waited_for_a_deleter_has_what_became_of_it_before(
     engine, town, group, outcome
 ):
     with engine.begin() as connection:
-        grant, loaded = authorize(connection, town.owner, group, Action.UPDATE)
-        STORE.set(connection, grant, loaded, 1)
+        set_budget(connection, town.owner, group, 1)
     with engine.connect() as deleter:
-        grant, loaded = authorize(deleter, town.owner, group, Action.UPDATE)
-        STORE.delete(deleter, grant, loaded)
+        delete_budget(deleter, town.owner, group)
 
         def second(connection):
-            mine, same = authorize(connection, town.owner, group, Action.UPDATE)
-            STORE.set(connection, mine, same, 2)
+            set_budget(connection, town.owner, group, 2)
 
         with running(engine, second) as waiting:
             getattr(deleter, outcome)()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.audit.support import NOBODY
+from tests.audit.support import NOBODY, read_only_entry
 from tests.audit.test_http import audit_path
-from tests.support import TABLES, Client, World, make_app, packaged_policy
+from tests.budgets.support import authorize
+from tests.support import Client, World, make_app, make_gov
 from tests.web.helpers import put_limit
 
 from govbudget import Layout
-from govbudget.audit.entry import write_receipt
-from govbudget.identity import OPERATOR, SITE, Assignment, Member, PriceBook, Subject
+from govbudget.identity import OPERATOR
 from govbudget.migrations import find_differences, upgrade
-from govbudget.settings import Settings
+from govbudget.prices.price import Price
+from govbudget.prices.store import Prices
 from govbudget.testing import make_subject
 
 BROKEN = [
@@ -110,24 +112,39 @@ def test_a_new_database_has_the_constraint_validated(engine):
 # -- the cause --
 
 
-def find_cause(subject, request_id=None):
-    grant = packaged_policy().authorize(subject, "update", PriceBook())
-    return write_receipt(grant, None, request_id)["cause"]
+class OneOwner:
+    """A directory with text ids, in which everybody who asks owns the site."""
+
+    def load_subject(self, _connection, subject_id):
+        return make_subject(subject_id, ("owner", "site"))
 
 
-def test_a_user_whose_id_is_operator_is_not_the_operator_of_a_command():
-    user = make_subject("operator", ("owner", "site"))
-    assert find_cause(user) == "call"
-    assert find_cause(user, "req-1") == "request"
-    assert find_cause(Subject(OPERATOR, (Assignment("owner", SITE),))) == "command"
+@pytest.mark.parametrize(
+    ("caller", "request_id", "cause"),
+    [
+        ("operator", None, "call"),
+        ("operator", "req-1", "request"),
+        (OPERATOR, None, "command"),
+        (OPERATOR, "req-1", "command"),
+    ],
+)
+def test_a_user_whose_id_is_operator_is_not_the_operator_of_a_command(
+    engine, caller, request_id, cause
+):
+    """In the trail both have the same name; the cause says which of the two it was."""
+    gov, model = make_gov(directory=OneOwner()), uuid4().hex
+    prices = dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
+    price = Price(provider="acme", model=model, input_price=1, **prices)
+    with (
+        engine.begin() as connection,
+        gov.unit(caller, connection=connection, request_id=request_id) as unit,
+    ):
+        Prices.upsert(unit.authorize("update", prices=True), [price])
+    receipt = read_only_entry(engine, f"acme/{model}").receipt
+    assert (receipt["actor"], receipt["cause"]) == ("operator", cause)
 
 
-def test_the_operator_of_a_command_is_no_user_toward_themselves(engine):
-    """Nor does the operator have what the user `operator` has."""
-    with engine.connect() as connection:
-        operator = Operator(engine, Settings(), connection, packaged_policy())
-        grant = operator.authorize("read", Member("o", "operator"))
-    assert "self" not in grant.roles
-    assert grant.subject.id != "operator"
-    assert str(grant.subject.id) == "operator"
-    assert TABLES.layout.id_type == "uuid"
+def test_the_operator_of_a_command_is_not_a_user_toward_themselves(world):
+    with world.engine.connect() as connection:
+        grant = authorize(connection, OPERATOR, "read", member=(world.a, world.member))
+    assert set(grant.allowed.roles) == {"owner", "gateway"}

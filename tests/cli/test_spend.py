@@ -21,7 +21,7 @@ from govbudget.directory.sql import SqlDirectory
 from govbudget.ids import IdType
 from govbudget.migrations import upgrade
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, SpendRules, Unpriced
+from govbudget.spend.usage import Call, Unpriced
 
 COLUMNS = (
     *("month", "organization_id", "level", "group_id", "user_id"),
@@ -135,7 +135,7 @@ def test_totals_are_the_ledgers_and_each_is_rounded_up_once(report, spender):
 
 
 def test_unpriced_calls_are_counted_and_cost_nothing(here, world, report):
-    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
+    spender = Spender(world, unpriced=Unpriced.ALLOW)
     book(spender, "member", ONE)
     book(spender, "member", ONE, model="unknown")
     assert [(row["calls"], row["unpriced_calls"], row["cost_micros"]) for row in report()] == [
@@ -189,7 +189,7 @@ def test_a_month_is_named_and_this_one_is_the_default(report, spender):
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
 def test_months_are_those_of_the_time_zone(report, world, zone):
     """14 hours before and 11 hours behind UTC: the ends of the earth."""
-    spender = Spender(world, rules=SpendRules(time_zone=zone))
+    spender = Spender(world, time_zone=zone)
     for time in ("2025-01-31T09:59:59", "2025-01-31T10:00:00", "2025-02-01T11:00:00"):
         book(spender, "member", ONE, occurred_at=datetime.fromisoformat(f"{time}+00:00"))
     calls = {

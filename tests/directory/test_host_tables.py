@@ -10,34 +10,30 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import orm
-from tests.budgets.support import watch
-from tests.support import count_statements, names_budget_table, packaged_policy
+from tests.budgets.support import authorize, watch
+from tests.support import count_statements, make_gov, names_budget_table
 
 from govbudget import (
     SITE,
-    Action,
     Assignment,
-    BudgetStore,
     Domain,
     GovBudget,
     Group,
     IdType,
     Layout,
-    Member,
     NotFound,
-    ObjectType,
-    OverrideStore,
     Price,
-    PriceBook,
-    PriceStore,
     Scope,
     SettingsError,
     SqlDirectory,
     Tables,
 )
-from govbudget.audit.store import AuditStore
+from govbudget.audit.store import Audit
+from govbudget.budgets.store import Budgets
 from govbudget.directory.sql import own_directory
 from govbudget.migrations import upgrade
+from govbudget.prices.store import Prices
+from govbudget.spend.overrides import Overrides
 from govbudget.testing.directory import KnownFacts, check_directory
 
 NAMES = ("ann", "bob", "olga", "acme", "corp", "red", "blue", "all", "nobody")
@@ -419,35 +415,29 @@ def test_ids_of_another_type_than_the_setting_do_not_start(id_type):
 
 
 def install(host, connection, groups):
-    """Migrate beside the host; give what the stores need."""
-    layout = Layout(id_type=host.id_type, groups=groups)
-    upgrade(connection, layout)
-    tables, directory = Tables(layout), open_directory(host, connection)
-    return SimpleNamespace(
-        tables=tables,
-        directory=directory,
-        budgets=BudgetStore(tables, directory.groups, ObjectType.GROUP),
-        overrides=OverrideStore(tables, directory, ObjectType.GROUP),
-        prices=PriceStore(tables),
-        audit=AuditStore(tables, ObjectType.GROUP),
-    )
+    """Migrate beside the host; give what units are opened from."""
+    upgrade(connection, Layout(id_type=host.id_type, groups=groups))
+    directory = open_directory(host, connection)
+    return make_gov(directory=directory, id_type=host.id_type, groups=groups)
 
 
-def set_limit(installed, connection, user, group, limit):
-    subject, loaded = installed.directory.load_group(connection, user, group)
-    grant = packaged_policy().authorize(subject, Action.UPDATE, loaded)
-    return installed.budgets.set(connection, grant, loaded, limit)
+def find_tables(gov):
+    return Tables(gov.settings.layout)
 
 
-def read_budgets(installed, connection):
-    table = installed.tables.group_ai_budgets
+def set_limit(gov, connection, user, group, limit):
+    return Budgets.set(authorize(connection, user, "update", gov=gov, group=group), limit)
+
+
+def read_budgets(gov, connection):
+    table = find_tables(gov).group_ai_budgets
     rows = connection.execute(sa.select(table.c.group_id, table.c.spend_limit_micros))
     return {group: limit for group, limit in rows}  # noqa: C416 - rows
 
 
-def read_entries(installed, connection):
+def read_entries(gov, connection):
     """What the audit trail says: object, before, after, cause, actor and organization."""
-    log = installed.tables.audit_log
+    log = find_tables(gov).audit_log
     rows = connection.execute(sa.select(log).order_by(log.c.at, log.c.id))
     return [
         (
@@ -464,12 +454,12 @@ def read_entries(installed, connection):
 
 def test_a_deleted_group_takes_its_budget_along_and_leaves_an_entry(host, connection):
     """By the foreign key to the host's table: no actor, cause `cascade`, in its organization."""
-    installed, i = install(host, connection, "host.teams.id"), host.id
-    set_limit(installed, connection, i.bob, i.red, 7)
-    set_limit(installed, connection, i.olga, i.blue, 8)
+    gov, i = install(host, connection, "host.teams.id"), host.id
+    set_limit(gov, connection, i.bob, i.red, 7)
+    set_limit(gov, connection, i.olga, i.blue, 8)
     connection.execute(sa.delete(host.teams).where(host.teams.c.id == i.red))
-    assert read_budgets(installed, connection) == {i.blue: 8}
-    assert read_entries(installed, connection) == [
+    assert read_budgets(gov, connection) == {i.blue: 8}
+    assert read_entries(gov, connection) == [
         (str(i.red), None, 7, "call", str(i.bob), i.acme),
         (str(i.blue), None, 8, "call", str(i.olga), i.corp),
         (str(i.red), 7, None, "cascade", None, i.acme),
@@ -477,8 +467,8 @@ def test_a_deleted_group_takes_its_budget_along_and_leaves_an_entry(host, connec
 
 
 def test_a_budget_of_no_group_of_the_host_is_refused(host, connection):
-    installed, i = install(host, connection, "host.teams.id"), host.id
-    insert = sa.insert(installed.tables.group_ai_budgets).values(
+    gov, i = install(host, connection, "host.teams.id"), host.id
+    insert = sa.insert(find_tables(gov).group_ai_budgets).values(
         group_id=i.nobody, spend_limit_micros=1, revision=UUID(int=1)
     )
     with pytest.raises(sa.exc.IntegrityError, match="group_ai_budgets_group_id_fkey"):
@@ -487,75 +477,68 @@ def test_a_budget_of_no_group_of_the_host_is_refused(host, connection):
 
 def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
     """`none`: the budget stays, is out of reach, and goes by delete_orphans, with its entry."""
-    installed, i = install(host, connection, "none"), host.id
-    set_limit(installed, connection, i.bob, i.red, 7)
-    set_limit(installed, connection, i.olga, i.blue, 8)
-    assert installed.budgets.delete_orphans(connection) == 0
+    gov, i = install(host, connection, "none"), host.id
+    set_limit(gov, connection, i.bob, i.red, 7)
+    set_limit(gov, connection, i.olga, i.blue, 8)
+    assert Budgets.delete_orphans(gov, connection) == 0
     connection.execute(sa.delete(host.teams).where(host.teams.c.id == i.red))
-    assert read_budgets(installed, connection) == {i.red: 7, i.blue: 8}
-    assert load(installed.directory, connection, i.bob, i.red)[1] is None
-    overrides = installed.tables.member_ai_overrides
+    assert read_budgets(gov, connection) == {i.red: 7, i.blue: 8}
+    assert load(gov.directory, connection, i.bob, i.red)[1] is None
+    overrides = find_tables(gov).member_ai_overrides
     for group in (i.red, i.all):
         row = {"organization_id": i.acme, "group_id": group, "user_id": group}
         values = {**row, "spend_limit_micros": 9, "revision": uuid4()}
         connection.execute(sa.insert(overrides).values(values))
-    assert installed.budgets.delete_orphans(connection) == 2
-    assert read_budgets(installed, connection) == {i.blue: 8}
+    assert Budgets.delete_orphans(gov, connection) == 2
+    assert read_budgets(gov, connection) == {i.blue: 8}
     assert connection.scalars(sa.select(overrides.c.group_id)).all() == [i.all]
     gone = (str(i.red), 7, None, "cascade", None, i.acme)
     override_gone = (str(i.red), 9, None, "cascade", None, i.acme)
-    entries = read_entries(installed, connection)
+    entries = read_entries(gov, connection)
     assert sorted(e for e in entries if e[3] == "cascade") == [gone, override_gone]
-    assert installed.budgets.delete_orphans(connection) == 0
+    assert Budgets.delete_orphans(gov, connection) == 0
 
 
 def test_an_override_of_a_group_that_the_member_left_is_none(host, connection):
     """The host keeps no key to it. The group moved away: its id never shows in the old place."""
-    installed, i = install(host, connection, "host.teams.id"), host.id
-    subject, place = installed.directory.load_organization(connection, i.bob, i.acme)
-    leave = packaged_policy().authorize_list(subject, Action.UPDATE, place)
-    installed.overrides.set(connection, leave, place, i.ann, i.red, 9)
-    member = Member(i.acme, i.ann)
-    grant = packaged_policy().authorize(subject, Action.READ, member)
-    assert installed.overrides.get(connection, grant, member).group_id == i.red
+    gov, i = install(host, connection, "host.teams.id"), host.id
+    grant = authorize(connection, i.bob, "update", gov=gov, organization=i.acme)
+    Overrides.set(grant, i.ann, i.red, 9)
+    grant = authorize(connection, i.bob, "read", gov=gov, member=(i.acme, i.ann))
+    assert Overrides.get(grant).group_id == i.red
     moved = sa.update(host.teams).where(host.teams.c.id == i.red)
     connection.execute(moved.values(organization_id=i.corp))
     with pytest.raises(NotFound):
-        installed.overrides.get(connection, grant, member)
+        Overrides.get(grant)
 
 
 # -- the host's transaction --
 
 
-def use_everything(installed, connection, host):
+def use_everything(gov, connection, host):
     """Call every function of the library that takes a connection."""
-    i, directory, policy = host.id, installed.directory, packaged_policy()
-    set_limit(installed, connection, i.bob, i.red, 1)
-    set_limit(installed, connection, i.bob, i.all, 2)
-    subject, group = directory.load_group(connection, i.bob, i.red)
-    grant = policy.authorize(subject, Action.READ, group)
-    assert installed.budgets.get(connection, grant, group).spend_limit_micros == 1
-    grant = policy.authorize(subject, Action.UPDATE, group)
-    installed.budgets.delete(connection, grant, group)
-    installed.budgets.delete_orphans(connection)
-    subject, place = directory.load_organization(connection, i.bob, i.acme)
-    leave = policy.authorize_list(subject, Action.READ, place)
-    assert len(installed.budgets.list(connection, leave, place, limit=9)) == 1
-    leave = policy.authorize_list(subject, Action.UPDATE, place)
-    assert len(installed.audit.list(connection, leave, place, limit=3)) == 3
-    book = PriceBook()
-    grant = policy.authorize(directory.load_subject(connection, i.olga), Action.UPDATE, book)
+    i = host.id
+    set_limit(gov, connection, i.bob, i.red, 1)
+    set_limit(gov, connection, i.bob, i.all, 2)
+    with gov.unit(i.bob, connection=connection) as unit:
+        assert Budgets.get(unit.authorize("read", group=i.red)).spend_limit_micros == 1
+        Budgets.delete(unit.authorize("update", group=i.red))
+        Budgets.delete_orphans(gov, connection)
+        place = {"organization": i.acme}
+        assert len(Budgets.list(unit.authorize("read", **place), limit=9)) == 1
+        assert len(Audit.list(unit.authorize("update", **place), limit=3)) == 3
     prices = dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
     price = Price(provider="acme", model="m", input_price=3, **prices)
-    assert installed.prices.upsert(connection, grant, book, [price]).changed == 1
-    assert len(installed.audit.list_site(connection, grant, book, limit=9)) == 1
-    grant = policy.authorize(directory.load_subject(connection, i.olga), Action.READ, book)
-    assert installed.prices.get(connection, grant, book, "acme", "m") == price
-    directory.load_assignments(connection, i.bob)
+    with gov.unit(i.olga, connection=connection) as unit:
+        grant = unit.authorize("update", prices=True)
+        assert Prices.upsert(grant, [price]).changed == 1
+        assert len(Audit.list_site(grant, limit=9)) == 1
+        assert Prices.get(unit.authorize("read", prices=True), "acme", "m") == price
+    gov.directory.load_assignments(connection, i.bob)
 
 
-def count_rows(installed, connection):
-    tables = installed.tables
+def count_rows(gov, connection):
+    tables = find_tables(gov)
     return [
         connection.scalar(sa.select(sa.func.count()).select_from(table))
         for table in (tables.group_ai_budgets, tables.ai_model_prices, tables.audit_log)
@@ -569,19 +552,19 @@ def installed_host(make_database):
     engine = sa.create_engine(make_database())
     with engine.begin() as connection:
         host.make(connection)
-        installed = install(host, connection, "host.teams.id")
-    yield host, installed, engine
+        gov = install(host, connection, "host.teams.id")
+    yield host, gov, engine
     engine.dispose()
 
 
 def test_nothing_ends_or_shapes_the_hosts_transaction(installed_host):
     """No commit, rollback, savepoint, close or SET, in a session or on a connection."""
-    host, installed, engine = installed_host
+    host, gov, engine = installed_host
     with orm.Session(engine) as session:
         connection = session.connection()
         whole = connection.get_transaction()
         with watch(engine) as seen:
-            use_everything(installed, session.connection(), host)
+            use_everything(gov, session.connection(), host)
         assert seen == []
         assert connection.get_transaction() is whole
         assert whole.is_active
@@ -592,55 +575,52 @@ def test_nothing_ends_or_shapes_the_hosts_transaction(installed_host):
                 expected = fresh.exec_driver_sql(shape(name)).scalar()
             assert connection.exec_driver_sql(shape(name)).scalar() == expected
         session.rollback()
-        assert count_rows(installed, session.connection()) == [0, 0, 0]
-        use_everything(installed, session.connection(), host)
+        assert count_rows(gov, session.connection()) == [0, 0, 0]
+        use_everything(gov, session.connection(), host)
         session.commit()
-        assert count_rows(installed, session.connection()) == [1, 1, 4]
+        assert count_rows(gov, session.connection()) == [1, 1, 4]
 
 
 def test_a_savepoint_that_is_rolled_back_takes_changes_and_entries_along(installed_host):
-    host, installed, engine = installed_host
+    host, gov, engine = installed_host
     i = host.id
     with orm.Session(engine) as session:
-        set_limit(installed, session.connection(), i.bob, i.red, 5)
-        before = count_rows(installed, session.connection())
+        set_limit(gov, session.connection(), i.bob, i.red, 5)
+        before = count_rows(gov, session.connection())
         with session.begin_nested() as savepoint:
-            use_everything(installed, session.connection(), host)
-            assert count_rows(installed, session.connection()) != before
+            use_everything(gov, session.connection(), host)
+            assert count_rows(gov, session.connection()) != before
             savepoint.rollback()
-        assert count_rows(installed, session.connection()) == before == [1, 0, 1]
-        assert read_budgets(installed, session.connection()) == {i.red: 5}
+        assert count_rows(gov, session.connection()) == before == [1, 0, 1]
+        assert read_budgets(gov, session.connection()) == {i.red: 5}
         session.commit()
     with engine.connect() as connection:
-        assert read_entries(installed, connection) == [
-            (str(i.red), None, 5, "call", str(i.bob), i.acme)
-        ]
+        assert read_entries(gov, connection) == [(str(i.red), None, 5, "call", str(i.bob), i.acme)]
 
 
 def test_a_grant_from_outside_a_savepoint_holds_inside_it(installed_host):
     """A savepoint is a part of the unit of work; the budget is kept when it is released."""
-    host, installed, engine = installed_host
+    host, gov, engine = installed_host
     i = host.id
     with orm.Session(engine) as session:
-        subject, group = installed.directory.load_group(session.connection(), i.bob, i.red)
-        grant = packaged_policy().authorize(subject, Action.UPDATE, group)
+        grant = authorize(session.connection(), i.bob, "update", gov=gov, group=i.red)
         with session.begin_nested():
-            installed.budgets.set(session.connection(), grant, group, 6)
+            Budgets.set(grant, 6)
         session.commit()
     with engine.connect() as connection:
-        assert read_budgets(installed, connection) == {i.red: 6}
+        assert read_budgets(gov, connection) == {i.red: 6}
 
 
 def test_a_team_and_its_budget_are_made_together_or_not_at_all(installed_host):
     """The host's own insert, not yet committed, is seen by the directory and the foreign key."""
-    host, installed, engine = installed_host
+    host, gov, engine = installed_host
     i = host.id
     for ends_well in (False, True):
         with orm.Session(engine) as session:
             session.execute(sa.insert(host.teams).values(id=99, organization_id=i.acme))
-            set_limit(installed, session.connection(), i.bob, 99, 1)
+            set_limit(gov, session.connection(), i.bob, 99, 1)
             if ends_well:
                 session.commit()
         with engine.connect() as connection:
-            assert read_budgets(installed, connection) == ({99: 1} if ends_well else {})
-            assert len(read_entries(installed, connection)) == int(ends_well)
+            assert read_budgets(gov, connection) == ({99: 1} if ends_well else {})
+            assert len(read_entries(gov, connection)) == int(ends_well)

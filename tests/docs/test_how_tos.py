@@ -29,6 +29,7 @@ from tests.support import (
     budget_path,
     list_path,
     make_app,
+    make_gov,
     spend_requests,
 )
 
@@ -38,7 +39,6 @@ from govbudget.migrations import find_differences, upgrade
 from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
 from govbudget.server.serve import serve
 from govbudget.settings import Settings
-from govbudget.spend.store import SpendStore
 
 HOW_TO = ROOT / "docs" / "how-to"
 LIMIT = {"spend_limit_micros": 10**12}
@@ -128,7 +128,7 @@ def test_closed_holds_of_long_ago_can_be_deleted_and_all_agrees_as_before(world)
         return settled, released, unended
 
     old, *_, unended = hold_thrice("old")
-    spender.store = SpendStore(TABLES, world.directory)
+    spender.gov = make_gov(engine=world.engine)
     kept = {unended, *hold_thrice("new")}
     with world.engine.begin() as connection:
         connection.exec_driver_sql(delete)

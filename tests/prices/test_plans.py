@@ -6,9 +6,10 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from tests.prices.test_store import BOOK, STORE, authorize, make
+from tests.budgets.support import authorize
+from tests.prices.test_store import make
 
-from govbudget import Action
+from govbudget.prices.store import Prices
 
 COUNT = 5000
 
@@ -23,9 +24,9 @@ def change_all(engine, world, provider, run, *, before=()):
             batch = [make(provider, f"model {n}", [run] * 4) for n in range(size or COUNT)]
             run += 1
             with connection.begin():
-                grant = authorize(connection, world, Action.UPDATE)
+                grant = authorize(connection, world.owner, "update", prices=True)
                 start = time.perf_counter()
-                result = STORE.upsert(connection, grant, BOOK, batch)
+                result = Prices.upsert(grant, batch)
                 took = time.perf_counter() - start
             assert result.changed == len(batch)
     return took

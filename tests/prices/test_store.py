@@ -10,15 +10,13 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.budgets.support import DIRECTORY, run_together, running, watch
-from tests.support import TABLES, count_statements, names_budget_table, packaged_policy
+from tests.budgets.support import authorize, run_together, running, watch
+from tests.support import TABLES, count_statements, names_budget_table
 
-from govbudget import Action, InvalidInput, NotFound, Price, PriceBook, PriceStore
+from govbudget import InvalidInput, NotFound, Price
 from govbudget.prices.price import parse_prices, read_shipped_prices
-from govbudget.prices.store import PriceSource
+from govbudget.prices.store import Prices, PriceSource
 
-STORE = PriceStore(TABLES)
-BOOK = PriceBook()
 TABLE = TABLES.ai_model_prices
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 
@@ -39,20 +37,15 @@ def make(provider, model="m", prices=(1, 2, 3, 4)):
     return Price(provider=provider, model=model, **dict(zip(PRICES, prices, strict=True)))
 
 
-def authorize(connection, world, action):
-    subject = world.directory.load_subject(connection, world.owner)
-    return packaged_policy().authorize(subject, action, BOOK)
-
-
 def upsert(connection, world, *prices, **options):
-    grant = authorize(connection, world, Action.UPDATE)
-    result = STORE.upsert(connection, grant, BOOK, prices, **options)
+    grant = authorize(connection, world.owner, "update", prices=True)
+    result = Prices.upsert(grant, prices, **options)
     return result.received, result.changed
 
 
 def get(connection, world, provider, model="m"):
-    grant = authorize(connection, world, Action.READ)
-    return STORE.get(connection, grant, BOOK, provider, model)
+    grant = authorize(connection, world.owner, "read", prices=True)
+    return Prices.get(grant, provider, model)
 
 
 def rows(connection, provider):
@@ -134,22 +127,22 @@ def test_a_change_of_any_one_price_is_a_change(connection, world, provider, name
 
 
 def test_a_batch_is_one_statement_and_so_is_a_look_up(connection, engine, world, provider):
-    write = authorize(connection, world, Action.UPDATE)
-    read = authorize(connection, world, Action.READ)
+    write = authorize(connection, world.owner, "update", prices=True)
+    read = authorize(connection, world.owner, "read", prices=True)
     batch = [make(provider, str(n)) for n in range(50)]
     with count_statements(engine) as sent:
-        STORE.upsert(connection, write, BOOK, batch)
-        STORE.get(connection, read, BOOK, provider, "7")
-        STORE.upsert(connection, write, BOOK, [])
+        Prices.upsert(write, batch)
+        Prices.get(read, provider, "7")
+        Prices.upsert(write, [])
     assert len(sent) == 3
     assert all(names_budget_table(statement) for statement in sent)
 
 
 def test_five_thousand_rows_go_in_one_statement(connection, engine, world, provider):
-    grant = authorize(connection, world, Action.UPDATE)
+    grant = authorize(connection, world.owner, "update", prices=True)
     batch = [make(provider, f"model {n}", [n, None, n % 7, 10**12]) for n in range(5000)]
     with count_statements(engine) as sent:
-        results = [STORE.upsert(connection, grant, BOOK, batch) for _ in range(2)]
+        results = [Prices.upsert(grant, batch) for _ in range(2)]
     assert [(result.received, result.changed) for result in results] == [(5000, 5000), (5000, 0)]
     assert len(sent) == 2
     assert get(connection, world, provider, "model 4999") == batch[4999]
@@ -165,10 +158,10 @@ def test_an_empty_batch_changes_nothing(connection, world):
 def test_a_model_twice_in_a_batch_is_refused_by_name_and_without_a_statement(
     connection, engine, world, provider
 ):
-    grant = authorize(connection, world, Action.UPDATE)
+    grant = authorize(connection, world.owner, "update", prices=True)
     batch = [make(provider, "a"), make(provider, "b"), make(provider, "a", [9, 9, 9, 9])]
     with count_statements(engine) as sent, pytest.raises(InvalidInput) as caught:
-        STORE.upsert(connection, grant, BOOK, batch)
+        Prices.upsert(grant, batch)
     assert sent == []
     assert [error.pointer for error in caught.value.errors] == ["/0", "/2"]
     assert all(f"`{provider}` `a`" in error.detail for error in caught.value.errors)
@@ -185,16 +178,16 @@ def test_a_batch_with_one_price_that_the_database_refuses_stores_none(connection
 
 
 def test_the_transaction_is_the_callers(connection, engine, world, provider):
-    write = authorize(connection, world, Action.UPDATE)
-    read = authorize(connection, world, Action.READ)
+    write = authorize(connection, world.owner, "update", prices=True)
+    read = authorize(connection, world.owner, "read", prices=True)
     with watch(engine) as seen:
-        STORE.upsert(connection, write, BOOK, [make(provider)])
-        STORE.get(connection, read, BOOK, provider, "m")
+        Prices.upsert(write, [make(provider)])
+        Prices.get(read, provider, "m")
         with pytest.raises(NotFound):
-            STORE.get(connection, read, BOOK, provider, "unknown")
+            Prices.get(read, provider, "unknown")
     assert seen == []
     savepoint = connection.begin_nested()
-    STORE.upsert(connection, write, BOOK, [make(provider, prices=[9, 9, 9, 9])])
+    Prices.upsert(write, [make(provider, prices=[9, 9, 9, 9])])
     savepoint.rollback()
     assert get(connection, world, provider) == make(provider)
     connection.rollback()
@@ -243,9 +236,9 @@ def test_batches_in_opposite_order_do_not_deadlock(engine, world, provider):
         batch = batch if number % 2 else batch[::-1]
 
         def run(connection):
-            grant = authorize(connection, world, Action.UPDATE)
+            grant = authorize(connection, world.owner, "update", prices=True)
             yield
-            return STORE.upsert(connection, grant, BOOK, batch).changed
+            return Prices.upsert(grant, batch).changed
 
         return run
 
@@ -295,12 +288,12 @@ def test_from_free_and_from_and_to_unknown_is_no_jump(connection, world, provide
 def test_a_guarded_batch_is_one_statement_whether_it_jumps_or_not(
     connection, engine, world, provider
 ):
-    write = authorize(connection, world, Action.UPDATE)
+    write = authorize(connection, world.owner, "update", prices=True)
     upsert(connection, world, make(provider))
     with count_statements(engine) as sent:
-        STORE.upsert(connection, write, BOOK, [make(provider, prices=[2, 2, 3, 4])])
+        Prices.upsert(write, [make(provider, prices=[2, 2, 3, 4])])
         with pytest.raises(InvalidInput):
-            STORE.upsert(connection, write, BOOK, [make(provider, prices=[99, 2, 3, 4])])
+            Prices.upsert(write, [make(provider, prices=[99, 2, 3, 4])])
     assert len(sent) == 2
 
 
@@ -333,9 +326,9 @@ def test_loads_without_jumps_go_on_beside_one_another(engine, world, provider):
         batch = batch if number % 2 else batch[::-1]
 
         def run(connection):
-            grant = authorize(connection, world, Action.UPDATE)
+            grant = authorize(connection, world.owner, "update", prices=True)
             yield
-            return STORE.upsert(connection, grant, BOOK, batch, source=PriceSource.BOOK).received
+            return Prices.upsert(grant, batch, source=PriceSource.BOOK).received
 
         return run
 
@@ -393,7 +386,7 @@ def add_owner(connection):
     connection.execute(sa.insert(TABLES.users), {"id": owner, "name": "the owner"})
     row = {"id": uuid4(), "user_id": owner, "role": "owner"}
     connection.execute(sa.insert(TABLES.role_assignments), row)
-    return SimpleNamespace(owner=owner, directory=DIRECTORY)
+    return SimpleNamespace(owner=owner)
 
 
 EDGES = st.sampled_from([None, 0, 1, 20, 21, 10**12 // 20, 10**12]) | st.integers(0, 500)

@@ -7,17 +7,18 @@ import statistics
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.spend.test_store import POLICY
-from tests.support import TABLES, World
+from tests.budgets.support import authorize
+from tests.support import World, make_gov
 
-from govbudget import Action, Call, Ledger, ObjectType, Organization, Tokens
-from govbudget.spend.reports import SpendReports
-from govbudget.spend.store import SpendStore
+from govbudget import Call, Tokens
+from govbudget.spend.reports import Reports
+from govbudget.spend.store import Spend
 from govbudget.spend.verify import verify_spend
 
 MEMBERS, GROUPS, PAGE = 1000, 100, 50
@@ -88,19 +89,17 @@ class Side:
     def __init__(self, url, days, calls):
         self.engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         self.world = World(self.engine)
-        self.organization = Organization(self.world.a)
-        clock = {"clock": lambda: NOON}
-        self.store = SpendStore(TABLES, self.world.directory, **clock)
-        self.reports = SpendReports(TABLES, self.world.directory, ObjectType.GROUP, **clock)
+        self.gov = make_gov(clock=lambda: NOON)
         self.fill(days, calls)
         self.connection = self.engine.connect()
-        self.may_book = authorize_gateway(self.world, self.connection)
-        subject, self.group = self.world.directory.load_group(
-            self.connection, self.world.owner, self.world.a
-        )
-        self.may_read = POLICY.authorize(subject, Action.READ, self.group)
-        self.may_list = POLICY.authorize_list(subject, Action.READ, self.organization)
-        self.may_see = POLICY.authorize_members(subject, Action.READ, self.organization)
+        self.may_record = self.authorize("gateway", "create", ledger=True)
+        self.may_read = self.authorize("owner", "read", group=self.world.a)
+        self.may_list = self.authorize("owner", "read", organization=self.world.a)
+
+    def authorize(self, person, action, **asked):
+        """Give a grant that ends with the connection: nothing here ends its transaction."""
+        person = getattr(self.world, person)
+        return authorize(self.connection, person, action, gov=self.gov, **asked)
 
     def fill(self, days, calls):
         values = {"a": self.world.a, "members": MEMBERS, "groups": GROUPS}
@@ -116,19 +115,13 @@ class Side:
             self.users = users.scalars().all()
 
     def send(self, act, *arguments):
-        return getattr(self.store, act)(self.connection, self.may_book, *arguments)
-
-    def report(self, act, *arguments, **options):
-        return getattr(self.reports, act)(self.connection, *arguments, **options)
+        return getattr(Spend, act)(self.may_record, *arguments)
 
     def acts(self, number):
         """Give what is timed, in turn, for the member of this number."""
         user = self.users[number]
         call, one, event = Call(self.world.a, user, "acme", "m"), Tokens(input=1), uuid4().hex
-        subject, member = self.world.directory.load_member(
-            self.connection, self.world.owner, self.world.a, user
-        )
-        may_see = POLICY.authorize(subject, Action.READ, member)
+        member = self.authorize("owner", "read", member=(self.world.a, user))
         held = []
 
         def hold():
@@ -142,19 +135,14 @@ class Side:
         yield "record", lambda: self.send("record", event, call, one)
         yield "record again", lambda: self.send("record", event, call, one)
         page = {"limit": PAGE}
-        for report, arguments, options in (
-            ("member", (may_see, member), {}),
-            ("group", (self.may_read, self.group), {}),
-            ("list_groups", (self.may_list, self.organization), page),
-            ("list_members", (self.may_read, self.may_see, self.group), page),
-            ("list_organization", (self.may_see, self.organization), {}),
+        for report, grant, options in (
+            ("member", member, {}),
+            ("group", self.may_read, {}),
+            ("list_groups", self.may_list, page),
+            ("list_members", self.may_read, page),
+            ("list_organization", self.may_list, {}),
         ):
-            yield report, lambda r=report, a=arguments, o=options: self.report(r, *a, **o)
-
-
-def authorize_gateway(world, connection):
-    subject = world.directory.load_subject(connection, world.gateway)
-    return POLICY.authorize(subject, Action.CREATE, Ledger())
+            yield report, partial(getattr(Reports, report), grant, **options)
 
 
 def send_each(connection, sql, values):
@@ -227,9 +215,8 @@ def test_ten_million_calls_make_admission_and_reports_no_slower_than_a_thousand(
 @pytest.mark.long
 def test_ten_million_calls_are_verified(sides):
     large = sides[1]
-    with large.engine.connect() as connection:
-        start = perf_counter()
-        seen = verify_spend(connection, TABLES, authorize_gateway(large.world, connection))
-        sys.stdout.write(f"spend verify: {perf_counter() - start:.0f} s\n")
+    start = perf_counter()
+    seen = verify_spend(large.may_record)
+    sys.stdout.write(f"spend verify: {perf_counter() - start:.0f} s\n")
     assert (seen.members, seen.findings) == (MEMBERS, [])
     assert seen.calls >= 10_000_000

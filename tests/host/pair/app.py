@@ -51,7 +51,6 @@ def add_budgets(first: Flask, second: Flask) -> None:
     second.config.update(
         GOVBUDGET_ID_TYPE="bigint",
         GOVBUDGET_GROUPS="none",
-        GOVBUDGET_BUDGET_OBJECT="group_ai_budget",
         GOVBUDGET_URL_PREFIX="/ai",
     )
     budgets.init_app(
