@@ -27,8 +27,6 @@ MIB = 1024 * 1024
 Later = list[Callable[[], None]]
 # What can stand for an id in a path, for the caller's own.
 ME = "me"
-# The converter of the rest of a path. A host has none of this name.
-REST = "govbudget_rest"
 
 
 class Target(StrEnum):

@@ -20,12 +20,12 @@ from govbudget.web.budgets import (
     put_budget,
     put_prices,
 )
-from govbudget.web.call import MIB, REST, Route, Target
+from govbudget.web.call import MIB, Route, Target
 
 _BUDGET = "/groups/<group>/ai/budget"
 _LIST = "/organizations/<organization>/ai/budgets"
 _AUDIT = "/organizations/<organization>/ai/audit"
-_PRICE = f"/ai/prices/<provider>/<{REST}:model>"
+_PRICE = "/ai/prices/<provider>/<rest:model>"
 
 _GROUP, _GROUPS, _BOOK = Target.GROUP, Target.GROUPS_OF_ORGANIZATION, Target.PRICE_BOOK
 _READ, _UPDATE = Action.READ, Action.UPDATE
