@@ -1,4 +1,4 @@
-"""The blueprint: every request under the prefix, through the checks in their one order.
+"""The blueprint: every request to a route of ours, through the checks in their one order.
 
 path -> method -> caller -> ids -> feature -> directory (one statement) -> decision -> body -> view.
 The view sends its statement.
@@ -7,14 +7,14 @@ The view sends its statement.
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.exceptions import NotFound as UnknownPath
-from werkzeug.routing import PathConverter, Rule
+from werkzeug.routing import PathConverter
 
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
@@ -22,7 +22,7 @@ from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, MIB, Call, Route, Target, receive_body
+from govbudget.web.call import ME, MIB, REST, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from flask.sansio.blueprints import BlueprintSetupState
     from sqlalchemy import Connection
-    from werkzeug.routing import BaseConverter
+    from werkzeug.routing import Rule
 
     from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Id, Subject
@@ -56,6 +56,7 @@ _NAMED = {
 
 NAME = "govbudget"
 DOCUMENT = "/openapi.json"
+_VARIABLE = re.compile("<[^>]*>")
 
 
 class _Rest(PathConverter):
@@ -65,27 +66,35 @@ class _Rest(PathConverter):
     part_isolating = False
 
 
-class _Rule(Rule):
-    """A rule with a converter `rest`, for any method, that never redirects.
+class _Methods(set[str]):
+    """The methods of a path of ours; any other one counts as taken too, for our view to refuse.
 
-    The converter is known to this rule only: the host's URL map keeps the ones it has.
+    Werkzeug would refuse it before Flask knows the blueprint, in the host's words. Not taken is
+    what the host itself answers on this path, and `--`, which asks for the methods of a path.
     """
 
-    def get_converter(
-        self,
-        variable_name: str,
-        converter_name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> BaseConverter:
-        if converter_name == "rest":
-            return _Rest(self.map, *args, **kwargs)
-        return super().get_converter(variable_name, converter_name, args, kwargs)
+    def __init__(self, rule: Rule) -> None:
+        super().__init__(rule.methods or ())
+        self._rule = rule
+
+    def __contains__(self, method: object) -> bool:
+        return super().__contains__(method) or (method not in {"--", *_find_methods(self._rule)})
+
+
+def _find_methods(rule: Rule) -> set[str]:
+    """Find all methods of a rule's path: the host may have added some of its own."""
+
+    def read_place(rule: Rule) -> tuple[str | None, str]:
+        return rule.subdomain, _VARIABLE.sub("<>", rule.rule)
+
+    place = read_place(rule)
+    same = (other for other in rule.map.iter_rules() if read_place(other) == place)
+    return {method for other in same for method in other.methods or ()}
 
 
 def make_blueprint(home: Installation) -> Blueprint:
-    """Make the blueprint of one application. It adds nothing outside its own prefix."""
-    blueprint = Blueprint(NAME, __name__)
+    """Make the blueprint of one application. It answers nothing but its own routes."""
+    blueprint = Blueprint(NAME, __name__, url_prefix=home.settings.url_prefix)
     paths: dict[str, dict[str, Handler]] = {DOCUMENT: {"GET": _show_document(home)}}
     names = {DOCUMENT: "openapi"}
     for route in ROUTES:
@@ -93,14 +102,16 @@ def make_blueprint(home: Installation) -> Blueprint:
         names.setdefault(route.path, route.view.__name__.partition("_")[2])
 
     def register(state: BlueprintSetupState) -> None:
-        prefix = home.settings.url_prefix
+        url_map = state.app.url_map
+        url_map.converters[REST] = _Rest
         for path, handlers in paths.items():
-            endpoint = f"{NAME}.{names[path]}"
-            state.app.url_map.add(_Rule(prefix + path, endpoint=endpoint, strict_slashes=True))
-            state.app.view_functions[endpoint] = _guard(_make_view(handlers), home.challenge)
-        for path in ("", "/<rest:path>"):
-            state.app.url_map.add(_Rule(prefix + path, endpoint=f"{NAME}.unknown"))
-        state.app.view_functions[f"{NAME}.unknown"] = _guard(_refuse_path, home.challenge)
+            view = _guard(_make_view(handlers), home.challenge)
+            # A path has one spelling, whatever the host's own slashes mean.
+            options = {"strict_slashes": True, "merge_slashes": False}
+            state.add_url_rule(path, names[path], view, methods=[*handlers, "OPTIONS"], **options)
+            for rule in url_map.iter_rules(f"{NAME}.{names[path]}"):
+                rule.methods = _Methods(rule)
+        del url_map.converters[REST]  # our rules have it by now; the host's map stays as it was
 
     def finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
@@ -143,17 +154,13 @@ def _guard(view: Callable[..., Response], challenge: str) -> Callable[..., Respo
     return guarded
 
 
-def _refuse_path(path: str = "") -> Response:  # noqa: ARG001 - Flask passes it
-    raise UnknownPath
-
-
 def _make_view(handlers: Mapping[str, Handler]) -> Callable[..., Response]:
-    allowed = sorted({*handlers, "OPTIONS", *(("HEAD",) if "GET" in handlers else ())})
-
     def view(**path: str) -> Response:
         handler = handlers.get("GET" if request.method == "HEAD" else request.method)
         if handler is not None:
             return handler(path)
+        rule: Rule = request.url_rule  # type: ignore[assignment]  # it led to this view
+        allowed = sorted(_find_methods(rule))
         if request.method == "OPTIONS":
             return answer_empty(headers={"Allow": ", ".join(allowed)})
         raise MethodNotAllowed(valid_methods=allowed)

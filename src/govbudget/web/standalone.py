@@ -109,8 +109,10 @@ def create_app(
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        """Answer outside the prefix in the shape of the blueprint: all of it is our application."""
-        return explain_http(error, home.challenge)
+        """Answer in the shape of the blueprint wherever there is no route: the site is all ours."""
+        response = explain_http(error, home.challenge)
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     _add_health(app, engine, settings.layout)
 
