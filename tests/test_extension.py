@@ -1,4 +1,4 @@
-"""`GovBudget` in a host: it disturbs nothing outside its prefix, and says what it lacks."""
+"""`GovBudget` in a host: it disturbs nothing but its own routes, and says what it lacks."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ def make_host():
     def directory():
         return "a directory"
 
+    app.add_url_rule("/api/v2/users", "add_user", lambda: "a user", methods=["POST"])
+    app.add_url_rule("/api/v2/groups/<name>", "group", lambda name: f"group {name}")
+
     @app.route("/api/v2x", methods=["GET", "POST"])
     def near():
         return "near the prefix"
@@ -103,6 +106,19 @@ PROBES = [
     ("GET", "/api/"),
     ("GET", "/api/v1/groups"),
     ("GET", "/API/v2/ai/prices"),
+    ("POST", "/api/v2/users"),
+    ("GET", "/api/v2/users"),
+    ("BREW", "/api/v2/users"),
+    ("OPTIONS", "/api/v2/users"),
+    ("GET", "/api/v2/groups/x"),
+    ("PUT", "/api/v2/groups/x"),
+    ("GET", "/api/v2/groups/x/ai"),
+    ("GET", "/api/v2"),
+    ("GET", "/api/v2/"),
+    ("GET", "/api/v2/x"),
+    ("OPTIONS", "/api/v2/x"),
+    ("GET", "/api/v2//groups/x/ai/budget"),
+    ("GET", "/api/v2/groups/x/ai/budget/"),
     ("GET", "/fails"),
     ("GET", "/nothing"),
     ("PUT", "/"),
@@ -135,7 +151,7 @@ def snapshot(app):
     )
 
 
-def test_outside_the_prefix_a_host_is_as_it_was(engine):
+def test_but_for_our_routes_a_host_is_as_it_was(engine):
     """Every probe of a host with govbudget answers as the same host without it."""
     plain, host = make_host(), make_host()
     before = snapshot(host)
@@ -152,7 +168,7 @@ def test_outside_the_prefix_a_host_is_as_it_was(engine):
     assert host.extensions["host"].before == plain.extensions["host"].before
 
 
-def test_inside_the_prefix_neither_the_hosts_json_nor_its_pages_have_a_say(engine, world):
+def test_on_our_routes_neither_the_hosts_json_nor_its_pages_have_a_say(engine, world):
     host = make_host()
     GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     send = Client(host)
@@ -160,7 +176,7 @@ def test_inside_the_prefix_neither_the_hosts_json_nor_its_pages_have_a_say(engin
     response = send("PUT", budget_path(world.a1), world.owner, **options)
     assert response.status_code == 200
     assert response.json["group_id"] == str(world.a1)
-    assert outcome(send("GET", "/nothing")) == (404, "not-found")
+    assert outcome(send("DELETE", "/ai/prices")) == (405, "method-not-allowed")
 
 
 def test_the_hosts_own_hooks_still_run_on_our_answers(engine, world):
@@ -168,7 +184,7 @@ def test_the_hosts_own_hooks_still_run_on_our_answers(engine, world):
     GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     for response in (
         put_limit(Client(host), world.a1, world.owner),
-        Client(host)("GET", "/nothing"),
+        Client(host)("DELETE", "/ai/prices"),
     ):
         assert response.headers["X-Host"] == "1"
     assert len(host.extensions["host"].after) == 2
@@ -185,16 +201,76 @@ def test_only_rules_under_the_prefix_are_added(engine):
         assert rule.endpoint.startswith("govbudget.")
 
 
-def test_a_host_that_catches_all_paths_does_not_catch_ours(engine, world):
+def test_a_host_that_catches_all_paths_catches_all_but_ours(engine, world):
     host = Flask("spa", static_folder=None)
     host.add_url_rule("/", view_func=lambda: "page", endpoint="index")
     GovBudget(host, engine=engine, identify=identify, policy=POLICY)
     host.add_url_rule("/<path:path>", view_func=lambda path: "page", endpoint="page")
     send = Client(host)
     assert put_limit(send, world.a1, world.owner).status_code == 200
+    assert outcome(send("GET", "/ai/prices")) == (405, "method-not-allowed")
     for path in ("/nothing", "/groups/x", "/", ""):
-        assert outcome(send("GET", path)) == (404, "not-found")
-    assert host.test_client().get("/nothing").data == b"page"
+        assert send("GET", path).data == b"page"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        ("/api/v2/ai/usage", "/ai/usage"),
+        ("/api/v2/groups/<number>/ai/budget", "/groups/7/ai/budget"),
+        ("/api/v2/groups/<int:group>/ai/budget", "/groups/7/ai/budget"),
+        ("/api/v2/groups/<string(length=1):group>/ai/budget", "/groups/7/ai/budget"),
+    ],
+)
+def test_a_route_of_the_hosts_on_a_path_of_ours_stays(engine, is_first, rule, path):
+    """Whether it is added before or after: only a method that nobody answers is refused."""
+    host = Flask("host")
+
+    def add_route():
+        host.add_url_rule(rule, "own", lambda **_: "the host's", methods=["PATCH"])
+
+    if is_first:
+        add_route()
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
+    if not is_first:
+        add_route()
+    send = Client(host)
+    assert send("PATCH", path).data == b"the host's"
+    refused = send("BREW", path)
+    assert outcome(refused) == (405, "method-not-allowed")
+    allowed = set(refused.headers["Allow"].split(", "))
+    assert {"PATCH", "OPTIONS"} < allowed
+    assert allowed == set(send("OPTIONS", path).headers["Allow"].split(", "))
+    used = "POST" if path == "/ai/usage" else "GET"
+    assert outcome(send(used, path)) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize("settings", [{"strict_slashes": False}, {"merge_slashes": False}])
+def test_a_path_of_ours_has_one_spelling_whatever_slashes_mean_to_the_host(engine, settings):
+    host = Flask("host")
+    for name, value in settings.items():
+        setattr(host.url_map, name, value)
+    host.add_url_rule("/api/v2/ai/prices/", "own", lambda: "the host's")
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
+    send = Client(host)
+    assert send("GET", "/ai/prices/").data == b"the host's"
+    assert outcome(send("PUT", "/ai/prices")) == (401, "unauthenticated")
+
+
+def test_an_extension_that_answers_options_for_browsers_answers_for_ours(engine):
+    """As Flask-CORS does: it adds its headers to what the route answers."""
+    host = Flask("host")
+
+    @host.after_request
+    def allow_origin(response):
+        response.headers["Access-Control-Allow-Origin"] = "https://app.example"
+        return response
+
+    GovBudget(host, engine=engine, identify=identify, policy=POLICY)
+    response = Client(host)("OPTIONS", "/ai/prices")
+    assert (response.status_code, response.headers["Allow"]) == (204, "OPTIONS, PUT")
+    assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
 
 
 def test_the_prefix_may_be_another(engine, world):
@@ -232,7 +308,8 @@ def test_flask_routes_and_flask_govbudget_work(engine):
     routes = host.test_cli_runner().invoke(group, ["routes"])
     assert routes.exit_code == 0, routes.output
     assert "govbudget.budget " in routes.output
-    assert "/api/v2/groups/<group>/ai/budget" in routes.output
+    assert re.search(r"DELETE, GET, PUT +/api/v2/groups/<group>/ai/budget *\n", routes.output)
+    assert re.search(r"POST +/api/v2/users *\n", routes.output)
     check = host.test_cli_runner().invoke(group, ["govbudget", "policy", "check"])
     assert check.exit_code == 0, check.output
 
@@ -352,4 +429,4 @@ def test_it_makes_no_difference_whether_the_host_is_in_debug_or_testing(engine, 
     host.config.update(DEBUG=debug, TESTING=debug)
     GovBudget(host, engine=engine, identify=lambda: 1 / 0, policy=POLICY)
     assert outcome(Client(host)("GET", budget_path(world.a1))) == (500, "internal-error")
-    assert outcome(Client(host)("GET", "/nothing")) == (404, "not-found")
+    assert Client(host)("GET", "/nothing").data == b"<h1>the host's 404</h1>"

@@ -145,7 +145,7 @@ class GovBudget:
             prices=PriceStore(tables),
             spend=SpendStore(tables, directory, settings.spend_rules),
             overrides=OverrideStore(tables, directory, settings.budget_object),
-            reports=SpendReports(tables, directory, settings.spend_rules, settings.budget_object),
+            reports=SpendReports(tables, directory, settings.budget_object, settings.spend_rules),
             audit=AuditStore(tables, settings.budget_object),
             find_engine=_constant(engine),
             identify=identify,

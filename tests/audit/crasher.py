@@ -27,6 +27,7 @@ from govbudget.cli import (
     main,
 )
 from govbudget.directory.sql import own_directory
+from govbudget.identity import ObjectType
 from govbudget.prices.price import Price
 
 APPLICATION_NAME = "crasher"
@@ -93,7 +94,7 @@ def in_one_transaction(url, plan, arm):
     """Change two budgets and a price in one transaction of a host."""
     tables, policy = Tables(Layout()), packaged_policy()
     directory = own_directory(tables)
-    budgets, prices = BudgetStore(tables, directory.groups), PriceStore(tables)
+    budgets, prices = BudgetStore(tables, directory.groups, ObjectType.GROUP), PriceStore(tables)
     arm()
     with connect(url).begin() as connection:
         for group_id in plan["groups"][:2]:

@@ -19,7 +19,7 @@ from tests.budgets.support import STORE, authorize
 from tests.support import TABLES, budget_path
 from tests.web.helpers import put_limit
 
-from govbudget import Action, BudgetStore, Group, Layout, Policy, Tables
+from govbudget import Action, BudgetStore, Group, Layout, ObjectType, Policy, Tables
 from govbudget.identity import SITE, Assignment, Subject
 from govbudget.ids import IdType
 from govbudget.migrations import find_differences, upgrade
@@ -243,7 +243,7 @@ def write_as_root(engine, tables, work):
     selectable = sa.select(
         groups.c.Key.label("id"), groups.c.receipt.label("organization_id")
     ).subquery()
-    store = BudgetStore(tables, selectable)
+    store = BudgetStore(tables, selectable, ObjectType.GROUP)
     policy = Policy.load()
     with engine.begin() as connection:
         root = Subject(9, (Assignment("owner", SITE),), connection.get_transaction())

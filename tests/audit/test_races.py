@@ -15,10 +15,10 @@ from tests.budgets.support import authorize, run_together, running
 from tests.support import TABLES, budget_path
 from tests.web.helpers import put_limit
 
-from govbudget import Action, BudgetStore
+from govbudget import Action, BudgetStore, ObjectType
 from govbudget.directory.sql import own_directory
 
-STORE = BudgetStore(TABLES, own_directory(TABLES).groups)
+STORE = BudgetStore(TABLES, own_directory(TABLES).groups, ObjectType.GROUP)
 
 
 def writer(person, group, micros):

@@ -21,9 +21,12 @@ from govbudget import (
     PriceStore,
     Subject,
 )
+from govbudget.audit.store import AuditStore
 from govbudget.prices.gap import list_gaps
 from govbudget.prices.price import Price
 from govbudget.prices.store import PriceSource
+from govbudget.spend.overrides import OverrideStore
+from govbudget.spend.reports import SpendReports
 
 BOOK = PriceBook()
 PRICE = Price(
@@ -43,7 +46,7 @@ class Bench:
 
     def __init__(self, world, policy, connection):
         self.world, self.policy, self.connection = world, policy, connection
-        self.budgets = BudgetStore(world.tables, world.directory.groups)
+        self.budgets = BudgetStore(world.tables, world.directory.groups, ObjectType.GROUP)
         self.prices = PriceStore(world.tables)
 
     def load(self, on=None):
@@ -130,10 +133,25 @@ def test_another_group_organization_or_object_type_is_refused(bench, name):
     assert "for a `ai_model_price`" in bench.refuse(name, prices, group)
 
 
+@pytest.mark.parametrize("kind", [BudgetStore, OverrideStore, SpendReports, AuditStore])
+def test_no_store_is_made_without_saying_what_budgets_are_judged_as(bench, kind):
+    """Else a host with the policy `dedicated` could forget it, and ask about the group."""
+    tables, directory = bench.world.tables, bench.world.directory
+    needed = {
+        BudgetStore: (tables, directory.groups),
+        OverrideStore: (tables, directory),
+        SpendReports: (tables, directory),
+        AuditStore: (tables,),
+    }[kind]
+    with pytest.raises(TypeError, match="budget_object"):
+        kind(*needed)
+    assert kind(*needed, ObjectType.GROUP_AI_BUDGET)
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 def test_a_store_of_budgets_as_their_own_resource_refuses_a_grant_for_the_group(bench, name):
     bench.budgets = BudgetStore(
-        bench.world.tables, bench.world.directory.groups, budget_object=ObjectType.GROUP_AI_BUDGET
+        bench.world.tables, bench.world.directory.groups, ObjectType.GROUP_AI_BUDGET
     )
     grant, group = bench.authorize(name)
     assert "not for a `group_ai_budget`" in bench.refuse(name, grant, group)

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from tests.support import TABLES, packaged_policy
 
-from govbudget import Action, BudgetStore, Organization
+from govbudget import Action, BudgetStore, ObjectType, Organization
 from govbudget.budgets.budget import UNCONDITIONAL
 from govbudget.directory.sql import own_directory
 
 DIRECTORY = own_directory(TABLES)
-STORE = BudgetStore(TABLES, DIRECTORY.groups)
+STORE = BudgetStore(TABLES, DIRECTORY.groups, ObjectType.GROUP)
 PATIENCE_SECONDS = 20
 
 

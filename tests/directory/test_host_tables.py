@@ -426,8 +426,8 @@ def install(host, connection, groups):
     return SimpleNamespace(
         tables=tables,
         directory=directory,
-        budgets=BudgetStore(tables, directory.groups),
-        overrides=OverrideStore(tables, directory),
+        budgets=BudgetStore(tables, directory.groups, ObjectType.GROUP),
+        overrides=OverrideStore(tables, directory, ObjectType.GROUP),
         prices=PriceStore(tables),
         audit=AuditStore(tables, ObjectType.GROUP),
     )

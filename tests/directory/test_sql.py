@@ -21,6 +21,7 @@ from govbudget import (
     Layout,
     Member,
     NotFound,
+    ObjectType,
     Organization,
     Scope,
     SqlDirectory,
@@ -390,7 +391,7 @@ def test_a_hosts_group_has_a_budget(host):
     layout = Layout(id_type=id_type, groups="host.teams.team_no")
     upgrade(connection, layout)
     directory = host_directory(*tables, with_everyone=True)
-    store = BudgetStore(Tables(layout), directory.groups)
+    store = BudgetStore(Tables(layout), directory.groups, ObjectType.GROUP)
     policy = packaged_policy()
 
     def authorize(person, action):

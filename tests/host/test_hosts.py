@@ -119,6 +119,31 @@ SHOP = [
     ("GET /API/v2/groups/1/ai/budget", 404),
     ("GET /groups/1/ai/budget", 404),
     ("GET /static/none.css", 404),
+    ("POST /api/v2/users", 200),
+    ("GET /api/v2/users", 405),
+    ("HEAD /api/v2/users", 405),
+    ("BREW /api/v2/users", 405),
+    ("OPTIONS /api/v2/users", 200),
+    ("POST /api/v2/users/", 404),
+    ("POST /api/v2//users", 308),
+    ("GET /api/v2/groups/1", 200),
+    ("HEAD /api/v2/groups/1", 200),
+    ("OPTIONS /api/v2/groups/1", 200),
+    ("DELETE /api/v2/groups/1", 405),
+    ("GET /api/v2/groups/1/", 404),
+    ("GET /api/v2/groups//ai/budget", 404),
+    ("GET /api/v2//groups/1/ai/budget", 404),
+    ("GET /api/v2/groups/1/ai/budget/", 404),
+    ("GET /api/v2/ai/usage", 200),
+    ("HEAD /api/v2/ai/usage", 200),
+    ("GET /api/v2", 404),
+    ("GET /api/v2/", 404),
+    ("GET /api/v2/x", 404),
+    ("HEAD /api/v2/x", 404),
+    ("PUT /api/v2/x", 404),
+    ("OPTIONS /api/v2/x", 404),
+    ("BREW /api/v2/x", 404),
+    ("GET /api/v2/%FF%0A", 404),
     ("TRACE /teams/", 405),
     ("BREW /nope", 404),
 ]
@@ -141,6 +166,15 @@ FORUM = [
     ("GET /api/v2/groups/cars/ai/budget", 200),
     ("OPTIONS /whatever/is/asked", 200),
     ("DELETE /whatever/is/asked", 405),
+    ("POST /money/users", 200),
+    ("PUT /money/users", 405),
+    ("OPTIONS /money/users", 200),
+    ("GET /money/users", 200),
+    ("GET /money/x", 200),
+    ("PUT /money/x", 405),
+    ("OPTIONS /money/x", 200),
+    ("GET /money", 200),
+    ("PUT /money", 405),
     ("GET /static/none.css", 404),
 ]
 PAIR = [
@@ -155,6 +189,15 @@ PAIR = [
         ("HEAD", "/fail", 500),
         ("GET", "/nope", 404),
         ("OPTIONS", "/nope", 404),
+        ("POST", "/api/v2/users", 200),
+        ("POST", "/ai/users", 200),
+        ("GET", "/api/v2/users", 405),
+        ("GET", "/ai/users", 405),
+        ("OPTIONS", "/api/v2/users", 200),
+        ("OPTIONS", "/ai/users", 200),
+        ("GET", "/api/v2/x", 404),
+        ("GET", "/ai/x", 404),
+        ("PUT", "/ai/x", 404),
     )
 ]
 REQUESTS = [
@@ -192,6 +235,29 @@ def test_the_hosts_have_something_to_lose(shop, forum, pair):
         split(ask(forum.port, "OPTIONS", "/boards/")).body == b'["cars","cats & dogs","lounge"]\n'
     )
     assert split(ask(pair.port, "GET", "/second/fail")).body == b"second: RuntimeError\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("shop", "/api/v2"), ("forum", "/money"), ("pair", "/api/v2"), ("pair", "/second/ai")],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "BREW"])
+def test_a_wrong_method_on_a_path_of_ours_is_a_problem_of_ours(request, name, path, method):
+    """Whatever the host answers to its own wrong methods, and whatever pages it has."""
+    host = request.getfixturevalue(name)
+    answer = ask(host.port, method, f"{path}/ai/prices", host.signed_in)
+    parts = split(answer)
+    assert parts.status == 405
+    assert parts.headers["allow"] == "OPTIONS, PUT"
+    assert parts.headers["content-type"] == "application/problem+json"
+    assert method == "HEAD" or json.loads(parts.body)["code"] == "method-not-allowed"
+
+
+def test_a_hosts_method_on_a_path_of_ours_is_allowed_beside_ours(shop):
+    for method, status in (("OPTIONS", 200), ("DELETE", 405)):
+        parts = split(ask(shop.port, method, "/api/v2/ai/usage"))
+        allowed = set(parts.headers["allow"].split(", "))
+        assert (parts.status, allowed) == (status, {"GET", "HEAD", "OPTIONS", "POST"})
 
 
 # -- and govbudget does its work in each --

@@ -11,6 +11,7 @@ from tests.spend.test_store import POLICY
 from tests.support import TABLES, wait_for_waiters
 
 from govbudget.errors import NotAMember
+from govbudget.identity import ObjectType
 from govbudget.spend.overrides import OverrideStore
 
 OVERRIDES = TABLES.member_ai_overrides
@@ -18,7 +19,7 @@ OVERRIDES = TABLES.member_ai_overrides
 
 def set_override(world, limit, group=None):
     with world.engine.begin() as connection:
-        directory, store = world.directory, OverrideStore(TABLES, world.directory)
+        directory, store = world.directory, OverrideStore(TABLES, world.directory, ObjectType.GROUP)
         subject, place = directory.load_organization(connection, world.owner, world.a)
         grant = POLICY.authorize_list(subject, "update", place)
         return store.set(connection, grant, place, world.member, group or world.a1, limit)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from tests.spend.test_store import POLICY
 from tests.support import TABLES, World
 
-from govbudget import Action, Call, Ledger, Organization, Tokens
+from govbudget import Action, Call, Ledger, ObjectType, Organization, Tokens
 from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.spend.verify import verify_spend
@@ -91,7 +91,7 @@ class Side:
         self.organization = Organization(self.world.a)
         clock = {"clock": lambda: NOON}
         self.store = SpendStore(TABLES, self.world.directory, **clock)
-        self.reports = SpendReports(TABLES, self.world.directory, **clock)
+        self.reports = SpendReports(TABLES, self.world.directory, ObjectType.GROUP, **clock)
         self.fill(days, calls)
         self.connection = self.engine.connect()
         self.may_book = authorize_gateway(self.world, self.connection)

@@ -21,7 +21,7 @@ from govbudget.errors import (
     NotFound,
     UnpricedModel,
 )
-from govbudget.identity import Ledger, Organization
+from govbudget.identity import Ledger, ObjectType, Organization
 from govbudget.spend.reports import SpendReports
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
@@ -36,7 +36,7 @@ class Spender:
 
     def __init__(self, world, **options):
         self.world, self.store = world, SpendStore(TABLES, world.directory, **options)
-        self.reports = SpendReports(TABLES, world.directory, **options)
+        self.reports = SpendReports(TABLES, world.directory, ObjectType.GROUP, **options)
         self.model = uuid4().hex
         self.call = Call(world.a, world.member, "acme", self.model)
         price = {"provider": "acme", "model": self.model, "input_price": 10**12}

@@ -48,6 +48,12 @@ def outcome(response):
     return response.status_code, code
 
 
+def is_of_the_host(response):
+    """Whether an answer is Flask's own 404, without a trace of govbudget."""
+    ours = {"X-Request-Id", "Cache-Control"} & set(response.headers.keys())
+    return response.status_code == 404 and response.mimetype == "text/html" and not ours
+
+
 def put_limit(send, group, person, limit=5, **options):
     """PUT a limit."""
     path = f"/groups/{group}/ai/budget"

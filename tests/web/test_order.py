@@ -13,7 +13,6 @@ from tests.web.helpers import MeddlingDirectory, outcome, put_limit
 
 # Each fault spoils a good PUT of a budget: (what it does to the request, the answer it gets).
 FAULTS = {
-    "unknown path": ({"end": "/nowhere"}, (404, "not-found")),
     "wrong method": ({"method": "PATCH"}, (405, "method-not-allowed")),
     "no credentials": ({"person": None}, (401, "unauthenticated")),
     "bad id": ({"group": "not-an-id"}, (400, "invalid-id")),
@@ -28,7 +27,6 @@ FAULTS = {
     "wrong tag": ({"headers": {"If-Match": '"another"'}}, (412, "precondition-failed")),
 }
 GOOD = {
-    "end": "",
     "method": "PUT",
     "person": "org_admin",
     "group": None,
@@ -60,7 +58,7 @@ def ask(engine, policy, town):
         person = request["person"]
         return client(
             request["method"],
-            budget_path(request["group"] or town.a1) + request["end"],
+            budget_path(request["group"] or town.a1),
             person and getattr(town, person),
             data=f'{request["start"]}{{"spend_limit_micros":{request["limit"]}}}'
             + " " * request["pad"],
@@ -94,7 +92,6 @@ def test_a_fault_and_all_later_ones_together_get_its_answer(ask, name):
 @pytest.mark.parametrize(
     ("name", "statements"),
     [
-        ("unknown path", 0),
         ("wrong method", 0),
         ("no credentials", 0),
         ("bad id", 0),

@@ -1,4 +1,4 @@
-"""One shape for every failure under the prefix, whatever the path, the method and the host."""
+"""One shape for every failure of a route of ours, whatever the method and the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from flask import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import Client, budget_path, count_statements, list_path, make_app
-from tests.web.helpers import exchange, outcome, put_limit, read_problem, serve
+from tests.web.helpers import exchange, is_of_the_host, outcome, put_limit, read_problem, serve
+
+from govbudget.web.standalone import create_app
 
 JUNK = [
     "",
@@ -55,22 +57,31 @@ JUNK = [
 ]
 
 
+@pytest.fixture(scope="module")
+def serving(engine):
+    """Sends requests to what `serve` serves."""
+    return Client(create_app(engine, {}))
+
+
 @pytest.mark.parametrize("path", JUNK, ids=lambda path: path[:30] or "(bare)")
-def test_an_unknown_path_is_a_problem_for_everyone_alike(engine, send, town, path):
+def test_an_unknown_path_is_the_hosts_and_in_serve_a_problem(engine, send, serving, town, path):
     with count_statements(engine) as sent:
         for method in ("GET", "PUT", "POST", "OPTIONS", "PROPFIND"):
             for person in (town.owner, None):
-                response = send(method, path, person)
+                assert is_of_the_host(send(method, path, person)), (method, path)
+                response = serving(method, path, person)
                 assert outcome(response) == (404, "not-found"), (method, path)
+                assert response.headers["Cache-Control"] == "no-store"
+                assert response.headers["X-Request-Id"]
     assert sent == []
 
 
 @settings(max_examples=60, deadline=None)
 @given(raw=st.binary(max_size=30))
-def test_any_bytes_in_a_path_get_a_problem(send, raw):
+def test_any_bytes_in_a_path_get_a_problem(serving, raw):
     encoded = "".join(f"%{byte:02X}" for byte in raw)
     for prefix in ("/", "/groups/", "/ai/prices/acme/"):
-        response = send("GET", prefix + encoded)
+        response = serving("GET", prefix + encoded)
         assert response.status_code in {401, 404}
         read_problem(response)
 
@@ -109,7 +120,6 @@ def test_every_kind_of_failure_has_the_one_shape(engine, policy, town):
     seen = {
         outcome(response)
         for response in (
-            send("GET", "/nowhere"),
             send("POST", path),
             send("GET", path),
             send("GET", budget_path("x"), town.owner),
@@ -128,7 +138,6 @@ def test_every_kind_of_failure_has_the_one_shape(engine, policy, town):
         )
     }
     assert seen == {
-        (404, "not-found"),
         (405, "method-not-allowed"),
         (401, "unauthenticated"),
         (400, "invalid-id"),
@@ -165,14 +174,14 @@ def test_the_hosts_own_error_pages_never_stand_in_for_a_problem(engine, policy, 
         app.register_error_handler(status, lambda error: (page, error.code))
     app.register_error_handler(Exception, lambda error: ("<h1>the host's page</h1>", 500))
     send = Client(app)
-    read_problem(send("GET", "/nowhere"))
     read_problem(send("POST", "/ai/prices"))
     read_problem(send("GET", "/ai/prices/a/b"))
     read_problem(send("GET", budget_path("x"), town.owner))
     read_problem(send("GET", "/ai/prices/a/b", town.member))
     large = {"data": b" " * (1024 * 1024 + 1), "content_type": "application/json"}
     assert outcome(send("PUT", budget_path(town.a1), town.owner, **large))[0] == 413
-    assert app.test_client().get("/elsewhere").data == b"<h1>the host's page</h1>"
+    for path in ("/elsewhere", "/api/v2/nowhere"):
+        assert app.test_client().get(path).data == b"<h1>the host's page</h1>"
 
 
 def test_an_error_nobody_thought_of_is_a_500_without_its_text(engine, policy, town, caplog):
@@ -245,9 +254,9 @@ def test_unknown_and_forbidden_organizations_get_identical_answers(engine, send,
     assert len(statements[0]) == 1
 
 
-def test_over_a_socket_the_failures_have_the_same_shape(app, town):
+def test_over_a_socket_the_failures_have_the_same_shape(engine, town):
     """A real server: headers that a test client would not send, and the bytes as they arrive."""
-    with serve(app) as port:
+    with serve(create_app(engine, {})) as port:
         for method, path, status in (
             ("GET", "/api/v2", 404),
             ("GET", "/api/v2//", 404),

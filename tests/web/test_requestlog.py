@@ -88,12 +88,14 @@ def test_a_denial_is_a_warning_and_everything_else_an_info(send, world, caplog):
     caplog.set_level(logging.INFO, LOGGER)
     put_limit(send, world.a1, world.owner)
     put_limit(send, world.a1, world.stranger)
-    send("GET", "/nowhere")
+    send("GET", list_path(world.a))
     levels = [record.levelname for record in caplog.records if record.name == LOGGER]
     assert levels == ["INFO", "WARNING", "INFO"]
 
 
-def test_every_request_under_the_prefix_leaves_exactly_one_record(engine, policy, send, world, log):
+def test_every_request_to_a_route_of_ours_leaves_exactly_one_record(
+    engine, policy, send, world, log
+):
     def broken(_group):
         raise KeyError("broken")
 
@@ -102,7 +104,6 @@ def test_every_request_under_the_prefix_leaves_exactly_one_record(engine, policy
     )
     path = budget_path(world.a2)
     for ask, status, decision in (
-        (lambda: send("GET", "/nowhere"), 404, None),
         (lambda: send("POST", path), 405, None),
         (lambda: send("OPTIONS", path), 204, None),
         (lambda: send("GET", path), 401, None),
@@ -136,8 +137,9 @@ def test_a_request_that_the_host_answered_first_is_recorded_too(engine, policy, 
     assert record["request_id"] == response.headers["X-Request-Id"]
 
 
-def test_requests_outside_the_prefix_leave_none(app, log):
-    assert app.test_client().get("/elsewhere").status_code == 404
+@pytest.mark.parametrize("path", ["/elsewhere", "/api/v2/nowhere"])
+def test_requests_that_are_the_hosts_leave_none(app, log, path):
+    assert app.test_client().get(path).status_code == 404
     assert log() == []
 
 
@@ -166,7 +168,6 @@ def test_any_other_request_id_is_replaced(send, world, log, given):
 def test_a_newline_anywhere_in_a_request_makes_no_second_line(send, world, log):
     forged = '\n{"decision":"allow","caller":"mallory"}'
     quoted = "%0A%7B%22decision%22:%22allow%22%7D"
-    send("GET", f"/{quoted}", world.owner)
     send("GET", budget_path(quoted), world.owner)
     send("GET", f"/ai/prices/a{quoted}/b{quoted}", world.owner)
     send("GET", list_path(world.a) + f"?page_token={quoted}", world.owner)
@@ -178,7 +179,7 @@ def test_a_newline_anywhere_in_a_request_makes_no_second_line(send, world, log):
         environ_overrides={"HTTP_USER_AGENT": forged, "HTTP_X_REQUEST_ID": forged},
     )
     records = log()
-    assert len(records) == 6
+    assert len(records) == 5
     assert all(record["caller"] in {str(world.owner), None} for record in records)
 
 

@@ -101,7 +101,6 @@ def test_a_database_that_is_away_is_503(policy, town):
         # What needs no database is answered as ever.
         assert outcome(send("GET", budget_path(town.a1))) == (401, "unauthenticated")
         assert outcome(send("GET", budget_path("x"), town.owner)) == (400, "invalid-id")
-        assert outcome(send("GET", "/nowhere")) == (404, "not-found")
 
 
 def test_a_pool_that_is_exhausted_is_503_and_recovers(own_url, policy, place):

@@ -32,12 +32,7 @@ class BudgetStore:
     They never commit, roll back, close or SET anything.
     """
 
-    def __init__(
-        self,
-        tables: Tables,
-        groups: FromClause,
-        budget_object: ObjectType = ObjectType.GROUP,
-    ) -> None:
+    def __init__(self, tables: Tables, groups: FromClause, budget_object: ObjectType) -> None:
         """Prepare the statements; `groups` is `Directory.groups`.
 
         `budget_object` is what the policy must allow: the group, or `group_ai_budget`.

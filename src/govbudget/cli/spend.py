@@ -186,5 +186,5 @@ def spend_verify(organization: str | None) -> int:
 def _reports(operator: Operator) -> SpendReports:
     settings = operator.settings
     return SpendReports(
-        operator.tables, operator.directory, settings.spend_rules, settings.budget_object
+        operator.tables, operator.directory, settings.budget_object, settings.spend_rules
     )

@@ -97,12 +97,7 @@ class OverrideStore:
     They never commit, roll back, close or SET anything.
     """
 
-    def __init__(
-        self,
-        tables: Tables,
-        directory: Directory,
-        budget_object: ObjectType = ObjectType.GROUP,
-    ) -> None:
+    def __init__(self, tables: Tables, directory: Directory, budget_object: ObjectType) -> None:
         """Prepare the statements; `budget_object` is what the policy must allow to `update`."""
         self._budget_object = budget_object
         limits = Limits(tables, directory)

@@ -158,8 +158,8 @@ class SpendReports:
         self,
         tables: Tables,
         directory: Directory,
+        budget_object: ObjectType,
         rules: SpendRules | None = None,
-        budget_object: ObjectType = ObjectType.GROUP,
         clock: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         """Prepare the statements. `clock` gives the time (with its zone), None: the database's.

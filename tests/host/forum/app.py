@@ -63,6 +63,7 @@ def create_app() -> Flask:
     login.init_app(app)
     csrf.init_app(app)
     add_pages(app)
+    add_users(app)
     if os.environ.get("GOVBUDGET") != "no":
         add_budgets(app)
     return app
@@ -107,6 +108,14 @@ def add_pages(app: Flask) -> None:
     @app.errorhandler(405)
     def wrong_method(_error: Exception) -> ResponseReturnValue:
         return "not like this\n", 405
+
+
+def add_users(app: Flask) -> None:
+    @app.post("/money/users")
+    @csrf.exempt
+    def add_user() -> ResponseReturnValue:
+        """Answer under the prefix that govbudget's routes have, too."""
+        return "a new user\n"
 
 
 def add_budgets(app: Flask) -> None:

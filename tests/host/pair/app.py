@@ -23,6 +23,11 @@ def make_one(name: str) -> Flask:
     def fail() -> ResponseReturnValue:
         raise RuntimeError(name)
 
+    @app.post("/api/v2/users", endpoint="add_user")
+    @app.post("/ai/users", endpoint="add_user")
+    def add_user() -> ResponseReturnValue:
+        return f"{name}: a new user\n"
+
     @app.errorhandler(Exception)
     def explain(error: Exception) -> ResponseReturnValue:
         return f"{name}: {type(error).__name__}\n", getattr(error, "code", 500)
