@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask, jsonify, request, url_for
+from flask import Blueprint, Flask, jsonify, request, url_for
 from flask.cli import FlaskGroup
 from flask.json.provider import DefaultJSONProvider
 from tests.support import Client, budget_path, count_statements
@@ -413,6 +413,14 @@ def test_a_second_init_app_is_an_error_that_says_so():
         GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
     with pytest.raises(SettingsError, match="already"):
         GovBudget().init_app(host, engine=NOWHERE, identify=identify, policy=POLICY)
+
+
+def test_a_blueprint_of_the_hosts_with_our_name_is_an_error_that_says_so():
+    host = Flask("my-host")
+    host.register_blueprint(Blueprint("govbudget", __name__))
+    with pytest.raises(SettingsError, match=r"a blueprint of `my-host`.*rename"):
+        GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
+    assert "govbudget" not in host.extensions
 
 
 def test_the_configuration_is_read_once(engine, world):

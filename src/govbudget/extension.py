@@ -115,6 +115,8 @@ class GovBudget:
         given = self._arguments
         if NAME in app.extensions:
             raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
+        if NAME in app.blueprints:
+            raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
         settings = read_settings(app.config)
         engine = engine or given.engine
         if not (isinstance(engine, Engine) or callable(engine)):
