@@ -168,7 +168,7 @@ def test_a_denial_is_logged_with_the_lines_that_would_have_allowed_it(server, se
     [
         ("GET", "/healthz", 200, "/healthz"),
         ("GET", "/nothing", 404, None),
-        ("GET", f"{API}/nothing", 404, f"{API}/<rest:path>"),
+        ("GET", f"{API}/nothing", 404, None),
         ("POST", "/healthz", 405, None),
         ("GET", f"{API}/ai/prices/a/b", 401, f"{API}/ai/prices/<provider>/<rest:model>"),
     ],

@@ -22,7 +22,7 @@ from govbudget.ids import IdType
 from govbudget.settings import AIBRIDGE
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, MIB, REST, Call, Route, Target, receive_body
+from govbudget.web.call import ME, MIB, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
@@ -103,7 +103,8 @@ def make_blueprint(home: Installation) -> Blueprint:
 
     def register(state: BlueprintSetupState) -> None:
         url_map = state.app.url_map
-        url_map.converters[REST] = _Rest
+        of_host = url_map.converters
+        url_map.converters = {**of_host, "rest": _Rest}
         for path, handlers in paths.items():
             view = _guard(_make_view(handlers), home.challenge)
             # A path has one spelling, whatever the host's own slashes mean.
@@ -111,7 +112,7 @@ def make_blueprint(home: Installation) -> Blueprint:
             state.add_url_rule(path, names[path], view, methods=[*handlers, "OPTIONS"], **options)
             for rule in url_map.iter_rules(f"{NAME}.{names[path]}"):
                 rule.methods = _Methods(rule)
-        del url_map.converters[REST]  # our rules have it by now; the host's map stays as it was
+        url_map.converters = of_host  # our rules have ours by now
 
     def finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 # What can stand for an id in a path, for the caller's own.
 ME = "me"
-# The converter of the rest of a path. A host has none of this name.
-REST = "govbudget_rest"
 
 GrantT = TypeVar("GrantT", Grant, ListGrant)
 ObjectT = TypeVar("ObjectT", Group, Organization, Member, PriceBook, Ledger)

@@ -26,7 +26,7 @@ from govbudget.web.budgets import (
     put_budget,
     put_prices,
 )
-from govbudget.web.call import MIB, REST, Route, Target
+from govbudget.web.call import MIB, Route, Target
 from govbudget.web.spend import (
     delete_hold,
     delete_override,
@@ -44,7 +44,7 @@ from govbudget.web.spend import (
 _BUDGET = "/groups/<group>/ai/budget"
 _LIST = "/organizations/<organization>/ai/budgets"
 _AUDIT = "/organizations/<organization>/ai/audit"
-_PRICE = f"/ai/prices/<provider>/<{REST}:model>"
+_PRICE = "/ai/prices/<provider>/<rest:model>"
 _HOLD = "/ai/holds/<hold>"
 _MEMBER = "/organizations/<organization>/members/<user>/ai"
 _OVERRIDE = f"{_MEMBER}/budget/override"
