@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from govbudget import Layout
-from govbudget.cli.target import normalize_url
+from govbudget.connection import normalize_url
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
 

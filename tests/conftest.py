@@ -17,7 +17,7 @@ def postgres_url():
     """The URL of a PostgreSQL in which databases may be made."""
     import sqlalchemy as sa
 
-    from govbudget.cli.target import normalize_url
+    from govbudget.connection import normalize_url
     from govbudget.embedded import start_postgres
 
     given = os.environ.get("GOVBUDGET_TEST_DATABASE_URL")

@@ -80,15 +80,27 @@ class Assignment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class CommandOperator:
+    """Whoever runs a command on the database: not a user, and equal to no user's id."""
+
+    def __str__(self) -> str:
+        """Give the name that the audit trail has for the operator."""
+        return "operator"
+
+
+OPERATOR = CommandOperator()
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
-    """The caller: an id and its role assignments.
+    """The caller: an id (or the operator of a command) and its role assignments.
 
     `unit_of_work` is the database transaction that the assignments were read in
     (`connection.get_transaction()`); a store accepts a grant only inside it. A subject made by
     hand, without one, can be decided about but can't touch a row.
     """
 
-    id: Id
+    id: Id | CommandOperator
     assignments: tuple[Assignment, ...] = ()
     unit_of_work: object | None = None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.tables import TOKENS
+from govbudget.tables import IN_MICROSECONDS, TOKENS, Time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 _DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _COLON = re.compile(r"(?<!:):(?=\w)")
 
+# Selected under these names, a time is in microseconds, and is read as a time in UTC.
+TIMES = {
+    name: Time()
+    for name in (
+        *("created_at", "updated_at", "expires_at", "recorded_at"),
+        *("period_start", "period_end"),
+    )
+}
 NOW = "coalesce(CAST(:now AS timestamptz), statement_timestamp())"
 
 
@@ -34,6 +42,21 @@ def quote(name: str) -> str:
     return _DIALECT.identifier_preparer.quote(name)
 
 
+def read_time(expression: str, name: str) -> str:
+    """Select a time, under one of the names in `TIMES`, in a form that no setting changes."""
+    return f"{IN_MICROSECONDS.format(expression)} AS {name}"
+
+
+def find_start(day: str) -> str:
+    """Find when a day starts in `:time_zone`; `day` is a date or a timestamp.
+
+    PostgreSQL gives the second midnight of a day whose clock is set back at midnight.
+    """
+    start = f"timezone(:time_zone, {day}::timestamp)"
+    an_hour_before = f"timezone(:time_zone, {start} - interval '1 hour')"
+    return f"{start} + ({day}::timestamp - interval '1 hour' - {an_hour_before})"
+
+
 def prepare(
     template: str, layout: Layout, answer: Sequence[str] = (), **parts: object
 ) -> sa.Executable:
@@ -42,7 +65,10 @@ def prepare(
     Its parameters have the type that their name has everywhere. `{answer}` is what it selects;
     SQLAlchemy, which is told the names, does not work them out for each answer anew.
     """
-    text = template.replace("{answer}", ", ".join(answer))
+    selected = {part.split()[-1].rpartition(".")[2]: part for part in answer}
+    for name in TIMES.keys() & selected.keys():
+        selected[name] = read_time(selected[name].removesuffix(f" AS {name}"), name)
+    text = template.replace("{answer}", ", ".join(selected.values()))
     statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
     types: dict[str, Any] = {
         **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), layout.id_sql_type),
@@ -59,10 +85,8 @@ def prepare(
     }
     names = statement._bindparams  # noqa: SLF001 - its parameters
     typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
-    columns: list[sa.ColumnClause[Any]] = [
-        sa.column(part.split()[-1].rpartition(".")[2]) for part in answer
-    ]
-    return typed.columns(*columns) if columns else typed
+    columns = [sa.column(name, TIMES.get(name)) for name in selected]
+    return typed.columns(*columns) if columns else typed.columns(**TIMES)
 
 
 def make_pages(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,27 @@ DIRECTORY = (
 OTHERS = (
     *("group_ai_budgets", "ai_model_prices", "audit_log", "member_ai_overrides"),
     *("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups"),
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# How a time is read: as microseconds since then. The text of a time depends on the DateStyle and
+# the time zone of the session, which may be a host's.
+IN_MICROSECONDS = "CAST(extract(epoch FROM {}) * 1000000 AS bigint)"
+
+# What a receipt must say: who (null: nobody whom govbudget knows) and why. What more it says is a
+# text, or a list of texts, or null. (Of what is missing this is NULL, which a check lets pass.)
+IS_TEXT = "jsonb_typeof(receipt -> '{}') IN ('string', 'null')"
+IS_LIST = (
+    "(jsonb_typeof(receipt -> '{0}') = 'null' OR jsonb_typeof(receipt -> '{0}') = 'array'"
+    """ AND NOT jsonb_path_exists(receipt, '$.{0}[*] ? (@.type() <> "string")'))"""
+)
+COMPLETE_RECEIPT = " AND ".join(
+    (
+        "coalesce(jsonb_typeof(receipt -> 'cause') = 'string', false)",
+        f"coalesce({IS_TEXT.format('actor')}, false)",
+        *map(IS_TEXT.format, ("policy_digest", "request_id")),
+        *map(IS_LIST.format, ("roles", "lines")),
+    )
 )
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -87,6 +109,26 @@ class Layout:
             IdType.TEXT: sa.Text(),
         }
         return types[self.id_type]
+
+
+class Time(sa.TypeDecorator[datetime]):
+    """A time with its zone, which is read in UTC, whatever the settings of the session are."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def column_expression(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Select the time in microseconds."""
+        micros = sa.extract("epoch", column) * sa.literal_column("1000000")
+        return sa.type_coerce(sa.cast(micros, sa.BigInteger), self)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:  # noqa: ANN401 - as overridden
+        """Take what a plain time is added to or compared with for what it is."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+    def process_result_value(self, value: Any, dialect: object) -> datetime | None:  # noqa: ANN401, ARG002 - as overridden
+        """Make a time of the microseconds that were selected."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 class Tables:
@@ -219,8 +261,8 @@ class Tables:
             sa.Column("secret_sha256", sa.LargeBinary, nullable=False, unique=True),
             _required(self._id("user_id", own("users.id"))),
             _timestamp("created_at"),
-            sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-            sa.Column("revoked_at", sa.DateTime(timezone=True)),
+            sa.Column("expires_at", Time, nullable=False),
+            sa.Column("revoked_at", Time),
         )
 
     @cached_property
@@ -274,6 +316,7 @@ class Tables:
             sa.Column("before", pg.JSONB(none_as_null=True)),
             sa.Column("after", pg.JSONB(none_as_null=True)),
             sa.Column("receipt", pg.JSONB, nullable=False),
+            sa.CheckConstraint(COMPLETE_RECEIPT, name="receipt"),
             # Which budget an authorized delete took away; see the trigger.
             sa.Column("deleted_revision", sa.Uuid),
             sa.Index(None, "organization_id", "at", "id"),
@@ -345,7 +388,7 @@ class Tables:
             sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
             sa.Column("is_open", sa.Boolean, nullable=False),
             _timestamp("created_at"),
-            sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+            sa.Column("expires_at", Time, nullable=False),
             sa.Index(
                 "ai_holds_open_idx",
                 "organization_id",
@@ -370,7 +413,7 @@ class Tables:
             *_describe_priced(),
             *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
             sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
-            sa.Column("occurred_at", sa.DateTime(timezone=True)),  # NULL: not told
+            sa.Column("occurred_at", Time),  # NULL: not told
             _timestamp("recorded_at"),
             *(
                 sa.CheckConstraint(f"{count} BETWEEN 0 AND {MAX_TOKENS}", name=count)
@@ -471,7 +514,7 @@ def _required(column: sa.Column[Any]) -> sa.Column[Any]:
 def _timestamp(name: str, now: Any = None) -> sa.Column[Any]:  # noqa: ANN401 - a SQL function
     return sa.Column(
         name,
-        sa.DateTime(timezone=True),
+        Time,
         nullable=False,
         server_default=sa.func.now() if now is None else now,
     )

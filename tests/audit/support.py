@@ -7,6 +7,8 @@ from itertools import pairwise
 import sqlalchemy as sa
 from tests.support import TABLES
 
+NOBODY = {"actor": None, "cause": "direct"}
+
 
 def read_entries(engine, object_id, tables=TABLES):
     """Read the entries about one object, the oldest first."""

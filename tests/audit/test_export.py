@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.audit.support import NOBODY
 from tests.support import TABLES, World
 from tests.web.helpers import put_limit
 
@@ -92,7 +93,7 @@ def test_without_an_organization_it_is_the_site_prices_tokens_and_roles(run, url
 def test_more_than_a_page_is_exported_whole(run, url, engine, estate):
     count = 2 * PAGE + 1
     organization = uuid4()
-    row = {"organization_id": organization, "object_type": "x", "receipt": {}}
+    row = {"organization_id": organization, "object_type": "x", "receipt": NOBODY}
     with engine.begin() as connection:
         rows = [{**row, "object_id": str(number)} for number in range(count)]
         connection.execute(sa.insert(TABLES.audit_log), rows)

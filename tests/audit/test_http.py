@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.audit.support import limit
+from tests.audit.support import NOBODY, limit
 from tests.support import (
     TABLES,
     Client,
@@ -251,7 +251,7 @@ def test_an_id_of_a_user_is_never_taken_for_the_same_id_of_a_group(make_database
     layout = Layout(id_type=IdType.BIGINT, groups="none")
     with engine.begin() as connection:
         upgrade(connection, layout)
-        row = {"organization_id": 1, "object_id": "5", "receipt": {"cause": "command"}}
+        row = {"organization_id": 1, "object_id": "5", "receipt": NOBODY}
         connection.execute(
             sa.insert(Tables(layout).audit_log),
             [

@@ -21,7 +21,7 @@ from tests.audit.crasher import APPLICATION_NAME, change
 from tests.audit.support import find_broken_stories
 from tests.support import TABLES, World, make_app
 
-from govbudget.cli.target import normalize_url
+from govbudget.connection import normalize_url
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
 from govbudget.tables import Layout

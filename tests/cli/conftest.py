@@ -87,7 +87,7 @@ def served_url(make_database):
 @pytest.fixture(scope="session")
 def served_world(served_url):
     """A world in that database, and a token of everybody in it (`tokens["member"]`)."""
-    from govbudget.cli.target import normalize_url
+    from govbudget.connection import normalize_url
     from govbudget.directory.tokens import TokenStore
 
     engine = sa.create_engine(normalize_url(served_url), poolclass=sa.NullPool)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.support import TABLES
 
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.cli.target import normalize_url
+from govbudget.connection import normalize_url
 
 
 def count(engine, table):

@@ -25,8 +25,8 @@ from tests.support import budget_path, list_path
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.cli.serve import _require_free
-from govbudget.cli.target import normalize_url
 from govbudget.cli.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
+from govbudget.connection import normalize_url
 from govbudget.embedded import start_postgres
 from govbudget.migrations import upgrade
 from govbudget.tables import Layout

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.host.small_host import create_app, create_bare_app
 
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.cli.target import normalize_url
+from govbudget.connection import normalize_url
 
 ELSEWHERE = "postgresql://127.0.0.1:1/elsewhere"
 

@@ -26,7 +26,7 @@ from tests.spend.gateways import PRICE, TOKENS, read_unfinished
 from tests.spend.test_store import POLICY, Spender
 from tests.support import TABLES, World
 
-from govbudget.cli.target import normalize_url
+from govbudget.connection import normalize_url
 from govbudget.embedded import start_postgres
 from govbudget.errors import BudgetExceeded
 from govbudget.identity import Action, Ledger

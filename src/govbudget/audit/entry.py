@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from govbudget.identity import OPERATOR
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Id
 
-COMMAND, CALL, REQUEST, CASCADE = "command", "call", "request", "cascade"
-OPERATOR = "operator"
+COMMAND, CALL, REQUEST, CASCADE, DIRECT = "command", "call", "request", "cascade", "direct"
+# What a receipt says, to whoever reads it.
+TEXTS = ("actor", "cause", "policy_digest", "request_id")
+LISTS = ("roles", "lines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,22 @@ def write_receipt(
         "lines": list(grant.lines),
         "policy_digest": grant.policy_digest,
         "request_id": request_id,
-        "cause": REQUEST if request_id else COMMAND if grant.subject.id == OPERATOR else CALL,
+        "cause": REQUEST if request_id else COMMAND if grant.subject.id is OPERATOR else CALL,
     }
+
+
+def read_receipt(stored: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    """Read a receipt, whatever was stored: what is missing, or is of another type, is None.
+
+    One that has no cause was written by hand: its cause is `direct`.
+    """
+    found = stored if isinstance(stored, dict) else {}
+    receipt = {**dict.fromkeys((*TEXTS, *LISTS)), "cause": DIRECT}
+    for name, value in found.items():
+        texts = [value] if name in TEXTS else value if name in LISTS else None
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            receipt[name] = value
+    return receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +82,4 @@ class CommandChange:
 
 def write_command_receipt() -> dict[str, Any]:
     """Write down that a command made a change: the database's operator, and no policy was asked."""
-    return {"id": str(uuid4()), "actor": OPERATOR, "cause": COMMAND}
+    return {"id": str(uuid4()), "actor": str(OPERATOR), "cause": COMMAND}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.audit.entry import CommandChange, Entry, write_command_receipt
+from govbudget.audit.entry import CommandChange, Entry, read_receipt, write_command_receipt
 from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_grant
 from govbudget.identity import Action, Organization, PriceBook
 
@@ -118,7 +118,8 @@ class AuditStore:
         )
         if after is not None:
             statement = statement.where(position < after)
-        return [Entry(*row) for row in connection.execute(statement)]
+        rows = connection.execute(statement)
+        return [Entry(*row[:-1], receipt=read_receipt(row.receipt)) for row in rows]
 
 
 def record_command(

@@ -14,7 +14,18 @@ from govbudget.authz.matrix import compare_with_matrix
 from govbudget.authz.standing import find_standing, is_holdable
 from govbudget.authz.table import Decision
 from govbudget.errors import Finding, Forbidden, NotFound, PolicyError
-from govbudget.identity import SITE, Action, Domain, Member, Object, ObjectType, Organization, Scope
+from govbudget.identity import (
+    SITE,
+    Action,
+    CommandOperator,
+    Domain,
+    Ledger,
+    Member,
+    Object,
+    ObjectType,
+    Organization,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -155,9 +166,12 @@ class Policy:
         Forbidden where nothing at all is allowed.
         """
         table, kind = self._table, ObjectType.AI_MEMBER_SPEND
-        roles = find_standing(subject, Member(organization.id, subject.id), table.scopes)
+        if isinstance(subject.id, CommandOperator):  # who holds roles of the site, and is no user
+            roles, own = find_standing(subject, Ledger(), table.scopes), {}
+        else:
+            roles = find_standing(subject, Member(organization.id, subject.id), table.scopes)
+            own = {subject.id: [role for role in roles if table.scopes[role] is Scope.USER]}
         everywhere = [role for role in roles if table.scopes[role] is not Scope.USER]
-        own = {subject.id: [role for role in roles if table.scopes[role] is Scope.USER]}
         grant = _grant_list(
             table, subject, action, kind, organization, everywhere=everywhere, more=own
         )

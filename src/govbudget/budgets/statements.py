@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from govbudget.tables import Tables
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
-B_SHOWN = ", ".join(f"b.{name}" for name in SHOWN)
-FOUND = ("a.id", *(f"b.{name}" for name in SHOWN))
+OF_B = tuple(f"b.{name}" for name in SHOWN)
+B_SHOWN = ", ".join(OF_B)
+FOUND = ("a.id", *OF_B)
 CHANGED = ("a.id", *(f"c.{name}" for name in SHOWN))
 
 AUTHORIZED = """
@@ -96,9 +97,9 @@ WITH budgets AS (
 SELECT count(*) FROM gone
 """
 
-PAGE = f"""
-SELECT {B_SHOWN} FROM ({{groups}}) g JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
-WHERE g.organization_id = :organization_id AND {{reach}} {{after}}
+PAGE = """
+SELECT {answer} FROM ({groups}) g JOIN {s}.group_ai_budgets b ON b.group_id = g.id
+WHERE g.organization_id = :organization_id AND {reach} {after}
 ORDER BY g.id LIMIT :page_size
 """
 
@@ -118,4 +119,4 @@ class BudgetStatements:
         )
         self.delete = make(DELETE, *CHANGED, EXISTED)
         self.delete_orphans = make(DELETE_ORPHANS)
-        self.pages = make_pages(make, PAGE, "g.id")
+        self.pages = make_pages(lambda page, **parts: make(page, *OF_B, **parts), PAGE, "g.id")

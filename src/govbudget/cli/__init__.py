@@ -19,6 +19,10 @@ OK, NOT_SO, WRONG = 0, 1, 2
 
 # SQLSTATE: undefined table, undefined column, invalid schema name.
 SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
+_HINTS = {
+    **dict.fromkeys(SCHEMA_IS_BEHIND, "run `govbudget db upgrade`"),
+    "22023": "is GOVBUDGET_TIME_ZONE right?",  # invalid parameter value: an unknown zone
+}
 
 # In which module each command is; loaded when it is named.
 _MODULES = {
@@ -110,9 +114,7 @@ def _explain(error: Exception) -> Iterator[str]:
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
         cause = getattr(error, "orig", None) or error
-        hint = "is GOVBUDGET_DATABASE_URL right?"
-        if getattr(cause, "sqlstate", None) in SCHEMA_IS_BEHIND:
-            hint = "run `govbudget db upgrade`"
+        hint = _HINTS.get(getattr(cause, "sqlstate", None), "is GOVBUDGET_DATABASE_URL right?")
         reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
     yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):

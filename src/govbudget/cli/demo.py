@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from govbudget.authz.policy import Policy
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.serve import DRAIN_SECONDS, LISTENING
-from govbudget.cli.target import DATABASE_URL, Operator
+from govbudget.cli.target import Operator
 from govbudget.cli.tour import Step, Tour, explain, read_records
+from govbudget.connection import DATABASE_URL
 from govbudget.directory.load import load_directory
 from govbudget.directory.tokens import TokenStore
 from govbudget.embedded import start_postgres

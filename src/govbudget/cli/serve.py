@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from govbudget.authz.policy import Policy
-from govbudget.cli.target import DATABASE_URL, find_installation, normalize_url, read_database_url
+from govbudget.cli.target import find_installation, read_database_url
+from govbudget.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.embedded import start_postgres
 from govbudget.errors import GovBudgetError, SettingsError, say_extra
 from govbudget.installation import Installation
@@ -78,8 +79,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
         url = named
         if url is None:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            url = sa.make_url(stack.enter_context(start_postgres(embedded, _say)))
-            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            url = normalize_url(stack.enter_context(start_postgres(embedded, _say)))
+            engine = open_engine(url, poolclass=sa.NullPool)
             with engine.begin() as connection:
                 upgrade(connection, settings.layout)
             # It has no password to hide.

@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from flask import current_app, has_app_context
 from sqlalchemy import Connection, Engine
 
-from govbudget.audit.entry import OPERATOR
 from govbudget.authz.grant import Grant
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
+from govbudget.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.directory.sql import own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import (
+    OPERATOR,
     SITE,
     Action,
     Assignment,
@@ -33,7 +34,6 @@ from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
 from govbudget.tables import Tables
 
-DATABASE_URL = "GOVBUDGET_DATABASE_URL"
 POLICY_DIR = "GOVBUDGET_POLICY_DIR"
 
 
@@ -87,7 +87,7 @@ def open_target() -> Iterator[Target]:
         engine: Engine = home.find_engine().execution_options(isolation_level="READ COMMITTED")
         yield Target(engine, settings)
         return
-    engine = sa.create_engine(read_database_url(), poolclass=sa.NullPool)
+    engine = open_engine(read_database_url(), poolclass=sa.NullPool)
     try:
         yield Target(engine, settings)
     finally:
@@ -103,21 +103,6 @@ def read_database_url() -> sa.URL:
             "`govbudget serve --embedded DIR` runs one for trying"
         )
     return normalize_url(text)
-
-
-def normalize_url(text: str) -> sa.URL:
-    """Take a PostgreSQL URL as people write it, and name the driver that govbudget uses."""
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        raise SettingsError(
-            f"{DATABASE_URL} is no database URL; write postgresql://user@host/database"
-        ) from None
-    if url.get_backend_name() not in {"postgresql", "postgres"}:
-        raise SettingsError(
-            f"{DATABASE_URL} names `{url.get_backend_name()}`; name a PostgreSQL, 15 or later"
-        )
-    return url.set(drivername="postgresql+psycopg")
 
 
 def find_policy_dir(argument: str | None = None) -> Path | None:

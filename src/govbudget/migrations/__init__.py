@@ -142,7 +142,7 @@ def _borrow_alembic() -> Iterator[None]:
 def find_differences(connection: Connection, layout: Layout) -> list[str]:
     """Say in what the database differs from the tables that this package expects.
 
-    Needs a transaction: the search path is narrowed in a savepoint, which is rolled back.
+    Needs a transaction: some settings are changed in a savepoint, which is rolled back.
     """
     # Alembic's name for the schema that the search path starts with is None.
     is_default = connection.dialect.default_schema_name == layout.schema
@@ -150,7 +150,9 @@ def find_differences(connection: Connection, layout: Layout) -> list[str]:
     with connection.begin_nested() as savepoint:
         # What stands in another schema, the host's groups too, is then seen by its full name.
         path = layout.schema if is_default else "pg_catalog"
-        connection.execute(sa.select(sa.func.set_config("search_path", path, True)))  # noqa: FBT003
+        # Quotes around every name would be a difference of their own.
+        for name, value in (("search_path", path), ("quote_all_identifiers", "off")):
+            connection.execute(sa.select(sa.func.set_config(name, value, True)))  # noqa: FBT003
         context = MigrationContext.configure(connection, opts=comparison_options(layout, schema))
         expected = _expect(Tables(layout).metadata, layout.schema if is_default else None)
         differences = [repr(change) for change in compare_metadata(context, expected)]

@@ -13,7 +13,7 @@ from govbudget.authz.grant import Grant, ListGrant, require_grant, require_list_
 from govbudget.errors import Forbidden, NotAMember, NotFound
 from govbudget.identity import Action, ObjectType
 from govbudget.spend.limits import Limits
-from govbudget.sql import prepare
+from govbudget.sql import prepare, read_time
 from govbudget.tables import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ FOREIGN_KEY_VIOLATION = "23503"
 
 # A grant reaches a group that is listed in it, or, where it goes everywhere, one that is not.
 REACH = "(o.group_id = ANY (:exceptions)) <> :allowed_elsewhere"
-SHOWN = "o.organization_id, o.user_id, o.group_id, o.spend_limit_micros, o.created_at, o.updated_at"
+SHOWN = ", ".join(
+    (
+        *("o.organization_id", "o.user_id", "o.group_id", "o.spend_limit_micros"),
+        *(read_time(f"o.{name}", name) for name in ("created_at", "updated_at")),
+    )
+)
 
 # Of the groups that the member belongs to: an override of another one binds nobody.
 GET = f"""

@@ -12,7 +12,7 @@ from govbudget.errors import GrantRefused, NotFound
 from govbudget.identity import Action, Group, ObjectType, Organization
 from govbudget.spend.limits import Limits
 from govbudget.spend.usage import LimitSource, SpendRules
-from govbudget.sql import NOW, make_pages, prepare, write
+from govbudget.sql import NOW, find_start, make_pages, prepare, read_time, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from govbudget.identity import Directory, Id, Member
     from govbudget.tables import Tables
 
+NEXT_MONTH = "(starts_on + interval '1 month')"
 # The period that the time is in, and its bounds.
 PERIOD = f"""
 WITH month AS (
   SELECT date_trunc('month', timezone(:time_zone, {NOW}))::date AS starts_on
 ), period AS (
-  SELECT starts_on, timezone(:time_zone, starts_on::timestamp) AS period_start,
-         timezone(:time_zone, starts_on + interval '1 month') AS period_end
+  SELECT starts_on, {read_time(find_start("starts_on"), "period_start")},
+         {read_time(find_start(NEXT_MONTH), "period_end")}
   FROM month
 )"""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.spend.limits import Limits
 from govbudget.spend.usage import Unpriced
-from govbudget.sql import NOW, prepare
+from govbudget.sql import NOW, find_start, prepare
 from govbudget.tables import MAX_COST_PICOS, PRICES, TOKENS
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ SELECT {answer} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON tru
 HELD = (
     *("a.is_member", "a.group_id", "a.limit_source", "a.spend_limit_micros", "a.cost_picos"),
     *("c.spent_picos", "c.held_picos", "h.expires_at"),
-    "timezone(:time_zone, a.period + interval '1 month') AS period_end",
+    find_start("(a.period + interval '1 month')") + " AS period_end",
 )
 
 FITS = """(limit_picos IS NULL OR is_free

@@ -123,11 +123,11 @@ def _write_entry(entry: Entry) -> EntryAnswer:
         "object_id": entry.object_id,
         "before": entry.before,
         "after": entry.after,
-        "actor": receipt.get("actor"),
-        "roles": receipt.get("roles"),
-        "lines": receipt.get("lines"),
-        "policy_digest": receipt.get("policy_digest"),
-        "request_id": receipt.get("request_id"),
+        "actor": receipt["actor"],
+        "roles": receipt["roles"],
+        "lines": receipt["lines"],
+        "policy_digest": receipt["policy_digest"],
+        "request_id": receipt["request_id"],
         "cause": receipt["cause"],
     }
 

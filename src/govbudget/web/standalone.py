@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from govbudget.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.directory.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
@@ -26,12 +27,20 @@ if TYPE_CHECKING:
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
-    from govbudget.tables import Layout
+    from govbudget.settings import Settings
 
 logger = logging.getLogger("govbudget")
 
 STATEMENT_TIMEOUT_MS = 5000
-CONNECT_TIMEOUT_SECONDS = 5
+# What a session starts with, whatever is set for the database or the role. A statement that waits
+# for a lock has a connection meanwhile, which others wait for.
+OPTIONS = {
+    "statement_timeout": STATEMENT_TIMEOUT_MS,
+    "lock_timeout": 1000,
+    "default_transaction_isolation": "read\\ committed",
+    "datestyle": "ISO",
+    "timezone": "UTC",
+}
 
 
 class JsonLines(logging.Formatter):
@@ -65,17 +74,19 @@ def log_as_json() -> None:
 
 def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     """Make an engine that gives up in time: a database that is away is a 503, soon."""
-    arguments: dict[str, object] = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    if "options" not in url.query:
-        arguments["options"] = f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
-    return sa.create_engine(
-        url,
+    ours, given = (
+        (f"-c {name}={value}" for name, value in OPTIONS.items()),
+        url.query.get("options"),
+    )
+    # The later of two has the say; an empty `options=` sends none, which a pooler may not take.
+    options = "" if given == "" else " ".join((*ours, str(given or "")))
+    return open_engine(
+        url.update_query_dict({"options": options}),
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         pool_use_lifo=True,  # the one used last, whose plans and pages are at hand
-        connect_args=arguments,
         hide_parameters=True,  # the text of an error goes to the log; what a caller sent does not
     )
 
@@ -114,7 +125,7 @@ def create_app(
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    _add_health(app, engine, settings.layout)
+    _add_health(app, engine, settings)
 
     @app.before_request
     def start_record() -> None:
@@ -128,7 +139,7 @@ def create_app(
     return app
 
 
-def _add_health(app: Flask, engine: sa.Engine, layout: Layout) -> None:
+def _add_health(app: Flask, engine: sa.Engine, settings: Settings) -> None:
     @app.get("/healthz")
     def healthz() -> Response:
         return answer({"status": "ok"})
@@ -136,7 +147,7 @@ def _add_health(app: Flask, engine: sa.Engine, layout: Layout) -> None:
     @app.get("/readyz")
     def readyz() -> Response | tuple[Response, int]:
         try:
-            obstacle = cause = run_unit(engine, lambda c: find_obstacle(c, layout))
+            obstacle = cause = run_unit(engine, lambda c: find_obstacle(c, settings))
         except sa.exc.SQLAlchemyError as error:
             away = explain_outage(error) is not None
             obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
@@ -150,7 +161,7 @@ def _add_health(app: Flask, engine: sa.Engine, layout: Layout) -> None:
         return answer({"status": obstacle}, 503)
 
 
-def find_obstacle(connection: sa.Connection, layout: Layout) -> str | None:
+def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:
     """Say in a sentence why this database can't serve requests now; None: it can."""
     is_standby, is_read_only = connection.execute(
         sa.text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean")
@@ -159,8 +170,17 @@ def find_obstacle(connection: sa.Connection, layout: Layout) -> str | None:
         return "the database is a standby; name its primary, or promote it"
     if is_read_only:
         return "the database is read-only; see its setting `default_transaction_read_only`"
-    revision, needed = read_revision(connection, layout), head_revision()
+    revision, needed = read_revision(connection, settings.layout), head_revision()
     if revision != needed:
         found = "not there" if revision is None else f"at revision `{revision}`"
         return f"the schema is {found}, and `{needed}` is needed; run `govbudget db upgrade`"
+    return _find_unknown_zone(connection, settings.time_zone)
+
+
+def _find_unknown_zone(connection: sa.Connection, time_zone: str) -> str | None:
+    """Say so if the server does not know the zone: its list is not the one that Python has."""
+    try:
+        connection.execute(sa.select(sa.func.timezone(time_zone, sa.func.now())))
+    except sa.exc.DataError:
+        return f"the database does not know GOVBUDGET_TIME_ZONE `{time_zone}`; name another zone"
     return None

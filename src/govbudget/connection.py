@@ -1,0 +1,74 @@
+"""Connections of our own, those of `serve` and of the commands: in UTF-8, with an end to waiting.
+
+A host's connections are the host's: nothing is set on them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.conninfo import conninfo_to_dict
+
+from govbudget.errors import SettingsError
+
+DATABASE_URL = "GOVBUDGET_DATABASE_URL"
+CONNECT_TIMEOUT_SECONDS = 5
+
+# Parameters of libpq, which a URL overrides. A server that vanishes without a word is given up on
+# when it acknowledges nothing, or is silent, for so long.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+DEFAULTS = {
+    "client_encoding": "utf8",
+    "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
+    "tcp_user_timeout": "5000",  # milliseconds
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "2",
+}
+
+
+def normalize_url(text: str) -> sa.URL:
+    """Read a PostgreSQL URL as libpq does: several hosts, a socket's folder, any parameter.
+
+    Raises SettingsError, whose text shows nothing that may be a part of a password.
+    """
+    scheme, separator, rest = text.partition("://")
+    backend = scheme.partition("+")[0]
+    if separator and backend not in {"postgresql", "postgres"}:
+        raise SettingsError(f"{DATABASE_URL} names `{backend}`; name a PostgreSQL, 15 or later")
+    authority, _, path = rest.partition("/")
+    if authority.count("@") > 1 or "@" in path:
+        raise _refuse("percent-encode what is special in the password, such as %40 for `@`")
+    try:
+        parts: dict[str, Any] = conninfo_to_dict(f"postgresql://{rest}" if separator else text)
+    except psycopg.Error as error:
+        is_secret = not separator or "@" in rest or "password" in rest
+        raise _refuse("" if is_secret else str(error).strip()) from None
+    user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
+    if not all(port.isdecimal() for port in parts.get("port", "").split(",") if port):
+        raise _refuse("the port is not a number")
+    return sa.URL.create("postgresql+psycopg", user, password, database=database, query=parts)
+
+
+def open_engine(url: sa.URL, **options: Any) -> sa.Engine:  # noqa: ANN401 - of `create_engine`
+    """Make an engine with the defaults of our own connections; it refuses other encodings."""
+    engine = sa.create_engine(url.set(query={**DEFAULTS, **url.query}), **options)
+    sa.event.listen(engine, "connect", _require_utf8)
+    return engine
+
+
+def _require_utf8(connection: psycopg.Connection[Any], _record: object) -> None:
+    """Refuse a database that can't hold every name; the error is as one of the server's."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise psycopg.OperationalError(
+            f"the encoding of the database `{connection.info.dbname}` is {encoding}; name one that"
+            " was made with ENCODING 'UTF8'"
+        )
+
+
+def _refuse(reason: str) -> SettingsError:
+    example = "write postgresql://user@host/database"
+    return SettingsError(f"{DATABASE_URL} is not a database URL; {reason or example}")
