@@ -114,7 +114,7 @@ def _explain(error: Exception) -> Iterator[str]:
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
         cause = getattr(error, "orig", None) or error
-        hint = _HINTS.get(getattr(cause, "sqlstate", None), "is GOVBUDGET_DATABASE_URL right?")
+        hint = _HINTS.get(str(getattr(cause, "sqlstate", "")), "is GOVBUDGET_DATABASE_URL right?")
         reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
     yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):
