@@ -104,8 +104,8 @@ def test_python_dash_m_is_the_command():
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("nonsense", "is no database URL"),
-        ("postgresql://u@host:abc/db", "is no database URL"),
+        ("nonsense", "is not a database URL"),
+        ("postgresql://u@host:abc/db", "is not a database URL"),
         ("mysql://u@host/db", "names `mysql`"),
         ("postgresql://u:s3cret@127.0.0.1:1/db", "Connection refused"),
         ("postgresql:///db?host=/nonexistent", "/nonexistent"),

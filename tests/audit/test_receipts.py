@@ -1,0 +1,134 @@
+"""Receipts: an incomplete one can't be stored, and is read all the same where it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+from tests.audit.support import NOBODY
+from tests.audit.test_http import audit_path
+from tests.support import TABLES, Client, World, make_app, packaged_policy
+from tests.web.helpers import put_limit
+
+from govbudget import Layout
+from govbudget.audit.entry import write_receipt
+from govbudget.cli.target import Operator
+from govbudget.identity import OPERATOR, SITE, Assignment, Member, PriceBook, Subject
+from govbudget.migrations import find_differences, upgrade
+from govbudget.settings import Settings
+from govbudget.testing import make_subject
+
+BROKEN = [
+    "{}", "[]", "null", '"text"', '{"cause": "call"}', '{"actor": "x"}',
+    '{"actor": 5, "cause": "call"}', '{"actor": null, "cause": null}',
+    '{"actor": "x", "cause": "call", "roles": "owner"}',
+    '{"actor": "x", "cause": "call", "lines": [1]}',
+    '{"actor": "x", "cause": "call", "lines": [null]}',
+    '{"actor": "x", "cause": "call", "policy_digest": {}}',
+    '{"actor": "x", "cause": "call", "request_id": 7}',
+]  # fmt: skip
+
+
+def insert(connection, organization, receipt):
+    statement = sa.text(
+        "INSERT INTO govbudget.audit_log (organization_id, object_type, object_id, receipt)"
+        " VALUES (:organization, 'x', 'y', CAST(:receipt AS jsonb))"
+    )
+    connection.execute(statement, {"organization": organization, "receipt": receipt})
+
+
+@pytest.mark.parametrize("receipt", BROKEN)
+def test_an_incomplete_receipt_can_not_be_stored(engine, world, receipt):
+    with (
+        engine.connect() as connection,
+        pytest.raises(sa.exc.IntegrityError, match="audit_log_receipt_check"),
+    ):
+        insert(connection, world.a, receipt)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"roles": None, "lines": None, "request_id": None}, {"roles": [], "lines": ["a"]}]
+)
+def test_a_complete_receipt_is_stored(engine, world, more):
+    with engine.begin() as connection:
+        insert(connection, world.a, json.dumps({**NOBODY, **more}))
+
+
+@pytest.fixture(scope="module")
+def old(make_database):
+    """A database that was upgraded with incomplete receipts in its trail."""
+    engine = sa.create_engine(make_database())
+    with engine.begin() as connection:
+        upgrade(connection, Layout(), "0004")
+    world = World(engine)
+    with engine.begin() as connection:
+        for receipt in BROKEN:
+            insert(connection, world.a, receipt)
+        upgrade(connection, Layout())
+    yield world
+    engine.dispose()
+
+
+def test_a_trail_with_incomplete_receipts_is_read_all_the_same(old, run):
+    """What is missing or wrong is null; who wrote a receipt by hand wrote behind our back."""
+    send = Client(make_app(old.engine))
+    assert put_limit(send, old.a1, old.owner).status_code == 200
+    entries = send("GET", audit_path(old.a), old.owner).json["entries"]
+    assert [entry["cause"] for entry in entries[:1]] == ["request"]
+    assert len(entries) == 1 + len(BROKEN)
+    by_hand = entries[1:]
+    assert {entry["cause"] for entry in by_hand} == {"call", "direct"}
+    assert {entry["actor"] for entry in by_hand} == {None, "x"}
+    assert {str(entry["lines"]) for entry in by_hand} == {"None"}
+    url = old.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    exported = run("audit", "export", "--organization", old.a, database_url=url)
+    assert (exported.status, len(exported.out.splitlines())) == (0, len(entries))
+
+
+def test_what_was_upgraded_takes_no_more_of_them(old):
+    with old.engine.connect() as connection, pytest.raises(sa.exc.IntegrityError):
+        insert(connection, old.a, "{}")
+    with old.engine.begin() as connection:
+        assert connection.scalar(
+            sa.text(
+                "SELECT NOT convalidated FROM pg_constraint"
+                " WHERE conname = 'audit_log_receipt_check'"
+            )
+        )
+
+
+def test_a_new_database_has_the_constraint_validated(engine):
+    with engine.begin() as connection:
+        assert find_differences(connection, Layout()) == []
+        assert connection.scalar(
+            sa.text(
+                "SELECT convalidated FROM pg_constraint WHERE conname = 'audit_log_receipt_check'"
+            )
+        )
+
+
+# -- the cause --
+
+
+def find_cause(subject, request_id=None):
+    grant = packaged_policy().authorize(subject, "update", PriceBook())
+    return write_receipt(grant, None, request_id)["cause"]
+
+
+def test_a_user_whose_id_is_operator_is_not_the_operator_of_a_command():
+    user = make_subject("operator", ("owner", "site"))
+    assert find_cause(user) == "call"
+    assert find_cause(user, "req-1") == "request"
+    assert find_cause(Subject(OPERATOR, (Assignment("owner", SITE),))) == "command"
+
+
+def test_the_operator_of_a_command_is_no_user_toward_themselves(engine):
+    """Nor does the operator have what the user `operator` has."""
+    with engine.connect() as connection:
+        operator = Operator(engine, Settings(), connection, packaged_policy())
+        grant = operator.authorize("read", Member("o", "operator"))
+    assert "self" not in grant.roles
+    assert grant.subject.id != "operator"
+    assert str(grant.subject.id) == "operator"
+    assert TABLES.layout.id_type == "uuid"
