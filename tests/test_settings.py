@@ -111,7 +111,10 @@ def test_a_value_that_can_be_meant_is_read(key, value, field, expected):
         ("BUDGET_OBJECT", ""),
         ("BUDGET_OBJECT", None),
         *(("TIME_ZONE", zone) for zone in ("", "CET", "EST5EDT", "localtime", "Mars/Base", "+01")),
-        *(("TIME_ZONE", zone) for zone in ("Factory", "posix/Asia/Tokyo", "right/Asia/Tokyo", 7, []),
+        *(
+            ("TIME_ZONE", zone)
+            for zone in ("Factory", "posix/Asia/Tokyo", "right/Asia/Tokyo", 7, [])
+        ),
         ("EXPOSE_POLICY_DIGEST", "yes"),
         ("EXPOSE_POLICY_DIGEST", 1),
         ("EXPOSE_POLICY_DIGEST", None),

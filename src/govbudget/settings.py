@@ -28,7 +28,7 @@ BUDGET_OBJECTS = (ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET)
 KNOWN_FEATURES = frozenset({AIBRIDGE})
 # Read by the command and the tests, not by the extension.
 COMMAND_KEYS = {
-    "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`",
+    "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`, as a PostgreSQL URL",
     "GOVBUDGET_TEST_DATABASE_URL": "the database of the tests; without it they start one",
 }
 

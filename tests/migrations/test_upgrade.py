@@ -370,7 +370,8 @@ OTHER = """
 import sys
 import sqlalchemy as sa
 from govbudget.cli.database import _upgrade
-from govbudget.cli.target import Target, normalize_url
+from govbudget.cli.target import Target
+from govbudget.connection import normalize_url
 from govbudget.settings import Settings
 
 engine = sa.create_engine(normalize_url(sys.argv[1]), poolclass=sa.NullPool)
