@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "tables": VALUES,
     "authz": VALUES,
     "review": VALUES | {"authz"},
+    "connection": VALUES,
     "embedded": VALUES,
     "audit": VALUES | {"authz.grant", "tables"},
     "sql": VALUES | {"tables"},
