@@ -395,7 +395,7 @@ def test_without_a_database_or_its_tables_the_sentence_says_what_to_do(
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("report --organization O", "the grant does not reach every member of the organization"),
+        ("report --organization O", "this needs the action `read`"),
         ("member O U", "no such member, or nothing you may do with it"),
         ("verify", "this needs the action `create`"),
     ],
