@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.cli.conftest import empty_url, run, url  # noqa: F401 - fixtures
+from tests.commands import empty_url, run, url  # noqa: F401 - fixtures
 from tests.support import Client, World, make_app
 
 from govbudget import Policy

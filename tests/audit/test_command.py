@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import read_entries, read_only_entry, read_story
-from tests.cli.conftest import as_text
+from tests.commands import as_text
 from tests.support import TABLES
 
 from govbudget.db.tables import Layout

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.cli.server import environment, open_folder, serving
 from tests.docs.support import ROOT, read_blocks
+from tests.server.support import environment, open_folder, serving
 
 from govbudget import Policy
 from govbudget.db.tables import Layout, Tables

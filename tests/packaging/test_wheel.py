@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from tests.cli.server import environment, open_folder
+from tests.server.support import environment, open_folder
 
 pytestmark = pytest.mark.wheel
 

@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.budgets.support import authorize
-from tests.cli.conftest import run  # noqa: F401 - a fixture
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES
 
@@ -175,7 +174,7 @@ def test_unpriced_calls_that_were_held_agree(world):
 
 
 @pytest.fixture
-def command(run, database_url):  # noqa: F811 - the fixture
+def command(run, database_url):
     url = database_url.set(drivername="postgresql").render_as_string(hide_password=False)
     return lambda *options: run("spend", "verify", *options, database_url=url)
 

@@ -61,7 +61,7 @@ class _Commands(click.Group):
             if not ctx.resilient_parsing:
                 ctx.fail(f"`{cmd_name}` is not a command; {suggest(cmd_name, _MODULES)}")
             return None
-        module = importlib.import_module(f"govbudget.cli.{_MODULES[cmd_name]}")
+        module = importlib.import_module(f"govbudget.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         for extra in _MORE.get(cmd_name, ()):
             if is_installed(extra):

@@ -19,7 +19,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
-from tests.cli.server import open_folder, serving
+from tests.server.support import open_folder, serving
 from tests.support import budget_path, list_path
 
 from govbudget import Policy

@@ -10,7 +10,7 @@ import sys
 
 import psycopg
 import pytest
-from tests.cli.server import open_folder
+from tests.server.support import open_folder
 
 from govbudget.errors import SettingsError
 from govbudget.server.embedded import _remove, start_postgres

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.cli.conftest import as_text
+from tests.commands import as_text
 from tests.support import TABLES, World, budget_path
 
 from govbudget.db.connection import normalize_url, open_engine

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from tests.cli.server import environment, open_folder
+from tests.server.support import environment, open_folder
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
