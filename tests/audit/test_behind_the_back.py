@@ -15,7 +15,7 @@ from tests.audit.support import (
     read_only_entry,
     read_story,
 )
-from tests.budgets.support import set_budget
+from tests.budgets.support import delete_orphans, set_budget
 from tests.support import TABLES, budget_path, make_gov
 from tests.web.helpers import put_limit
 
@@ -279,7 +279,7 @@ def test_a_budget_goes_with_a_group_of_the_hosts_whatever_the_tables_are_called(
         run_sql(engine, sa.text('DELETE FROM "Host"."Group"'))
         if groups == "none":
             with open_as_root(engine, layout) as unit:
-                assert Budgets.delete_orphans(unit.gov, unit.connection) == 1
+                assert delete_orphans(unit.gov, unit.connection) == 1
         assert read_story(engine, 1, tables) == [(None, 5, "call"), (5, None, "cascade")]
         assert read_story(engine, 2, tables) == [
             (None, 5, "call"),

@@ -14,6 +14,7 @@ from tests.support import TABLES, make_gov
 from govbudget.budgets.budget import UNCONDITIONAL
 from govbudget.budgets.store import Budgets
 from govbudget.db.unit import Unit
+from govbudget.installation import Installation
 
 PATIENCE_SECONDS = 20
 
@@ -39,6 +40,11 @@ def delete_budget(connection, person, group, condition=UNCONDITIONAL):
 def list_budgets(connection, person, organization, *, limit=100, after=None):
     grant = authorize(connection, person, "read", organization=organization)
     return Budgets.list(grant, limit=limit, after=after)
+
+
+def delete_orphans(gov, connection):
+    """Delete what is left of groups that are gone, as the installation of a host does."""
+    return Installation.delete_orphans(gov, connection)
 
 
 def read_row(connection, group):

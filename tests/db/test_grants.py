@@ -45,7 +45,7 @@ def find_right(world, connection, statement):
 
 def run(grant, statement):
     """Run a statement with nothing for all that its grant does not bind."""
-    names = grant.unit.gov.find(statement, True, True)._bindparams.keys()
+    names = grant.unit.gov.find(statement, True, True).compile().params.keys()
     bound = {*grant.object.keys, "allowed_elsewhere", "exceptions", "receipt"}
     return grant.run(statement, **dict.fromkeys(names - bound))
 

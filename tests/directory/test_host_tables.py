@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import orm
-from tests.budgets.support import authorize, watch
+from tests.budgets.support import authorize, delete_orphans, watch
 from tests.support import count_statements, make_gov, names_budget_table
 
 from govbudget import (
@@ -480,7 +480,7 @@ def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
     gov, i = install(host, connection, "none"), host.id
     set_limit(gov, connection, i.bob, i.red, 7)
     set_limit(gov, connection, i.olga, i.blue, 8)
-    assert Budgets.delete_orphans(gov, connection) == 0
+    assert delete_orphans(gov, connection) == 0
     connection.execute(sa.delete(host.teams).where(host.teams.c.id == i.red))
     assert read_budgets(gov, connection) == {i.red: 7, i.blue: 8}
     assert load(gov.directory, connection, i.bob, i.red)[1] is None
@@ -489,14 +489,14 @@ def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
         row = {"organization_id": i.acme, "group_id": group, "user_id": group}
         values = {**row, "spend_limit_micros": 9, "revision": uuid4()}
         connection.execute(sa.insert(overrides).values(values))
-    assert Budgets.delete_orphans(gov, connection) == 2
+    assert delete_orphans(gov, connection) == 2
     assert read_budgets(gov, connection) == {i.blue: 8}
     assert connection.scalars(sa.select(overrides.c.group_id)).all() == [i.all]
     gone = (str(i.red), 7, None, "cascade", None, i.acme)
     override_gone = (str(i.red), 9, None, "cascade", None, i.acme)
     entries = read_entries(gov, connection)
     assert sorted(e for e in entries if e[3] == "cascade") == [gone, override_gone]
-    assert Budgets.delete_orphans(gov, connection) == 0
+    assert delete_orphans(gov, connection) == 0
 
 
 def test_an_override_of_a_group_that_the_member_left_is_none(host, connection):
@@ -523,7 +523,7 @@ def use_everything(gov, connection, host):
     with gov.unit(i.bob, connection=connection) as unit:
         assert Budgets.get(unit.authorize("read", group=i.red)).spend_limit_micros == 1
         Budgets.delete(unit.authorize("update", group=i.red))
-        Budgets.delete_orphans(gov, connection)
+        delete_orphans(gov, connection)
         place = {"organization": i.acme}
         assert len(Budgets.list(unit.authorize("read", **place), limit=9)) == 1
         assert len(Audit.list(unit.authorize("update", **place), limit=3)) == 3

@@ -20,8 +20,9 @@ from govbudget.authz.files import packaged_policy_dir
 from govbudget.directory.sql import SqlDirectory
 from govbudget.ids import IdType
 from govbudget.migrations import upgrade
+from govbudget.settings import Unpriced
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, Unpriced
+from govbudget.spend.usage import Call
 
 COLUMNS = (
     *("month", "organization_id", "level", "group_id", "user_id"),

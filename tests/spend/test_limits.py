@@ -13,8 +13,9 @@ from tests.support import TABLES, make_gov
 
 from govbudget.directory.sql import SqlDirectory
 from govbudget.errors import BudgetExceeded, NotAMember, UnpricedModel
+from govbudget.settings import LimitRule, Unpriced
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, LimitRule, Unpriced
+from govbudget.spend.usage import Call
 
 DOLLAR = 10**12
 HIGHEST, LOWEST = LimitRule.HIGHEST, LimitRule.LOWEST

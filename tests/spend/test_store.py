@@ -27,10 +27,11 @@ from govbudget.errors import (
     NotFound,
     UnpricedModel,
 )
+from govbudget.settings import Unpriced
 from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import MAX_TTL_SECONDS, Call, Unpriced
+from govbudget.spend.usage import MAX_TTL_SECONDS, Call
 
 ONE = Tokens(input=1)  # one dollar, at the price that each test sets
 

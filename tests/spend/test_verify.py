@@ -10,8 +10,9 @@ from tests.budgets.support import authorize
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES
 
+from govbudget.settings import Unpriced
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, Unpriced
+from govbudget.spend.usage import Call
 from govbudget.spend.verify import verify_spend
 
 

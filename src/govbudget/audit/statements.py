@@ -9,11 +9,12 @@ SHOWN = (
     *("l.id", "l.at", "l.organization_id", "l.object_type", "l.object_id"),
     *("l.before", "l.after", "l.receipt"),
 )
-# {where}: which entries; the newest first, those older than the position of the page before.
+# {where}: which entries; the newest first, those older than the position of the page before. The
+# order names the organization, though there is one: so the index gives it where that is NULL, too.
 PAGE = """
 SELECT {{answer}} FROM {{s}}.audit_log l
 WHERE {where} AND (CAST(:at AS timestamptz) IS NULL OR (l.at, l.id) < (:at, :entry_id))
-ORDER BY l.at DESC, l.id DESC LIMIT :page_size
+ORDER BY l.organization_id DESC, l.at DESC, l.id DESC LIMIT :page_size
 """
 
 # An entry about one group is listed where the caller reaches it; one about none (a role, a member

@@ -1,0 +1,55 @@
+"""A page is read in the order of an index: nothing that is stored is sorted for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from tests.budgets.support import authorize
+from tests.db.test_grants import GOVERNED, name_object
+
+PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text]
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None}
+NEXT = {"page_size": 50, "after": UUID(int=7), "at": NOW, "entry_id": UUID(int=7)}
+CLOCK = {"now": NOW, "time_zone": "UTC"}
+
+
+def explain(connection, grant, statement, values):
+    """Give the plan of a statement that a grant runs."""
+    sent = []
+
+    def listen(_conn, _cursor, text, parameters, _context, _many):
+        sent.append((text, parameters))
+
+    sa.event.listen(connection, "before_cursor_execute", listen)
+    grant.run(statement, **values)
+    sa.event.remove(connection, "before_cursor_execute", listen)
+    ((text, parameters),) = sent
+    rows = connection.exec_driver_sql("EXPLAIN " + text, parameters)
+    return "\n".join(line for (line,) in rows)
+
+
+def test_there_are_pages_of_budgets_of_the_trail_and_of_spend():
+    assert {one.name for one in PAGED} >= {"budgets.list", "audit.list", "audit.list_site"}
+
+
+@pytest.mark.parametrize("page", [FIRST, NEXT], ids=["first", "next"])
+@pytest.mark.parametrize("person", ["owner", "org_admin", "member"])
+@pytest.mark.parametrize("statement", PAGED, ids=lambda one: one.name)
+def test_a_page_is_read_in_the_order_of_an_index(world, statement, person, page):
+    """However far the caller reaches. PostgreSQL sorts here only where it can't do without."""
+    if statement.action == "update" and person != "owner":
+        pytest.skip("it is not theirs to read")
+    with world.engine.connect() as connection:
+        for kind in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{kind} = off")
+        asked = name_object(world, statement.kind)
+        grant = authorize(connection, getattr(world, person), statement.action, **asked)
+        names = grant.unit.gov.find(statement, False, False).compile().params
+        values = {name: value for name, value in (page | CLOCK).items() if name in names}
+        plan = explain(connection, grant, statement, values)
+    assert "Sort" not in plan, plan
+    assert "Index" in plan
