@@ -8,12 +8,16 @@ Whoever holds a connection of ours never waits for one of the host's, so nobody 
 from __future__ import annotations
 
 import os
+from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import finalize, ref
 
-from sqlalchemy import NullPool, QueuePool, StaticPool, event
+from sqlalchemy import NullPool, QueuePool, StaticPool
 from sqlalchemy.engine.base import OptionEngine
 
 if TYPE_CHECKING:
+    from weakref import ReferenceType
+
     from sqlalchemy import Engine, Pool
 
 _KEY = "_govbudget_own"
@@ -24,35 +28,47 @@ class _OwnEngine(OptionEngine):
 
     The pool is made when it is first used, one in each process: a fork never uses a connection
     of its parent. It has the creator and the listeners of the host's, its size, and no overflow.
+    It goes with the pool of the host's that it was made from, which `Engine.dispose` replaces.
     """
 
     _proxied: Engine
 
     def __init__(self, host: Engine) -> None:
         super().__init__(host, {})
-        self._pools: dict[int, Pool] = {}
+        self.dispatch = host.dispatch  # its very listeners: to join them costs at each statement
+        self._pools: dict[int, tuple[ReferenceType[Pool], Pool]] = {}
+        self._making = Lock()
 
     @property
     def pool(self) -> Pool:  # type: ignore[override]
         if isinstance(self._proxied, OptionEngine):  # which shares the pool of the one behind it
             return find_own(self._proxied._proxied).pool  # noqa: SLF001 - there is no public way
-        process = os.getpid()
-        return self._pools.get(process) or self._pools.setdefault(process, self._make_pool())
+        made = self._pools.get(os.getpid())
+        if made is None or made[0]() is not self._proxied.pool:
+            with self._making:
+                made = self._make_pool()
+        return made[1]
 
-    def _make_pool(self) -> Pool:
-        pool = self._proxied.pool.recreate()
+    def _make_pool(self) -> tuple[ReferenceType[Pool], Pool]:
+        theirs, process = self._proxied.pool, os.getpid()
+        made = self._pools.get(process)
+        if made is not None and made[0]() is theirs:  # by another thread
+            return made
+        pool = theirs.recreate()
         if isinstance(pool, QueuePool) and pool.size():
             pool._max_overflow = 0  # noqa: SLF001 - there is no public way
-        return pool
-
-    def follow(self, _host: Engine) -> None:
-        """Close what is idle, as the host's engine did; leave a parent's connections alone."""
-        pool = self._pools.pop(os.getpid(), None)
-        if pool is not None:
-            pool.dispose()
+        finalize(theirs, _dispose, pool, process).atexit = False
+        self._pools[process] = made = ref(theirs), pool
+        return made
 
     def dispose(self, close: bool = True) -> None:  # noqa: FBT001, FBT002 - as an Engine has it
         self._proxied.dispose(close)
+
+
+def _dispose(pool: Pool, process: int) -> None:
+    """Close what is idle, as the host's engine did; leave a parent's connections alone."""
+    if os.getpid() == process:
+        pool.dispose()
 
 
 def find_own(engine: Engine) -> Engine:
@@ -64,8 +80,6 @@ def find_own(engine: Engine) -> Engine:
         return engine
     kept = vars(engine)  # so that both are collected together
     if _KEY not in kept:
-        made = _OwnEngine(engine)
-        if kept.setdefault(_KEY, made) is made and not isinstance(engine, OptionEngine):
-            event.listen(engine, "engine_disposed", made.follow)
+        kept.setdefault(_KEY, _OwnEngine(engine))
     found: _OwnEngine = kept[_KEY]
     return found

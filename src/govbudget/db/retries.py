@@ -57,8 +57,9 @@ def connect(
         autocommits = getattr(connection.connection.dbapi_connection, "autocommit", False)
         if autocommits is not (isolation_level == "AUTOCOMMIT"):
             connection.execution_options(isolation_level=isolation_level)
-        with connection.begin():
-            yield connection
+        yield connection
+        if isolation_level != "AUTOCOMMIT":
+            connection.commit()
 
 
 def run_unit(engine: Engine | Connection, work: Callable[[Connection], T]) -> T:
