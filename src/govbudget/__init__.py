@@ -84,7 +84,6 @@ _HOMES = {
         "identity": (
             "SITE",
             "Action",
-            "Allowed",
             "Assignment",
             "Domain",
             "Group",

@@ -22,6 +22,7 @@ from govbudget import (
     Subject,
 )
 from govbudget.authz.files import PolicyFiles, packaged_policy_dir
+from govbudget.authz.evaluator import read_table
 from govbudget.authz.policy import load_table
 
 MODEL, LINES, MATRIX = (
@@ -34,6 +35,11 @@ def load(*, model=MODEL, lines=LINES, matrix=None):
     """Load a policy that no folder holds."""
     table = load_table(PolicyFiles(model, lines, matrix))
     return Policy(Path("nowhere"), table, None)
+
+
+def load_unreviewed(lines):
+    """Load some lines that nobody has reviewed, budgets as a resource of their own among them."""
+    return Policy(Path("nowhere"), read_table(PolicyFiles(MODEL, lines, None)), None)
 
 
 def find(*, model=MODEL, lines=LINES, matrix=None):
@@ -63,13 +69,13 @@ def write_policy(folder, *, model=MODEL, lines=LINES, matrix=None):
     return folder
 
 
-def hold(*assignments, subject_id="someone", unit=None):
+def hold(*assignments, subject_id="someone"):
     """A subject holding `(role, scope, id)`; the site has no id."""
     held = (
         Assignment(role, Domain(Scope(scope), *domain_id))
         for role, scope, *domain_id in assignments
     )
-    return Subject(subject_id, tuple(held), unit)
+    return Subject(subject_id, tuple(held))
 
 
 def answer(policy, subject, action, obj):
@@ -98,6 +104,9 @@ class StockCasbin:
             if assignment.domain.scope is not Scope.USER
         ]
         rows = [[field.strip() for field in row.split(",")] for row in lines.decode().splitlines()]
+        self.budget = (
+            "group_ai_budget" if any("group_ai_budget" in row for row in rows) else "group"
+        )
         held += [
             f"g, user:{name}, {role}, user:{subject.id}"
             for name, subject in subjects.items()
@@ -107,13 +116,17 @@ class StockCasbin:
         adapter = StringAdapter("\n".join([lines.decode(), *held]))
         self.enforcer = casbin.Enforcer(model, adapter)
 
+    def judged_as(self, obj):
+        """What the policy is asked about an object: of a group, its budget."""
+        return self.budget if isinstance(obj, Group) else obj.type
+
     @cache  # noqa: B019 - lives as long as one test
-    def allows(self, name, action, obj):
+    def allows(self, name, action, obj, kind=None):
         domains = (
             str(obj.domain(scope) or "nowhere")
             for scope in (Scope.ORGANIZATION, Scope.GROUP, Scope.USER)
         )
-        return self.enforcer.enforce(f"user:{name}", *domains, obj.type, action)
+        return self.enforcer.enforce(f"user:{name}", *domains, kind or self.judged_as(obj), action)
 
     def answer(self, name, action, obj):
         """What `authorize` must say, by the contract's table of errors."""
@@ -121,8 +134,7 @@ class StockCasbin:
             return "allowed"
         if obj.domain(Scope.ORGANIZATION) is None:
             return "forbidden"
-        is_group = isinstance(obj, Group)
-        known = (obj, Group(obj.id, obj.organization_id)) if is_group else (obj,)
-        if any(self.allows(name, other, seen) for other in Action for seen in known):
+        known = {self.judged_as(obj), obj.type}
+        if any(self.allows(name, other, obj, kind) for other in Action for kind in known):
             return "forbidden"
         return "not-found"

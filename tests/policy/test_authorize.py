@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import chain, combinations
 
 import pytest
@@ -14,15 +15,16 @@ from govbudget import (
     Ledger,
     Member,
     NotFound,
-    ObjectType,
     Organization,
     PriceBook,
 )
+from govbudget.authz.authorize import reach_members
 from govbudget.authz.effective import find_effective_roles
 
-A1, A2, B1, B2 = Group("a1", "a"), Group("a2", "a"), Group("b1", "b"), Group("b2", "b")
+GROUPS = Group("a1", "a"), Group("a2", "a"), Group("b1", "b"), Group("b2", "b")
+A1, A2, B1, B2 = GROUPS
 ME, PEER, ME_THERE = Member("a", "someone"), Member("a", "peer"), Member("b", "someone")
-OBJECTS = (A1, A2, B1, B2, PriceBook(), Ledger(), ME, PEER, ME_THERE)
+OBJECTS = (*GROUPS, PriceBook(), Ledger(), ME, PEER, ME_THERE)
 DOMAINS = (
     ("site",),
     ("organization", "a"),
@@ -65,6 +67,18 @@ PEOPLE = {
 }
 
 
+def list_reached(reach, ids):
+    """Which of these are reached."""
+    return {its_id for its_id in ids if (its_id in reach.exceptions) is not reach.elsewhere}
+
+
+def find_allowed(policy, subject, action, objects):
+    """What is allowed on these objects."""
+    for obj in objects:
+        if answer(policy, subject, action, obj) == "allowed":
+            yield policy.authorize(subject, action, obj)
+
+
 def subsets(items):
     return chain.from_iterable(combinations(items, n) for n in range(len(items) + 1))
 
@@ -105,15 +119,16 @@ def test_a_subject_that_is_named_like_a_role_may_do_nothing(policy):
         assert answer(policy, hold(subject_id=role), "read", A1) == "not-found"
 
 
-def test_a_grant_says_who_may_do_what_to_which_object_and_by_which_lines(policy):
+def test_what_is_allowed_says_who_may_do_what_to_which_object_and_by_which_lines(policy):
     subject = hold(("group-member", "group", "a1"), ("user-admin", "organization", "a"))
-    grant = policy.authorize(subject, "read", A1)
-    assert (grant.subject, grant.action, grant.object) == (subject, Action.READ, A1)
-    assert grant.object_type is ObjectType.GROUP
-    assert grant.roles == ("group-member", "user-admin")
-    assert grant.lines == ("policy.csv:20", "policy.csv:25")
-    assert grant.policy_digest == policy.digest
-    assert grant.decision == policy.decide(grant.roles, "group", "read")
+    allowed = policy.authorize(subject, "read", A1)
+    assert (allowed.subject, allowed.action, allowed.object) == (subject, Action.READ, A1)
+    assert allowed.roles == ("group-member", "user-admin")
+    assert allowed.lines == ("policy.csv:20", "policy.csv:25")
+    assert allowed.policy_digest == policy.digest
+    assert allowed.reach is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        allowed.action = Action.UPDATE
 
 
 def test_who_may_read_and_not_change_is_forbidden_and_the_log_learns_why(policy):
@@ -174,12 +189,9 @@ def test_site_wide_objects_are_forbidden_and_never_not_found(policy, obj):
 @pytest.mark.parametrize("action", ["write", "READ", "", "delete"])
 def test_an_unknown_action_is_a_value_error_and_no_denial(policy, action):
     for subject in (hold(), hold(("owner", "site"))):
-        with pytest.raises(ValueError, match="no action of this policy"):
-            policy.authorize(subject, action, A1)
-        with pytest.raises(ValueError, match="no action of this policy"):
-            policy.authorize_list(hold(("owner", "site")), action, Organization("a"))
-        with pytest.raises(ValueError, match="no action of this policy"):
-            policy.authorize_members(subject, action, Organization("a"))
+        for obj in (A1, PriceBook(), ME, Organization("a")):
+            with pytest.raises(ValueError, match="no action of this policy"):
+                policy.authorize(subject, action, obj)
 
 
 def test_a_custom_role_of_one_line_reads_in_its_organization_and_nowhere_else():
@@ -204,54 +216,65 @@ def test_a_list_reaches_the_groups_that_may_be_read_one_by_one(policy, name):
     standing = {role for group in (A1, A2) for role in find_effective_roles(subject, group, scopes)}
     if not standing:
         with pytest.raises(NotFound) as caught:
-            policy.authorize_list(subject, "read", Organization("a"))
+            policy.authorize(subject, "read", Organization("a"))
         assert caught.value.code == "organization-not-found"
         return
     for action in Action:
-        grant = policy.authorize_list(subject, action, Organization("a"))
-        for group in (A1, A2):
-            allowed = answer(policy, subject, action, group) == "allowed"
-            assert grant.covers(group.id) is allowed
-        assert set(grant.roles) == standing
-        assert grant.policy_digest == policy.digest
+        one_by_one = {
+            group.id for group in (A1, A2) if answer(policy, subject, action, group) == "allowed"
+        }
+        if action is not Action.READ and not one_by_one:
+            assert answer(policy, subject, action, Organization("a")) == "forbidden"
+            continue
+        allowed = policy.authorize(subject, action, Organization("a"))
+        assert list_reached(allowed.reach, ("a1", "a2")) == one_by_one
+        assert set(allowed.roles) == standing
+        assert allowed.policy_digest == policy.digest
 
 
 def test_an_organization_or_group_without_an_id_lists_nothing(policy):
     subject = hold(("org-admin", "organization", None), ("group-member", "group", None))
     with pytest.raises(NotFound):
-        policy.authorize_list(subject, "read", Organization(None))
+        policy.authorize(subject, "read", Organization(None))
 
 
 @pytest.mark.parametrize("name", PEOPLE)
 def test_a_list_of_members_reaches_those_whose_spend_may_be_read_one_by_one(policy, name):
+    """Whoever reads the organization, or one of its groups, asks this way."""
     subject = PEOPLE[name]
-    grant = policy.authorize_members(subject, "read", Organization("a"))
-    assert (grant.object_type, grant.organization) == (
-        ObjectType.AI_MEMBER_SPEND,
-        Organization("a"),
-    )
-    for user in ("someone", "peer", "stranger", "a"):
-        allowed = answer(policy, subject, "read", Member("a", user)) == "allowed"
-        assert grant.covers(user) is allowed
-    assert grant.exceptions == (() if grant.allowed_elsewhere else (subject.id,))
-
-
-def test_a_grant_for_oneself_says_by_which_line_and_as_what(policy):
-    grant = policy.authorize_members(hold(), "read", Organization("a"))
-    assert (grant.roles, grant.lines) == (("self",), ("policy.csv:28",))
-    owner = policy.authorize_members(hold(("owner", "site")), "read", Organization("a"))
-    assert (owner.roles, owner.lines) == (("owner", "self"), ("policy.csv:11",))
+    for allowed in find_allowed(policy, subject, "read", (*GROUPS, Organization("a"))):
+        reach = reach_members(policy.table, allowed)
+        place = "a" if allowed.object == Organization("a") else allowed.object.organization_id
+        users = ("someone", "peer", "stranger", "a")
+        assert list_reached(reach, users) == {
+            user
+            for user in users
+            if answer(policy, subject, "read", Member(place, user)) == "allowed"
+        }
+        assert reach.exceptions == (() if reach.elsewhere else (subject.id,))
 
 
 def test_who_may_do_nothing_to_any_members_spend_is_refused(policy):
+    allowed = policy.authorize(hold(("owner", "site")), "update", A1)
     with pytest.raises(Forbidden) as caught:
-        policy.authorize_members(hold(("owner", "site")), "update", Organization("a"))
+        reach_members(policy.table, allowed)
     assert caught.value.action is Action.UPDATE
 
 
 def test_a_deny_toward_oneself_takes_the_own_row_out_of_an_administrators_list():
     policy = load(lines=LINES + b"p, self, user, ai_member_spend, read, deny\n")
-    grant = policy.authorize_members(hold(("owner", "site")), "read", Organization("a"))
-    assert (grant.covers("peer"), grant.covers("someone")) == (True, False)
-    with pytest.raises(Forbidden):
-        policy.authorize_members(hold(), "read", Organization("a"))
+    owner = policy.authorize(hold(("owner", "site")), "read", Organization("a"))
+    assert list_reached(reach_members(policy.table, owner), ("peer", "someone")) == {"peer"}
+    member = policy.authorize(hold(("group-member", "group", "a1")), "read", A1)
+    with pytest.raises(Forbidden) as caught:
+        reach_members(policy.table, member)
+    added = LINES.count(b"\n") + 1
+    assert caught.value.lines == (f"policy.csv:{added}",)
+
+
+def test_the_operator_of_a_command_is_nobody_toward_whom_a_role_of_oneself_is_held(policy):
+    operator = hold(("owner", "site"), subject_id=None)
+    allowed = policy.authorize(operator, "read", Organization("a"))
+    assert allowed.roles == ("owner",)
+    assert reach_members(policy.table, allowed).elsewhere
+    assert answer(policy, hold(subject_id=None), "read", Member("a", None)) == "not-found"

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pytest
 from tests.policy.helpers import hold
 
-from govbudget import Group, Ledger, Member, ObjectType, PriceBook, Scope
+from govbudget import Group, Ledger, Member, PriceBook, Scope
 from govbudget.authz.effective import find_effective_roles
 
 SCOPES = MappingProxyType(
@@ -21,13 +21,12 @@ SCOPES = MappingProxyType(
 )
 GROUP = Group("g", "o")
 MEMBER = Member("o", "m")
-BUDGET = Group("g", "o", ObjectType.GROUP_AI_BUDGET)
 
 COUNTS = [
-    (("owner", "site"), ["group", "budget", "prices", "ledger", "member"]),
-    (("org-admin", "organization", "o"), ["group", "budget", "member"]),
-    (("user-admin", "organization", "o"), ["group", "budget", "member"]),
-    (("group-member", "group", "g"), ["group", "budget"]),
+    (("owner", "site"), ["group", "prices", "ledger", "member"]),
+    (("org-admin", "organization", "o"), ["group", "member"]),
+    (("user-admin", "organization", "o"), ["group", "member"]),
+    (("group-member", "group", "g"), ["group"]),
     # another organization, another group
     (("org-admin", "organization", "other"), []),
     (("group-member", "group", "other"), []),
@@ -58,7 +57,6 @@ def test_a_role_held_outside_the_objects_own_domain_counts_for_nothing(assignmen
     subject = hold(assignment)
     objects = {
         "group": GROUP,
-        "budget": BUDGET,
         "prices": PriceBook(),
         "ledger": Ledger(),
         "member": MEMBER,
@@ -100,7 +98,7 @@ def test_a_role_of_the_scope_user_is_held_toward_oneself_and_nobody_else():
         assert find_effective_roles(me, MEMBER, SCOPES) == ("self",)
         assert find_effective_roles(other, MEMBER, SCOPES) == ()
         assert find_effective_roles(me, Member("elsewhere", "m"), SCOPES) == ("self",)
-        for obj in (GROUP, BUDGET, PriceBook(), Ledger(), Group("m", "m")):
+        for obj in (GROUP, PriceBook(), Ledger(), Group("m", "m")):
             assert find_effective_roles(me, obj, SCOPES) == ()
 
 

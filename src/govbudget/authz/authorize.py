@@ -110,11 +110,11 @@ def _authorize_organization(
                 in_groups.setdefault(domain.id, []).append(role)
             elif domain in here:
                 everywhere.append(role)
-    would_allow = table.would_allow(asked, Action(action))
-    if not everywhere and not in_groups:
-        raise NotFound("organization", would_allow)
     reach, lines = _find_reach(table, asked, action, everywhere, in_groups)
     act = _ACTIONS[action]
+    would_allow = table.would_allow(asked, act)
+    if not everywhere and not in_groups:
+        raise NotFound("organization", would_allow)
     if act is not Action.READ and reach.is_empty:
         raise Forbidden(act, lines, would_allow)
     roles = tuple(dict.fromkeys(chain(everywhere, *in_groups.values())))

@@ -11,7 +11,6 @@ from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.matrix import find_unreviewed
 from govbudget.errors import Finding, PolicyError
-from govbudget.identity import Action
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from govbudget.authz.authorize import Allowed, ObjectT
     from govbudget.authz.table import Decision, DecisionTable
     from govbudget.identity import Subject
-
-
-# A look-up takes a fifth of the time of `Action(action)`.
-_ACTIONS: dict[str, Action] = {action: action for action in Action}
 
 
 def load_table(files: PolicyFiles) -> DecisionTable:

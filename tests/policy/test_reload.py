@@ -10,7 +10,7 @@ import pytest
 from tests.policy.helpers import LINES, MATRIX, MODEL, write_policy
 
 from govbudget import Action, ObjectType, Policy, PolicyError
-from govbudget.authz import judge
+from govbudget.authz import evaluator
 
 READS = b"p, owner, site, group, read, allow\n"
 UPDATES = b"p, owner, site, group, update, allow\n"
@@ -184,7 +184,7 @@ def test_of_two_reloads_at_once_the_one_that_read_the_newer_files_wins(tmp_path)
     new = old + b"p, owner, site, group, update, allow\n"
     folder = write_policy(tmp_path / "policy", lines=old)
     policy = Policy.load(folder)
-    with judge._ONE_AT_A_TIME:
+    with evaluator._ONE_AT_A_TIME:
         first = threading.Thread(target=policy.reload)
         first.start()
         first.join(0.5)  # long enough to read three small files; it ends with the lock only
