@@ -58,7 +58,7 @@ def measure_decide(effort: Effort) -> Iterator[Row]:
 def _measure_authorize(
     policy: Policy, questions: Sequence[Question], effort: Effort
 ) -> Iterator[Row]:
-    for allowed, what in ((True, "a grant"), (False, "a refusal")):
+    for allowed, what in ((True, "an allowed one"), (False, "a refusal")):
         authorize, some = _make_authorize(policy, questions, allowed=allowed)
         value = _spread(measure_alone(authorize, effort, operations=len(some)))
         yield Row(
@@ -80,7 +80,13 @@ def _make_authorize(
     policy: Policy, questions: Sequence[Question], *, allowed: bool
 ) -> tuple[Callable[[], None], list[Question]]:
     """Give what authorizes every question with that answer once, and those questions."""
-    some = [q for q in questions if policy.decide((q.role,), q.object, q.action).allowed is allowed]
+    some = [
+        q
+        for q in questions
+        # A group is asked about as what budgets are judged as here, and as nothing else.
+        if policy.table.judged_as(EXAMPLES[q.object].type) is q.object
+        and policy.decide((q.role,), q.object, q.action).allowed is allowed
+    ]
     cases = [(hold(q), str(q.action), EXAMPLES[q.object]) for q in some]
 
     def grant() -> None:

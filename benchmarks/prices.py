@@ -14,8 +14,7 @@ from benchmarks.database import fill_database, make_database
 from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, measure_alone, measure_pairs, say
 from benchmarks.wsgi import Wsgi
-from govbudget import Layout, Policy, Price, PriceBook, PriceStore, Tables
-from govbudget.directory.sql import own_directory
+from govbudget import Price
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,13 +104,7 @@ def _rows(provider: str, base: int) -> list[tuple[str, str, int, int, int, None]
 
 
 def _make_store(engine: sa.Engine, world: World, *, changing: bool) -> Callable[[], None]:
-    tables = Tables(Layout())
-    directory, store, policy, book = (
-        own_directory(tables),
-        PriceStore(tables),
-        Policy.load(),
-        PriceBook(),
-    )
+    gov = make_govbudget_app(engine).extensions["govbudget"]
     batches = _Batches(
         lambda base: [
             Price(
@@ -126,10 +119,8 @@ def _make_store(engine: sa.Engine, world: World, *, changing: bool) -> Callable[
     def upsert() -> None:
         prices = batches.next()
         assert isinstance(prices, list)
-        with engine.begin() as connection:
-            subject = directory.load_subject(connection, world.owner)
-            grant = policy.authorize(subject, "update", book)
-            result = store.upsert(connection, grant, book, prices)
+        with gov.unit(world.owner, atomic=True) as unit:
+            result = gov.prices.upsert(unit.authorize("update", prices=True), prices)
         assert result.received == ROWS
 
     return upsert

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from benchmarks.database import fill_database, make_database
 from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, measure_pairs, say
-from govbudget import Call, Grant, Layout, Ledger, Tables, Tokens
+from govbudget import Call, Tokens
+from govbudget.identity import OPERATOR
 from govbudget.server.app import make_engine
 from govbudget.spend.verify import verify_spend
 
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Effort
     from govbudget import Installation
 
-    Unit = Callable[[UUID], object]  # one hold and its settlement, for a user
-    Maker = Callable[[ExitStack], Unit]  # makes a unit for one thread, with what it keeps open
+    Work = Callable[[UUID], object]  # one hold and its settlement, for a user
 
 GROUPS, USERS = 100, 1000
 PROVIDER, MODEL = "acme", "measured"
@@ -64,14 +64,13 @@ def measure_spend(effort: Effort, server: sa.URL) -> Iterator[Row]:
             connection.execute(sa.text(_LIMITS))
             users = connection.execute(sa.text(_USERS)).scalars().all()
         home = make_govbudget_app(engine).extensions["govbudget"]
-        ours = _Ours(home, engine, world)
+        ours = _Ours(home, world)
         raw = _Raw(url, _capture(engine, ours, users[0]))
         for threads in THREADS:
             for where, whose in ((f"{USERS:,} users", users), ("one user", users[:1])):
                 what = f"{where}, {threads} thread{'s' * (threads > 1)}"
                 yield from _compare(effort, what, threads, whose, ours, raw)
-        with engine.connect() as connection:
-            seen = verify_spend(connection, Tables(Layout()), ours.authorize(connection))
+        seen = home.run(OPERATOR, lambda unit: verify_spend(unit.authorize("create", ledger=True)))
         assert not seen.findings, seen.findings
         say(f"spend: all {seen.calls:,} calls of both sides were booked")
 
@@ -108,33 +107,27 @@ class _Ours:
     """govbudget, as a gateway uses it."""
 
     home: Installation
-    engine: sa.Engine
     world: World
 
-    def make_whole(self, _stack: ExitStack) -> Unit:
+    def make_whole(self, _stack: ExitStack) -> Work:
         """`with hold(...)`: hold and settle each take a connection, load roles and authorize."""
 
-        def unit(user: UUID) -> None:
+        def work(user: UUID) -> None:
             with self.home.hold(self.world.stranger, self._call(user), MOST) as hold:
                 hold.settle(TAKEN)
 
-        return unit
+        return work
 
-    def make_store(self, stack: ExitStack) -> Unit:
+    def make_store(self, stack: ExitStack) -> Work:
         """The store's hold and settle, on one connection that was authorized beforehand."""
-        connection = stack.enter_context(self.engine.connect())
-        grant, store = self.authorize(connection), self.home.spend
+        unit = stack.enter_context(self.home.unit(self.world.stranger))
+        grant, store = unit.authorize("create", ledger=True), self.home.spend
 
-        def unit(user: UUID) -> None:
-            hold = store.hold(connection, grant, self._call(user), MOST)
-            store.settle(connection, grant, hold.id, str(hold.id), TAKEN)
+        def work(user: UUID) -> None:
+            hold = store.hold(grant, self._call(user), MOST)
+            store.settle(grant, hold.id, str(hold.id), TAKEN)
 
-        return unit
-
-    def authorize(self, connection: sa.Connection) -> Grant:
-        """Give a grant to book usage."""
-        subject = self.home.directory.load_subject(connection, self.world.stranger)
-        return self.home.policy.authorize(subject, "create", Ledger())
+        return work
 
     def _call(self, user: UUID) -> Call:
         return Call(self.world.organization, user, PROVIDER, MODEL)
@@ -155,20 +148,20 @@ class _Raw:
     url: sa.URL
     sent: Sequence[_Statement]
 
-    def make_all(self, stack: ExitStack) -> Unit:
+    def make_all(self, stack: ExitStack) -> Work:
         """All four: hold and settle, and before each the gateway's roles."""
         return self._make(stack, with_roles=True)
 
-    def make_two(self, stack: ExitStack) -> Unit:
+    def make_two(self, stack: ExitStack) -> Work:
         """Hold and settle alone."""
         return self._make(stack, with_roles=False)
 
-    def _make(self, stack: ExitStack, *, with_roles: bool) -> Unit:
+    def _make(self, stack: ExitStack, *, with_roles: bool) -> Work:
         text = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = stack.enter_context(psycopg.connect(text, autocommit=True))
         roles, hold, _, settle = self.sent
 
-        def unit(user: UUID) -> None:
+        def work(user: UUID) -> None:
             hold_id = uuid4()
             asked = {**hold.values, "user_id": user, "hold_id": hold_id}
             taken = {**settle.values, "hold_id": hold_id, "event_id": str(hold_id)}
@@ -178,7 +171,7 @@ class _Raw:
                 row = connection.execute(statement.text, values).fetchone()
                 assert row is not None
 
-        return unit
+        return work
 
 
 def _capture(engine: sa.Engine, ours: _Ours, user: UUID) -> list[_Statement]:
@@ -196,12 +189,12 @@ def _capture(engine: sa.Engine, ours: _Ours, user: UUID) -> list[_Statement]:
 
 
 def _repeat(
-    pool: ThreadPoolExecutor, units: Sequence[Unit], users: Sequence[UUID]
+    pool: ThreadPoolExecutor, units: Sequence[Work], users: Sequence[UUID]
 ) -> Callable[[], None]:
     """Make a piece of work: each thread does its unit, for users in an order of its own."""
     orders = [cycle(random.Random(n).sample(users, len(users))) for n in range(len(units))]  # noqa: S311 - no secret
 
-    def work(unit: Unit, order: Iterator[UUID]) -> None:
+    def work(unit: Work, order: Iterator[UUID]) -> None:
         for _ in range(UNITS):
             unit(next(order))
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from tests.policy.helpers import LINES, MATRIX, find, list_findings, load
+from tests.policy.helpers import (
+    LINES,
+    MATRIX,
+    answer,
+    find,
+    hold,
+    list_findings,
+    load,
+    load_unreviewed,
+)
 
-from govbudget import PolicyError
+from govbudget import Group, ObjectType, Organization, PolicyError
 from govbudget.authz.matrix import compare_with_matrix, write_matrix
 
 HEADER = b"role,object,action,decision,scope\n"
@@ -141,6 +150,32 @@ def test_spacing_comments_order_and_line_ends_mean_nothing(policy):
         [b"# reviewed", b"", header, *(row.replace(b",", b" ,\t") for row in reversed(rows))]
     )
     assert compare_with_matrix(policy.table, content) == []
+
+
+OF_ITS_OWN = b"p, budget-admin, organization, group_ai_budget, update, allow\n"
+
+
+def test_one_line_about_budgets_makes_a_policy_that_nobody_reviewed_unusable():
+    """One stray line would change what every budget is judged as: most people are locked out."""
+    assert find(lines=LINES + OF_ITS_OWN) == [("matrix.csv", 0, "not-reviewed")]
+    assert find(lines=LINES + OF_ITS_OWN, matrix=MATRIX) == [("matrix.csv", 0, "matrix-differs")]
+    denied = OF_ITS_OWN.replace(b"allow", b"deny")
+    assert find(lines=denied) == [("matrix.csv", 0, "not-reviewed")]
+
+
+def test_with_its_reviewed_decisions_it_loads_and_judges_budgets_by_it():
+    reviewed = write_matrix(load_unreviewed(LINES + OF_ITS_OWN).table).encode()
+    policy = load(lines=LINES + OF_ITS_OWN, matrix=reviewed)
+    budget_admin = hold(("budget-admin", "organization", "a"))
+    owner, group = hold(("owner", "site")), Group("a1", "a")
+    assert answer(policy, budget_admin, "update", group) == "allowed"
+    assert answer(policy, budget_admin, "update", Organization("a")) == "allowed"
+    assert answer(policy, owner, "update", group) == "forbidden"  # who still runs the group
+    assert answer(policy, owner, "update", Organization("a")) == "forbidden"
+
+
+def test_a_policy_that_judges_budgets_as_their_groups_needs_no_matrix():
+    assert load(lines=LINES, matrix=None).table.budget_object is ObjectType.GROUP
 
 
 def test_the_shipped_matrix_is_what_the_table_writes(policy):

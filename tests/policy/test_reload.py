@@ -14,7 +14,9 @@ from govbudget.authz import evaluator
 
 READS = b"p, owner, site, group, read, allow\n"
 UPDATES = b"p, owner, site, group, update, allow\n"
+BUDGETS = b"p, owner, site, group_ai_budget, read, allow\n"
 REVIEW = b"role,object,action,decision\nowner,group,read,allow\n"
+REVIEWED_BUDGETS = REVIEW + b"owner,group_ai_budget,read,allow\n"
 
 
 @pytest.fixture
@@ -44,6 +46,8 @@ def test_a_reload_puts_the_new_files_in_force(folder):
         ({"lines": b""}, "no-lines"),
         ({"model": MODEL.replace(b"_, _, _", b"_, _")}, "model-not-pinned"),
         ({"matrix": REVIEW.replace(b"read", b"update")}, "matrix-differs"),
+        ({"lines": READS + BUDGETS}, "not-reviewed"),
+        ({"lines": READS + BUDGETS, "matrix": REVIEWED_BUDGETS}, "needs-restart"),
     ],
 )
 def test_a_reload_that_raises_keeps_the_table_in_force(folder, change, code):
