@@ -21,9 +21,10 @@ from tests.support import (
 )
 
 from govbudget import Policy, PolicyError, SettingsError
+from govbudget.authz.matrix import write_matrix
+from govbudget.review.check import check_policy
 
 DEDICATED = FOLDERS["dedicated"]
-WITH_BUDGETS = {"GOVBUDGET_BUDGET_OBJECT": "group_ai_budget"}
 
 with (DEDICATED / "matrix.csv").open(newline="") as file:
     ROWS = list(csv.DictReader(file))
@@ -99,7 +100,7 @@ class Town(World):
 
 @pytest.fixture(scope="module")
 def send(engine):
-    return Client(make_app(engine, WITH_BUDGETS, policy=DEDICATED))
+    return Client(make_app(engine, policy=DEDICATED))
 
 
 @pytest.fixture(scope="module")
@@ -223,47 +224,59 @@ def test_every_route_is_among_the_calls():
     assert served == sorted((method, asked[1]) for method, asked, _ in CALLS.values())
 
 
-# -- the policy and the setting must agree --
+# -- what budgets are judged as comes from the policy alone --
 
 
 @pytest.mark.parametrize("name", ["shipped", "dedicated"])
-@pytest.mark.parametrize("budget_object", [None, "group", "group_ai_budget"])
-def test_a_start_with_a_setting_that_does_not_fit_is_refused(engine, name, budget_object):
-    config = {} if budget_object is None else {"GOVBUDGET_BUDGET_OBJECT": budget_object}
-    judged_as = "group_ai_budget" if name == "dedicated" else "group"
-    policy = Policy.load(FOLDERS[name])
-    if (budget_object or "group") == judged_as:
-        app = make_app(engine, config, policy=policy)
-        assert app.extensions["govbudget"].budgets.budget_object == judged_as
-        return
-    for given in (policy, FOLDERS[name]):
-        with pytest.raises(SettingsError) as refused:
-            make_app(engine, config, policy=given)
-        assert "GOVBUDGET_BUDGET_OBJECT" in str(refused.value)
-        assert "set it to that" in str(refused.value)
-        assert f"judges budgets as `{judged_as}`" in str(refused.value)
+def test_the_policy_says_what_budgets_are_judged_as(engine, town, name):
+    """The same people, database and request: a budget-admin sets budgets under one of the two."""
+    send = Client(make_app(engine, policy=FOLDERS[name]))
+    budget_admin, org_admin = (
+        town.cast[role, True, False] for role in ("budget-admin", "org-admin")
+    )
+    allowed, refused = (
+        (budget_admin, org_admin) if name == "dedicated" else (org_admin, budget_admin)
+    )
+    body = {"json": {"spend_limit_micros": 5}}
+    assert send("PUT", budget_path(town.a1), allowed, **body).status_code == 200
+    assert send("PUT", budget_path(town.a1), refused, **body).status_code in {403, 404}
 
 
-def test_one_line_about_budgets_makes_a_policy_judge_by_them(engine, tmp_path):
+def test_the_setting_that_could_disagree_with_the_policy_is_gone(engine):
+    for value in ("group", "group_ai_budget"):
+        with pytest.raises(SettingsError, match="`GOVBUDGET_BUDGET_OBJECT`"):
+            make_app(engine, {"GOVBUDGET_BUDGET_OBJECT": value}, policy=DEDICATED)
+
+
+def test_one_line_about_budgets_that_nobody_reviewed_does_not_start(engine, tmp_path):
     """So a half-made move to the other design does not start: most people would be locked out."""
     folder = copy_policy(FOLDERS["shipped"], tmp_path / "policy")
     append(folder / "policy.csv", "p, budget-admin, organization, group_ai_budget, update, allow\n")
     (folder / "matrix.csv").unlink()
-    with pytest.raises(SettingsError, match="GOVBUDGET_BUDGET_OBJECT"):
+    with pytest.raises(PolicyError, match="not-reviewed"):
         make_app(engine, policy=folder)
-    assert make_app(engine, WITH_BUDGETS, policy=folder)
+    review = check_policy(folder)
+    assert not review.starts
+    assert [f.code for f in review.findings if f.file == "matrix.csv"] == ["not-reviewed"]
+    (folder / "matrix.csv").write_text(write_matrix(review.table))
+    assert make_app(engine, policy=folder)
+    assert check_policy(folder).starts
 
 
-@pytest.mark.parametrize(
-    ("start", "then", "config"),
-    [("shipped", "dedicated", {}), ("dedicated", "shipped", WITH_BUDGETS)],
-)
-def test_a_reload_to_the_other_design_raises_and_changes_nothing(
-    engine, tmp_path, start, then, config
-):
+def test_a_reload_to_a_resource_that_nobody_reviewed_raises_and_changes_nothing(engine, tmp_path):
+    folder = copy_policy(FOLDERS["dedicated"], tmp_path / "policy")
+    gov = make_app(engine, policy=folder).extensions["govbudget"]
+    table = gov.policy.table
+    (folder / "matrix.csv").unlink()
+    with pytest.raises(PolicyError, match="not-reviewed"):
+        gov.reload_policy()
+    assert gov.policy.table is table
+
+
+@pytest.mark.parametrize(("start", "then"), [("shipped", "dedicated"), ("dedicated", "shipped")])
+def test_a_reload_to_the_other_design_raises_and_changes_nothing(engine, tmp_path, start, then):
     folder = copy_policy(FOLDERS[start], tmp_path / "policy")
-    app = make_app(engine, config, policy=folder)
-    policy = app.extensions["govbudget"].policy
+    policy = make_app(engine, policy=folder).extensions["govbudget"].policy
     table = policy.table
     copy_policy(FOLDERS[then], folder)
     with pytest.raises(PolicyError) as refused:
