@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from govbudget import IdType, Layout, ObjectType, SettingsError
+from govbudget import IdType, Layout, SettingsError
 from govbudget.settings import Settings, read_settings
 
 DIGEST = "sha256:" + "0" * 64
@@ -43,7 +43,6 @@ def test_nothing_set_gives_the_defaults_of_the_contract():
         ("SCHEMA", "budgets", "schema", "budgets"),
         ("GROUPS", "none", "groups", "none"),
         ("GROUPS", "public.teams.id", "groups", "public.teams.id"),
-        ("BUDGET_OBJECT", "group_ai_budget", "budget_object", ObjectType.GROUP_AI_BUDGET),
         ("TIME_ZONE", "Europe/Berlin", "time_zone", "Europe/Berlin"),
         ("EXPOSE_POLICY_DIGEST", True, "expose_policy_digest", True),
         ("EXPOSE_POLICY_DIGEST", "TRUE", "expose_policy_digest", True),
@@ -106,10 +105,6 @@ def test_a_value_that_can_be_meant_is_read(key, value, field, expected):
         ("GROUPS", "a.b.c.d"),
         ("GROUPS", "a..c"),
         ("GROUPS", None),
-        ("BUDGET_OBJECT", "budget"),
-        ("BUDGET_OBJECT", "ai_model_price"),
-        ("BUDGET_OBJECT", ""),
-        ("BUDGET_OBJECT", None),
         *(("TIME_ZONE", zone) for zone in ("", "CET", "EST5EDT", "localtime", "Mars/Base", "+01")),
         *(
             ("TIME_ZONE", zone)
@@ -125,7 +120,9 @@ def test_any_other_value_is_an_error_that_names_the_key(key, value):
         read_settings({f"GOVBUDGET_{key}": value})
 
 
-@pytest.mark.parametrize("key", ["GOVBUDGET_url_prefix", "GOVBUDGET_", "GOVBUDGET_ENGINE"])
+@pytest.mark.parametrize(
+    "key", ["GOVBUDGET_url_prefix", "GOVBUDGET_", "GOVBUDGET_ENGINE", "GOVBUDGET_BUDGET_OBJECT"]
+)
 def test_an_unknown_key_is_an_error_that_names_it(key):
     with pytest.raises(SettingsError, match=f"`{key}`"):
         read_settings({key: "x"})

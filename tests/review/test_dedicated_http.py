@@ -20,7 +20,7 @@ from tests.support import (
     spend_requests,
 )
 
-from govbudget import Policy, PolicyError, SettingsError
+from govbudget import Policy, PolicyError
 from govbudget.authz.matrix import write_matrix
 from govbudget.review.check import check_policy
 
@@ -240,12 +240,6 @@ def test_the_policy_says_what_budgets_are_judged_as(engine, town, name):
     body = {"json": {"spend_limit_micros": 5}}
     assert send("PUT", budget_path(town.a1), allowed, **body).status_code == 200
     assert send("PUT", budget_path(town.a1), refused, **body).status_code in {403, 404}
-
-
-def test_the_setting_that_could_disagree_with_the_policy_is_gone(engine):
-    for value in ("group", "group_ai_budget"):
-        with pytest.raises(SettingsError, match="`GOVBUDGET_BUDGET_OBJECT`"):
-            make_app(engine, {"GOVBUDGET_BUDGET_OBJECT": value}, policy=DEDICATED)
 
 
 def test_one_line_about_budgets_that_nobody_reviewed_does_not_start(engine, tmp_path):

@@ -9,7 +9,17 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from govbudget import SITE, Assignment, Domain, Group, Member, Organization, Scope, SqlDirectory
+from govbudget import (
+    SITE,
+    Assignment,
+    Domain,
+    Group,
+    Member,
+    Organization,
+    Scope,
+    SqlDirectory,
+    Subject,
+)
 from govbudget.testing.directory import KnownFacts, check_directory
 
 
@@ -207,6 +217,18 @@ def fail(*_):
     raise LookupError(message)
 
 
+def refuse_operator(name):
+    """A directory of which one loader takes None for a mistake."""
+
+    def load(self, connection, *ids):
+        return getattr(self.inner, name)(connection, *ids) if ids[0] is not None else fail()
+
+    return type("Refusing", (Broken,), {name: load})
+
+
+OPERATING = Subject(None, (Assignment("owner", SITE),))
+
+
 def in_organization(role, which):
     return lambda facts: Assignment(role, Domain(Scope.ORGANIZATION, getattr(facts, which)))
 
@@ -242,11 +264,30 @@ BREAKAGES = {
     },
     **{f"{name} raises": (wrap(name, fail), f"{name} raised LookupError") for name in LOADERS},
     **{
-        f"{name} forgets the unit of work": (
-            change_subject(name, lambda _, ids, subject: replace(subject, unit_of_work=None)),
-            f"{name} did not put connection.get_transaction()",
+        f"{name} refuses the operator": (
+            refuse_operator(name),
+            f"{name} for the caller None raised LookupError",
         )
-        for name in LOADERS
+        for name in LOADERS[1:]
+    },
+    **{
+        f"{name} hides the object from the operator": (
+            wrap(
+                name,
+                lambda _, connection, ids, result: (result[0], ids[0] and result[1]),
+            ),
+            f"{name} for the caller None gave None, expected",
+        )
+        for name in LOADERS[1:]
+    },
+    **{
+        f"{name} makes the operator an owner": (
+            change_subject(
+                name, lambda _, ids, subject: OPERATING if subject.id is None else subject
+            ),
+            f"{name} for the caller None reported owner in site",
+        )
+        for name in LOADERS[1:]
     },
     **{
         f"{name} gives another subject": (

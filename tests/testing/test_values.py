@@ -18,7 +18,6 @@ def test_a_subject_holds_what_is_written():
         Assignment("org-admin", Domain(Scope.ORGANIZATION, "a")),
         Assignment("group-member", Domain(Scope.GROUP, "a1")),
     )
-    assert subject.unit_of_work is None
 
 
 def test_they_are_what_authorize_takes():

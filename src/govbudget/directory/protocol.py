@@ -34,8 +34,8 @@ class Directory(Protocol):
     def organization_members(self) -> FromClause:
         """Who is in which organization: a selectable with `organization_id` and `user_id`."""
 
-    def load_subject(self, connection: Connection, subject_id: Id | None) -> Subject:
-        """Load the caller with the roles held on the site."""
+    def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
+        """Load the caller with the roles held on the site. Never asked for the operator."""
 
     def load_group(
         self, connection: Connection, subject_id: Id | None, group_id: Id

@@ -94,7 +94,7 @@ class SqlDirectory:
         """The policy's roles that the mapping `roles` names; empty without one."""
         return frozenset((self._names or {}).values())
 
-    def load_subject(self, connection: Connection, subject_id: Id | None) -> Subject:
+    def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""
         rows = connection.execute(self._subject, {"user": subject_id}).all()
         return self._subject_of(subject_id, rows)

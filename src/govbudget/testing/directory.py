@@ -59,6 +59,7 @@ class KnownFacts:
 def check_directory(directory: Directory, connection: Connection, facts: KnownFacts) -> list[str]:
     """Check a Directory and give a sentence for everything that is wrong; empty: it is right.
 
+    Asks on behalf of each person in `facts`, and of None, the operator of a command.
     Sends the directory's statements on the connection; never commits.
     """
     wrong: list[str] = []
@@ -83,10 +84,14 @@ class _Call:
     """
 
     name: str
-    ids: tuple[Id, ...]
+    ids: tuple[Id | None, ...]
     thing: object
     roles: set[Assignment] | None
     tolerated: set[Assignment] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        """Name it in a sentence."""
+        return self.name if self.ids[0] is not None else f"{self.name} for the caller None"
 
 
 def _list_calls(facts: KnownFacts) -> Iterator[_Call]:
@@ -110,13 +115,17 @@ def _list_calls(facts: KnownFacts) -> Iterator[_Call]:
     yield _Call("load_group", (holder, other.id), other, on_site)
     yield _Call("load_group", (missing, group.id), group, set())
     yield _Call("load_group", (user, missing), None, None)
+    # The operator of a command: the object is loaded, and nothing is held.
+    yield _Call("load_group", (None, group.id), group, set())
+    yield _Call("load_group", (None, missing), None, None)
 
     in_everyone = set()
     if facts.everyone is not None:
         in_everyone = {Assignment(facts.member_role, Domain(Scope.GROUP, facts.everyone))}
         everyone = Group(facts.everyone, here.id)
         yield _Call("load_group", (user, everyone.id), everyone, in_everyone)
-        yield _Call("load_group", (missing, everyone.id), everyone, set())
+        for nobody in (missing, None):
+            yield _Call("load_group", (nobody, everyone.id), everyone, set())
 
     yield _Call("load_organization", (user, here.id), here, in_group | in_everyone)
     yield _Call("load_organization", (user, there.id), there, set())
@@ -126,6 +135,8 @@ def _list_calls(facts: KnownFacts) -> Iterator[_Call]:
     yield _Call("load_organization", (holder, here.id), here, on_site, in_everyone)
     yield _Call("load_organization", (missing, here.id), here, set())
     yield _Call("load_organization", (user, missing), None, None)
+    yield _Call("load_organization", (None, here.id), here, set())
+    yield _Call("load_organization", (None, missing), None, None)
 
     yield _Call("load_member", (user, here.id, user), member, set())
     yield _Call("load_member", (boss, here.id, user), member, administers)
@@ -135,6 +146,8 @@ def _list_calls(facts: KnownFacts) -> Iterator[_Call]:
     yield _Call("load_member", (holder, there.id, user), None, None)
     yield _Call("load_member", (holder, here.id, missing), None, None)
     yield _Call("load_member", (holder, missing, user), None, None)
+    yield _Call("load_member", (None, here.id, user), member, set())
+    yield _Call("load_member", (None, there.id, user), None, None)
 
     yield _Call("load_subject", (holder,), None, on_site)
     for nobody in (boss, user, missing):
@@ -142,14 +155,14 @@ def _list_calls(facts: KnownFacts) -> Iterator[_Call]:
 
 
 def _check_call(directory: Directory, connection: Connection, call: _Call) -> Iterator[str]:
-    name, loader = call.name, getattr(directory, call.name)
+    name, loader = str(call), getattr(directory, call.name)
     with _watch(connection) as (statements, endings):
         try:
             result = loader(connection, *call.ids)
         except Exception as error:
             # What follows would fail for the same reason, or in a transaction that is broken.
             raise _Stopped(f"{name} raised {type(error).__name__}: {error}") from error
-    subject, thing = (result, None) if name == "load_subject" else result
+    subject, thing = (result, None) if call.name == "load_subject" else result
     if len(statements) != 1:
         yield f"{name} sent {len(statements)} statements, expected 1"
     for ending in endings:
@@ -161,7 +174,7 @@ def _check_call(directory: Directory, connection: Connection, call: _Call) -> It
 
 
 def _check_answer(call: _Call, subject: object, thing: object) -> Iterator[str]:
-    name = call.name
+    name = str(call)
     if not isinstance(subject, Subject) or subject.id != call.ids[0]:
         raise _Stopped(f"{name} gave no Subject with the id that it was asked for")
     if thing != call.thing:
