@@ -15,6 +15,7 @@ from tests.web.conformance import check_answer
 
 from govbudget import GovBudget, Layout, Policy, Tables
 from govbudget.db.gov import Gov, ask_database
+from govbudget.db.unit import Unit
 from govbudget.directory.sql import own_directory
 from govbudget.settings import Settings
 from govbudget.web.routes import list_routes
@@ -29,6 +30,11 @@ def make_gov(policy=None, engine=None, directory=None, clock=ask_database, **set
     found = Settings(**settings)
     directory = directory or own_directory(Tables(found.layout))
     return Gov(found, policy or packaged_policy(), directory, lambda: engine, clock)
+
+
+def authorize(connection, person, action, *, policy=None, gov=None, **asked):
+    """Give the grant of a unit on the connection, which stays open."""
+    return Unit(gov or make_gov(policy), person, connection, None).authorize(action, **asked)
 
 
 BUDGET_TABLES = re.compile(

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import limit, read_entries, read_story
-from tests.budgets.support import attempt, authorize, set_budget
-from tests.support import TABLES, budget_path, make_gov
+from tests.budgets.support import attempt, set_budget
+from tests.support import TABLES, authorize, budget_path, make_gov
 from tests.web.helpers import put_limit, read_problem
 
 from govbudget.budgets.budget import Condition

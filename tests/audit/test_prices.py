@@ -7,8 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import read_entries
-from tests.budgets.support import authorize
-from tests.support import TABLES
+from tests.support import TABLES, authorize
 from tests.web.helpers import read_problem
 
 from govbudget.prices.price import Price

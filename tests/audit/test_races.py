@@ -11,14 +11,8 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.audit.support import find_broken_stories, read_entries, read_story
-from tests.budgets.support import (
-    authorize,
-    delete_budget,
-    run_together,
-    running,
-    set_budget,
-)
-from tests.support import TABLES, budget_path
+from tests.budgets.support import delete_budget, run_together, running, set_budget
+from tests.support import TABLES, authorize, budget_path
 from tests.web.helpers import put_limit
 
 from govbudget.budgets.store import Budgets

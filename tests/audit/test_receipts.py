@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.audit.support import NOBODY, read_only_entry
 from tests.audit.test_http import audit_path
-from tests.budgets.support import authorize
-from tests.support import Client, World, make_app, make_gov
+from tests.support import Client, World, authorize, make_app, make_gov
 from tests.web.helpers import put_limit
 
 from govbudget import Layout

@@ -1,4 +1,4 @@
-"""What the tests of the stores share: authorizing, watching connections, running at once."""
+"""What the tests of the stores share: watching connections, running at once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from tests.support import TABLES, make_gov
+from tests.support import TABLES, authorize
 
 from govbudget.budgets.budget import UNCONDITIONAL
 from govbudget.budgets.store import Budgets
-from govbudget.db.unit import Unit
 from govbudget.installation import Installation
 
 PATIENCE_SECONDS = 20
-
-
-def authorize(connection, person, action, *, policy=None, gov=None, **asked):
-    """Give the grant of a unit on the connection, which stays open."""
-    return Unit(gov or make_gov(policy), person, connection, None).authorize(action, **asked)
 
 
 def get_budget(connection, person, group):

@@ -12,13 +12,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.budgets.support import (
-    attempt,
-    authorize,
-    list_budgets,
-    set_budget,
-)
-from tests.support import TABLES, count_statements
+from tests.budgets.support import attempt, list_budgets, set_budget
+from tests.support import TABLES, authorize, count_statements
 
 from govbudget import Budget, Grant, NotFound, Policy
 from govbudget.authz.files import packaged_policy_dir

@@ -6,7 +6,6 @@ import pytest
 import sqlalchemy as sa
 from tests.budgets.support import (
     attempt,
-    authorize,
     delete_budget,
     get_budget,
     list_budgets,
@@ -15,7 +14,7 @@ from tests.budgets.support import (
     running,
     set_budget,
 )
-from tests.support import TABLES
+from tests.support import TABLES, authorize
 
 from govbudget import Budget, GroupChanged, NotFound, PreconditionFailed
 from govbudget.budgets.budget import UNCONDITIONAL, Condition

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from tests.budgets.support import (
     attempt,
-    authorize,
     delete_budget,
     get_budget,
     list_budgets,
@@ -18,7 +17,7 @@ from tests.budgets.support import (
     set_budget,
     watch,
 )
-from tests.support import TABLES, count_statements, names_budget_table
+from tests.support import TABLES, authorize, count_statements, names_budget_table
 
 from govbudget import GroupChanged, NotFound, PreconditionFailed
 from govbudget.budgets.budget import UNCONDITIONAL, Condition

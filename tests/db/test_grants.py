@@ -7,8 +7,7 @@ import pickle
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize, make_gov
-from tests.support import count_statements
+from tests.support import authorize, count_statements, make_gov
 
 from govbudget import Forbidden, GrantRefused, NotFound
 from govbudget.db.unit import Grant, Unit

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
 from tests.db.test_grants import GOVERNED, name_object
+from tests.support import authorize
 
 PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import orm
-from tests.budgets.support import authorize, delete_orphans, watch
-from tests.support import count_statements, make_gov, names_budget_table
+from tests.budgets.support import delete_orphans, watch
+from tests.support import authorize, count_statements, make_gov, names_budget_table
 
 from govbudget import (
     SITE,

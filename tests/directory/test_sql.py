@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import attempt, authorize, watch
-from tests.support import TABLES, count_statements, make_gov, names_budget_table
+from tests.budgets.support import attempt, watch
+from tests.support import TABLES, authorize, count_statements, make_gov, names_budget_table
 
 from govbudget import (
     SITE,

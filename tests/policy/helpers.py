@@ -21,8 +21,8 @@ from govbudget import (
     Scope,
     Subject,
 )
-from govbudget.authz.files import PolicyFiles, packaged_policy_dir
 from govbudget.authz.evaluator import read_table
+from govbudget.authz.files import PolicyFiles, packaged_policy_dir
 from govbudget.authz.policy import load_table
 
 MODEL, LINES, MATRIX = (

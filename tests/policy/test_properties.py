@@ -20,8 +20,8 @@ from govbudget import (
     Scope,
 )
 from govbudget.authz.authorize import reach_members
-from govbudget.authz.files import packaged_policy_dir, read_policy_files
 from govbudget.authz.effective import find_effective_roles
+from govbudget.authz.files import packaged_policy_dir, read_policy_files
 
 pytest.importorskip("hypothesis", reason="a policy's tester has pycasbin and pytest alone")
 from hypothesis import HealthCheck, given, settings
@@ -93,7 +93,9 @@ def test_a_list_reaches_exactly_the_groups_that_are_allowed_one_by_one(lines, su
     asked = policy.table.budget_object
     for action in Action:
         decided = {
-            group.id: policy.decide(find_effective_roles(subject, group, scopes), asked, action).allowed
+            group.id: policy.decide(
+                find_effective_roles(subject, group, scopes), asked, action
+            ).allowed
             for group in (*groups, Group("new", "a"))
         }
         try:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
 from tests.prices.test_store import make
+from tests.support import authorize
 
 from govbudget.prices.store import Prices
 

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.budgets.support import authorize, run_together, running, watch
-from tests.support import TABLES, count_statements, names_budget_table
+from tests.budgets.support import run_together, running, watch
+from tests.support import TABLES, authorize, count_statements, names_budget_table
 
 from govbudget import InvalidInput, NotFound, Price
 from govbudget.prices.price import parse_prices, read_shipped_prices

@@ -20,8 +20,8 @@ from tests.support import (
     packaged_policy,
 )
 
-from govbudget import Action
-from govbudget.web import blueprint
+from govbudget import Action, extension
+from govbudget.parts import load_part
 from govbudget.web.call import Target
 
 PREFIX = "/api/v2"
@@ -180,7 +180,8 @@ def test_a_route_that_asks_for_another_right_is_refused_and_sends_nothing(  # no
 
     Of another object, unit or transaction than its own no grant can speak: `tests/db/`.
     """
-    monkeypatch.setattr(blueprint, "ROUTES", [careless(route)])
+    monkeypatch.setattr(extension, "ROUTES", (careless(route),))
+    monkeypatch.setattr(load_part("spend"), "ROUTES", ())
     answer, sent = send_counting(engine, town, route, load_all_allowed())
     assert (answer.status_code, answer.json["code"]) == (500, "internal-error")
     assert sent == []

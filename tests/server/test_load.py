@@ -7,13 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import (
-    get_budget,
-    packaged_policy,
-    set_budget,
-    watch,
-)
-from tests.support import TABLES
+from tests.budgets.support import get_budget, set_budget, watch
+from tests.support import TABLES, packaged_policy
 
 from govbudget import InvalidInput
 from govbudget.server.directory_file import load_directory

@@ -7,8 +7,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
-from tests.support import TABLES, wait_for_waiters
+from tests.support import TABLES, authorize, wait_for_waiters
 
 from govbudget.errors import NotAMember
 from govbudget.spend.overrides import Overrides

@@ -21,11 +21,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
 from tests.spend import gateways
 from tests.spend.gateways import PRICE, TOKENS, read_unfinished
 from tests.spend.test_store import Spender
-from tests.support import TABLES, World, make_gov
+from tests.support import TABLES, World, authorize, make_gov
 
 from govbudget.db.connection import normalize_url
 from govbudget.db.tables import Layout

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
 from tests.spend.test_store import ONE, Spender
 from tests.spend.test_verify import verify
-from tests.support import count_statements, make_gov
+from tests.support import authorize, count_statements, make_gov
 
 from govbudget.db.retries import MAX_TRIES, explain_outage
 from govbudget.errors import BudgetExceeded

@@ -13,8 +13,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
-from tests.support import World, make_gov
+from tests.support import World, authorize, make_gov
 
 from govbudget import Call, Tokens
 from govbudget.spend.reports import Reports

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
 from tests.support import (
     TABLES,
+    authorize,
     count_statements,
     make_gov,
     names_budget_table,

@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.budgets.support import authorize
 from tests.spend.test_store import ONE, Spender
-from tests.support import TABLES
+from tests.support import TABLES, authorize
 
 from govbudget.settings import Unpriced
 from govbudget.spend.tokens import Tokens

@@ -43,9 +43,8 @@ def find_features() -> AbstractSet[str]:
 
 def create_app(engine: sa.Engine) -> Flask:
     app = Flask(__name__)
-    installation: Installation = GovBudget().init_app(
-        app, engine=engine, identify=current_user, features=find_features
-    )
+    GovBudget().init_app(app, engine=engine, identify=current_user, features=find_features)
+    installation: Installation = app.extensions["govbudget"]
     try:
         installation.reload_policy()
     except PolicyError as error:
