@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 import govbudget
 from govbudget.db.tables import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS
-from govbudget.spend.cost import cost_in_picos, round_up_to_micros
+from govbudget.money import round_up_to_micros
+from govbudget.spend.cost import cost_in_picos
 from govbudget.spend.tokens import Tokens
 
 NAMES = ("input", "output", "cache_read", "cache_write")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
-from pydantic import TypeAdapter
+import jsonschema_rs
 
 from govbudget.errors import CATALOGUE
-from govbudget.web.answers import Problem
-from govbudget.web.openapi import find_codes
+from govbudget.settings import Settings
+from govbudget.web.openapi import REF, describe, find_codes
 from govbudget.web.routes import list_routes
 
 # Of paths that are no endpoint's, and of hosts that abort.
@@ -16,8 +17,22 @@ ELSEWHERE = {"not-found", "method-not-allowed"}
 
 
 @cache
-def _adapter(kind):
-    return TypeAdapter(kind)
+def _validator(name):
+    """What holds a body to a schema of the document: with its keys and no other."""
+    components = describe(Settings(), list_routes())["components"]
+    schemas = components["schemas"] | {"Id": {"type": ["integer", "string"]}}
+    for schema in schemas.values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    document = {"$ref": f"{REF}{name}", "components": {"schemas": schemas}}
+    return jsonschema_rs.validator_for(document)
+
+
+def read_as(name, body):
+    """Read a body that is as the document says; raise jsonschema_rs.ValidationError if not."""
+    value = json.loads(body)
+    _validator(name).validate(value)
+    return value
 
 
 def check_answer(app, response):
@@ -38,7 +53,7 @@ def compare(route, response, *, whole=True):
     if response.mimetype == "application/problem+json":
         if not whole:
             return
-        problem = _adapter(Problem).validate_json(body, strict=True, extra="forbid")
+        problem = read_as("Problem", body)
         if problem["code"] in CATALOGUE.keys() - ELSEWHERE:
             assert problem["code"] in find_codes(route), problem
     elif status == 304:
@@ -48,4 +63,4 @@ def compare(route, response, *, whole=True):
         assert status in (route.statuses if route.answer else (204,))
         assert bool(route.tagged and route.answer) == ("ETag" in response.headers)
         if route.answer and whole:
-            _adapter(route.answer).validate_json(body, strict=True, extra="forbid")
+            read_as(route.answer.partition(":")[2], body)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, Response
-from pydantic import ValidationError
+from jsonschema_rs import ValidationError
 from tests.support import ROUTES, Client, budget_path, count_statements, make_app
 from tests.web.conformance import compare
 from tests.web.helpers import outcome, put_limit

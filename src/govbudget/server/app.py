@@ -21,7 +21,7 @@ from govbudget.migrations import head_revision, read_revision
 from govbudget.server.tokens import TOKEN_PREFIX, TokenStore
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
-from govbudget.web.problems import answer, explain_http
+from govbudget.web.problems import answer, answer_http_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +123,7 @@ def create_app(
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
         """Answer in the shape of the blueprint wherever there is no route: the site is all ours."""
-        response = explain_http(error, home.challenge)
+        response = answer_http_error(error, home.challenge)
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -1,14 +1,24 @@
-"""The types of the answers of spend, as JSON has them; see `web/answers.py`."""
+"""The answers of spend; see `web/answers.py`."""
 
 from __future__ import annotations
 
-# pydantic brings `typing_extensions` and demands its TypedDict before Python 3.12.
-from typing_extensions import TypedDict
+from typing import Annotated, Any
 
-from govbudget.web.answers import Id, LimitSource, Time, Uuid
+from pydantic import AliasPath, BeforeValidator, Field
+
+from govbudget.money import round_up_to_micros
+from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid
+
+# Micros, rounded up from picos.
+Micros = Annotated[int, BeforeValidator(round_up_to_micros)]
 
 
-class TokensAnswer(TypedDict):
+def _read(*path: str) -> Any:  # noqa: ANN401 - as pydantic's Field
+    """Read a field from an attribute with another name."""
+    return Field(validation_alias=AliasPath(*path))
+
+
+class TokensAnswer(Answer):
     """Tokens by category, as they were sent."""
 
     input: int
@@ -17,23 +27,23 @@ class TokensAnswer(TypedDict):
     cache_write: int
 
 
-class HoldAnswer(TypedDict):
+class HoldAnswer(Answer):
     """Money set aside until it is settled, released, or expires.
 
     `cost_micros` is what is known of the cost, null where nothing is; `unpriced` names the keys of
     `tokens` that had no price.
     """
 
-    hold_id: Uuid
+    hold_id: Uuid = _read("id")
     organization_id: Id
     user_id: Id
     group_id: Id | None
-    cost_micros: int | None
+    cost_micros: Micros | None = _read("cost_picos")
     unpriced: list[str]
     expires_at: Time
 
 
-class UsageAnswer(TypedDict):
+class UsageAnswer(Answer):
     """One call as the ledger has it.
 
     `cost_micros` is what is known of the cost, null where nothing is: unpriced, not free.
@@ -48,13 +58,13 @@ class UsageAnswer(TypedDict):
     provider: str
     model: str
     tokens: TokensAnswer
-    cost_micros: int | None
+    cost_micros: Micros | None = _read("cost_picos")
     unpriced: list[str]
     occurred_at: Time
     recorded_at: Time
 
 
-class OverrideAnswer(TypedDict):
+class OverrideAnswer(Answer):
     """What one member may spend in a month, whatever the groups' budgets say."""
 
     organization_id: Id
@@ -65,48 +75,48 @@ class OverrideAnswer(TypedDict):
     updated_at: Time
 
 
-class MemberSpendAnswer(TypedDict):
+class MemberSpendAnswer(Answer):
     """A member's limit (null: none holds) and what set it, and the spend of the month."""
 
     organization_id: Id
     user_id: Id
-    effective_group_id: Id | None
-    spend_limit_micros: int | None
+    effective_group_id: Id | None = _read("group_id")
+    spend_limit_micros: int | None = _read("limit_micros")
     limit_source: LimitSource | None
-    current_spend_micros: int
-    held_micros: int
-    period_start: Time
-    period_end: Time
+    current_spend_micros: Micros = _read("spent_picos")
+    held_micros: Micros = _read("held_picos")
+    period_start: Time = _read("period", "start")
+    period_end: Time = _read("period", "end")
 
 
-class GroupSpendAnswer(TypedDict):
+class GroupSpendAnswer(Answer):
     """What was spent in the month and attributed to the group; some calls may have no price."""
 
     group_id: Id
-    current_spend_micros: int
-    calls: int
-    unpriced_calls: int
-    period_start: Time
-    period_end: Time
+    current_spend_micros: Micros = _read("sum", "cost_picos")
+    calls: int = _read("sum", "calls")
+    unpriced_calls: int = _read("sum", "unpriced_calls")
+    period_start: Time = _read("period", "start")
+    period_end: Time = _read("period", "end")
 
 
-class GroupSpendPage(TypedDict):
+class GroupSpendPage(Answer):
     """Groups that the caller may read, by id; no token: there are no more."""
 
     groups: list[GroupSpendAnswer]
     next_page_token: str | None
 
 
-class SpenderAnswer(TypedDict):
+class SpenderAnswer(Answer):
     """What one user spent in the month that is attributed to the group."""
 
     user_id: Id
-    current_spend_micros: int
-    calls: int
-    unpriced_calls: int
+    current_spend_micros: Micros = _read("sum", "cost_picos")
+    calls: int = _read("sum", "calls")
+    unpriced_calls: int = _read("sum", "unpriced_calls")
 
 
-class SpenderPage(TypedDict):
+class SpenderPage(Answer):
     """Who spent for the group, as far as the caller may see, by id; no token: no more."""
 
     members: list[SpenderAnswer]

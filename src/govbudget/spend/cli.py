@@ -18,12 +18,12 @@ from govbudget.db.tables import TOKENS
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.identity import Id, Member
-from govbudget.spend.cost import PICOS_PER_MICRO, round_up_to_micros
+from govbudget.money import PICOS_PER_MICRO, round_up_to_micros
+from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
 from govbudget.spend.usage import LimitSource, check_time
 from govbudget.spend.verify import verify_spend
-from govbudget.spend.views import write_member_spend
 from govbudget.text import write_id
 
 LEVELS = ("organization", "group", "user")
@@ -140,7 +140,8 @@ def spend_member(organization: str, user: str, form: str) -> None:
         found = run_as_operator(lambda unit: Reports.member(unit.authorize("read", member=asked)))
     except NotFound:
         raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
-    facts = {**write_member_spend(member, found), "left_micros": _find_left(found)}
+    answer = MemberSpendAnswer.model_validate(found).model_dump(mode="json")
+    facts = {**answer, "left_micros": _find_left(found)}
     if form == "json":
         print_json(facts)
         return

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from govbudget.spend.tokens import Tokens
 
-PICOS_PER_MICRO = 10**6
-
 
 def cost_in_picos(tokens: Tokens, prices: Sequence[int | None]) -> int | None:
     """Give what is known of the cost in picos (1 USD = 10^12), never rounded; None: nothing is.
@@ -21,8 +19,3 @@ def cost_in_picos(tokens: Tokens, prices: Sequence[int | None]) -> int | None:
     used = [(count, price) for count, price in zip(tokens.counts, prices, strict=True) if count]
     known = [count * price for count, price in used if price is not None]
     return sum(known) if known or not used else None
-
-
-def round_up_to_micros(picos: int) -> int:
-    """Give whole micros for showing, rounded up: nothing that cost something is shown as 0."""
-    return -(-picos // PICOS_PER_MICRO)

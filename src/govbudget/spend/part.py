@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 from govbudget.identity import Action
-from govbudget.spend.answers import (
-    GroupSpendAnswer,
-    GroupSpendPage,
-    HoldAnswer,
-    MemberSpendAnswer,
-    OverrideAnswer,
-    SpenderPage,
-    UsageAnswer,
-)
 from govbudget.spend.installation import Installation
 from govbudget.spend.views import (
     delete_hold,
@@ -35,60 +26,55 @@ _HOLD = "/ai/holds/<hold>"
 _MEMBER = "/organizations/<organization>/members/<user>/ai"
 _OVERRIDE = f"{_MEMBER}/budget/override"
 
-_GROUP, _GROUPS, _LEDGER = Target.GROUP, Target.GROUPS_OF_ORGANIZATION, Target.LEDGER
-_ONE = Target.MEMBER
+_ANSWER = "spend.answers:OverrideAnswer"
+
+_GROUP, _GROUPS = Target.GROUP, Target.GROUPS_OF_ORGANIZATION
+_LEDGER, _ONE = Target.LEDGER, Target.MEMBER
 _READ, _UPDATE, _CREATE = Action.READ, Action.UPDATE, Action.CREATE
-_NO_HOLD, _CONFLICT, _NO_OVERRIDE = ("hold-not-found",), ("event-conflict",), ("override-not-set",)
+_NO_HOLD, _NO_OVERRIDE = "hold-not-found", "override-not-set"
 
 ROUTES: tuple[Route, ...] = (
     Route(
-        *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds, HoldAnswer, "spend.bodies:HOLD"),
+        *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds),
+        *("spend.answers:HoldAnswer", "spend.bodies:HOLD"),
         codes=("budget-exceeded", "unpriced-model", "not-a-member"),
         statuses=(201,),
         note_error=note_refused_request,
     ),
     Route(
-        *(
-            "POST",
-            f"{_HOLD}/settle",
-            _LEDGER,
-            _CREATE,
-            post_settle,
-            UsageAnswer,
-            "spend.bodies:SETTLE",
-        ),
-        codes=(*_NO_HOLD, *_CONFLICT),
+        *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, post_settle),
+        *("spend.answers:UsageAnswer", "spend.bodies:SETTLE"),
+        codes=(_NO_HOLD, "event-conflict"),
     ),
-    Route("DELETE", _HOLD, _LEDGER, _CREATE, delete_hold, codes=_NO_HOLD),
+    Route("DELETE", _HOLD, _LEDGER, _CREATE, delete_hold, codes=(_NO_HOLD,)),
     Route(
-        *("POST", "/ai/usage", _LEDGER, _CREATE, post_usage, UsageAnswer, "spend.bodies:USAGE"),
-        codes=("not-a-member", *_CONFLICT),
+        *("POST", "/ai/usage", _LEDGER, _CREATE, post_usage),
+        *("spend.answers:UsageAnswer", "spend.bodies:USAGE"),
+        codes=("not-a-member", "event-conflict"),
         statuses=(201, 200),
     ),
-    Route("GET", _OVERRIDE, _ONE, _READ, get_override, OverrideAnswer, codes=_NO_OVERRIDE),
+    Route("GET", _OVERRIDE, _ONE, _READ, get_override, _ANSWER, codes=(_NO_OVERRIDE,)),
     Route(
-        *(
-            "PUT",
-            _OVERRIDE,
-            _GROUPS,
-            _UPDATE,
-            put_override,
-            OverrideAnswer,
-            "spend.bodies:OVERRIDE",
-        ),
+        *("PUT", _OVERRIDE, _GROUPS, _UPDATE, put_override, _ANSWER, "spend.bodies:OVERRIDE"),
         codes=("not-a-member",),
     ),
-    Route("DELETE", _OVERRIDE, _GROUPS, _UPDATE, delete_override, codes=_NO_OVERRIDE),
-    Route("GET", f"{_MEMBER}/spend", _ONE, _READ, get_member_spend, MemberSpendAnswer),
-    Route("GET", "/groups/<group>/ai/spend", _GROUP, _READ, get_group_spend, GroupSpendAnswer),
+    Route("DELETE", _OVERRIDE, _GROUPS, _UPDATE, delete_override, codes=(_NO_OVERRIDE,)),
     Route(
-        *("GET", "/groups/<group>/members/ai/spend", _GROUP, _READ),
-        *(list_members_spend, SpenderPage),
+        *("GET", f"{_MEMBER}/spend", _ONE, _READ, get_member_spend),
+        "spend.answers:MemberSpendAnswer",
+    ),
+    Route(
+        *("GET", "/groups/<group>/ai/spend", _GROUP, _READ, get_group_spend),
+        "spend.answers:GroupSpendAnswer",
+    ),
+    Route(
+        *("GET", "/groups/<group>/members/ai/spend", _GROUP, _READ, list_members_spend),
+        "spend.answers:SpenderPage",
         paged=True,
     ),
     Route(
         *("GET", "/organizations/<organization>/groups/ai/spend", _GROUPS, _READ),
-        *(list_groups_spend, GroupSpendPage),
+        *(list_groups_spend, "spend.answers:GroupSpendPage"),
         paged=True,
     ),
 )

@@ -141,6 +141,8 @@ class MemberSpend:
     `group_id` is the group that new spend is attributed to.
     """
 
+    organization_id: Id
+    user_id: Id
     period: Period
     group_id: Id | None
     limit_micros: int | None
@@ -181,6 +183,8 @@ class Reports:
         if not row.is_member:
             raise NotFound("member")
         return MemberSpend(
+            grant.object.organization_id,
+            grant.object.user_id,
             Period(row.period_start, row.period_end),
             row.group_id,
             row.spend_limit_micros,

@@ -9,55 +9,30 @@ from uuid import UUID
 from werkzeug.exceptions import HTTPException
 
 from govbudget.errors import GovBudgetError
-from govbudget.spend.answers import GroupSpendPage, SpenderPage
-from govbudget.spend.cost import round_up_to_micros
 from govbudget.spend.overrides import Overrides
 from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
 from govbudget.spend.usage import Call
-from govbudget.text import write_id, write_time
-from govbudget.web.call import answer_page
+from govbudget.web.call import Known
 from govbudget.web.paging import read_id_page
-from govbudget.web.problems import answer, answer_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask import Response
-
-    from govbudget import identity
     from govbudget.identity import Group, Ledger, Member, Organization
-    from govbudget.spend.answers import (
-        GroupSpendAnswer,
-        HoldAnswer,
-        MemberSpendAnswer,
-        OverrideAnswer,
-        SpenderAnswer,
-        UsageAnswer,
-    )
     from govbudget.spend.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
     from govbudget.spend.installation import Installation
     from govbudget.spend.overrides import Override
     from govbudget.spend.reports import GroupSpend, MemberSpend
-    from govbudget.spend.usage import Usage
+    from govbudget.spend.usage import Hold, Usage
     from govbudget.web.call import AuthorizedRequest as Asked
     from govbudget.web.call import Later
 
 
-def post_holds(asked: Asked[Ledger]) -> Response:
+def post_holds(asked: Asked[Ledger]) -> Hold:
     """Set aside what a call costs at most, where it fits under the member's limit."""
     body: HoldBody = asked.body
-    hold = Spend.hold(asked.grant, call_of(body), body.tokens, ttl_seconds=body.ttl_seconds)
-    written: HoldAnswer = {
-        "hold_id": str(hold.id),
-        "organization_id": write_id(hold.organization_id),
-        "user_id": write_id(hold.user_id),
-        "group_id": _write_known(hold.group_id),
-        "cost_micros": _write_cost(hold.cost_picos),
-        "unpriced": list(hold.unpriced),
-        "expires_at": write_time(hold.expires_at),
-    }
-    return answer(written, 201)
+    return Spend.hold(asked.grant, read_call(body), body.tokens, ttl_seconds=body.ttl_seconds)
 
 
 def note_refused_request(
@@ -66,176 +41,77 @@ def note_refused_request(
     """Note that a call was refused, and whose it was, where the body says so."""
     call = None
     with suppress(GovBudgetError, HTTPException):
-        call = call_of(read_body())
+        call = read_call(read_body())
     return gov.note_refused_call(record, error, call)
 
 
-def post_settle(asked: Asked[Ledger]) -> Response:
-    """Book what a call cost and free its hold; the same event again gets the same answer."""
+def post_settle(asked: Asked[Ledger]) -> Usage:
+    """Record what a call cost and free its hold; the same event again gets the same answer."""
     body: SettleBody = asked.body
-    usage = Spend.settle(
-        asked.grant,
-        _hold_of(asked),
-        body.event_id,
-        body.tokens,
-        occurred_at=body.occurred_at,
-    )
-    return answer(_write_usage(usage))
+    hold = _find_hold(asked)
+    return Spend.settle(asked.grant, hold, body.event_id, body.tokens, occurred_at=body.occurred_at)
 
 
-def delete_hold(asked: Asked[Ledger]) -> Response:
+def delete_hold(asked: Asked[Ledger]) -> None:
     """Free what a hold set aside, as often as it is asked."""
-    Spend.release(asked.grant, _hold_of(asked))
-    return answer_empty()
+    Spend.release(asked.grant, _find_hold(asked))
 
 
-def post_usage(asked: Asked[Ledger]) -> Response:
-    """Book a call that no hold was made for; 200 where the event was known."""
+def post_usage(asked: Asked[Ledger]) -> Usage | Known:
+    """Record a call that no hold was made for; 200 where the event was known."""
     body: UsageBody = asked.body
+    call = read_call(body)
     usage, is_new = Spend.record(
-        asked.grant,
-        body.event_id,
-        call_of(body),
-        body.tokens,
-        occurred_at=body.occurred_at,
+        asked.grant, body.event_id, call, body.tokens, occurred_at=body.occurred_at
     )
-    return answer(_write_usage(usage), 201 if is_new else 200)
+    return usage if is_new else Known(usage)
 
 
-def get_override(asked: Asked[Member]) -> Response:
+def get_override(asked: Asked[Member]) -> Override:
     """Answer with the member's override."""
-    return answer(_write_override(Overrides.get(asked.grant)))
+    return Overrides.get(asked.grant)
 
 
-def put_override(asked: Asked[Organization]) -> Response:
+def put_override(asked: Asked[Organization]) -> Override:
     """Create or change the member's override; asks about its group, and about the one before."""
     body: OverrideBody = asked.body
-    override = Overrides.set(asked.grant, asked.ids["user"], body.group_id, body.spend_limit_micros)
-    return answer(_write_override(override))
+    return Overrides.set(asked.grant, asked.ids["user"], body.group_id, body.spend_limit_micros)
 
 
-def delete_override(asked: Asked[Organization]) -> Response:
+def delete_override(asked: Asked[Organization]) -> None:
     """Delete the member's override: the groups' budgets hold again."""
     Overrides.delete(asked.grant, asked.ids["user"])
-    return answer_empty()
 
 
-def get_member_spend(asked: Asked[Member]) -> Response:
+def get_member_spend(asked: Asked[Member]) -> MemberSpend:
     """Answer with the member's limit, what set it, and the spend of this month."""
-    found = Reports.member(asked.grant)
-    return answer(write_member_spend(asked.object, found))
+    return Reports.member(asked.grant)
 
 
-def write_member_spend(member: Member, found: MemberSpend) -> MemberSpendAnswer:
-    """Write a member's limit and spend, as the command does too."""
-    return {
-        "organization_id": write_id(member.organization_id),
-        "user_id": write_id(member.user_id),
-        "effective_group_id": _write_known(found.group_id),
-        "spend_limit_micros": found.limit_micros,
-        "limit_source": None if found.limit_source is None else found.limit_source.value,
-        "current_spend_micros": round_up_to_micros(found.spent_picos),
-        "held_micros": round_up_to_micros(found.held_picos),
-        "period_start": write_time(found.period.start),
-        "period_end": write_time(found.period.end),
-    }
-
-
-def get_group_spend(asked: Asked[Group]) -> Response:
+def get_group_spend(asked: Asked[Group]) -> GroupSpend:
     """Answer with what was spent this month and is attributed to the group."""
-    return answer(_write_group(Reports.group(asked.grant)))
+    return Reports.group(asked.grant)
 
 
-def list_members_spend(asked: Asked[Group]) -> Response:
+def list_members_spend(asked: Asked[Group]) -> dict[str, Any]:
     """Answer with a page of who spent for the group this month, as far as the caller may see."""
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
     period, found = Reports.list_members(asked.grant, limit=page.limit, after=page.after)
-    spenders, token = page.cut(found, lambda one: (one.user_id,))
-    written: list[SpenderAnswer] = [
-        {
-            "user_id": write_id(one.user_id),
-            "current_spend_micros": round_up_to_micros(one.sum.cost_picos),
-            "calls": one.sum.calls,
-            "unpriced_calls": one.sum.unpriced_calls,
-        }
-        for one in spenders
-    ]
-    return answer_page(
-        SpenderPage(
-            members=written,
-            period_start=write_time(period.start),
-            period_end=write_time(period.end),
-            next_page_token=token,
-        )
-    )
+    spenders = page.cut(found, lambda one: (one.user_id,), "members")
+    return {**spenders, "period_start": period.start, "period_end": period.end}
 
 
-def list_groups_spend(asked: Asked[Organization]) -> Response:
+def list_groups_spend(asked: Asked[Organization]) -> dict[str, Any]:
     """Answer with a page of this month's spend of the groups that the caller may read."""
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
     found = Reports.list_groups(asked.grant, limit=page.limit, after=page.after)
-    groups, token = page.cut(found, lambda one: (one.group_id,))
-    written = list(map(_write_group, groups))
-    return answer_page(GroupSpendPage(groups=written, next_page_token=token))
+    return page.cut(found, lambda one: (one.group_id,), "groups")
 
 
-def call_of(body: HoldBody | UsageBody) -> Call:
+def read_call(body: HoldBody | UsageBody) -> Call:
     """Give the call that a body is about."""
     return Call(body.organization_id, body.user_id, body.provider, body.model)
 
 
-def _hold_of(asked: Asked[Any]) -> UUID:
+def _find_hold(asked: Asked[Ledger]) -> UUID:
     return UUID(str(asked.ids["hold"]))
-
-
-def _write_known(value: identity.Id | None) -> int | str | None:
-    return None if value is None else write_id(value)
-
-
-def _write_cost(picos: int | None) -> int | None:
-    return None if picos is None else round_up_to_micros(picos)
-
-
-def _write_usage(usage: Usage) -> UsageAnswer:
-    tokens = usage.tokens
-    return {
-        "event_id": usage.event_id,
-        "organization_id": write_id(usage.organization_id),
-        "user_id": write_id(usage.user_id),
-        "group_id": _write_known(usage.group_id),
-        "hold_id": None if usage.hold_id is None else str(usage.hold_id),
-        "provider": usage.provider,
-        "model": usage.model,
-        "tokens": {
-            "input": tokens.input,
-            "output": tokens.output,
-            "cache_read": tokens.cache_read,
-            "cache_write": tokens.cache_write,
-        },
-        "cost_micros": _write_cost(usage.cost_picos),
-        "unpriced": list(usage.unpriced),
-        "occurred_at": write_time(usage.occurred_at),
-        "recorded_at": write_time(usage.recorded_at),
-    }
-
-
-def _write_override(override: Override) -> OverrideAnswer:
-    return {
-        "organization_id": write_id(override.organization_id),
-        "user_id": write_id(override.user_id),
-        "group_id": write_id(override.group_id),
-        "spend_limit_micros": override.spend_limit_micros,
-        "created_at": write_time(override.created_at),
-        "updated_at": write_time(override.updated_at),
-    }
-
-
-def _write_group(spend: GroupSpend) -> GroupSpendAnswer:
-    return {
-        "group_id": write_id(spend.group_id),
-        "current_spend_micros": round_up_to_micros(spend.sum.cost_picos),
-        "calls": spend.sum.calls,
-        "unpriced_calls": spend.sum.unpriced_calls,
-        "period_start": write_time(spend.period.start),
-        "period_end": write_time(spend.period.end),
-    }

@@ -1,24 +1,51 @@
-"""The types of what is answered, as JSON has it: the functions that write answers give them.
+"""The answers: each is a model, made from a store's value and written as JSON has it.
 
-mypy holds the functions to them, `web/openapi.py` shows them, and the tests compare every answer.
+A route names its model; the blueprint makes and writes it. `web/openapi.py` shows the same models.
+pydantic makes them, so this module is loaded with the first answer.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+from datetime import datetime
+from typing import Annotated, Any, Literal, NotRequired
+from uuid import UUID
 
-# pydantic brings `typing_extensions` and demands its TypedDict before Python 3.12.
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SkipValidation,
+    WithJsonSchema,
+)
+
+# pydantic demands this TypedDict before Python 3.12.
 from typing_extensions import TypeAliasType, TypedDict
 
-# What these are, `web/openapi.py` says; an id is of the installation's type.
-Id = TypeAliasType("Id", int | str)
-Time = TypeAliasType("Time", str)
-Uuid = TypeAliasType("Uuid", str)
+from govbudget import identity
+from govbudget.text import write_id, write_time
+
+# `web/openapi.py` says what these are; an id is of the installation's type.
+Id = TypeAliasType(
+    "Id",
+    Annotated[identity.Id, SkipValidation, PlainSerializer(write_id), WithJsonSchema({})],
+)
+Time = TypeAliasType(
+    "Time", Annotated[datetime, PlainSerializer(write_time), WithJsonSchema({"type": "string"})]
+)
+Uuid = TypeAliasType("Uuid", Annotated[UUID, PlainSerializer(str)])
 LimitSource = TypeAliasType("LimitSource", Literal["group", "user_override"])
 Values = TypeAliasType("Values", dict[str, Any])
 
 
-class BudgetAnswer(TypedDict):
+class Answer(BaseModel):
+    """An answer, made from the attributes of a value."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class BudgetAnswer(Answer):
     """What each member of the group may spend in a month, in micros (1 USD is 1,000,000)."""
 
     group_id: Id
@@ -27,38 +54,42 @@ class BudgetAnswer(TypedDict):
     updated_at: Time
 
 
-class BudgetPage(TypedDict):
+class BudgetPage(Answer):
     """Budgets that the caller may read, by group id; no token: there are no more."""
 
     budgets: list[BudgetAnswer]
     next_page_token: str | None
 
 
-class EntryAnswer(TypedDict):
+def _of_receipt(name: str) -> Any:  # noqa: ANN401 - as pydantic's Field
+    return Field(validation_alias=AliasPath("receipt", name))
+
+
+class EntryAnswer(Answer):
     """One change: its values before and after, null where there was or is nothing; by whom, why."""
 
-    id: str
+    id: Annotated[UUID, PlainSerializer(str), WithJsonSchema({"type": "string"})]
     at: Time
     object_type: str
     object_id: str
     before: Values | None
     after: Values | None
-    actor: str | None
-    roles: list[str] | None
-    lines: list[str] | None
-    policy_digest: str | None
-    request_id: str | None
-    cause: str
+    actor: str | None = _of_receipt("actor")
+    roles: list[str] | None = _of_receipt("roles")
+    lines: list[str] | None = _of_receipt("lines")
+    policy_digest: str | None = _of_receipt("policy_digest")
+    request_id: str | None = _of_receipt("request_id")
+    cause: str = _of_receipt("cause")
 
 
-class EntryPage(TypedDict):
+class EntryPage(Answer):
     """Entries of the audit trail, the newest first; no token: there are no more."""
 
     entries: list[EntryAnswer]
     next_page_token: str | None
 
 
-class PriceAnswer(TypedDict):
+class PriceAnswer(Answer):
     """What a model costs, in micros per one million tokens; null: it is not known."""
 
     provider: str
@@ -69,7 +100,7 @@ class PriceAnswer(TypedDict):
     cache_write_price: int | None
 
 
-class BatchAnswer(TypedDict):
+class BatchAnswer(Answer):
     """How many prices were sent, and how many of them are other than they were."""
 
     received: int

@@ -10,7 +10,6 @@ import logging
 import re
 from functools import lru_cache, partial
 from http import HTTPStatus
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
@@ -22,8 +21,18 @@ from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.ids import IdType
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import ME, MIB, AuthorizedRequest, Route, Target, receive_body
-from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
+from govbudget.web.call import (
+    ME,
+    MIB,
+    AuthorizedRequest,
+    Later,
+    Route,
+    Target,
+    load,
+    receive_body,
+    respond,
+)
+from govbudget.web.problems import answer_empty, answer_error, answer_http_error, dump_json
 from govbudget.web.signals import access_denied, send
 
 if TYPE_CHECKING:
@@ -87,13 +96,13 @@ def _find_methods(rule: Rule) -> set[str]:
     return {method for other in same for method in other.methods or ()}
 
 
-def make_blueprint(home: Installation) -> Blueprint:
+def make_blueprint(gov: Installation) -> Blueprint:
     """Make the blueprint of one application. It answers nothing but its own routes."""
-    blueprint = Blueprint(NAME, __name__, url_prefix=home.settings.url_prefix)
-    paths: dict[str, dict[str, Handler]] = {DOCUMENT: {"GET": _show_document(home)}}
+    blueprint = Blueprint(NAME, __name__, url_prefix=gov.settings.url_prefix)
+    paths: dict[str, dict[str, Handler]] = {DOCUMENT: {"GET": _show_document(gov)}}
     names = {DOCUMENT: "openapi"}
-    for route in home.routes:
-        paths.setdefault(route.path, {})[route.method] = partial(_serve, home, route)
+    for route in gov.routes:
+        paths.setdefault(route.path, {})[route.method] = partial(_serve, gov, route)
         names.setdefault(route.path, route.view.__name__.partition("_")[2])
 
     def register(state: BlueprintSetupState) -> None:
@@ -101,7 +110,7 @@ def make_blueprint(home: Installation) -> Blueprint:
         of_host = url_map.converters
         url_map.converters = {**of_host, "rest": _Rest}
         for path, handlers in paths.items():
-            view = _guard(_make_view(handlers), home.challenge)
+            view = _guard(_make_view(handlers), gov.challenge)
             # A path has one spelling, whatever the host's own slashes mean.
             options = {"strict_slashes": True, "merge_slashes": False}
             state.add_url_rule(path, names[path], view, methods=[*handlers, "OPTIONS"], **options)
@@ -111,22 +120,22 @@ def make_blueprint(home: Installation) -> Blueprint:
 
     def finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
-        if home.settings.expose_policy_digest:
-            response.headers["Govbudget-Policy-Digest"] = home.policy.digest
+        if gov.settings.expose_policy_digest:
+            response.headers["Govbudget-Policy-Digest"] = gov.policy.digest
         return requestlog.finish_record(response)
 
     blueprint.record_once(register)
     blueprint.after_request(finish)
-    blueprint.register_error_handler(Exception, lambda error: _explain(error, home.challenge))
+    blueprint.register_error_handler(Exception, lambda error: _answer_failure(error, gov.challenge))
     return blueprint
 
 
-def _explain(error: Exception, challenge: str) -> Response:
-    """Turn any failure under the prefix into a problem; what is our own fault is logged."""
+def _answer_failure(error: Exception, challenge: str) -> Response:
+    """Answer any failure under the prefix with a problem; what is our own fault is logged."""
     if isinstance(error, HTTPException):
         if isinstance(error.response, Response):
             return error.response  # the host's own answer
-        return explain_http(error, challenge)
+        return answer_http_error(error, challenge)
     known = error if isinstance(error, GovBudgetError) else explain_outage(error)
     if known is None or known.status is HTTPStatus.INTERNAL_SERVER_ERROR:
         hint = "; has `govbudget db upgrade` been run?" if lacks_schema(error) else ""
@@ -134,18 +143,18 @@ def _explain(error: Exception, challenge: str) -> Response:
         known = GovBudgetError("internal-error", "the server's log says more")
     elif known is not error:
         logger.error("the database is unavailable: %s", str(error).splitlines()[0])
-    return explain(known, challenge)
+    return answer_error(known, challenge)
 
 
 def _guard(view: Callable[..., Response], challenge: str) -> Callable[..., Response]:
-    """Explain a view's failures here: a host's handler for 404 goes before the blueprint's own."""
+    """Answer a view's failures here: a host's handler for 404 goes before the blueprint's own."""
 
     def guarded(**path: str) -> Response:
         requestlog.start_record()
         try:
             return view(**path)
         except Exception as error:  # noqa: BLE001 - whatever it is, it gets the one shape
-            return _explain(error, challenge)
+            return _answer_failure(error, challenge)
 
     return guarded
 
@@ -164,60 +173,59 @@ def _make_view(handlers: Mapping[str, Handler]) -> Callable[..., Response]:
     return view
 
 
-def _show_document(home: Installation) -> Handler:
+def _show_document(gov: Installation) -> Handler:
     """Show the OpenAPI document to anyone: it tells what the source tells, and asks no database."""
 
     @lru_cache(maxsize=1)
     def write(root: str) -> bytes:
         from govbudget.web.openapi import describe  # noqa: PLC0415 - needs pydantic
 
-        return dump_json(describe(home.settings, home.routes, home.challenge, root))
+        return dump_json(describe(gov.settings, gov.routes, gov.challenge, root))
 
     return lambda _: Response(write(request.script_root), mimetype="application/json")
 
 
-def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
-    caller = home.identify()
-    if caller is None:
-        raise GovBudgetError(
-            "unauthenticated", "say who you are: the credentials are missing or bad"
-        )
-    caller_id = home.settings.id_type.accept(caller)
+def _serve(gov: Installation, route: Route, path: dict[str, str]) -> Response:
+    """Take a request through the checks, in their one order."""
+    caller = _identify(gov)
     record = requestlog.find_record()
-    record["caller"], record["action"], record["object"] = caller_id, route.action, route.target
-    ids = _read_ids(home, path, caller_id)
+    record.update(caller=caller, action=route.action, object=route.target)
+    ids = _read_ids(gov, path, caller)
     record.update(ids)
-    record["id"] = asked = record.pop(_NAMED[route.target], None)
-    read_body = _receive_body(home, route)
+    record["id"] = record.pop(_NAMED[route.target], None)
+    read_body = _receive(gov, route)
     later: list[Callable[[], None]] = []
 
-    def work(unit: Unit) -> Response:
+    def work(unit: Unit) -> object:
         later.clear()
-        grant = None
-        try:
-            grant = _authorize(unit, route, ids)
-            requestlog.note_allowed(record, grant.allowed)
-            body = read_body()
-            return route.view(AuthorizedRequest(home, grant, path, ids, body, later))
-        except (Forbidden, NotFound) as refusal:
-            # A view that asks the policy about more than the route may be refused, too.
-            if grant is None or isinstance(refusal, Forbidden):
-                later.append(_note_denial(home, route, caller_id, asked, refusal))
-            raise
+        record.pop("decision", None)
+        grant = _authorize(unit, route, ids)
+        requestlog.note_allowed(record, grant.allowed)
+        return route.view(AuthorizedRequest(gov, grant, path, ids, read_body(), later))
 
     try:
-        home.require_feature()
-        return home.run(caller_id, work, request_id=requestlog.request_id())
+        gov.require_feature()
+        return respond(route, gov.run(caller, work, request_id=requestlog.request_id()))
     except Exception as error:
+        later += _note_denial(gov, route, record, error)
         if route.note_error is not None:
-            later += route.note_error(home, record, error, read_body)
+            later += route.note_error(gov, record, error, read_body)
         raise
     finally:
         for act in later:
             act()
 
 
-def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[str, Id]:
+def _identify(gov: Installation) -> Id:
+    """Ask the host who calls; raise `unauthenticated` where nobody does."""
+    caller = gov.identify()
+    if caller is None:
+        message = "say who you are: the credentials are missing or bad"
+        raise GovBudgetError("unauthenticated", message)
+    return gov.settings.id_type.accept(caller)
+
+
+def _read_ids(gov: Installation, path: Mapping[str, str], caller: Id) -> dict[str, Id]:
     """Read the ids in a path; raise `invalid-id`. `me` is the caller."""
     ids: dict[str, Id] = {}
     for name, text in path.items():
@@ -226,42 +234,33 @@ def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[s
         elif name == "hold":
             ids[name] = IdType.UUID.parse(text)
         elif name in {"group", "organization", "user"}:
-            ids[name] = home.settings.id_type.parse(text)
+            ids[name] = gov.settings.id_type.parse(text)
     return ids
 
 
-def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
+def _receive(gov: Installation, route: Route) -> Callable[[], Any]:
     """Give what reads the body, after the decision; of any but a large one, receive it now.
 
     However long that takes, no connection to the database is held meanwhile. A large one waits
     for the decision, since not everybody may fill the memory.
     """
     name = route.body
-    receive: Callable[[], bytes] = partial(receive_body, route.max_body)
     if name is None:
         return lambda: None
+    received: bytes | Exception | None = None
     if route.max_body <= MIB:
-        receive = _receive_now(receive)
+        try:
+            received = receive_body(route.max_body)
+        except (GovBudgetError, HTTPException) as error:
+            received = error
 
     def read() -> Any:  # noqa: ANN401 - what the adapter makes of it
-        adapter = resolve_name(f"govbudget.{name}")  # pydantic, with the first body
-        return parse_json(receive(), adapter, home.settings.id_type, route.max_values)
+        if isinstance(received, Exception):
+            raise received
+        content = receive_body(route.max_body) if received is None else received
+        return parse_json(content, load(name), gov.settings.id_type, route.max_values)
 
     return read
-
-
-def _receive_now(receive: Callable[[], bytes]) -> Callable[[], bytes]:
-    """Receive; give what gives it again, or raises what was wrong."""
-    try:
-        content = receive()
-    except (GovBudgetError, HTTPException) as error:
-        failure = error
-
-        def fail() -> bytes:
-            raise failure
-
-        return fail
-    return lambda: content
 
 
 def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
@@ -278,25 +277,24 @@ def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
 
 
 def _note_denial(
-    home: Installation,
-    route: Route,
-    caller: Id,
-    asked: Id | None,
-    refusal: Forbidden | NotFound,
-) -> Callable[[], None]:
-    """Note a denial for the log, and give the sending of its signal."""
-    digest = home.policy.digest
-    requestlog.note_refused(requestlog.find_record(), refusal, digest)
-    return partial(
-        send,
-        access_denied,
-        home.app,
-        caller=caller,
-        action=route.action,
-        object=route.target,
-        id=asked,
-        code=refusal.code,
-        would_allow=refusal.would_allow,
-        policy_digest=digest,
-        request_id=requestlog.request_id(),
-    )
+    gov: Installation, route: Route, record: dict[str, Any], error: Exception
+) -> Later:
+    """Note a denial for the log, and give the sending of its signal; nothing of another error."""
+    # What is not found once the decision was made is no denial.
+    if not isinstance(error, Forbidden | NotFound) or (
+        isinstance(error, NotFound) and "decision" in record
+    ):
+        return []
+    digest = gov.policy.digest
+    requestlog.note_refused(record, error, digest)
+    denied = {
+        "caller": record["caller"],
+        "action": route.action,
+        "object": route.target,
+        "id": record["id"],
+        "code": error.code,
+        "would_allow": error.would_allow,
+        "policy_digest": digest,
+        "request_id": record["request_id"],
+    }
+    return [partial(send, access_denied, gov.app, **denied)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import quote, urlencode
 
@@ -13,11 +15,9 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from govbudget.authz.authorize import ObjectT
 from govbudget.errors import GovBudgetError
-from govbudget.web.problems import answer
+from govbudget.web.problems import answer_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from govbudget.db.unit import Grant
     from govbudget.identity import Action, Id
     from govbudget.installation import Installation
@@ -62,20 +62,23 @@ class AuthorizedRequest(Generic[ObjectT]):
 class Route:
     """One endpoint: method and path, what is authorized, and the view that runs after it.
 
-    `body` names what reads a body, as `module:NAME`: of at most `max_body` bytes, which hold
-    at most `max_values` values. The rest is for the OpenAPI document (`web/openapi.py`): the type
-    of the answer (None: 204); the codes of errors that are this endpoint's own; its statuses when
-    all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages;
-    the names of the query's flags. `note_error` gets the
-    installation, the record of the log, an error and what reads the body.
+    - `view` gives the value that `answer` is made of, or a response of its own.
+    - `answer` names the model of the answer, as `module:NAME`; none: 204.
+    - `body` names what reads the body, likewise: of at most `max_body` bytes, which hold at most
+      `max_values` values.
+    - `codes` are the errors that are this endpoint's own.
+    - `statuses` are those of success: the first, and the one of what was known before.
+    - `tagged`: it has an `ETag` and heeds preconditions; `paged`: it answers in pages.
+    - `flags` are the flags of its query.
+    - `note_error` gets the installation, the record of the log, an error and what reads the body.
     """
 
     method: str
     path: str
     target: Target
     action: Action
-    view: Callable[[Any], Response]
-    answer: type | None = None
+    view: Callable[[Any], object]
+    answer: str | None = None
     body: str | None = None
     max_body: int = MIB
     max_values: int = 2000
@@ -85,6 +88,38 @@ class Route:
     paged: bool = False
     flags: tuple[str, ...] = ()
     note_error: Callable[[Any, dict[str, Any], Exception, Callable[[], Any]], Later] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a view gives where the thing was known before; the second status of its route."""
+
+    value: object
+
+
+@cache
+def load(name: str) -> Any:  # noqa: ANN401 - an adapter or a model
+    """Give what reads a body, or the model of an answer. Loads pydantic with the first one."""
+    return resolve_name(f"govbudget.{name}")
+
+
+def respond(route: Route, value: Any) -> Response:  # noqa: ANN401 - what its model is made of
+    """Answer with what a view gave."""
+    if isinstance(value, Response):
+        return value
+    if route.answer is None:
+        return answer_empty()
+    is_known = isinstance(value, Known)
+    answer = load(route.answer).model_validate(value.value if is_known else value)
+    content = answer.model_dump_json(ensure_ascii=True) + "\n"
+    response = Response(content, route.statuses[is_known], mimetype="application/json")
+    if route.tagged:
+        response.set_etag(value.etag)
+    if route.paged and answer.next_page_token is not None:
+        path = quote(request.script_root + request.path)
+        query = urlencode({**request.args, "page_token": answer.next_page_token})
+        response.headers["Link"] = f'<{path}?{query}>; rel="next"'  # RFC 8288
+    return response
 
 
 def receive_body(max_bytes: int) -> bytes:
@@ -112,13 +147,3 @@ def receive_body(max_bytes: int) -> bytes:
     if len(content) < (request.content_length or 0):
         raise BadRequest("the body ended before its `Content-Length`")
     return content
-
-
-def answer_page(page: Mapping[str, Any]) -> Response:
-    """Answer with a page; where there is a next one, the `Link` header names it too (RFC 8288)."""
-    response = answer(page)
-    if (token := page["next_page_token"]) is not None:
-        path = quote(request.script_root + request.path)
-        query = urlencode({**request.args, "page_token": token})
-        response.headers["Link"] = f'<{path}?{query}>; rel="next"'
-    return response

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from importlib.metadata import version
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -15,7 +14,7 @@ from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_TEXT_ID, IdType
 from govbudget.prices.price import MAX_NAME
 from govbudget.web.answers import Problem
-from govbudget.web.call import ME, Target
+from govbudget.web.call import ME, Target, load
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
 
 if TYPE_CHECKING:
@@ -87,10 +86,11 @@ def describe(
 
     `root` is the path that the application is mounted at.
     """
-    types: set[Any] = {Problem, *(r.answer for r in routes if r.answer is not None)}
-    adapters: list[Any] = [(t, "serialization", TypeAdapter(t)) for t in types]
-    bodies = dict.fromkeys(route.body for route in routes if route.body is not None)
-    adapters += [(body, "validation", resolve_name(f"govbudget.{body}")) for body in bodies]
+    answers = {route.answer for route in routes if route.answer is not None}
+    bodies = {route.body for route in routes if route.body is not None}
+    adapters: list[Any] = [(Problem, "serialization", TypeAdapter(Problem))]
+    adapters += [(name, "serialization", TypeAdapter(load(name))) for name in answers]
+    adapters += [(name, "validation", load(name)) for name in bodies]
     made, shared = TypeAdapter.json_schemas(
         adapters, ref_template=REF + "{model}", schema_generator=_Schemas
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flask import request
 from itsdangerous import BadData, URLSafeSerializer
@@ -41,12 +41,13 @@ class Page(Generic[T]):
         return self.size + 1
 
     def cut(
-        self, rows: Sequence[RowT], tell_position: Callable[[RowT], tuple[object, ...]]
-    ) -> tuple[Sequence[RowT], str | None]:
-        """Give the rows of the page, and the token of the next one, if any."""
+        self, rows: Sequence[RowT], give_position: Callable[[RowT], tuple[object, ...]], name: str
+    ) -> dict[str, Any]:
+        """Give the rows of the page under a name, and the token of the next one, if any."""
         page = rows[: self.size]
         more = len(rows) > self.size
-        return page, _write_token(self.place, *tell_position(page[-1])) if more else None
+        token = _write_token(self.place, *give_position(page[-1])) if more else None
+        return {name: page, "next_page_token": token}
 
 
 def read_id_page(place: Id, id_type: IdType) -> Page[Id]:

@@ -46,7 +46,7 @@ def dump_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON
     return _encode(value).encode("ascii") + b"\n"
 
 
-def explain(error: GovBudgetError, challenge: str) -> Response:
+def answer_error(error: GovBudgetError, challenge: str) -> Response:
     """Answer with an error of ours."""
     response = _problem(error.code, error.title, int(error.status), error.detail, error.members)
     if error.code == "unauthenticated":
@@ -56,11 +56,11 @@ def explain(error: GovBudgetError, challenge: str) -> Response:
     return response
 
 
-def explain_http(error: HTTPException, challenge: str) -> Response:
+def answer_http_error(error: HTTPException, challenge: str) -> Response:
     """Answer with an error of Flask's or the host's (an `abort`), in the same shape."""
     status = error.code or 500
     if status in CODES:
-        response = explain(GovBudgetError(CODES[status], _detail(error)), challenge)
+        response = answer_error(GovBudgetError(CODES[status], _detail(error)), challenge)
     else:
         name = error.name.lower()
         response = _problem(name.replace(" ", "-"), name, status, _detail(error), {})

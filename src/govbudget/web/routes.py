@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from govbudget.identity import Action
 from govbudget.parts import is_installed, load_part
-from govbudget.web.answers import (
-    BatchAnswer,
-    BudgetAnswer,
-    BudgetPage,
-    EntryPage,
-    PriceAnswer,
-)
-from govbudget.web.budgets import (
-    delete_budget,
-    get_budget,
-    get_price,
-    list_audit,
-    list_budgets,
-    put_budget,
-    put_prices,
-)
+from govbudget.web.audit import list_audit
+from govbudget.web.budgets import delete_budget, get_budget, list_budgets, put_budget
 from govbudget.web.call import MIB, Route, Target
+from govbudget.web.prices import get_price, put_prices
 
 _BUDGET = "/groups/<group>/ai/budget"
 _LIST = "/organizations/<organization>/ai/budgets"
@@ -31,17 +18,18 @@ _GROUP, _GROUPS, _BOOK = Target.GROUP, Target.GROUPS_OF_ORGANIZATION, Target.PRI
 _READ, _UPDATE = Action.READ, Action.UPDATE
 _UNSET, _UNKNOWN = ("budget-not-set",), ("price-not-found",)
 
-_LIMIT = "web.bodies:BUDGET"
+_ANSWER, _BODY = "web.answers:BudgetAnswer", "web.bodies:BUDGET"
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", _BUDGET, _GROUP, _READ, get_budget, BudgetAnswer, codes=_UNSET, tagged=True),
-    Route("PUT", _BUDGET, _GROUP, _UPDATE, put_budget, BudgetAnswer, _LIMIT, tagged=True),
+    Route("GET", _BUDGET, _GROUP, _READ, get_budget, _ANSWER, codes=_UNSET, tagged=True),
+    Route("PUT", _BUDGET, _GROUP, _UPDATE, put_budget, _ANSWER, _BODY, tagged=True),
     Route("DELETE", _BUDGET, _GROUP, _UPDATE, delete_budget, codes=_UNSET, tagged=True),
-    Route("GET", _LIST, _GROUPS, _READ, list_budgets, BudgetPage, paged=True),
-    Route("GET", _AUDIT, _GROUPS, _UPDATE, list_audit, EntryPage, paged=True),
-    Route("GET", _PRICE, _BOOK, _READ, get_price, PriceAnswer, codes=_UNKNOWN),
+    Route("GET", _LIST, _GROUPS, _READ, list_budgets, "web.answers:BudgetPage", paged=True),
+    Route("GET", _AUDIT, _GROUPS, _UPDATE, list_audit, "web.answers:EntryPage", paged=True),
+    Route("GET", _PRICE, _BOOK, _READ, get_price, "web.answers:PriceAnswer", codes=_UNKNOWN),
     Route(
-        *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, "web.bodies:PRICES"),
+        *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices),
+        *("web.answers:BatchAnswer", "web.bodies:PRICES"),
         max_body=16 * MIB,
         max_values=200_000,
         codes=("price-jump",),
