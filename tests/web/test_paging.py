@@ -185,7 +185,8 @@ def test_a_token_over_its_bound_is_not_read(app):
     """However well it is formed."""
     position = random.Random(0).randbytes(MAX_TOKEN).hex()
     with app.test_request_context(list_path("a")):
-        _, token = Page("a", 1, None).cut([position, "y"], lambda row: (row,))
+        page = Page("a", 1, None).cut([position, "y"], lambda row: (row,), "rows")
+        token = page["next_page_token"]
     asked = app.test_request_context(list_path("a"), query_string={"page_token": token})
     with asked, pytest.raises(InvalidInput) as refused:
         read_page("a", str)
