@@ -71,9 +71,9 @@ WITH input AS (
 )"""
 
 
-# What is known to cost nothing always does.
+# What is known to cost nothing always does. What is not wholly known costs more than what is known.
 FITS = """(limit_picos IS NULL OR cost_picos = 0 AND unpriced IS NULL
-      OR {taken} + cost <= limit_picos)"""
+      OR {taken} + cost + (unpriced IS NOT NULL)::integer <= limit_picos)"""
 FITS_UNTOUCHED, FITS_WHAT_IS_LEFT = (
     FITS.format(taken=taken) for taken in ("0", "c.spent_picos + live")
 )
