@@ -309,7 +309,7 @@ def lower_the_limit(spender, _clock):
 def test_what_the_threat_model_says_takes_spend_over_a_limit_does(world, act):
     """And nothing that costs anything is admitted after that."""
     clock = Clock("2026-11-10T12:00:00Z")
-    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW), clock=clock)
+    spender = Spender(world, unpriced=Unpriced.ALLOW, clock=clock)
     spender.limit(world.a1, 1)
     dollars = act(spender, clock)
     assert spender.read("ai_spend_counters", "spent_picos") == [(dollars * DOLLAR,)]
