@@ -29,7 +29,7 @@ CATALOGUE = {
         "budget-exceeded": (403, "the call does not fit under the member's limit"),
         "feature-disabled": (403, "the feature is off, for every caller alike"),
         "forbidden": (403, "the caller may not do this"),
-        "unpriced-model": (403, "the call's cost is not known, and the member has a limit"),
+        "unpriced-model": (403, "the call's cost is not wholly known, and the member has a limit"),
         "budget-not-set": (404, "the group has no budget"),
         "group-not-found": (404, "no such group for this caller"),
         "hold-not-found": (404, "no such hold"),
@@ -188,14 +188,19 @@ class BudgetExceeded(GovBudgetError):
 
 
 class UnpricedModel(GovBudgetError):
-    """The cost of a call is not known, and the member has a limit; nothing was held."""
+    """The cost of a call is not wholly known, and the member has a limit; nothing was held.
 
-    def __init__(self, provider: str, model: str) -> None:
+    `unpriced` names the units that have no price, such as `output`.
+    """
+
+    def __init__(self, provider: str, model: str, unpriced: Sequence[str]) -> None:
+        units = ", ".join(f"`{unit}`" for unit in unpriced)
         super().__init__(
             "unpriced-model",
-            f"`{provider}` `{model}` has no price for all of these tokens; set one, or let unpriced"
-            " calls pass with the setting GOVBUDGET_UNPRICED",
+            f"`{provider}` `{model}` has no price for {units}; set one, or let unpriced calls pass"
+            " with the setting GOVBUDGET_UNPRICED",
         )
+        self.unpriced = tuple(unpriced)
 
 
 class NotAMember(GovBudgetError):

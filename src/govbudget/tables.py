@@ -19,6 +19,8 @@ MAX_PRICE = 10**12
 # Micros per one million tokens; NULL: not known.
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+# What a caller of the API calls them.
+UNITS = ("input", "output", "cache_read", "cache_write")
 MAX_TOKENS = 10**12
 MAX_COST_PICOS = 10**18
 PICOS = sa.Numeric(38, 0)
@@ -385,7 +387,7 @@ class Tables:
             self._id("group_id"),  # NULL: attributed to the organization alone
             sa.Column("period", sa.Date, nullable=False),
             *_describe_priced(),
-            sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
+            *_describe_cost(),
             sa.Column("is_open", sa.Boolean, nullable=False),
             _timestamp("created_at"),
             sa.Column("expires_at", Time, nullable=False),
@@ -412,7 +414,7 @@ class Tables:
             sa.Column("day", sa.Date, nullable=False),
             *_describe_priced(),
             *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
-            sa.Column("cost_picos", sa.BigInteger),  # NULL: unpriced
+            *_describe_cost(),
             sa.Column("occurred_at", Time),  # NULL: not told
             _timestamp("recorded_at"),
             *(
@@ -423,12 +425,7 @@ class Tables:
                 "ai_usage_unpriced_idx",
                 "provider",
                 "model",
-                postgresql_where=sa.text(
-                    " OR ".join(
-                        f"{count} > 0 AND {price} IS NULL"
-                        for count, price in zip(TOKENS, PRICES, strict=True)
-                    )
-                ),
+                postgresql_where=sa.text("unpriced IS NOT NULL"),
             ),
             sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),
         )
@@ -503,6 +500,15 @@ def _describe_priced() -> tuple[sa.Column[Any], ...]:
         sa.Column("provider", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         *(sa.Column(price, sa.BigInteger) for price in PRICES),
+    )
+
+
+def _describe_cost() -> tuple[sa.Column[Any], ...]:
+    return (
+        # What is known of it; NULL: nothing.
+        sa.Column("cost_picos", sa.BigInteger),
+        # The units that were asked for or used without a price; NULL: all had one.
+        sa.Column("unpriced", pg.ARRAY(sa.Text)),
     )
 
 

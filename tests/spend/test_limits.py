@@ -12,10 +12,10 @@ from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES
 
 from govbudget.directory.sql import SqlDirectory
-from govbudget.errors import BudgetExceeded, NotAMember
+from govbudget.errors import BudgetExceeded, NotAMember, UnpricedModel
 from govbudget.spend.store import SpendStore
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import Call, LimitRule, SpendRules
+from govbudget.spend.usage import Call, LimitRule, SpendRules, Unpriced
 
 DOLLAR = 10**12
 HIGHEST, LOWEST = LimitRule.HIGHEST, LimitRule.LOWEST
@@ -206,26 +206,49 @@ def test_who_is_no_member_or_of_a_deleted_organization_is_refused(world, act):
         assert spender.read(table, "user_id") == []
 
 
-def test_zero_admits_nothing_that_costs_and_free_models_always_pass(world):
-    spender = Spender(world)
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+
+
+@pytest.mark.parametrize("rule", Unpriced)
+def test_a_call_known_to_cost_nothing_is_admitted_at_limit_0_and_whatever_was_spent(world, rule):
+    """Every unit that it asks for has the price 0; what the others cost doesn't matter."""
+    spender = Spender(world, rules=SpendRules(unpriced=rule))
     spender.limit(world.a1, 0)
-    free, half_free = uuid4().hex, uuid4().hex
-    prices = dict.fromkeys(
-        ("input_price", "output_price", "cache_read_price", "cache_write_price"), 0
-    )
-    put(world, "ai_model_prices", provider="acme", model=free, **prices)
-    put(world, "ai_model_prices", provider="acme", model=half_free, **prices | {"output_price": 1})
-    call_free, call_half = (Call(world.a, world.member, "acme", m) for m in (free, half_free))
-    many = Tokens(input=10**12)
-    assert spender("hold", call_free, many).cost_picos == 0
-    assert spender("hold", call_half, many).cost_picos == 0
-    with pytest.raises(BudgetExceeded):
-        spender("hold", call_half, Tokens(output=1))  # one pico
-    spender("record", "e1", spender.call, ONE)
-    assert spender("hold", call_free, many).cost_picos == 0
-    with pytest.raises(BudgetExceeded) as refused:  # the budget is exhausted, the model not free
-        spender("hold", call_half, many)
-    assert (refused.value.cost_picos, refused.value.spent_picos) == (0, DOLLAR)
+    calls = []
+    for prices in ((0, 0, 0, 0), (0, 1, 1, 1), (0, None, None, None)):
+        model = uuid4().hex
+        put(
+            world,
+            "ai_model_prices",
+            provider="acme",
+            model=model,
+            **dict(zip(PRICES, prices, strict=True)),
+        )
+        calls.append(Call(world.a, world.member, "acme", model))
+    for spent in (0, DOLLAR):
+        for call in calls:
+            assert spender("hold", call, Tokens(input=10**12)).cost_picos == 0
+        with pytest.raises(BudgetExceeded) as refused:
+            spender("hold", calls[1], Tokens(input=1, output=1))  # one pico
+        assert (refused.value.cost_picos, refused.value.spent_picos) == (1, spent)
+        spender("record", "e1", spender.call, ONE)
+    with pytest.raises((UnpricedModel, BudgetExceeded)):
+        spender("hold", calls[2], Tokens(input=1, output=1))
+
+
+def test_an_override_of_0_admits_what_is_known_to_cost_nothing_alone(world):
+    spender = Spender(world)
+    spender.limit(world.a1, 9)
+    override(world, world.a1, 0)
+    model = uuid4().hex
+    put(world, "ai_model_prices", provider="acme", model=model, input_price=0)
+    free = Call(world.a, world.member, "acme", model)
+    assert spender("hold", free, ONE).cost_picos == 0
+    with pytest.raises(BudgetExceeded) as refused:
+        spender("hold", spender.call, ONE)
+    assert refused.value.limit_source == "user_override"
+    with pytest.raises(UnpricedModel):
+        spender("hold", free, Tokens(output=1))
 
 
 # -- periods --
@@ -397,7 +420,7 @@ def test_late_usage_is_booked_also_above_the_limit_and_exhausts_the_budget(world
         assert spender("settle", hold.id, event, ONE).cost_picos == DOLLAR
     assert spender.read("ai_spend_counters", "spent_picos", "held_picos") == [(2 * DOLLAR, 0)]
     with pytest.raises(BudgetExceeded) as refused:
-        spender("hold", spender.call, Tokens())
+        spender("hold", spender.call, ONE)
     assert refused.value.spent_picos == 2 * DOLLAR
 
 

@@ -225,7 +225,7 @@ def test_so_it_is_while_the_limit_goes_up_and_down(make_place, workers, calls):
     with place.engine.begin() as connection:
         place.put_limit(connection, place.limit_micros - 1)
     with pytest.raises(BudgetExceeded):
-        place.spender("hold", place.spender.call, Tokens())
+        place.spender("hold", place.spender.call, Tokens(input=1))
 
 
 @pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 1000, marks=long)])

@@ -231,7 +231,7 @@ def test_who_is_no_member_and_what_has_no_price_is_refused(spender):
         spender("hold", stranger, ONE)
     for call, tokens in (
         (spender.call, Tokens(output=1)),
-        (Call(spender.world.a, spender.world.member, "acme", "unknown"), Tokens()),
+        (Call(spender.world.a, spender.world.member, "acme", "unknown"), ONE),
     ):
         with pytest.raises(UnpricedModel):
             spender("hold", call, tokens)
@@ -287,6 +287,16 @@ def test_a_call_costs_a_million_dollars_at_most(spender, act):
 
 # -- what is not known --
 
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+
+
+def priced(spender, *prices):
+    """A call of the member to a model of its own, at these prices."""
+    row = {"provider": "acme", "model": uuid4().hex, **dict(zip(PRICES, prices, strict=True))}
+    with spender.world.engine.begin() as connection:
+        connection.execute(sa.insert(TABLES.ai_model_prices), row)
+    return replace(spender.call, model=row["model"])
+
 
 @pytest.mark.parametrize("output_price", [None, 1])
 def test_a_custom_price_that_is_not_known_wins_over_the_books(spender, output_price):
@@ -295,9 +305,70 @@ def test_a_custom_price_that_is_not_known_wins_over_the_books(spender, output_pr
     with spender.world.engine.begin() as connection:
         row = custom | {"output_price": output_price}
         connection.execute(sa.insert(TABLES.ai_model_prices), row)
-    with pytest.raises(UnpricedModel):
+    with pytest.raises(UnpricedModel, match="for `input`"):
         spender("hold", spender.call, ONE)
     assert spender("record", "e1", spender.call, ONE)[0].cost_picos is None
+
+
+def test_what_is_known_of_recorded_usage_is_spent_and_flagged(spender):
+    """One token without a price does not make a bill of 260 dollars free."""
+    spender.limit(spender.world.a1, 1)
+    call = priced(spender, 2_500_000, 10_000_000, 1_250_000, None)
+    tokens = Tokens(input=10**8, output=10**6, cache_write=1)
+    usage, _ = spender("record", "e1", call, tokens)
+    assert (usage.cost_picos, usage.unpriced) == (260 * 10**12, ("cache_write",))
+    assert spender("record", "e1", call, tokens) == (usage, False)
+    assert spender.read("ai_spend_counters", "spent_picos") == [(260 * 10**12,)]
+    rollups = spender.read("ai_spend_rollups", "cost_picos", "calls", "unpriced_calls")
+    assert rollups == [(260 * 10**12, 1, 1)] * 2
+    with pytest.raises(BudgetExceeded):
+        spender("hold", spender.call, ONE)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cost", "unpriced"),
+    [
+        (Tokens(), 0, ()),
+        (Tokens(input=2, output=3), 2 * 10**12, ()),
+        (Tokens(input=2, cache_read=1), 2 * 10**12, ("cache_read",)),
+        (Tokens(output=3, cache_read=1), 0, ("cache_read",)),
+        (Tokens(cache_read=1, cache_write=1), None, ("cache_read", "cache_write")),
+    ],
+    ids=repr,
+)
+def test_a_cost_is_what_is_known_of_it_and_null_only_where_nothing_is(
+    spender, tokens, cost, unpriced
+):
+    """By settle, record and hold alike; no limit holds for the member."""
+    call = priced(spender, 10**12, 0, None, None)
+    found = [spender("record", "e1", call, tokens)[0]]
+    hold = spender("hold", replace(call, model="unknown"), ONE)
+    assert (hold.cost_picos, hold.unpriced) == (None, ("input",))
+    hold = spender("hold", call, Tokens(cache_write=1))
+    found += [spender("settle", hold.id, "e2", tokens)]
+    if any(tokens.counts):
+        found += [spender("hold", call, tokens)]
+    assert {(one.cost_picos, one.unpriced) for one in found} == {(cost, unpriced)}
+
+
+def test_no_tokens_cost_nothing_of_a_model_that_nobody_knows_too(spender):
+    unknown = replace(spender.call, model="unknown")
+    hold = spender("hold", unknown, ONE)
+    usage = spender("settle", hold.id, "e1", Tokens())
+    assert (usage.cost_picos, usage.unpriced) == (0, ())
+    usage, _ = spender("record", "e2", unknown, Tokens())
+    assert (usage.cost_picos, usage.unpriced) == (0, ())
+    assert spender.read("ai_spend_rollups", "calls", "unpriced_calls") == [(2, 0)] * 2
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1])
+def test_a_hold_of_no_tokens_is_refused(spender, limit):
+    """It would be admitted at limit 0, and then settle anything."""
+    if limit is not None:
+        spender.limit(spender.world.a1, limit)
+    with pytest.raises(InvalidInput, match="at least one token"):
+        spender("hold", spender.call, Tokens())
+    assert spender.read("ai_holds", "id") == []
 
 
 @pytest.mark.parametrize(
@@ -314,6 +385,7 @@ def test_a_call_of_unknown_cost_costs_what_was_held_or_what_is_known(spender, he
     hold = spender("hold", spender.call, held)
     usage = spender("settle", hold.id, "e1", used)
     assert usage.cost_picos == booked * 10**12
+    assert "cache_read" in usage.unpriced or "output" in usage.unpriced
     counters = spender.read("ai_spend_counters", "spent_picos", "held_picos")
     assert counters == [(booked * 10**12, 0)]
     rollups = spender.read("ai_spend_rollups", "cost_picos", "calls", "unpriced_calls")
@@ -327,27 +399,36 @@ def test_a_call_of_an_unpriced_hold_is_priced_where_it_can_be(spender):
     """No limit holds for the member: an unpriced call is admitted."""
     hold = spender("hold", spender.call, Tokens(output=1))
     assert (hold.cost_picos, spender("settle", hold.id, "e1", ONE).cost_picos) == (None, 10**12)
-    hold = spender("hold", spender.call, Tokens(output=1))
-    assert spender("settle", hold.id, "e2", Tokens(input=1, output=1)).cost_picos is None
+    hold = spender("hold", spender.call, Tokens(input=5, output=1))
+    assert (hold.cost_picos, hold.unpriced) == (5 * 10**12, ("output",))
+    usage = spender("settle", hold.id, "e2", Tokens(input=1, output=1))
+    assert (usage.cost_picos, usage.unpriced) == (10**12, ("output",)), "it was never priced whole"
 
 
 def test_under_allow_an_unpriced_call_does_not_pass_an_exhausted_budget(world):
     spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
     spender.limit(world.a1, 0)
-    zero = {"provider": "acme", "model": uuid4().hex, "input_price": 0}
-    with world.engine.begin() as connection:
-        connection.execute(sa.insert(TABLES.ai_model_prices), zero)
-    call = replace(spender.call, model=zero["model"])
     spender("record", "e1", spender.call, ONE)
-    for tokens in (Tokens(output=1), ONE):
+    half = priced(spender, 0, None, None, None)
+    for call, tokens in ((spender.call, Tokens(output=1)), (half, Tokens(input=1, output=1))):
         with pytest.raises(BudgetExceeded):
             spender("hold", call, tokens)
+
+
+def test_under_allow_what_is_known_of_a_call_is_held_and_has_to_fit(world):
+    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
+    spender.limit(world.a1, 3)
+    hold = spender("hold", spender.call, Tokens(input=2, output=1))
+    assert (hold.cost_picos, hold.unpriced) == (2 * 10**12, ("output",))
+    assert spender.read("ai_spend_counters", "held_picos") == [(2 * 10**12,)]
+    with pytest.raises(BudgetExceeded):
+        spender("hold", spender.call, Tokens(input=2, output=1))
 
 
 def test_a_hold_that_waited_expires_from_when_it_is_held(spender):
     """It would be granted expired, and its money be there for the next one."""
     spender.limit(spender.world.a1, 1)
-    spender("hold", spender.call, Tokens())
+    spender("release", spender("hold", spender.call, ONE).id)
     counter = TABLES.ai_spend_counters
     with ThreadPoolExecutor(1) as pool, spender.world.engine.begin() as connection:
         is_theirs = counter.c.user_id == spender.call.user_id

@@ -24,7 +24,7 @@ def busy(world):
     spender.limit(world.a1, 9)
     for event in ("e1", "e2"):
         spender("settle", spender("hold", spender.call, Tokens(input=2)).id, event, ONE)
-    spender("record", "e3", Call(world.a, world.member, "acme", "unknown"), Tokens())
+    spender("record", "e3", Call(world.a, world.member, "acme", "unknown"), ONE)
     spender("release", spender("hold", spender.call, ONE).id)
     spender("hold", spender.call, Tokens(input=3))
     return spender
@@ -94,14 +94,22 @@ DOLLAR = 10**12
             f"{USAGE} input_price = NULL WHERE event_id = 'e2'",
             [
                 'event "e2" is not of the member',
-                "the rollup of the day",
-                "the rollup of the month",
+                f'event "e2" costs {DOLLAR} picos, its tokens at its prices unknown',
+                'event "e2" says that none had no price, its tokens and prices say input',
             ],
         ),
         (
             f"{USAGE} input_tokens = 9, output_tokens = 5 WHERE event_id = 'e1'",
-            ["at its prices unknown", "the rollup of the day", "the rollup of the month"],
+            [
+                f"costs {DOLLAR} picos, its tokens at its prices {9 * DOLLAR}",
+                'event "e1" says that none had no price, its tokens and prices say output',
+            ],
         ),
+        (
+            f"{USAGE} unpriced = NULL WHERE event_id = 'e3'",
+            ['event "e3" says that none had no price, its tokens and prices say input'],
+        ),
+        (f"{USAGE} unpriced = '{{{{input,output}}}}' WHERE event_id = 'e3'", ["input, output had"]),
         (f"{USAGE} model = 'm' WHERE event_id = 'e1'", ['event "e1" is not of the member']),
         (f"{HOLD} input_price = 7 WHERE id IN ({HOLD_OF_E1})", ["prices of hold"]),
         (
@@ -132,13 +140,37 @@ def test_what_was_changed_behind_its_back_is_found_with_both_figures(busy, sql, 
     assert verify(world, world.b).findings == [], "nothing of another organization"
 
 
+def test_usage_booked_before_what_is_known_counted_agrees(world):
+    """Its cost is null where it was not wholly known, and where no tokens were of an unknown model.
+
+    No such row is taken for another: a cost that is known is never null.
+    """
+    spender, free = Spender(world), {"provider": "acme", "model": uuid4().hex, "input_price": 0}
+    with world.engine.begin() as connection:
+        connection.execute(sa.insert(TABLES.ai_model_prices), free)
+    model = Call(world.a, world.member, "acme", free["model"])
+    spender("record", "e1", model, Tokens(input=1, output=1))
+    spender("record", "e2", Call(world.a, world.member, "acme", "unknown"), Tokens())
+    spender("record", "e3", model, ONE)
+    for event in ("e1", "e2"):
+        change(world, f"{USAGE} cost_picos = NULL WHERE event_id = '{event}'")
+    for grain in ("day", "month"):
+        change(world, f"{ROLLUP} unpriced_calls = 2 WHERE grain = '{grain}'")
+    assert verify(world, world.a) == (1, 3, [])
+    change(world, f"{USAGE} cost_picos = NULL WHERE event_id = 'e3'")
+    assert any("costs unknown" in finding for finding in verify(world, world.a).findings)
+
+
 def test_unpriced_calls_that_were_held_agree(world):
     spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
     spender.limit(world.a1, 1)
     unknown = Call(world.a, world.member, "acme", "unknown")
     spender("settle", spender("hold", unknown, ONE).id, "e1", Tokens())
     spender("hold", unknown, ONE)
-    assert verify(world, world.a) == (1, 1, [])
+    for event, held in (("e2", Tokens(input=1, output=1)), ("e3", ONE)):
+        hold = spender("hold", spender.call, held)
+        spender("settle", hold.id, event, Tokens(cache_read=1))
+    assert verify(world, world.a) == (1, 3, [])
 
 
 def test_it_needs_a_grant_for_the_ledger(world):

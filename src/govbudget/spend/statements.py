@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from govbudget.spend.limits import Limits
 from govbudget.spend.usage import Unpriced
 from govbudget.sql import NOW, find_start, prepare
-from govbudget.tables import MAX_COST_PICOS, PRICES, TOKENS
+from govbudget.tables import MAX_COST_PICOS, PRICES, TOKENS, UNITS
 
 if TYPE_CHECKING:
     from sqlalchemy import Executable
@@ -25,20 +25,22 @@ if TYPE_CHECKING:
     from govbudget.spend.usage import SpendRules
     from govbudget.tables import Tables
 
-PRICED = tuple(zip(TOKENS, PRICES, strict=True))
-# What tokens `i` cost at prices `p`. A category costs nothing where it has no tokens, and is else
-# not known where it has no price; a model that nobody knows has no cost, even of no tokens.
-COST = "CASE WHEN coalesce({}) IS NOT NULL THEN {} END".format(
-    ", ".join(f"p.{price}" for price in PRICES),
-    " + ".join(
-        f"CASE WHEN i.{count} = 0 THEN 0 ELSE i.{count}::numeric * p.{price} END"
-        for count, price in PRICED
+PRICED = tuple(zip(UNITS, TOKENS, PRICES, strict=True))
+# Whether tokens `i` lack one of the prices `p`, and of which units.
+LACKS_PRICE = " OR ".join(f"i.{count} > 0 AND p.{price} IS NULL" for _, count, price in PRICED)
+UNPRICED = "CASE WHEN {} THEN array_remove(ARRAY[{}], NULL) END".format(
+    LACKS_PRICE,
+    ", ".join(
+        f"CASE WHEN i.{count} > 0 AND p.{price} IS NULL THEN '{unit}' END"
+        for unit, count, price in PRICED
     ),
 )
-# What is known of it.
-KNOWN_COST = " + ".join(f"i.{count}::numeric * coalesce(p.{price}, 0)" for count, price in PRICED)
-# Whether a row of usage has tokens of a category without a price.
-LACKS_PRICE = " OR ".join(f"{count} > 0 AND {price} IS NULL" for count, price in PRICED)
+# What is known of what tokens `i` cost at prices `p`: NULL where there are some and none is priced.
+COST = "CASE WHEN coalesce({}) IS NOT NULL OR {} = 0 THEN {} END".format(
+    ", ".join(f"CASE WHEN i.{count} > 0 THEN p.{price} END" for _, count, price in PRICED),
+    " + ".join(f"i.{count}" for count in TOKENS),
+    " + ".join(f"i.{count}::numeric * coalesce(p.{price}, 0)" for _, count, price in PRICED),
+)
 
 # Who asks, and for what.
 ASK = f"""
@@ -51,8 +53,7 @@ WITH input AS (
   SELECT i.*, {{is_member}} AS is_member, e.group_id, e.limit_source, e.spend_limit_micros,
          e.spend_limit_micros::numeric * 1000000 AS limit_picos,
          {", ".join(f"p.{price}" for price in PRICES)},
-         {COST} AS cost_picos,
-         coalesce({" + ".join(f"p.{price}" for price in PRICES)} = 0, false) AS is_free,
+         {COST} AS cost_picos, {UNPRICED} AS unpriced,
          date_trunc('month', timezone(:time_zone, i.at))::date AS period,
          timezone(:time_zone, i.at)::date AS day
   FROM input i
@@ -67,7 +68,8 @@ WITH input AS (
 HOLD = """
 , asking AS (
   SELECT *, coalesce(cost_picos, 0) AS cost FROM asked
-  WHERE is_member AND coalesce(cost_picos <= {max_cost}, {allows_unpriced} OR limit_picos IS NULL)
+  WHERE is_member AND coalesce(cost_picos <= {max_cost}, true)
+    AND (unpriced IS NULL OR {allows_unpriced} OR limit_picos IS NULL)
 ), expired AS (
   UPDATE {s}.ai_holds h SET is_open = false FROM asking a
   WHERE h.organization_id = a.organization_id AND h.user_id = a.user_id AND h.period = a.period
@@ -93,9 +95,9 @@ HOLD = """
 ), held AS (
   INSERT INTO {s}.ai_holds
     (id, organization_id, user_id, group_id, period, provider, model, {prices}, cost_picos,
-     is_open, created_at, expires_at)
+     unpriced, is_open, created_at, expires_at)
   SELECT CAST(:hold_id AS uuid), organization_id, user_id, group_id, period, provider, model,
-         {prices}, cost_picos, true, now,
+         {prices}, cost_picos, unpriced, true, now,
          -- from when it is held: the statement may have waited for the counter
          coalesce(CAST(:now AS timestamptz), clock_timestamp()) + CAST(:ttl AS interval)
   FROM asking, counter WHERE last_hold_id = :hold_id
@@ -105,28 +107,30 @@ SELECT {answer} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON tru
 """
 HELD = (
     *("a.is_member", "a.group_id", "a.limit_source", "a.spend_limit_micros", "a.cost_picos"),
-    *("c.spent_picos", "c.held_picos", "h.expires_at"),
+    *("a.unpriced", "c.spent_picos", "c.held_picos", "h.expires_at"),
     find_start("(a.period + interval '1 month')") + " AS period_end",
 )
 
-FITS = """(limit_picos IS NULL OR is_free
+# What is known to cost nothing always does.
+FITS = """(limit_picos IS NULL OR cost_picos = 0 AND unpriced IS NULL
       OR {taken} + cost <= limit_picos)"""
 
 USAGE = (
     *("organization_id", "event_id", "user_id", "group_id", "hold_id", "period", "day"),
-    *("provider", "model", *PRICES, *TOKENS, "cost_picos", "occurred_at", "recorded_at"),
+    *("provider", "model", *PRICES, *TOKENS, "cost_picos", "unpriced"),
+    *("occurred_at", "recorded_at"),
 )
 # Of a row of usage, what its caller does not know.
 BOOKED = (
     *("b.organization_id", "b.user_id", "b.group_id", "b.provider", "b.model"),
-    *("b.cost_picos", "b.recorded_at"),
+    *("b.cost_picos", "b.unpriced", "b.recorded_at"),
 )
 
 BOOK = f"""
 , booked AS (
   INSERT INTO {{s}}.ai_usage ({", ".join(USAGE)})
   SELECT organization_id, CAST(:event_id AS text), user_id, group_id, {{hold_id}}, period, day,
-         provider, model, {", ".join(PRICES)}, {", ".join(TOKENS)}, {{cost}},
+         provider, model, {", ".join(PRICES)}, {", ".join(TOKENS)}, {{cost}}, {{unpriced}},
          CAST(:occurred_at AS timestamptz), now
   FROM {{source}} WHERE coalesce({{cost}} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
@@ -146,7 +150,7 @@ ADD_UP = """
   INSERT INTO {s}.ai_spend_rollups AS r
     (organization_id, grain, starts_on, group_id, user_id, cost_picos, calls, unpriced_calls)
   SELECT organization_id, grain, starts_on, group_id, user_id, coalesce(cost_picos, 0), 1,
-         (cost_picos IS NULL OR {lacks_price})::integer
+         (unpriced IS NOT NULL)::integer
   FROM counter, booked b, LATERAL (VALUES ('day', b.day), ('month', b.period)) g (grain, starts_on)
   ON CONFLICT (organization_id, grain, starts_on, group_id, user_id) DO UPDATE
     SET cost_picos = r.cost_picos + excluded.cost_picos, calls = r.calls + 1,
@@ -154,7 +158,7 @@ ADD_UP = """
 )"""
 
 # A call belongs to the period of its hold: its day is one of that month. Where its cost is not
-# known, it costs what the hold set aside, or what is known of it if that is more: not free.
+# wholly known and that of its hold was, it costs at least what the hold set aside: not free.
 SETTLE = (
     f"""
 WITH input AS (
@@ -162,13 +166,14 @@ WITH input AS (
          {{now}} AS now, {{at}} AS at
 ), priced AS (
   SELECT i.*, p.*,
-         coalesce({COST}, CASE WHEN p.cost_picos IS NOT NULL
-                               THEN greatest(p.cost_picos, {KNOWN_COST}) END) AS cost,
+         greatest({COST}, CASE WHEN ({LACKS_PRICE}) AND p.unpriced IS NULL THEN p.cost_picos END)
+           AS cost,
+         {UNPRICED} AS lacks,
          least(greatest(timezone(:time_zone, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
   FROM input i, {{s}}.ai_holds p WHERE p.id = :hold_id
 )"""
-    + BOOK.format(source="priced", hold_id="id", cost="cost", s="{s}")
+    + BOOK.format(source="priced", hold_id="id", cost="cost", unpriced="lacks", s="{s}")
     + """
 , closed AS (
   INSERT INTO {s}.ai_holds AS h ({columns})
@@ -182,9 +187,13 @@ WITH input AS (
 
 RECORD = (
     ASK
-    + BOOK.format(source="asked", hold_id="CAST(NULL AS uuid)", cost="cost_picos", s="{s}").replace(
-        "WHERE", "WHERE is_member AND"
-    )
+    + BOOK.format(
+        source="asked",
+        hold_id="CAST(NULL AS uuid)",
+        cost="cost_picos",
+        unpriced="unpriced",
+        s="{s}",
+    ).replace("WHERE", "WHERE is_member AND")
     + ADD_UP.replace("{freed}", "0")
     + "\nSELECT {answer} FROM asked a LEFT JOIN booked b ON true"
 )
@@ -238,7 +247,6 @@ class SpendStatements:
             "effective": limits.effective,
             "allows_unpriced": rules.unpriced is Unpriced.ALLOW,
             "max_cost": MAX_COST_PICOS,
-            "lacks_price": LACKS_PRICE,
             "prices": ", ".join(PRICES),
             "columns": ", ".join(columns),
             "of_priced": ", ".join(f"p.{name}" for name in columns),

@@ -82,14 +82,19 @@ class SpendStore:
         """Set aside what the call costs at most, where it fits under the member's limit.
 
         `tokens` are the most that the call can take; the hold expires after `ttl_seconds` (1 to
-        86,400). Raises BudgetExceeded, UnpricedModel, NotAMember, or InvalidInput for a cost above
-        10^18 picos; nothing is held then.
+        86,400). Raises BudgetExceeded, UnpricedModel, NotAMember, or InvalidInput for no token at
+        all or a cost above 10^18 picos; nothing is held then.
         """
         # INVARIANT: spent and held never exceed the limit by an admission
         self._require(connection, grant)
         if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
             message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {ttl_seconds!r}"
             raise ValueError(message)
+        if not any(tokens.counts):
+            raise InvalidInput(
+                "a hold asks for at least one token; say the most that the call can take",
+                [FieldError("/tokens", "every count is 0")],
+            )
         hold_id = uuid4()
         values = {
             **_read_call(call),
@@ -104,7 +109,7 @@ class SpendStore:
             raise NotAMember
         _refuse_excess(cost)
         if row.spent_picos is None:
-            raise UnpricedModel(call.provider, call.model)
+            raise UnpricedModel(call.provider, call.model, row.unpriced)
         if row.expires_at is None:
             raise BudgetExceeded(
                 limit_micros=row.spend_limit_micros,
@@ -115,7 +120,8 @@ class SpendStore:
                 cost_picos=cost or 0,
                 period_end=row.period_end,
             )
-        return Hold(hold_id, call.organization_id, call.user_id, row.group_id, cost, row.expires_at)
+        who = call.organization_id, call.user_id, row.group_id
+        return Hold(hold_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
 
     def settle(
         self,
@@ -129,9 +135,9 @@ class SpendStore:
     ) -> Usage:
         """Book what the call cost, at the prices of its hold, and free what was held.
 
-        Where the cost is not known (a category with tokens has no price) it is what was held, or
-        what is known of it if that is more; of a hold that was unpriced itself it is None. Also
-        after the hold expired or was released. The same event again gives the same usage.
+        Where a unit that was used has no price, what is known of the cost counts, and at least
+        what the hold set aside if all of its own units had a price. Also after the hold expired or
+        was released. The same event again gives the same usage.
         Raises NotFound (`hold-not-found`), EventConflict where the event is known with other
         contents or the hold was settled by another event, or InvalidInput for a cost above 10^18
         picos; nothing is booked then. ValueError for an `event_id` that is not 1 to 255 printable
@@ -176,6 +182,7 @@ class SpendStore:
     ) -> tuple[Usage, bool]:
         """Book a call that no hold was made for, at the price in force; say whether it was new.
 
+        Where a unit that was used has no price, what is known of the cost counts.
         It counts in the period that `occurred_at` (None: now) is in, whatever the limit. The same
         event again gives the same usage. Raises EventConflict, NotAMember, or InvalidInput for a
         cost above 10^18 picos; nothing is booked then. ValueError as for `settle`.
@@ -225,7 +232,7 @@ def _read_usage(
     tokens: Tokens,
     occurred_at: datetime | None,
 ) -> Usage:
-    organization_id, user_id, group_id, provider, model, cost, recorded_at = booked
+    organization_id, user_id, group_id, provider, model, cost, unpriced, recorded_at = booked
     return Usage(
         event_id,
         organization_id,
@@ -236,6 +243,7 @@ def _read_usage(
         model,
         tokens,
         cost,
+        tuple(unpriced or ()),
         occurred_at,
         recorded_at,
     )

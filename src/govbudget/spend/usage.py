@@ -54,7 +54,7 @@ class LimitSource(StrEnum):
 
 
 class Unpriced(StrEnum):
-    """What happens to a call whose cost is not known, of a member who has a limit."""
+    """What happens to a call whose cost is not wholly known, of a member who has a limit."""
 
     DENY = "deny"
     ALLOW = "allow"
@@ -87,7 +87,8 @@ class Hold:
     """Money set aside for one call until it is settled, released, or expires.
 
     `group_id` is the group that the spend is attributed to (None: the organization alone);
-    `cost_picos` is None for a call whose cost is not known.
+    `cost_picos` is what is known of the cost, None where nothing is; `unpriced` names the units
+    that have no price, such as `output`.
     """
 
     id: UUID
@@ -95,12 +96,17 @@ class Hold:
     user_id: Id
     group_id: Id | None
     cost_picos: int | None
+    unpriced: tuple[str, ...]
     expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One call that was made, as the ledger has it. `cost_picos` None: unpriced, not free."""
+    """One call that was made, as the ledger has it.
+
+    `cost_picos` is what is known of the cost, None where nothing is: unpriced, not free. `unpriced`
+    names the units that were used and had no price, such as `output`.
+    """
 
     event_id: str
     organization_id: Id
@@ -111,6 +117,7 @@ class Usage:
     model: str
     tokens: Tokens
     cost_picos: int | None
+    unpriced: tuple[str, ...]
     # When the caller says that it was; None: not told.
     told_occurred_at: datetime | None
     recorded_at: datetime

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.identity import Action, Ledger
-from govbudget.spend.statements import COST, KNOWN_COST, LACKS_PRICE
+from govbudget.spend.statements import COST, UNPRICED
 from govbudget.sql import prepare
-from govbudget.tables import PRICES
+from govbudget.tables import PRICES, TOKENS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from govbudget.identity import Id
     from govbudget.tables import Tables
 
+# Booked before the units without a price were kept: a cost that was not wholly known is NULL, and
+# so is that of no tokens of a model that nobody knew.
+IS_UNPRICED = "(cost_picos IS NULL OR unpriced IS NOT NULL)"
+NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
+OF_BEFORE = f"cost_picos IS NULL AND (unpriced IS NOT NULL OR {NO_TOKENS})"
 # {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
 VERIFY = f"""
 WITH booked AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
-         count(*) AS calls, count(*) FILTER (WHERE cost_picos IS NULL OR {LACKS_PRICE}) AS unpriced
+         count(*) AS calls,
+         count(*) FILTER (WHERE {IS_UNPRICED}) AS unpriced
   FROM {{s}}.ai_usage WHERE {{asked}}
   GROUP BY organization_id, user_id, period, day, group_id
 ), counters AS (
@@ -71,11 +77,20 @@ WITH booked AS (
          format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
                 coalesce(cost_picos::text, 'unknown'), coalesce(cost::text, 'unknown'))
   FROM (
-    SELECT i.*, {COST.replace("p.", "i.")} AS cost, {KNOWN_COST.replace("p.", "i.")} AS known_cost
-    FROM {{s}}.ai_usage i WHERE {{asked}}
+    SELECT i.*, {COST.replace("p.", "i.")} AS cost FROM {{s}}.ai_usage i WHERE {{asked}}
   ) AS u
-  WHERE cost_picos IS DISTINCT FROM cost  -- of a hold it may be more, where it is not known
-    AND (cost IS NOT NULL OR hold_id IS NULL OR cost_picos < known_cost)
+  WHERE cost_picos IS DISTINCT FROM cost AND NOT ({OF_BEFORE})
+    -- of a hold it may be more, where it is not wholly known
+    AND (unpriced IS NULL OR hold_id IS NULL OR cost_picos < cost)
+  UNION ALL
+  SELECT organization_id, user_id,
+         format('event %s says that %s had no price, its tokens and prices say %s',
+                to_jsonb(event_id), coalesce(array_to_string(unpriced, ', '), 'none'),
+                coalesce(array_to_string(lacks, ', '), 'none'))
+  FROM (
+    SELECT i.*, {UNPRICED.replace("p.", "i.")} AS lacks FROM {{s}}.ai_usage i WHERE {{asked}}
+  ) AS u
+  WHERE unpriced IS DISTINCT FROM lacks
   UNION ALL
   SELECT organization_id, user_id,
          format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
