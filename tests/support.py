@@ -142,7 +142,7 @@ def spend_requests(town, model):
     """The method, path and body of each route of spend, of acme's model and `town.hold`."""
     member = f"/organizations/{town.a}/members/{town.member}/ai"
     who = {"organization_id": str(town.a), "user_id": str(town.member)}
-    call = {**who, "provider": "acme", "model": model, "tokens": {}}
+    call = {**who, "provider": "acme", "model": model, "tokens": {"input": 1}}
     hold, override = f"/ai/holds/{town.hold}", f"{member}/budget/override"
     limit = {"group_id": str(town.a1), "spend_limit_micros": 10**12}
     return {

@@ -21,6 +21,7 @@ from govbudget.directory.load import DirectoryFile
 from govbudget.errors import CATALOGUE
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
+from govbudget.spend.tokens import Tokens
 from govbudget.web import problems, signals
 from govbudget.web.call import Target
 from govbudget.web.openapi import ALWAYS, BODY_CODES, find_codes, write_path
@@ -168,6 +169,12 @@ def write_http() -> str:
     return write_table(("call", "does", "asks the policy for", "its errors"), rows)
 
 
+def write_tokens() -> str:
+    """Write what is counted under each key of `tokens`."""
+    rows = ((f"`{name}`", field.description or "") for name, field in Tokens.model_fields.items())
+    return write_table(("key", "is"), rows)
+
+
 def write_words() -> str:
     """Write the closed sets that a line of a policy is made of."""
     kinds = {"scope": Scope, "object": ObjectType, "action": Action}
@@ -191,6 +198,7 @@ PARTS = {
     "http": write_http,
     "codes on http": lambda: write_codes(ON_HTTP),
     "other codes": lambda: write_codes(CATALOGUE.keys() - ON_HTTP),
+    "tokens": write_tokens,
     "words": write_words,
     "signals": write_signals,
 }

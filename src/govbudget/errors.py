@@ -44,6 +44,7 @@ CATALOGUE = {
         "method-not-allowed": (405, "the path has no such method"),
         "event-conflict": (409, "the event was booked with other contents, or its hold by another"),
         "group-changed": (409, "the group moved or was deleted after the decision"),
+        "price-jump": (409, "a price moves by more than a factor of 20, and jumps are not allowed"),
         "precondition-failed": (412, "`If-Match` or `If-None-Match` does not hold"),
         "body-too-large": (413, "the body is larger than this endpoint takes"),
         "unsupported-media-type": (

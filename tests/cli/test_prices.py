@@ -125,14 +125,14 @@ def test_a_dry_run_tells_what_a_load_would_change_and_writes_nothing(load, here,
     rows = (
         price(f"{tag}/b", 1, 1, 1, 1),
         price(f"{tag}/c", 5, None, 0, 7),
-        price(f"{tag}/a", 4, 2, 0, 6),
+        price(f"{tag}/a", 4, 2, 1, 6),
     )
     told = load(*rows, options=["--dry-run"])
     assert (told.status, told.err) == (0, "")
     a = f"acme/{tag}/a"
     assert told.out.splitlines() == [
         f"+ {a[:-1]}c: input_price 5, output_price null, cache_read_price 0, cache_write_price 7",
-        f"~ {a}: input_price 1 -> 4, cache_read_price 3 -> 0, cache_write_price null -> 6",
+        f"~ {a}: input_price 1 -> 4, cache_read_price 3 -> 1, cache_write_price null -> 6",
         "1 new, 1 changed, 1 unchanged; nothing is written",
     ]
     assert here("prices", "show", "acme", f"{tag}/c").status == 1
@@ -182,10 +182,12 @@ def test_what_is_no_jump_is_loaded(load, model, old, new):
     assert load(price(model, new, 1, 1, 1)).out == "1 received, 1 changed\n"
 
 
-@pytest.mark.parametrize(("old", "new"), [(0, 10**12), (10**12, 0)])
-def test_free_has_no_factor(load, model, old, new):
-    load(price(model, old, 1, 1, 1))
-    assert load(price(model, new, 1, 1, 1)).out == "1 received, 1 changed\n"
+def test_to_free_is_a_jump_and_from_free_is_not(load, model):
+    load(price(model, 0, 1, 1, 1))
+    assert load(price(model, 10**12, 1, 1, 1)).out == "1 received, 1 changed\n"
+    for options in ([], ["--dry-run"]):
+        refused = load(price(model, 0, 1, 1, 1), options=options)
+        assert (refused.status, "would go from 1000000000000 to 0" in refused.err) == (2, True)
 
 
 def test_a_new_custom_price_is_compared_with_the_books_and_then_with_itself(load, model):
@@ -231,8 +233,10 @@ def test_without_a_custom_price_there_is_nothing_to_remove(load, here, show, mod
 
 def use(engine, model, *counts, cost=None, provider="acme"):
     """Book a call without prices, or, where it has a cost, with all of them."""
+    used = zip(("input", "output", "cache_read", "cache_write"), counts, strict=True)
     row = dict(zip(TOKENS, counts, strict=True))
     row |= dict.fromkeys(PRICES, None if cost is None else 1)
+    row |= {"unpriced": [name for name, count in used if count] if cost is None else None}
     row |= {"organization_id": uuid4(), "event_id": "e", "user_id": uuid4(), "cost_picos": cost}
     row |= {"provider": provider, "model": model}
     row |= {"period": date(2026, 11, 1), "day": date(2026, 11, 2)}
@@ -259,36 +263,45 @@ def test_gaps_are_models_used_without_a_price_the_most_used_first(here, load, us
     use(usage, "=1+1", 1, 0, 0, 0, provider="@evil")
     found = json.loads(here("prices", "gaps", "--format", "json").out)
     assert [(gap["model"], gap["calls"]) for gap in found] == [
-        (f"{tag}/half", 2),
+        (f"{tag}/half", 3),
         ("=1+1", 1),
         (f"{tag}/unknown", 1),
     ]
-    assert [found[0][name] for name in TOKENS] == [2 * 10**12, 10, 14, 18]
+    assert [found[0][name] for name in TOKENS] == [2 * 10**12 + 3, 10, 14, 19]
+    assert found[0]["unpriced"] == ["input", "output", "cache_read", "cache_write"]
     assert found[0]["missing"] == ["output_price", "cache_read_price"]
     assert found[2]["missing"] == ["input_price", "output_price"]
     text = here("prices", "gaps").out.splitlines()
     assert text[2] == (
-        f"acme/{tag}/unknown: 1 calls; tokens: 1 input, 2 output, 0 cache_read, 0 cache_write;"
-        " missing: input_price, output_price"
+        f"acme/{tag}/unknown: 1 calls stay unpriced; tokens: 1 input, 2 output, 0 cache_read,"
+        " 0 cache_write; had no price: input, output; missing now: input_price, output_price"
     )
     header, first, hostile, _ = csv.reader(
         io.StringIO(here("prices", "gaps", "--format", "csv").out)
     )
-    assert header == ["provider", "model", "calls", *TOKENS, "missing"]
+    assert header == ["provider", "model", "calls", *TOKENS, "unpriced", "missing"]
     assert first == [
-        *("acme", f"{tag}/half", "2", "2000000000000", "10", "14", "18"),
+        *("acme", f"{tag}/half", "3", "2000000000003", "10", "14", "19"),
+        '["input", "output", "cache_read", "cache_write"]',
         '["output_price", "cache_read_price"]',
     ]
     assert hostile[:2] == ["'@evil", "'=1+1"]
 
 
 @pytest.mark.parametrize("options", [(), CUSTOM], ids=["book", "custom"])
-def test_a_price_that_was_added_since_closes_the_gap(here, load, usage, model, options):
-    use(usage, model, 1, 0, 0, 0)
-    assert model in here("prices", "gaps").out
-    load(price(model, 5, None, None, None), options=options)
+def test_a_price_that_was_added_since_is_not_missing_and_the_calls_stay_unpriced(
+    here, load, usage, model, options
+):
     assert here("prices", "gaps").out == "every call that was booked has a price\n"
-    assert here("prices", "gaps", "--format", "json").out == "[]\n"
+    use(usage, model, 1, 0, 0, 0)
+    assert "had no price: input; missing now: input_price\n" in here("prices", "gaps").out
+    load(price(model, 5, None, None, None), options=options)
+    assert here("prices", "gaps").out == (
+        f"acme/{model}: 1 calls stay unpriced; tokens: 1 input, 0 output, 0 cache_read,"
+        " 0 cache_write; had no price: input; missing now: none\n"
+    )
+    (gap,) = json.loads(here("prices", "gaps", "--format", "json").out)
+    assert (gap["unpriced"], gap["missing"]) == (["input"], [])
 
 
 def test_a_custom_price_with_a_null_is_the_gap_whatever_the_book_says(here, load, usage, model):

@@ -44,9 +44,9 @@ def authorize(connection, world, action):
     return packaged_policy().authorize(subject, action, BOOK)
 
 
-def upsert(connection, world, *prices):
+def upsert(connection, world, *prices, **options):
     grant = authorize(connection, world, Action.UPDATE)
-    result = STORE.upsert(connection, grant, BOOK, prices)
+    result = STORE.upsert(connection, grant, BOOK, prices, **options)
     return result.received, result.changed
 
 
@@ -272,27 +272,57 @@ def test_a_batch_waits_for_another_and_then_compares_with_what_that_one_wrote(
             assert future.result() == (2, 0)
 
 
-def test_a_jump_from_what_another_wrote_meanwhile_is_refused(engine, world, provider):
-    """The model was new when the batch was compared, and is not when it is written."""
+# -- the guard against jumps --
 
-    def load(connection):
-        grant = authorize(connection, world, Action.UPDATE)
-        batch = [make(provider, "a"), make(provider, "b", [1000, 1, 1, 1])]
-        return STORE.upsert_without_jumps(
-            connection, grant, BOOK, batch, source=PriceSource.CUSTOM, factor=20
-        )
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(3_000_000, 3), (3_000_000, 10**12), (1, 0), (21, 1), (1, 21)]
+)
+def test_to_free_is_a_jump_too(connection, world, provider, old, new):
+    upsert(connection, world, make(provider, prices=[old, 1, 1, 1]))
+    with pytest.raises(InvalidInput, match="more than a factor of 20"):
+        upsert(connection, world, make(provider, prices=[new, 1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(0, 10**12), (None, 10**12), (10**12, None), (None, 0), (1, 20), (20, 1)]
+)
+def test_from_free_and_from_and_to_unknown_is_no_jump(connection, world, provider, old, new):
+    upsert(connection, world, make(provider, prices=[old, 1, 1, 1]))
+    assert upsert(connection, world, make(provider, prices=[new, 1, 1, 1])) == (1, 1)
+
+
+def test_a_guarded_batch_is_one_statement_whether_it_jumps_or_not(
+    connection, engine, world, provider
+):
+    write = authorize(connection, world, Action.UPDATE)
+    upsert(connection, world, make(provider))
+    with count_statements(engine) as sent:
+        STORE.upsert(connection, write, BOOK, [make(provider, prices=[2, 2, 3, 4])])
+        with pytest.raises(InvalidInput):
+            STORE.upsert(connection, write, BOOK, [make(provider, prices=[99, 2, 3, 4])])
+    assert len(sent) == 2
+
+
+def test_many_jumps_are_counted_and_the_first_50_named(connection, world, provider):
+    upsert(connection, world, *(make(provider, str(n)) for n in range(200)))
+    batch = [make(provider, str(n), [100, 2, 3, 4]) for n in range(200)]
+    with pytest.raises(InvalidInput, match="200 prices") as caught:
+        upsert(connection, world, *batch)
+    assert [error.pointer for error in caught.value.errors] == [
+        f"/{n}/input_price" for n in range(50)
+    ]
+
+
+def test_a_jump_is_measured_from_when_the_statement_began(engine, world, provider):
+    """The model was new then; somebody else wrote it while the batch waited."""
+    batch = [make(provider, "a"), make(provider, "b", [1000, 1, 1, 1])]
     with engine.connect() as other:
         upsert(other, world, make(provider, "b", [1, 1, 1, 1]))
-        with running(engine, load) as future:
+        with running(engine, lambda connection: upsert(connection, world, *batch)) as future:
             assert not future.done()
             other.commit()
-            assert isinstance(future.result(), InvalidInput)
-    assert "from 1 to 1000" in future.result().errors[0].detail
-    with engine.connect() as connection:
-        assert {model: row.input_price for model, row in rows(connection, provider).items()} == {
-            "b": 1
-        }
+            assert future.result() == (2, 2)
 
 
 def test_loads_without_jumps_go_on_beside_one_another(engine, world, provider):
@@ -305,9 +335,7 @@ def test_loads_without_jumps_go_on_beside_one_another(engine, world, provider):
         def run(connection):
             grant = authorize(connection, world, Action.UPDATE)
             yield
-            return STORE.upsert_without_jumps(
-                connection, grant, BOOK, batch, source=PriceSource.BOOK, factor=20
-            ).received
+            return STORE.upsert(connection, grant, BOOK, batch, source=PriceSource.BOOK).received
 
         return run
 
@@ -368,6 +396,35 @@ def add_owner(connection):
     return SimpleNamespace(owner=owner, directory=DIRECTORY)
 
 
+EDGES = st.sampled_from([None, 0, 1, 20, 21, 10**12 // 20, 10**12]) | st.integers(0, 500)
+FOUR = st.tuples(*[EDGES] * 4)
+
+
+@given(old=FOUR, new=FOUR)
+@settings(max_examples=60, deadline=None)
+def test_exactly_what_moves_by_more_than_a_factor_of_20_is_refused_and_named(engine, old, new):
+    """As integers say it, in the statement as in the sentence; of 0 and null see below."""
+    jumping = [
+        name
+        for name, a, b in zip(PRICES, old, new, strict=True)
+        if a and b is not None and max(a, b) > 20 * min(a, b)
+    ]
+    with engine.connect() as connection:
+        world, one = add_owner(connection), f"provider {uuid4()}"
+        upsert(connection, world, make(one, prices=old))
+        batch = [make(one, "new"), make(one, prices=new)]
+        if not jumping:
+            assert upsert(connection, world, *batch) == (2, 1 + (old != new))
+            return
+        with pytest.raises(InvalidInput) as caught:
+            upsert(connection, world, *batch)
+        assert caught.value.code == "price-jump"
+        assert [error.pointer for error in caught.value.errors] == [f"/1/{n}" for n in jumping]
+        assert set(rows(connection, one)) == {"m"}, "all or nothing"
+        assert get(connection, world, one) == make(one, prices=old)
+        assert upsert(connection, world, *batch, allow_jumps=True) == (2, 2)
+
+
 def check_against_a_dictionary(engine, batches):
     book, before = {}, {}
     with engine.connect() as connection:
@@ -375,7 +432,10 @@ def check_against_a_dictionary(engine, batches):
         for batch in batches:
             different = {model for model, prices in batch.items() if book.get(model) != prices}
             prices = [make(provider, model, prices) for model, prices in batch.items()]
-            assert upsert(connection, owner, *prices) == (len(batch), len(different))
+            assert upsert(connection, owner, *prices, allow_jumps=True) == (
+                len(batch),
+                len(different),
+            )
             book |= batch
             after = rows(connection, provider)
             stored = {

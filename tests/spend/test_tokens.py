@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,11 @@ def test_a_cost_is_the_sum_of_the_exact_products(counts, prices):
 
 @given(COUNTS, st.tuples(*[st.none() | KNOWN] * 4))
 @frugal
-def test_a_cost_is_known_where_each_category_with_tokens_has_a_price(counts, prices):
-    known = all(price is not None or not count for count, price in zip(counts, prices, strict=True))
+def test_what_is_known_of_a_cost_is_its_cost_and_none_is_where_nothing_is(counts, prices):
+    used = [price for count, price in zip(counts, prices, strict=True) if count]
     cost = cost_in_picos(make(counts), prices)
-    assert (cost is not None) == known
-    if known:
+    assert (cost is None) == (bool(used) and all(price is None for price in used))
+    if cost is not None:
         assert cost == cost_in_picos(make(counts), [price or 0 for price in prices])
 
 
@@ -62,6 +64,19 @@ def test_costs_add_up_however_the_calls_are_cut(first, second, prices):
 
 def test_a_million_calls_of_one_token_cost_what_a_million_tokens_cost():
     assert 10**6 * cost_in_picos(Tokens(input=1), (1, 0, 0, 0)) == 10**6
+
+
+def test_the_example_of_what_counts_as_what_costs_what_the_provider_bills():
+    """A chat answer of OpenAI: its `prompt_tokens` hold the cached ones, `input` does not."""
+    prompt, cached, completion = 62_394, 60_024, 214
+    (example,) = Tokens.model_json_schema()["examples"]
+    tokens = Tokens(**example)
+    assert tokens == Tokens(input=prompt - cached, cache_read=cached, output=completion)
+    seed = json.loads((files("govbudget.prices") / "seed.json").read_bytes())
+    (row,) = (r for r in seed if (r["provider"], r["model"]) == ("openai", "gpt-4o"))
+    prices = [row[f"{name}_price"] for name in NAMES]
+    assert round_up_to_micros(cost_in_picos(tokens, prices)) == 83_095
+    assert " ".join((Tokens.__doc__ or "").split()).count("`input` holds no cached tokens") == 1
 
 
 def test_a_cost_beyond_what_the_ledger_takes_is_told_exactly():

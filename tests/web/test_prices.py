@@ -98,7 +98,7 @@ def test_a_model_of_any_name_is_put_and_read_back_under_that_name(put, get, prov
 )
 def test_whatever_is_put_is_what_is_read(put, get, model, prices):
     given_row = row("hypothesis", model, *prices)
-    assert put([given_row]).status_code == 200
+    assert put([given_row], query_string={"allow_jumps": "true"}).status_code == 200
     assert get("hypothesis", model).json == given_row
 
 
@@ -175,6 +175,33 @@ def test_errors_of_a_batch_point_at_row_and_key(put, provider):
     problem = read_problem(put(batch))
     pointers = sorted(item["pointer"] for item in problem["errors"])
     assert pointers == ["/0/output_price", "/1/input_price", "/2/x~1y"]
+
+
+def test_prices_in_another_unit_are_refused_all_or_nothing_naming_each(put, get, provider):
+    kept = row(provider, "a", 3_000_000, 15_000_000)
+    assert put([kept, row(provider, "b", 1)]).json["changed"] == 2
+    for factor in (3, 10**12):
+        refused = put([row(provider, "b", 2), row(provider, "a", factor, 15)])
+        problem = read_problem(refused)
+        assert (refused.status_code, problem["code"]) == (409, "price-jump")
+        assert [tuple(error.values()) for error in problem["errors"]] == [
+            ("/1/input_price", f"`{provider}` `a` would go from 3000000 to {factor}"),
+            ("/1/output_price", f"`{provider}` `a` would go from 15000000 to 15"),
+        ]
+        assert (get(provider, "a").json, get(provider, "b").json["input_price"]) == (kept, 1)
+    meant = put([row(provider, "a", 3)], query_string={"allow_jumps": "true"})
+    assert (meant.status_code, get(provider, "a").json["input_price"]) == (200, 3)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["allow_jumps=", "allow_jumps=1", "allow_jump=true", "allow_jumps=true&allow_jumps=true"],
+)
+def test_jumps_are_allowed_by_true_alone(put, provider, query):
+    put([row(provider, "a", 1000)])
+    assert outcome(put([row(provider, "a", 1)], query_string=query)) == (400, "invalid-query")
+    refused = put([row(provider, "a", 1)], query_string="allow_jumps=false")
+    assert outcome(refused) == (409, "price-jump")
 
 
 def test_a_model_that_stands_twice_in_a_batch_is_named(put, provider):

@@ -14,6 +14,7 @@ from tests.web.helpers import MeddlingDirectory, outcome, put_limit
 
 DOLLAR = 10**6
 ONE = {"input": 1}
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 PERIOD = ("period_start", "period_end")
 
 
@@ -189,7 +190,8 @@ def test_a_cost_above_the_range_is_refused_before_it_is_stored(send, limited):
 def set_price(send, town, price):
     row = dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
     row |= {"provider": "acme", "model": town.model, "input_price": price}
-    assert send("PUT", "/ai/prices", town.owner, json=[row]).status_code == 200
+    options = {"json": [row], "query_string": {"allow_jumps": "true"}}
+    assert send("PUT", "/ai/prices", town.owner, **options).status_code == 200
 
 
 def test_usage_keeps_its_price_and_is_answered_with_the_same_bytes_for_ever(engine, send, limited):
@@ -393,10 +395,51 @@ def test_a_group_that_moved_after_the_decision_shows_no_spend(engine, limited):
         assert outcome(send("GET", path, limited.owner)) == (404, "group-not-found")
 
 
+def test_what_is_known_of_a_cost_is_answered_with_what_had_no_price(send, limited):
+    """By record, settle and hold; the same bytes again; and what is known is spent."""
+    row = dict(zip(PRICES, (2_500_000, 10_000_000, 1_250_000, None), strict=True))
+    row |= {"provider": "acme", "model": uuid4().hex}
+    assert send("PUT", "/ai/prices", limited.owner, json=[row]).status_code == 200
+    tokens = {"input": 10**8, "output": 10**6, "cache_write": 1}
+    call = {"model": row["model"], "tokens": tokens}
+    held = hold(send, limited, **call | {"tokens": {"input": 1}})
+    assert (held.json["cost_micros"], held.json["unpriced"]) == (3, [])
+    first = record(send, limited, "e1", **call)
+    settled = settle(send, limited, held.json["hold_id"], "e2", tokens=tokens)
+    for answer in (first, settled):
+        assert answer.json["cost_micros"] == 260 * DOLLAR
+        assert answer.json["unpriced"] == ["cache_write"]
+    assert record(send, limited, "e1", **call).data == first.data
+    told = spend_of(send, limited).json
+    assert (told["current_spend_micros"], told["held_micros"]) == (520 * DOLLAR, 0)
+    group = send("GET", f"/groups/{limited.a1}/ai/spend", limited.owner).json
+    assert (group["calls"], group["unpriced_calls"]) == (2, 2)
+    assert outcome(hold(send, limited)) == (403, "budget-exceeded")
+    refused = hold(send, limited, **call)
+    assert outcome(refused) == (403, "unpriced-model")
+    assert "`cache_write`" in refused.json["detail"]
+
+
+def test_a_free_call_passes_at_any_spend_and_a_hold_of_no_tokens_at_none(send, limited):
+    row = dict(zip(PRICES, (0, 0, None, None), strict=True))
+    row |= {"provider": "acme", "model": uuid4().hex}
+    assert send("PUT", "/ai/prices", limited.owner, json=[row]).status_code == 200
+    record(send, limited, "e1", tokens={"input": 7})
+    free = hold(send, limited, model=row["model"], tokens={"input": 5})
+    assert (free.status_code, free.json["cost_micros"], free.json["unpriced"]) == (201, 0, [])
+    for tokens in ({}, dict.fromkeys(("input", "output", "cache_read", "cache_write"), 0)):
+        refused = hold(send, limited, tokens=tokens)
+        assert outcome(refused) == (400, "invalid-body")
+        assert [error["pointer"] for error in refused.json["errors"]] == ["/tokens"]
+    settled = settle(send, limited, free.json["hold_id"], "e2", tokens={})
+    assert (settled.json["cost_micros"], settled.json["unpriced"]) == (0, [])
+
+
 def test_unpriced_usage_is_counted_and_shown_and_costs_null(send, town):
     """With no limit in force an unpriced call passes; it is unpriced, not free."""
     answer = record(send, town, "e1", model="unheard-of")
     assert (answer.status_code, answer.json["cost_micros"]) == (201, None)
+    assert answer.json["unpriced"] == ["input"]
     shown = send("GET", f"/groups/{town.a}/ai/spend", town.owner).json
     assert (shown["calls"], shown["unpriced_calls"], shown["current_spend_micros"]) == (1, 1, 0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from functools import partial
 from typing import BinaryIO
 
 import click
@@ -52,8 +51,8 @@ def prices_load(
 
     The book's prices never touch the custom ones, which are in force before them. A price that
     moves by more than a factor of 20, up or down, is refused: against the price that it replaces,
-    or, where it is new in its source, the one in force. To and from null and 0 is no jump. A dry
-    run refuses what the load would.
+    or, where it is new in its source, the one in force. From a price to 0 is a jump too; from 0,
+    and from and to null, is not. A dry run refuses what the load would.
     """
     if shipped == (file is not None):
         raise click.UsageError("name a FILE or --shipped, and not both")
@@ -63,16 +62,15 @@ def prices_load(
     def load() -> str | None:
         with open_as_operator() as operator:
             store, grant = PriceStore(operator.tables), operator.authorize(Action.UPDATE, BOOK)
+            ours = operator.connection, grant, BOOK, batch
             if dry_run:
-                changes = store.compare(operator.connection, grant, BOOK, batch, source=kind)
+                changes = store.compare(*ours, source=kind)
                 for line in _tell(changes):
                     click.echo(line)
                 if not allow_jumps:
-                    refuse_jumps(changes, MAX_FACTOR)
+                    refuse_jumps(changes)
                 return None
-            refusing = partial(store.upsert_without_jumps, factor=MAX_FACTOR)
-            upsert = store.upsert if allow_jumps else refusing
-            result = upsert(operator.connection, grant, BOOK, batch, source=kind)
+            result = store.upsert(*ours, source=kind, allow_jumps=allow_jumps)
         return f"{result.received} received, {result.changed} changed"
 
     if (summary := retry(load)) is not None:
@@ -144,10 +142,11 @@ def prices_remove(provider: str, model: str) -> None:
 @prices.command("gaps")
 @format_option("text", "json", "csv")
 def prices_gaps(form: str) -> None:
-    """List the models that were used and have no price, the most used first.
+    """List the models that were used without a price, the most used first.
 
-    Calls that have no cost, and would have none at the prices of now: how many, their tokens by
-    category, and the prices that they lack.
+    Calls whose cost is not wholly known: how many, their tokens by category, which of these had no
+    price, and which prices are missing now. A price that is set later is for later calls: these
+    stay as they were booked.
     """
     with open_as_operator() as operator:
         grant = operator.authorize(Action.UPDATE, BOOK)
@@ -160,8 +159,9 @@ def prices_gaps(form: str) -> None:
             f"{getattr(gap, name)} {name.removesuffix('_tokens')}" for name in TOKENS
         )
         click.echo(
-            f"{gap.provider}/{gap.model}: {gap.calls} calls; tokens: {tokens};"
-            f" missing: {', '.join(gap.missing)}"
+            f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
+            f" had no price: {', '.join(gap.unpriced)};"
+            f" missing now: {', '.join(gap.missing) or 'none'}"
         )
     if not gaps:
         click.echo("every call that was booked has a price")

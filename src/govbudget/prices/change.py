@@ -10,7 +10,7 @@ from govbudget.errors import FieldError, InvalidInput
 from govbudget.tables import PRICES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from govbudget.prices.price import Price
 
@@ -42,32 +42,35 @@ class PriceChange:
             if old != new:
                 yield name, old, new
 
-    def list_jumps(self, factor: int) -> Iterator[tuple[str, int, int]]:
-        """Give name, old and new of each price that moves by more than the factor, up or down.
+    def list_jumps(self) -> Iterator[tuple[str, int, int]]:
+        """Give name, old and new of each price that moves by more than MAX_FACTOR, up or down.
 
-        To and from null (not known) and 0 (free) no factor leads: those are no jumps.
+        From a price to 0 is a jump: a free model is admitted whatever was spent, and a price in too
+        large a unit is rounded to 0. From 0, and from and to null (not known), there is no factor,
+        and the new price counts or the call is refused: these are not jumps.
         """
         for name, old, new in self.list_moves():
-            if old and new and (new > old * factor or old > new * factor):
+            if old and new is not None and (new > old * MAX_FACTOR or old > new * MAX_FACTOR):
                 yield name, old, new
 
 
-def refuse_jumps(changes: Sequence[PriceChange], factor: int) -> None:
-    """Raise InvalidInput that names each price that jumps, with both values."""
+def refuse_jumps(changes: Iterable[PriceChange]) -> None:
+    """Raise InvalidInput (`price-jump`) that names each price that jumps, with both values."""
     errors = [
         FieldError(
             f"/{index}/{name}",
             f"`{change.price.provider}` `{change.price.model}` would go from {old} to {new}",
         )
         for index, change in enumerate(changes)
-        for name, old, new in change.list_jumps(factor)
+        for name, old, new in change.list_jumps()
     ]
     if errors:
         raise InvalidInput(
-            f"nothing is loaded: {len(errors)} prices move by more than a factor of {factor}; are"
-            " they micros per million tokens? --allow-jumps takes them as they are",
+            f"{len(errors)} prices move by more than a factor of {MAX_FACTOR}, and nothing was"
+            " stored. Check that they are micros per million tokens. If they are, allow the jumps:"
+            " `?allow_jumps=true`, or `--allow-jumps` for the command",
             errors,
-            "input-invalid",
+            "price-jump",
         )
 
 

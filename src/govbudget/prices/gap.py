@@ -1,14 +1,15 @@
-"""Models that were used and have no price: what unpriced usage is waiting for."""
+"""Models that were used without a price: usage that stays unpriced, and what is missing now."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.identity import Action, PriceBook
 from govbudget.sql import prepare
-from govbudget.tables import PRICES, TOKENS
+from govbudget.tables import PRICES, TOKENS, UNITS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -17,19 +18,17 @@ if TYPE_CHECKING:
 
 
 # What a call lacked when it was booked, which the index `ai_usage_unpriced_idx` finds, and now.
-LACKED, LACKS = (
-    [f"u.{n} > 0 AND {row}.{price} IS NULL" for n, price in zip(TOKENS, PRICES, strict=True)]
-    for row in ("u", "p")
-)
+LACKED = [f"'{unit}' = ANY (u.unpriced)" for unit in UNITS]
+LACKS = [f"{was} AND p.{price} IS NULL" for was, price in zip(LACKED, PRICES, strict=True)]
 GAPS = f"""
 SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
-       {", ".join(f"bool_or({lacks})" for lacks in LACKS)}
+       {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
 FROM {{s}}.ai_usage u LEFT JOIN LATERAL (
   SELECT * FROM {{s}}.ai_model_prices p
   WHERE p.provider = u.provider AND p.model = u.model
   ORDER BY p.source DESC LIMIT 1  -- custom before book
 ) p ON true
-WHERE ({" OR ".join(LACKED)}) AND ({" OR ".join(LACKS)})
+WHERE u.unpriced IS NOT NULL
 GROUP BY u.provider, u.model
 ORDER BY count(*) DESC, u.provider, u.model
 """
@@ -37,9 +36,10 @@ ORDER BY count(*) DESC, u.provider, u.model
 
 @dataclass(frozen=True, slots=True)
 class PriceGap:
-    """A model, its calls that the prices of now would leave unpriced, and their tokens.
+    """A model, its calls that were booked without a price for all of their units, their tokens.
 
-    `missing` names the prices that these calls lack, such as `output_price`.
+    `unpriced` names the units that had no price, such as `output`; `missing` the prices of them
+    that are missing now, such as `output_price`. A price that came later changes no call.
     """
 
     provider: str
@@ -49,13 +49,14 @@ class PriceGap:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    unpriced: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 def list_gaps(
     connection: Connection, tables: Tables, grant: Grant, book: PriceBook
 ) -> list[PriceGap]:
-    """List the models with calls that lacked a price and would lack one now, most used first.
+    """List the models with calls that were booked without a price, most used first.
 
     Needs a grant for `update`: it tells what the whole site uses. One statement.
     """
@@ -65,7 +66,8 @@ def list_gaps(
 
 def _gap(row: Row[Any]) -> PriceGap:
     provider, model, calls, *values = tuple(row)
-    counts, lacks = map(int, values[: len(TOKENS)]), values[len(TOKENS) :]
-    missing = tuple(name for name, is_missing in zip(PRICES, lacks, strict=True) if is_missing)
-    tokens = dict(zip(TOKENS, counts, strict=True))
-    return PriceGap(provider, model, calls, **tokens, missing=missing)
+    size = len(UNITS)
+    counts, lacked, lacks = values[:size], values[size : 2 * size], values[2 * size :]
+    tokens = dict(zip(TOKENS, map(int, counts), strict=True))
+    unpriced, missing = tuple(compress(UNITS, lacked)), tuple(compress(PRICES, lacks))
+    return PriceGap(provider, model, calls, **tokens, unpriced=unpriced, missing=missing)

@@ -10,7 +10,7 @@ from govbudget.audit.entry import write_receipt
 from govbudget.authz.grant import Grant, require_grant
 from govbudget.errors import NotFound
 from govbudget.identity import Action, PriceBook
-from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
+from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_duplicates, refuse_jumps
 from govbudget.sql import prepare
 from govbudget.tables import PRICES
 
@@ -42,24 +42,34 @@ SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p
 JOIN {BATCH} ON b.provider = p.provider AND b.model = p.model ORDER BY p.source DESC
 """
 
+# As `PriceChange.list_jumps` says it.
 JUMPS = " OR ".join(
-    f"{low} > 0 AND {high} > {low} * CAST(:factor AS bigint)"
+    f"p.{price} > 0 AND {high} > {low} * {MAX_FACTOR}"
     for price in PRICES
-    for low, high in ((f"p.{price}", f"excluded.{price}"), (f"excluded.{price}", f"p.{price}"))
+    for low, high in ((f"p.{price}", f"b.{price}"), (f"b.{price}", f"p.{price}"))
 )
-# Locks are taken in key order, so that two batches never wait for each other.
+# What a batch is measured by is the snapshot of this statement: what was when it began. Locks are
+# taken in key order, so that two batches never wait for each other.
 UPSERT = f"""
-WITH changed AS (
+WITH jumps AS (
+  SELECT {P_COLUMNS} FROM {BATCH} JOIN LATERAL (
+    SELECT * FROM {{s}}.ai_model_prices p WHERE p.provider = b.provider AND p.model = b.model
+    -- what it replaces, else what is in force
+    ORDER BY p.source = CAST(:source AS text) DESC LIMIT 1
+  ) p ON true
+  WHERE NOT CAST(:allow_jumps AS boolean) AND ({JUMPS})
+), changed AS (
   INSERT INTO {{s}}.ai_model_prices AS p ({COLUMNS}, source, receipt)
   SELECT {COLUMNS}, CAST(:source AS text), CAST(:receipt AS jsonb)
-  FROM {BATCH} ORDER BY provider, model
+  FROM {BATCH} WHERE NOT EXISTS (SELECT FROM jumps) ORDER BY provider, model
   ON CONFLICT (provider, model, source) DO UPDATE
     SET {", ".join(f"{price} = excluded.{price}" for price in PRICES)}, receipt = excluded.receipt,
         updated_at = greatest(clock_timestamp(), p.updated_at + interval '1 microsecond')
-    WHERE ({STORED}) IS DISTINCT FROM ({GIVEN}) AND ({JUMPS}) IS NOT TRUE
+    WHERE ({STORED}) IS DISTINCT FROM ({GIVEN})
   RETURNING p.model
 )
-SELECT count(*) FROM changed
+SELECT c.changed, {P_COLUMNS} FROM (SELECT count(*) AS changed FROM changed) c
+LEFT JOIN jumps p ON true
 """
 
 # A deleted row can't carry its receipt to the trigger: the entry is written here.
@@ -156,40 +166,30 @@ class PriceStore:
         prices: Sequence[Price],
         *,
         source: PriceSource = PriceSource.CUSTOM,
+        allow_jumps: bool = False,
         request_id: str | None = None,
     ) -> BatchResult:
         """Store a batch of prices of one source, all or nothing. Needs a grant for `update`.
 
         Those of the other source are not touched. A price that is the same as before is left as
         it is, `updated_at` too; each other one leaves an entry in the audit trail, with
-        `request_id`. Raises InvalidInput where a model stands twice in the batch.
+        `request_id`. Raises InvalidInput where a model stands twice in the batch, and (code
+        `price-jump`, see `PriceChange.list_jumps`) where a price jumps, unless `allow_jumps`.
         """
         require_grant(grant, Action.UPDATE, book, connection.get_transaction())
         refuse_duplicates(prices)
-        return self._store(connection, prices, source, write_receipt(grant, None, request_id), None)
-
-    def upsert_without_jumps(
-        self,
-        connection: Connection,
-        grant: Grant,
-        book: PriceBook,
-        prices: Sequence[Price],
-        *,
-        source: PriceSource,
-        factor: int,
-    ) -> BatchResult:
-        """Store a batch where no price moves by more than the factor; like `upsert`, in more steps.
-
-        Raises InvalidInput that names what jumps, and has then written nothing; except where
-        somebody wrote the same model meanwhile: roll back, whatever it raises.
-        """
-        changes = self.compare(connection, grant, book, prices, source=source)
-        refuse_jumps(changes, factor)
-        receipt = write_receipt(grant, None, None)
-        result = self._store(connection, prices, source, receipt, factor)
-        if result.changed != sum(change.is_needed for change in changes):
-            refuse_jumps(self.compare(connection, grant, book, prices, source=source), factor)
-        return result
+        values = {
+            "batch": _write_batch(prices),
+            "source": source,
+            "receipt": write_receipt(grant, None, request_id),
+            "allow_jumps": allow_jumps,
+        }
+        rows = connection.execute(self._upsert, values).all()
+        if rows[0].source is not None:
+            guides = {(row.provider, row.model): _price(row)[1] for row in rows}
+            guided = ((price, guides.get((price.provider, price.model))) for price in prices)
+            refuse_jumps(PriceChange(price, None, guide) for price, guide in guided)
+        return BatchResult(received=len(prices), changed=rows[0].changed)
 
     def remove(
         self,
@@ -216,24 +216,6 @@ class PriceStore:
             raise NotFound("price")
         return _price(row)[1]
 
-    def _store(
-        self,
-        connection: Connection,
-        prices: Sequence[Price],
-        source: PriceSource,
-        receipt: dict[str, Any],
-        factor: int | None,
-    ) -> BatchResult:
-        """Write what changed; with a factor, leave a stored price that would jump as it is."""
-        values = {
-            "batch": _write_batch(prices),
-            "source": source,
-            "receipt": receipt,
-            "factor": factor,
-        }
-        changed = connection.execute(self._upsert, values).scalar_one()
-        return BatchResult(received=len(prices), changed=changed)
-
 
 def _write_batch(prices: Sequence[Price]) -> str:
     from govbudget.prices.price import BATCH  # noqa: PLC0415 - pydantic, loaded when first needed
@@ -250,7 +232,5 @@ def _write_key(provider: str, model: str) -> dict[str, str]:
 def _price(row: Row[Any]) -> tuple[PriceSource, Price]:
     from govbudget.prices.price import Price  # noqa: PLC0415 - pydantic, loaded when first needed
 
-    source, *_ = row
-    values = dict(row._mapping)  # noqa: SLF001 - a public name of Row
-    del values["source"]
-    return PriceSource(source), Price.model_construct(**values)
+    values = {name: getattr(row, name) for name in ("provider", "model", *PRICES)}
+    return PriceSource(row.source), Price.model_construct(**values)

@@ -13,17 +13,14 @@ PICOS_PER_MICRO = 10**6
 
 
 def cost_in_picos(tokens: Tokens, prices: Sequence[int | None]) -> int | None:
-    """Give the cost in picos (1 USD = 10^12), never rounded; None where it is not known.
+    """Give what is known of the cost in picos (1 USD = 10^12), never rounded; None: nothing is.
 
-    `prices` are micros per one million tokens, in the order input, output, cache read, cache write.
-    A price that is not known (None) makes the cost unknown where its category has tokens.
+    `prices` are micros per one million tokens, in the order input, output, cache read, cache write;
+    None is not known. No tokens cost 0.
     """
-    cost = 0
-    for count, price in zip(tokens.counts, prices, strict=True):
-        if count and price is None:
-            return None
-        cost += count * (price or 0)
-    return cost
+    used = [(count, price) for count, price in zip(tokens.counts, prices, strict=True) if count]
+    known = [count * price for count, price in used if price is not None]
+    return sum(known) if known or not used else None
 
 
 def round_up_to_micros(picos: int) -> int:

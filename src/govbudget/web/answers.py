@@ -77,7 +77,7 @@ class BatchAnswer(TypedDict):
 
 
 class TokensAnswer(TypedDict):
-    """Tokens by category."""
+    """Tokens by category, as they were sent."""
 
     input: int
     output: int
@@ -86,18 +86,27 @@ class TokensAnswer(TypedDict):
 
 
 class HoldAnswer(TypedDict):
-    """Money set aside until it is settled, released, or expires; cost null: it is not known."""
+    """Money set aside until it is settled, released, or expires.
+
+    `cost_micros` is what is known of the cost, null where nothing is; `unpriced` names the keys of
+    `tokens` that had no price.
+    """
 
     hold_id: Uuid
     organization_id: Id
     user_id: Id
     group_id: Id | None
     cost_micros: int | None
+    unpriced: list[str]
     expires_at: Time
 
 
 class UsageAnswer(TypedDict):
-    """One call as the ledger has it; cost null: unpriced, not free."""
+    """One call as the ledger has it.
+
+    `cost_micros` is what is known of the cost, null where nothing is: unpriced, not free.
+    `unpriced` names the keys of `tokens` that had no price.
+    """
 
     event_id: str
     organization_id: Id
@@ -108,6 +117,7 @@ class UsageAnswer(TypedDict):
     model: str
     tokens: TokensAnswer
     cost_micros: int | None
+    unpriced: list[str]
     occurred_at: Time
     recorded_at: Time
 

@@ -15,7 +15,7 @@ from flask import request
 
 from govbudget.web.answers import BatchAnswer, BudgetPage, EntryPage
 from govbudget.web.call import answer_page
-from govbudget.web.paging import read_id_page, read_page
+from govbudget.web.paging import read_flag, read_id_page, read_page
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer, answer_empty, write_id, write_time
 from govbudget.web.requestlog import request_id
@@ -100,7 +100,12 @@ def get_price(call: Call[Grant, PriceBook]) -> Response:
 def put_prices(call: Call[Grant, PriceBook]) -> Response:
     """Store an array of custom prices, which go before the book's; all or nothing."""
     result = call.home.prices.upsert(
-        call.connection, call.grant, call.object, call.body, request_id=request_id()
+        call.connection,
+        call.grant,
+        call.object,
+        call.body,
+        allow_jumps=read_flag("allow_jumps"),
+        request_id=request_id(),
     )
     return answer(BatchAnswer(received=result.received, changed=result.changed))
 

@@ -65,7 +65,8 @@ class Route:
     `body` names what is read of a body, in `web/bodies.py`: of at most `max_body` bytes, which hold
     at most `max_values` values. The rest is for the OpenAPI document (`web/openapi.py`): the type
     of the answer (None: 204); the codes of errors that are this endpoint's own; its statuses when
-    all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages.
+    all is well; whether it has an `ETag` and heeds preconditions; whether it answers in pages;
+    the names of the query's flags.
     """
 
     method: str
@@ -81,6 +82,7 @@ class Route:
     statuses: tuple[int, ...] = (200,)
     tagged: bool = False
     paged: bool = False
+    flags: tuple[str, ...] = ()
 
 
 def receive_body(max_bytes: int) -> bytes:

@@ -74,7 +74,7 @@ def find_codes(route: Route) -> list[str]:
     codes += ["invalid-id"] * any(IN_PATH[name] in (ID, ID_OR_ME, UUID) for name in names)
     codes += [f"{route.target}-not-found"] * bool(names)
     codes += BODY_CODES if route.body is not None else ()
-    codes += ["invalid-query"] * route.paged
+    codes += ["invalid-query"] * (route.paged or bool(route.flags))
     if route.method != "GET":
         codes += ["precondition-failed"] * route.tagged
         codes += ["group-changed"] * (route.target is Target.GROUP)
@@ -141,6 +141,8 @@ def _list_parameters(route: Route) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": IN_PATH[name]}
     for name in PARAMETERS if route.paged else ():
         yield {"name": name, "in": "query", "required": False, "schema": PAGE[name]}
+    for name in route.flags:
+        yield {"name": name, "in": "query", "schema": {"type": "boolean", "default": False}}
     for name in CONDITIONS[route.method == "GET" :] if route.tagged else ():
         yield {"name": name, "in": "header", "schema": {"type": "string"}}
 

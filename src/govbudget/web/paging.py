@@ -1,4 +1,4 @@
-"""Pages: a size, and an opaque token that holds where it ended (so it survives other changes)."""
+"""Queries: flags, and pages: a size, and an opaque token that holds where it ended."""
 
 from __future__ import annotations
 
@@ -69,17 +69,7 @@ def read_page(place: Id, read_position: Callable[..., T]) -> Page[T]:
     `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
     texts that are none, or another spelling of it.
     """
-    query = request.args
-    errors = [
-        FieldError(name[:60], f"unknown parameter; known are: {', '.join(PARAMETERS)}")
-        for name in query
-        if name not in PARAMETERS
-    ]
-    errors += [
-        FieldError(name, "given more than once")
-        for name in PARAMETERS
-        if len(query.getlist(name)) > 1
-    ]
+    query, errors = request.args, _check_names(PARAMETERS)
     size_text = query.get("page_size", str(DEFAULT_PAGE_SIZE))
     size = int(size_text) if _SIZE.fullmatch(size_text) else 0
     if not 1 <= size <= MAX_PAGE_SIZE:
@@ -89,9 +79,35 @@ def read_page(place: Id, read_position: Callable[..., T]) -> Page[T]:
     if token is not None and after is None:
         sentence = "not a token of this list; take `next_page_token` of the page before"
         errors.append(FieldError("page_token", sentence))
+    _refuse(errors)
+    return Page(place, size, after)
+
+
+def read_flag(name: str) -> bool:
+    """Read a query that may have one parameter, `true` or `false`; raise `invalid-query`."""
+    text, errors = request.args.get(name, "false"), _check_names((name,))
+    if text not in {"true", "false"}:
+        errors.append(FieldError(name, "must be `true` or `false`"))
+    _refuse(errors)
+    return text == "true"
+
+
+def _check_names(known: tuple[str, ...]) -> list[FieldError]:
+    query = request.args
+    errors = [
+        FieldError(name[:60], f"unknown parameter; known are: {', '.join(known)}")
+        for name in query
+        if name not in known
+    ]
+    errors += [
+        FieldError(name, "given more than once") for name in known if len(query.getlist(name)) > 1
+    ]
+    return errors
+
+
+def _refuse(errors: list[FieldError]) -> None:
     if errors:
         raise InvalidInput("the query can't be understood", errors, code="invalid-query")
-    return Page(place, size, after)
 
 
 def _write_token(place: Id, *position: object) -> str:

@@ -67,6 +67,8 @@ ROUTES: tuple[Route, ...] = (
         *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices, BatchAnswer, "prices"),
         max_body=16 * MIB,
         max_values=200_000,
+        codes=("price-jump",),
+        flags=("allow_jumps",),
     ),
     Route(
         *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds, HoldAnswer, "hold"),

@@ -47,6 +47,7 @@ def post_holds(call: Request[Grant, Ledger]) -> Response:
         "user_id": write_id(hold.user_id),
         "group_id": _write_known(hold.group_id),
         "cost_micros": _write_cost(hold.cost_picos),
+        "unpriced": list(hold.unpriced),
         "expires_at": write_time(hold.expires_at),
     }
     return answer(written, 201)
@@ -216,6 +217,7 @@ def _write_usage(usage: Usage) -> UsageAnswer:
             "cache_write": tokens.cache_write,
         },
         "cost_micros": _write_cost(usage.cost_picos),
+        "unpriced": list(usage.unpriced),
         "occurred_at": write_time(usage.occurred_at),
         "recorded_at": write_time(usage.recorded_at),
     }
