@@ -91,6 +91,7 @@ VALUES = {
     "timestamp with time zone": "2026-01-02T03:04:05+00:00",
     "date": "2026-01-01",
     "numeric": 7,
+    "text[]": ["seven"],
 }
 # Columns that may hold a few words only.
 WORDS = {"source": "book", "grain": "day"}
@@ -203,6 +204,32 @@ def test_an_upgraded_budget_is_audited_like_any_other(connection, layout):
     log = tables.audit_log
     (entry,) = connection.execute(sa.select(log.c.before, log.c.after))
     assert entry == ({"spend_limit_micros": 7}, {"spend_limit_micros": 8})
+
+
+def test_usage_of_before_keeps_its_cost_and_names_the_units_without_a_price(connection):
+    """From 0004, and back: a cost that was null stays so."""
+    upgrade(connection, Layout(), "0004")
+    insert = (
+        "INSERT INTO govbudget.ai_usage (organization_id, event_id, user_id, period, day, provider,"
+        " model, input_price, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,"
+        " cost_picos) SELECT '{0}', e, '{0}', '2026-11-01', '2026-11-02', 'acme', 'm', p, i, o, c,"
+        " 0, cost FROM (VALUES ('none', 1, 5, 0, 0, 5), ('part', 1, 5, 2, 3, NULL),"
+        " ('all', NULL, 5, 0, 0, NULL), ('held', 1, 5, 0, 3, 9),"
+        " ('no tokens', NULL, 0, 0, 0, NULL))"
+        " AS v (e, p, i, o, c, cost)"
+    )
+    connection.exec_driver_sql(insert.format(VALUES["uuid"]))
+    upgrade(connection, Layout())
+    read = "SELECT event_id, cost_picos{} FROM govbudget.ai_usage"
+    assert set(connection.exec_driver_sql(read.format(", unpriced::text"))) == {
+        ("none", 5, None),
+        ("part", None, "{output,cache_read}"),
+        ("all", None, "{input}"),
+        ("held", 9, "{cache_read}"),
+        ("no tokens", None, None),
+    }
+    downgrade(connection, Layout(), "0004")
+    assert len(set(connection.exec_driver_sql(read.format("")))) == 5
 
 
 def test_a_downgrade_takes_the_custom_prices_and_keeps_the_book(connection):

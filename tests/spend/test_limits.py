@@ -251,6 +251,72 @@ def test_an_override_of_0_admits_what_is_known_to_cost_nothing_alone(world):
         spender("hold", free, Tokens(output=1))
 
 
+def expire_and_settle(spender, clock):
+    """Eight times the limit: each hold expires before the next one."""
+    holds = []
+    for _ in range(8):
+        holds.append(spender("hold", spender.call, ONE, ttl_seconds=1))
+        clock.now += timedelta(seconds=1)
+    for number, hold in enumerate(holds):
+        spender("settle", hold.id, f"e{number}", ONE)
+    return 8
+
+
+def release_and_settle(spender, _clock):
+    holds = [spender("hold", spender.call, ONE)]
+    spender("release", holds[0].id)
+    holds += [spender("hold", spender.call, ONE)]
+    for hold in holds:
+        spender("settle", hold.id, str(hold.id), ONE)
+    return 2
+
+
+def bill_more(spender, _clock):
+    hold = spender("hold", spender.call, ONE)
+    spender("settle", hold.id, "e1", Tokens(input=5))
+    return 5
+
+
+def record_without_a_hold(spender, _clock):
+    spender("record", "e1", spender.call, Tokens(input=5))
+    return 5
+
+
+def use_what_has_no_price(spender, _clock):
+    """Under `allow`: nothing is set aside for what is not known."""
+    hold = spender("hold", spender.call, Tokens(output=5))
+    assert hold.cost_picos is None
+    spender("settle", hold.id, "e1", Tokens(input=5))
+    return 5
+
+
+def lower_the_limit(spender, _clock):
+    hold = spender("hold", spender.call, ONE)
+    override(spender.world, spender.world.a1, 0)
+    spender("settle", hold.id, "e1", ONE)
+    return 1
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(expire_and_settle, release_and_settle, bill_more, record_without_a_hold),
+        *(use_what_has_no_price, lower_the_limit),
+    ],
+    ids=lambda act: act.__name__,
+)
+def test_what_the_threat_model_says_takes_spend_over_a_limit_does(world, act):
+    """And nothing that costs anything is admitted after that."""
+    clock = Clock("2026-11-10T12:00:00Z")
+    spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW), clock=clock)
+    spender.limit(world.a1, 1)
+    dollars = act(spender, clock)
+    assert spender.read("ai_spend_counters", "spent_picos") == [(dollars * DOLLAR,)]
+    for tokens in (ONE, Tokens(output=1)):
+        with pytest.raises(BudgetExceeded):
+            spender("hold", spender.call, tokens)
+
+
 # -- periods --
 
 

@@ -405,14 +405,19 @@ def test_a_call_of_an_unpriced_hold_is_priced_where_it_can_be(spender):
     assert (usage.cost_picos, usage.unpriced) == (10**12, ("output",)), "it was never priced whole"
 
 
-def test_under_allow_an_unpriced_call_does_not_pass_an_exhausted_budget(world):
+@pytest.mark.parametrize("limit", [0, 1, 2])
+def test_under_allow_an_unpriced_call_does_not_pass_an_exhausted_budget(world, limit):
+    """It has to find room for a pico at least: it is not known to cost nothing."""
     spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
-    spender.limit(world.a1, 0)
-    spender("record", "e1", spender.call, ONE)
-    half = priced(spender, 0, None, None, None)
-    for call, tokens in ((spender.call, Tokens(output=1)), (half, Tokens(input=1, output=1))):
+    spender.limit(world.a1, limit)
+    half, few = priced(spender, 0, None, None, None), Tokens(input=1, output=1)
+    for number in range(limit):
+        assert spender("hold", half, few).unpriced == ("output",)
+        spender("record", f"e{number}", spender.call, ONE)
+    for call, tokens in ((spender.call, Tokens(output=1)), (half, few)):
         with pytest.raises(BudgetExceeded):
             spender("hold", call, tokens)
+    assert spender("hold", half, ONE).cost_picos == 0
 
 
 def test_under_allow_what_is_known_of_a_call_is_held_and_has_to_fit(world):

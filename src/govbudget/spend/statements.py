@@ -111,9 +111,9 @@ HELD = (
     find_start("(a.period + interval '1 month')") + " AS period_end",
 )
 
-# What is known to cost nothing always does.
+# What is known to cost nothing always does. What is not wholly known costs more than what is known.
 FITS = """(limit_picos IS NULL OR cost_picos = 0 AND unpriced IS NULL
-      OR {taken} + cost <= limit_picos)"""
+      OR {taken} + cost + (unpriced IS NOT NULL)::integer <= limit_picos)"""
 
 USAGE = (
     *("organization_id", "event_id", "user_id", "group_id", "hold_id", "period", "day"),
