@@ -163,7 +163,7 @@ def test_usage_booked_before_what_is_known_counted_agrees(world):
 
 def test_unpriced_calls_that_were_held_agree(world):
     spender = Spender(world, rules=SpendRules(unpriced=Unpriced.ALLOW))
-    spender.limit(world.a1, 1)
+    spender.limit(world.a1, 9)
     unknown = Call(world.a, world.member, "acme", "unknown")
     spender("settle", spender("hold", unknown, ONE).id, "e1", Tokens())
     spender("hold", unknown, ONE)
