@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ CATALOGUE = {
     code: (HTTPStatus(status), title)
     for code, (status, title) in {
         "bad-request": (400, "the server could not parse the request"),
-        "input-invalid": (400, "a command was given a file or a name that it can't take"),
+        "input-invalid": (400, "a command or a Python call was given a value that it can't take"),
         "invalid-body": (400, "the body is not JSON, or breaks the rules of its fields"),
         "invalid-id": (400, "an id in the path is not of the id type"),
         "invalid-query": (400, "a query parameter is unknown, repeated or wrong"),
@@ -52,6 +53,7 @@ CATALOGUE = {
             "the body is not `application/json` in UTF-8, uncompressed",
         ),
         "grant-refused": (500, "a store was given a grant that does not cover the work"),
+        "hold-not-ended": (500, "a block of `hold` ended without settle, count or release"),
         "internal-error": (500, "the server failed; its log says more"),
         "policy-invalid": (500, "the policy has findings"),
         "settings-invalid": (500, "a setting is unknown, missing or can't be meant"),
@@ -176,8 +178,12 @@ class BudgetExceeded(GovBudgetError):
         cost_picos: int,
         period_end: datetime,
     ) -> None:
+        spent, held, asked = (-(-picos // 10**6) for picos in (spent_picos, held_picos, cost_picos))
         super().__init__(
-            "budget-exceeded", "this call does not fit under the member's limit for the period"
+            "budget-exceeded",
+            f"this call does not fit under the member's limit: limit {limit_micros}, spent "
+            f"{spent}, held {held}, asked {asked} micros; the period ends at "
+            f"{period_end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
         self.limit_micros = limit_micros
         self.limit_source = limit_source

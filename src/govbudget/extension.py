@@ -5,12 +5,13 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import sqlalchemy as sa
-from flask import current_app
+from flask import current_app, has_app_context
 from flask.cli import with_appcontext
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.sql.visitors import iterate
 
 from govbudget.audit.store import AuditStore
@@ -31,6 +32,7 @@ from govbudget.spend.store import SpendStore
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.tables import Tables
 from govbudget.web.blueprint import NAME, make_blueprint
+from govbudget.web.own_pool import find_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,10 +48,12 @@ if TYPE_CHECKING:
     from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call
 
+    AnyEngine = Engine | Connection
+
 
 @dataclass(frozen=True, slots=True)
 class _Arguments:
-    engine: Engine | Callable[[], Engine] | None
+    engine: AnyEngine | Callable[[], AnyEngine] | None
     identify: Callable[[], object] | None
     policy: Policy | str | PathLike[str] | None
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None
@@ -64,7 +68,7 @@ class GovBudget:
         self,
         app: Flask | None = None,
         *,
-        engine: Engine | Callable[[], Engine] | None = None,
+        engine: AnyEngine | Callable[[], AnyEngine] | None = None,
         identify: Callable[[], object] | None = None,
         policy: Policy | str | PathLike[str] | None = None,
         features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
@@ -72,6 +76,7 @@ class GovBudget:
         challenge: str = "Bearer",
     ) -> None:
         """Take the arguments of `init_app`, and call it where an application is given."""
+        self._apps: WeakSet[Flask] = WeakSet()
         self._arguments = _Arguments(engine, identify, policy, features, directory, challenge)
         if app is not None:
             self.init_app(app)
@@ -83,17 +88,26 @@ class GovBudget:
         tokens: Tokens,
         *,
         ttl_seconds: int = DEFAULT_TTL_SECONDS,
-        on_error: Literal["release", "settle"] = "release",
     ) -> AbstractContextManager[OpenHold]:
-        """Hold what a call costs for a block of code: `Installation.hold` of the current app."""
-        home: Installation = current_app.extensions[NAME]
-        return home.hold(gateway, call, tokens, ttl_seconds=ttl_seconds, on_error=on_error)
+        """Hold what a call costs for a block of code: `Installation.hold` of the current app.
+
+        Outside of any it is the one application that this object was installed in.
+        """
+        apps = [current_app] if has_app_context() else list(self._apps)
+        homes = [app.extensions[NAME] for app in apps if NAME in app.extensions]
+        if len(homes) != 1:
+            raise SettingsError(
+                f"hold() is asked of {len(homes)} applications; call it in the context of one that "
+                'has govbudget, or take `app.extensions["govbudget"].hold`'
+            )
+        home: Installation = homes[0]
+        return home.hold(gateway, call, tokens, ttl_seconds=ttl_seconds)
 
     def init_app(
         self,
         app: Flask,
         *,
-        engine: Engine | Callable[[], Engine] | None = None,
+        engine: AnyEngine | Callable[[], AnyEngine] | None = None,
         identify: Callable[[], object] | None = None,
         policy: Policy | str | PathLike[str] | None = None,
         features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
@@ -102,7 +116,9 @@ class GovBudget:
     ) -> Installation:
         """Install the endpoints into an application; sends no SQL.
 
-        - `engine`: an Engine, or a callable that gives one, called in each request.
+        - `engine`: an Engine, or a callable that gives one, called in each request. Its dialect,
+          listeners and creator are used, with a pool of our own of the same size, which closes with
+          it. Or a Connection, for tests: all happens in savepoints of its transaction.
         - `identify`: gives the caller's id (of the id type, or its text), or None.
         - `policy`: a Policy, or the absolute path of a folder; default: the packaged policy.
         - `features`: the features that are on, or a callable asked at each request.
@@ -119,7 +135,7 @@ class GovBudget:
             raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
         settings = read_settings(app.config)
         engine = engine or given.engine
-        if not (isinstance(engine, Engine) or callable(engine)):
+        if not (isinstance(engine, Engine | Connection) or callable(engine)):
             raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
         identify = identify or given.identify
         if not callable(identify):
@@ -149,7 +165,7 @@ class GovBudget:
             overrides=OverrideStore(tables, directory, settings.budget_object),
             reports=SpendReports(tables, directory, settings.budget_object, settings.spend_rules),
             audit=AuditStore(tables, settings.budget_object),
-            find_engine=_constant(engine),
+            find_engine=_find_with(engine),
             identify=identify,
             find_features=_read_features_argument(
                 features if features is not None else given.features, settings
@@ -160,6 +176,7 @@ class GovBudget:
         app.register_blueprint(make_blueprint(home))
         app.cli.add_command(_make_command(), NAME)
         app.extensions[NAME] = home
+        self._apps.add(app)
         return home
 
 
@@ -230,8 +247,12 @@ def _open_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
     return Policy.load(folder, digest=settings.policy_digest)
 
 
-def _constant(engine: Engine | Callable[[], Engine]) -> Callable[[], Engine]:
-    return (lambda: engine) if isinstance(engine, Engine) else engine
+def _find_with(given: AnyEngine | Callable[[], AnyEngine]) -> Callable[[], AnyEngine]:
+    def find() -> AnyEngine:
+        engine = given() if callable(given) else given
+        return find_own(engine) if isinstance(engine, Engine) else engine
+
+    return find
 
 
 def _read_features_argument(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
+from flask import current_app
+
+from govbudget.errors import GovBudgetError
 from govbudget.identity import Action, Ledger
-from govbudget.spend.open_hold import OnError, open_hold
+from govbudget.settings import AIBRIDGE
+from govbudget.spend.open_hold import open_hold
+from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
-from govbudget.web.signals import policy_reloaded, send
-from govbudget.web.units import run_unit
+from govbudget.web.call import Target
+from govbudget.web.requestlog import note_refused, write_line
+from govbudget.web.signals import call_refused, policy_reloaded, send
+from govbudget.web.units import explain_failure, explain_outage, run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +39,17 @@ if TYPE_CHECKING:
     from govbudget.spend.overrides import OverrideStore
     from govbudget.spend.reports import SpendReports
     from govbudget.spend.store import SpendStore
-    from govbudget.spend.tokens import Tokens
-    from govbudget.spend.usage import Call
+    from govbudget.spend.usage import Call, Hold
+
+T = TypeVar("T")
+
+# What refuses a call that was asked for as it should be. A check that can't be made refuses, too.
+REFUSALS = frozenset(
+    {
+        *("budget-exceeded", "unpriced-model", "not-a-member"),
+        *("feature-disabled", "forbidden", "unavailable"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +65,7 @@ class Installation:
     overrides: OverrideStore
     reports: SpendReports
     audit: AuditStore
-    find_engine: Callable[[], Engine]
+    find_engine: Callable[[], Engine | Connection]
     identify: Callable[[], object]
     find_features: Callable[[], frozenset[str]]
     challenge: str
@@ -59,26 +78,90 @@ class Installation:
         tokens: Tokens,
         *,
         ttl_seconds: int = DEFAULT_TTL_SECONDS,
-        on_error: Literal["release", "settle"] = "release",
     ) -> AbstractContextManager[OpenHold]:
         """Hold, for a block of code, what an AI call costs at most; the block settles what it took.
 
         `gateway` is the id of the service that makes the call for the user, and `tokens` the most
-        that it can take. A block that raises releases the hold, or settles what it counted, as
-        `on_error` says. Each step is a unit of work of its own: it loads the service's roles, asks
-        the policy and commits. Raises Forbidden, BudgetExceeded, UnpricedModel or NotAMember before
-        the block is entered.
+        that it can take. A block that raises, or a generator that is closed in it, settles what was
+        counted, and releases where nothing was. Each step is a unit of work of its own, on a
+        connection of our own: it loads the service's roles, asks the policy and commits. It works
+        from any thread, with and without a context of Flask's; in an `async` function it blocks.
+
+        Raises GovBudgetError alone, before the block is entered: BudgetExceeded, UnpricedModel,
+        NotAMember, Forbidden, `feature-disabled`, `unavailable`, `input-invalid`. A call that is
+        refused leaves a line in the log and sends the signal `call_refused`.
         """
 
         def run(act: Callable[[Connection, Grant], Any]) -> Any:  # noqa: ANN401 - what it gives
             def work(connection: Connection) -> Any:  # noqa: ANN401 - as above
-                subject = self.directory.load_subject(connection, gateway)
+                caller = self.settings.id_type.accept(gateway)
+                subject = self.directory.load_subject(connection, caller)
                 grant = self.policy.authorize(subject, Action.CREATE, Ledger())
                 return act(connection, grant)
 
-            return run_unit(self.find_engine(), work)
+            return self._explain(lambda: run_unit(self.find_engine(), work))
 
-        return open_hold(self.spend, run, call, tokens, ttl_seconds, OnError(on_error))
+        def hold(connection: Connection, grant: Grant) -> Hold:
+            accept = self.settings.id_type.accept
+            read = replace(
+                call,
+                organization_id=accept(call.organization_id),
+                user_id=accept(call.user_id),
+            )
+            most = Tokens.model_validate(tokens)
+            return self.spend.hold(connection, grant, read, most, ttl_seconds=ttl_seconds)
+
+        def admit() -> Hold:
+            try:
+                self._explain(self.require_feature)
+                admitted: Hold = run(hold)
+            except GovBudgetError as error:
+                if (refusal := self.find_refusal(error)) is not None:
+                    record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
+                    tell = self.note_refused_call(record, refusal, call)
+                    write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
+                    tell()
+                raise
+            return admitted
+
+        return open_hold(self.spend, run, admit)
+
+    def require_feature(self) -> None:
+        """Raise `feature-disabled` unless the feature is on now."""
+        if AIBRIDGE not in self.find_features():
+            raise GovBudgetError(
+                "feature-disabled", "AI budgets are switched off here (`aibridge`)"
+            )
+
+    def find_refusal(self, error: Exception) -> GovBudgetError | None:
+        """Give the error of ours where a call was refused by it, and not merely asked wrongly."""
+        known = error if isinstance(error, GovBudgetError) else explain_outage(error)
+        return known if known is not None and known.code in REFUSALS else None
+
+    def note_refused_call(
+        self, record: dict[str, Any], refusal: GovBudgetError, call: Call | None
+    ) -> Callable[[], None]:
+        """Note a refused call in a record of the log, and give the sending of its signal."""
+        note_refused(record, refusal, self.policy.digest, call)
+        return partial(
+            send,
+            call_refused,
+            self.app,
+            caller=record["caller"],
+            call=call,
+            refusal=refusal,
+            request_id=record["request_id"],
+        )
+
+    def _explain(self, act: Callable[[], T]) -> T:
+        """Act in the context of the application; raise GovBudgetError, whatever went wrong."""
+        try:
+            with nullcontext() if current_app == self.app else self.app.app_context():
+                return act()
+        except Exception as error:
+            if isinstance(error, GovBudgetError):
+                raise
+            raise explain_failure(error) from error
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.

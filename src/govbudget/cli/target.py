@@ -84,8 +84,10 @@ def open_target() -> Iterator[Target]:
     home, settings = find_installation(), find_settings()
     if home is not None:
         # A host's engine may commit by itself; a command's changes are made together or not at all.
-        engine: Engine = home.find_engine().execution_options(isolation_level="READ COMMITTED")
-        yield Target(engine, settings)
+        engine = home.find_engine()
+        if isinstance(engine, Connection):
+            raise SettingsError("`engine=` gives a Connection; a command needs an Engine")
+        yield Target(engine.execution_options(isolation_level="READ COMMITTED"), settings)
         return
     engine = open_engine(read_database_url(), poolclass=sa.NullPool)
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from govbudget.errors import GovBudgetError
+from govbudget.spend.tokens import Tokens
+from govbudget.spend.usage import check_event_id, check_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,37 +19,36 @@ if TYPE_CHECKING:
 
     from govbudget.authz.grant import Grant
     from govbudget.spend.store import SpendStore
-    from govbudget.spend.tokens import Tokens
-    from govbudget.spend.usage import Call, Hold, Usage
+    from govbudget.spend.usage import Hold, Usage
 
-    # Runs one act as a unit of work of its own, with a grant to `create` on the ledger.
+    # Runs one act as a unit of work of its own, with a grant to `create` on the ledger; raises
+    # GovBudgetError and nothing else.
     Run = Callable[[Callable[[Connection, Grant], Any]], Any]
 
 
 logger = logging.getLogger("govbudget")
 
 
-class OnError(StrEnum):
-    """What becomes of a hold whose block raises."""
-
-    RELEASE = "release"
-    SETTLE = "settle"
-
-
 class OpenHold:
-    """A hold that its block ends with `settle`, `count` or `release`."""
+    """A hold that its block ends with `settle`, `count` or `release`. Raises only GovBudgetError.
+
+    A block that raises, or a generator that is closed in it, settles what was counted, and
+    releases where nothing was.
+    """
 
     def __init__(self, hold: Hold, store: SpendStore, run: Run) -> None:
         self.hold = hold
         self.usage: Usage | None = None
         self._store, self._run = store, run
         self._counted: Tokens | None = None
-        self._told: Callable[[], Usage] | None = None
+        self._settle: Callable[[], Usage] | None = None
         self._is_released = False
 
     def count(self, tokens: Tokens) -> None:
         """Add tokens that the call has taken so far; they are settled when the block ends."""
-        self._counted = tokens if self._counted is None else self._counted + tokens
+        with _as_input():
+            added = Tokens.model_validate(tokens)
+            self._counted = added if self._counted is None else self._counted + added
 
     def settle(
         self,
@@ -57,60 +59,68 @@ class OpenHold:
     ) -> Usage:
         """Book what the call took and free the hold; `event_id` is the hold's id if not given.
 
-        Commits. Raises what `SpendStore.settle` does; may then be called again, and is when the
+        `tokens` are all that it took, whatever was counted. Commits. Raises what
+        `SpendStore.settle` does, and `input-invalid`; may then be called again, and is when the
         block ends.
         """
-        event = event_id or str(self.hold.id)
-        settle = partial(self._store.settle, occurred_at=occurred_at)
-        self._told = lambda: self._run(
+        with _as_input():
+            # Known from here on, and so spent, even where the rest can't be taken.
+            self._counted = tokens = Tokens.model_validate(tokens)
+            event = check_event_id(str(self.hold.id) if event_id is None else event_id)
+            settle = partial(
+                self._store.settle, occurred_at=occurred_at and check_time(occurred_at)
+            )
+        self._settle = lambda: self._run(
             lambda connection, grant: settle(connection, grant, self.hold.id, event, tokens)
         )
-        self.usage = self._told()
+        self.usage = self._settle()
         return self.usage
 
     def release(self) -> None:
-        """Free what is held: the call was not made. Commits."""
+        """Free what is held: the call was not made, and what was counted is dropped. Commits."""
         self._run(lambda connection, grant: self._store.release(connection, grant, self.hold.id))
         self._is_released = True
 
-    def end(self, on_error: OnError | None) -> None:
-        """End what nothing ended yet: settle what was told or counted, or release what raised.
+    def end(self, *, raised: bool) -> None:
+        """End what nothing ended yet: settle what is known, or release what raised before that.
 
-        `on_error` is None where the block ended well; with nothing counted that is a RuntimeError.
+        Raises `hold-not-ended` where the block ended well and nothing is known.
         """
         if self.usage is not None or self._is_released:
             return
-        if self._told is not None:  # and it failed: the call was made, so it is never released
-            self.usage = self._told()
-        elif self._counted is not None and on_error is not OnError.RELEASE:
+        if self._settle is not None:  # and it failed
+            self.usage = self._settle()
+        elif self._counted is not None:
             self.settle(self._counted)
-        elif on_error is not None:
+        elif raised:
             self.release()
         else:
-            message = (
+            raise GovBudgetError(
+                "hold-not-ended",
                 "the block of a hold ended without settle(), count() or release(); it holds "
-                f"{self.hold.cost_picos or 0} picos until {self.hold.expires_at}"
+                f"{self.hold.cost_picos or 0} picos until {self.hold.expires_at}",
             )
-            raise RuntimeError(message)
 
 
 @contextmanager
-def open_hold(  # noqa: PLR0917 - called in one place
-    store: SpendStore, run: Run, call: Call, tokens: Tokens, ttl_seconds: int, on_error: OnError
-) -> Iterator[OpenHold]:
+def open_hold(store: SpendStore, run: Run, admit: Callable[[], Hold]) -> Iterator[OpenHold]:
     """Hold what a call costs at most for the time of a block."""
-    hold: Hold = run(
-        lambda connection, grant: store.hold(
-            connection, grant, call, tokens, ttl_seconds=ttl_seconds
-        )
-    )
-    opened = OpenHold(hold, store, run)
+    opened = OpenHold(admit(), store, run)
     try:
         yield opened
-    except BaseException:
+    except BaseException:  # the end of a generator and of the process, too
         try:
-            opened.end(on_error)
+            opened.end(raised=True)
         except Exception:
-            logger.exception("a hold is left to expire at %s", hold.expires_at)
+            logger.exception("a hold is left to expire at %s", opened.hold.expires_at)
         raise
-    opened.end(None)
+    opened.end(raised=False)
+
+
+@contextmanager
+def _as_input() -> Iterator[None]:
+    """Name what is wrong with an argument as an error of ours."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise GovBudgetError("input-invalid", str(error)) from error

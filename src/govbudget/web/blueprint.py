@@ -19,13 +19,13 @@ from werkzeug.routing import PathConverter
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.identity import Action, Group, Ledger, Member, Organization, PriceBook
 from govbudget.ids import IdType
-from govbudget.settings import AIBRIDGE
 from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
 from govbudget.web.call import ME, MIB, Call, Route, Target, receive_body
 from govbudget.web.problems import answer_empty, dump_json, explain, explain_http
 from govbudget.web.routes import ROUTES
 from govbudget.web.signals import access_denied, send
+from govbudget.web.spend import call_of
 from govbudget.web.units import explain_outage, lacks_schema, run_unit
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from govbudget.authz.grant import Grant, ListGrant
     from govbudget.identity import Id, Subject
     from govbudget.installation import Installation
+    from govbudget.spend import usage as spend
 
     Handler = Callable[[dict[str, str]], Response]
 
@@ -193,9 +194,6 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
     ids = _read_ids(home, path, caller_id)
     record.update(ids)
     record["id"] = asked = record.pop(_NAMED[route.target], None)
-    if AIBRIDGE not in home.find_features():
-        raise GovBudgetError("feature-disabled", "AI budgets are switched off here (`aibridge`)")
-
     read_body = _receive_body(home, route)
     later: list[Callable[[], None]] = []
 
@@ -215,7 +213,12 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
             raise
 
     try:
+        home.require_feature()
         return run_unit(home.find_engine(), work)
+    except Exception as error:
+        if route.body == "hold" and (refusal := home.find_refusal(error)):
+            later.append(home.note_refused_call(record, refusal, _find_call(read_body)))
+        raise
     finally:
         for act in later:
             act()
@@ -232,6 +235,14 @@ def _read_ids(home: Installation, path: Mapping[str, str], caller: Id) -> dict[s
         elif name in {"group", "organization", "user"}:
             ids[name] = home.settings.id_type.parse(text)
     return ids
+
+
+def _find_call(read_body: Callable[[], Any]) -> spend.Call | None:
+    """Find out which call was refused, where the body says so."""
+    try:
+        return call_of(read_body())
+    except (GovBudgetError, HTTPException):
+        return None
 
 
 def _receive_body(home: Installation, route: Route) -> Callable[[], Any]:
@@ -293,7 +304,7 @@ def _note_denial(
 ) -> Callable[[], None]:
     """Note a denial for the log, and give the sending of its signal."""
     digest = home.policy.digest
-    requestlog.note_refused(refusal, digest)
+    requestlog.note_refused(requestlog.find_record(), refusal, digest)
     return partial(
         send,
         access_denied,

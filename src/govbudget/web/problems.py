@@ -68,7 +68,7 @@ def explain(error: GovBudgetError, challenge: str) -> Response:
             {"pointer": item.pointer, "detail": item.detail} for item in error.errors
         ]
     if isinstance(error, BudgetExceeded):
-        problem = _tell_excess(error)
+        problem = tell_excess(error)
     response = _problem(error.code, error.title, int(error.status), error.detail, problem)
     if error.code == "unauthenticated":
         response.headers["WWW-Authenticate"] = challenge
@@ -91,7 +91,8 @@ def explain_http(error: HTTPException, challenge: str) -> Response:
     return response
 
 
-def _tell_excess(error: BudgetExceeded) -> dict[str, Any]:
+def tell_excess(error: BudgetExceeded) -> dict[str, Any]:
+    """Give the figures of a refusal, as answers and the log have them."""
     return {
         "spend_limit_micros": error.limit_micros,
         "limit_source": error.limit_source,

@@ -14,11 +14,13 @@ from uuid import uuid4
 
 from flask import Response, g, request
 
-from govbudget.web.problems import dump_json
+from govbudget.errors import BudgetExceeded
+from govbudget.web.problems import dump_json, tell_excess
 
 if TYPE_CHECKING:
     from govbudget.authz.grant import Grant, ListGrant
     from govbudget.errors import GovBudgetError
+    from govbudget.spend.usage import Call
 
 logger = logging.getLogger("govbudget.request")
 
@@ -57,9 +59,11 @@ def note_allowed(record: dict[str, Any], grant: Grant | ListGrant) -> None:
     record["digest"] = grant.policy_digest
 
 
-def note_refused(error: GovBudgetError, digest: str) -> None:
-    """Note a denial, its code, and the lines that would have allowed it."""
-    find_record().update(
+def note_refused(
+    record: dict[str, Any], error: GovBudgetError, digest: str, call: Call | None = None
+) -> None:
+    """Note a denial, its code, and the lines that would have allowed it; of a call also whose."""
+    record.update(
         decision="deny",
         roles=(),
         code=error.code,
@@ -67,17 +71,26 @@ def note_refused(error: GovBudgetError, digest: str) -> None:
         would_allow=getattr(error, "would_allow", ()),
         digest=digest,
     )
+    if call is not None:
+        record.update(organization=call.organization_id, user=call.user_id)
+        record.update(provider=call.provider, model=call.model)
+    if isinstance(error, BudgetExceeded):
+        record.update(tell_excess(error))
 
 
 def finish_record(response: Response) -> Response:
-    """Put the request id into the answer and send the line: a warning for a denial."""
+    """Put the request id into the answer and send the line."""
     if "govbudget_record" not in g:  # the host answered before the blueprint was asked
         start_record()
     record, started = g.govbudget_record
     response.headers["X-Request-Id"] = record["request_id"]
-    level = logging.WARNING if record.get("decision") == "deny" else logging.INFO
-    if logger.isEnabledFor(level):
-        milliseconds = (time.perf_counter() - started) * 1000
-        line = {**record, "status": response.status_code, "ms": round(milliseconds, 3)}
-        logger.log(level, dump_json(line).decode("ascii").rstrip("\n"), extra={"govbudget": line})
+    milliseconds = (time.perf_counter() - started) * 1000
+    write_line({**record, "status": response.status_code, "ms": round(milliseconds, 3)})
     return response
+
+
+def write_line(line: dict[str, Any]) -> None:
+    """Send a line to the log: a warning for a denial."""
+    level = logging.WARNING if line.get("decision") == "deny" else logging.INFO
+    if logger.isEnabledFor(level):
+        logger.log(level, dump_json(line).decode("ascii").rstrip("\n"), extra={"govbudget": line})

@@ -29,6 +29,12 @@ access_denied = _signals.signal(
     doc="The policy said no: `caller`, `action`, `object`, `id`, `code`, `would_allow` (lines), "
     "`policy_digest`, `request_id`.",
 )
+call_refused = _signals.signal(
+    "govbudget.call-refused",
+    doc="A call of a model was not admitted, over HTTP or in Python: `caller` (the service), `call` "
+    "(None: its body was not readable), `refusal` (the error, with its code; a BudgetExceeded has the "
+    "figures), `request_id`.",
+)
 policy_reloaded = _signals.signal(
     "govbudget.policy-reloaded", doc="The policy's files were read anew: `policy`."
 )

@@ -39,7 +39,7 @@ def post_holds(call: Request[Grant, Ledger]) -> Response:
     """Set aside what a call costs at most, where it fits under the member's limit."""
     body: HoldBody = call.body
     hold = call.home.spend.hold(
-        call.connection, call.grant, _call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
+        call.connection, call.grant, call_of(body), body.tokens, ttl_seconds=body.ttl_seconds
     )
     written: HoldAnswer = {
         "hold_id": str(hold.id),
@@ -80,7 +80,7 @@ def post_usage(call: Request[Grant, Ledger]) -> Response:
         call.connection,
         call.grant,
         body.event_id,
-        _call_of(body),
+        call_of(body),
         body.tokens,
         occurred_at=body.occurred_at,
     )
@@ -184,7 +184,8 @@ def list_groups_spend(call: Request[ListGrant, Organization]) -> Response:
     return answer_page(GroupSpendPage(groups=written, next_page_token=token))
 
 
-def _call_of(body: HoldBody | UsageBody) -> Call:
+def call_of(body: HoldBody | UsageBody) -> Call:
+    """Give the call that a body is about."""
     return Call(body.organization_id, body.user_id, body.provider, body.model)
 
 

@@ -19,6 +19,7 @@ from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
+from govbudget.web.own_pool import find_own
 from govbudget.web.problems import answer, explain_http
 from govbudget.web.units import explain_outage, run_unit
 
@@ -98,6 +99,7 @@ def create_app(
 
     `policy` is one that was loaded under them already; default: it is loaded.
     """
+    engine = find_own(engine)  # for all: no view of this application holds one of another pool
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)

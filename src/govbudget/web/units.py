@@ -6,14 +6,14 @@ import random
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import exc
+from sqlalchemy import Connection, exc
 
 from govbudget.errors import GovBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
 T = TypeVar("T")
 
@@ -39,13 +39,17 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
     raise AssertionError(message)
 
 
-def run_unit(engine: Engine, work: Callable[[Connection], T]) -> T:
+def run_unit(engine: Engine | Connection, work: Callable[[Connection], T]) -> T:
     """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock.
 
-    Raises the error `unavailable` where the database is away, busy beyond the tries, or too slow.
+    On a connection of the host's it runs in a savepoint, and is the host's to commit. Raises what
+    the database does; `explain_outage` says whether it is away, busy beyond the tries, or too slow.
     """
 
     def run() -> T:
+        if isinstance(engine, Connection):
+            with engine.begin_nested():
+                return work(engine)
         with engine.connect() as connection:
             # An engine that is in AUTOCOMMIT already is spared the change, and the change back.
             if not getattr(connection.connection.dbapi_connection, "autocommit", False):
@@ -69,6 +73,17 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     if not away:
         return None
     return GovBudgetError("unavailable", "the database does not answer in time; try again later")
+
+
+def explain_failure(error: Exception) -> GovBudgetError:
+    """Give the error of ours for any failure of a call from Python, which has no log of its own."""
+    if isinstance(error, GovBudgetError):
+        return error
+    text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if isinstance(error, ValueError | TypeError | exc.DataError):
+        return GovBudgetError("input-invalid", text)
+    hint = "; has `govbudget db upgrade` been run?" if lacks_schema(error) else ""
+    return explain_outage(error) or GovBudgetError("internal-error", text + hint)
 
 
 def lacks_schema(error: Exception) -> bool:
