@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from flask import current_app
+from flask import current_app, has_app_context
 
 from govbudget.errors import GovBudgetError
 from govbudget.identity import Action, Ledger
@@ -42,14 +42,6 @@ if TYPE_CHECKING:
     from govbudget.spend.usage import Call, Hold
 
 T = TypeVar("T")
-
-# What refuses a call that was asked for as it should be. A check that can't be made refuses, too.
-REFUSALS = frozenset(
-    {
-        *("budget-exceeded", "unpriced-model", "not-a-member"),
-        *("feature-disabled", "forbidden", "unavailable"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,47 +93,42 @@ class Installation:
 
             return self._explain(lambda: run_unit(self.find_engine(), work))
 
-        def hold(connection: Connection, grant: Grant) -> Hold:
-            accept = self.settings.id_type.accept
-            read = replace(
-                call,
-                organization_id=accept(call.organization_id),
-                user_id=accept(call.user_id),
-            )
-            most = Tokens.model_validate(tokens)
-            return self.spend.hold(connection, grant, read, most, ttl_seconds=ttl_seconds)
-
         def admit() -> Hold:
+            accept = self.settings.id_type.accept
+            user, organization = accept(call.user_id), accept(call.organization_id)
+            asked = replace(call, user_id=user, organization_id=organization)
+            most = Tokens.model_validate(tokens)
             try:
-                self._explain(self.require_feature)
-                admitted: Hold = run(hold)
-            except GovBudgetError as error:
-                if (refusal := self.find_refusal(error)) is not None:
-                    record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
-                    tell = self.note_refused_call(record, refusal, call)
+                self.require_feature()
+                admitted: Hold = run(
+                    partial(self.spend.hold, call=asked, tokens=most, ttl_seconds=ttl_seconds)
+                )
+            except Exception as error:
+                record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
+                if (tell := self.note_refused_call(record, error, asked)) is not None:
                     write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
                     tell()
                 raise
             return admitted
 
-        return open_hold(self.spend, run, admit)
+        return open_hold(self.spend, run, partial(self._explain, admit))
 
     def require_feature(self) -> None:
         """Raise `feature-disabled` unless the feature is on now."""
         if AIBRIDGE not in self.find_features():
-            raise GovBudgetError(
-                "feature-disabled", "AI budgets are switched off here (`aibridge`)"
-            )
-
-    def find_refusal(self, error: Exception) -> GovBudgetError | None:
-        """Give the error of ours where a call was refused by it, and not merely asked wrongly."""
-        known = error if isinstance(error, GovBudgetError) else explain_outage(error)
-        return known if known is not None and known.code in REFUSALS else None
+            message = "AI budgets are switched off here (`aibridge`)"
+            raise GovBudgetError("feature-disabled", message)
 
     def note_refused_call(
-        self, record: dict[str, Any], refusal: GovBudgetError, call: Call | None
-    ) -> Callable[[], None]:
-        """Note a refused call in a record of the log, and give the sending of its signal."""
+        self, record: dict[str, Any], error: Exception, call: Call | None
+    ) -> Callable[[], None] | None:
+        """Note in a record of the log that a call was refused; give the sending of its signal.
+
+        None, and nothing is noted, where the error is of another kind than a refusal.
+        """
+        refusal = error if isinstance(error, GovBudgetError) else explain_outage(error)
+        if refusal is None or not (refusal.status in {403, 503} or refusal.code == "not-a-member"):
+            return None
         note_refused(record, refusal, self.policy.digest, call)
         return partial(
             send,
@@ -156,7 +143,8 @@ class Installation:
     def _explain(self, act: Callable[[], T]) -> T:
         """Act in the context of the application; raise GovBudgetError, whatever went wrong."""
         try:
-            with nullcontext() if current_app == self.app else self.app.app_context():
+            is_ours = has_app_context() and current_app == self.app
+            with nullcontext() if is_ours else self.app.app_context():
                 return act()
         except Exception as error:
             if isinstance(error, GovBudgetError):

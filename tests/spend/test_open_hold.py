@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import asyncio
+import logging
+import time
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, current_app
 from tests.spend.test_store import Spender
 from tests.support import TABLES
 
-from govbudget import BudgetExceeded, Forbidden, GovBudget, NotAMember, Tokens
+from govbudget import (
+    BudgetExceeded,
+    EventConflict,
+    Forbidden,
+    GovBudget,
+    GovBudgetError,
+    NotAMember,
+    SettingsError,
+    Tokens,
+)
 from govbudget.spend.usage import Call
+from govbudget.web.signals import call_refused
 
 ONE, TWO = Tokens(input=1), Tokens(input=2)
 DOLLAR = 10**12
+NAIVE = datetime(2026, 11, 28)  # noqa: DTZ001 - that is what is wrong with it
 
 
 class Meter:
@@ -58,19 +74,78 @@ def test_settling_again_after_a_lost_answer_books_once(meter):
     assert meter.spent_and_held == (1, 0)
 
 
-@pytest.mark.parametrize("ending", [ValueError, KeyboardInterrupt, GeneratorExit])
-@pytest.mark.parametrize(
-    ("on_error", "counted", "left"),
-    [("release", True, (0, 0)), ("settle", True, (2, 0)), ("settle", False, (0, 0))],
-)
-def test_a_block_that_raises_releases_or_settles_what_it_counted(
-    meter, ending, on_error, counted, left
-):
-    with pytest.raises(ending), meter.hold(on_error=on_error) as hold:
-        for _ in range(2 * counted):
+@pytest.mark.parametrize("ending", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("counted", [0, 1, 2])
+def test_a_block_that_raises_settles_what_it_counted_and_else_releases(meter, ending, counted):
+    with pytest.raises(ending), meter.hold() as hold:
+        for _ in range(counted):
             hold.count(ONE)
         raise ending
-    assert meter.spent_and_held == left
+    assert meter.spent_and_held == (counted, 0)
+
+
+def test_a_generator_that_is_closed_or_forgotten_settles_what_was_counted(meter):
+    """A client that leaves in the midst of a stream has had what was streamed until then."""
+
+    def stream():
+        with meter.hold() as hold:
+            while True:
+                hold.count(ONE)
+                yield "a token"
+
+    for end, spent in ((lambda s: s.close(), 1), (lambda s: None, 2)):
+        streamed = stream()
+        next(streamed)
+        assert meter.spent_and_held[1] == 2
+        end(streamed)
+        del streamed
+        assert meter.spent_and_held == (spent, 0)
+
+
+def test_an_async_generator_that_is_closed_settles_too(meter):
+    async def stream():
+        with meter.hold() as hold:
+            hold.count(ONE)
+            yield "a token"
+
+    async def read_one():
+        async with aclosing(stream()) as streamed:
+            await anext(streamed)
+
+    asyncio.run(read_one())
+    assert meter.spent_and_held == (1, 0)
+
+
+def test_holds_within_holds_end_each_for_itself(meter):
+    with meter.hold(ONE) as outer:
+        with pytest.raises(ValueError, match="inner"), meter.hold(ONE):
+            assert meter.spent_and_held == (0, 2)
+            raise ValueError("inner")
+        assert meter.spent_and_held == (0, 1)
+        outer.settle(ONE)
+    assert meter.spent_and_held == (1, 0)
+
+
+def test_a_hold_that_expires_within_its_block_is_settled_all_the_same(meter):
+    with meter.hold(ttl_seconds=1) as hold:
+        time.sleep(1.1)
+        hold.count(ONE)
+    assert meter.spent_and_held == (1, 0)
+
+
+def test_settling_again_with_other_tokens_is_a_conflict_and_books_once(meter):
+    with pytest.raises(EventConflict), meter.hold() as hold:
+        hold.settle(ONE)
+        hold.settle(TWO)
+    assert meter.spent_and_held == (1, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"event_id": ""}, {"event_id": 5}, {"occurred_at": NAIVE}])
+def test_tokens_that_were_told_are_spent_though_the_rest_cannot_be_taken(meter, wrong):
+    with pytest.raises(GovBudgetError) as refused, meter.hold() as hold:
+        hold.settle(ONE, **wrong)
+    assert refused.value.code == "input-invalid"
+    assert meter.spent_and_held == (1, 0)
 
 
 def test_what_was_settled_stays_settled_when_the_block_raises_afterwards(meter):
@@ -92,7 +167,7 @@ def test_a_block_can_release_and_must_not_forget(meter):
     with meter.hold() as hold:
         hold.release()
     assert meter.spent_and_held == (0, 0)
-    forgot = pytest.raises(RuntimeError, match=r"without settle\(\), count\(\) or release\(\)")
+    forgot = pytest.raises(GovBudgetError, match=r"without settle\(\), count\(\) or release\(\)")
     with forgot, meter.hold():
         pass
     assert meter.spent_and_held == (0, 2)
@@ -120,11 +195,51 @@ def test_a_role_taken_away_within_the_block_books_nothing(meter):
     assert meter.spent_and_held == (0, 2)
 
 
-@pytest.mark.parametrize("on_error", ["", "ignore"])
-def test_another_way_to_end_is_refused_before_anything_is_held(meter, on_error):
-    with pytest.raises(ValueError, match="OnError"):
-        meter.hold(on_error=on_error)
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"gateway": "nobody"}, "input-invalid"),
+        ({"gateway": 5}, "input-invalid"),
+        ({"ttl_seconds": 0}, "input-invalid"),
+        ({"ttl_seconds": "600"}, "input-invalid"),
+        ({"tokens": {"input": -1}}, "input-invalid"),
+        ({"tokens": 5}, "input-invalid"),
+        ({"tokens": Tokens(input=10**12)}, "invalid-body"),  # costs more than a call may
+        ({"call": Call(1, 2, "acme", "m")}, "input-invalid"),
+        ({"call": ("a", "b")}, "internal-error"),
+        ({"nul": True}, "input-invalid"),
+    ],
+)
+def test_what_is_wrong_with_a_hold_is_an_error_of_ours_and_holds_nothing(meter, wrong, code):
+    if wrong.pop("nul", False):
+        wrong["call"] = replace(meter.call, model="a\x00b")
+    with pytest.raises(GovBudgetError) as refused, meter.hold(**wrong):
+        pytest.fail("the block was entered")
+    assert refused.value.code == code
     assert meter.spent_and_held == (0, 0)
+
+
+@pytest.mark.parametrize("tokens", [5, {"input": -1}, Tokens(input=10**12)])
+def test_what_cannot_be_counted_is_an_error_of_ours_and_the_rest_is_settled(meter, tokens):
+    with pytest.raises(GovBudgetError) as refused, meter.hold() as hold:
+        hold.count(ONE)
+        hold.count(tokens)
+    assert refused.value.code == "input-invalid"
+    assert meter.spent_and_held == (1, 0)
+
+
+def test_the_text_of_a_refusal_has_all_figures_in_one_unit(meter):
+    with meter.hold(ONE) as hold:
+        hold.settle(ONE)
+    end = meter.spender.report()[0].period.end.astimezone(UTC)
+    with meter.hold(ONE) as hold, pytest.raises(BudgetExceeded) as refused:
+        hold.count(ONE)
+        with meter.hold(TWO):
+            pytest.fail("the block was entered")
+    assert str(refused.value) == (
+        "this call does not fit under the member's limit: limit 3000000, spent 1000000, "
+        f"held 1000000, asked 2000000 micros; the period ends at {end:%Y-%m-%dT%H:%M:%SZ}"
+    )
 
 
 @contextmanager
@@ -139,20 +254,130 @@ def failing(meter, table):
             connection.exec_driver_sql(f"ALTER TABLE govbudget.gone RENAME TO {table}")
 
 
-@pytest.mark.parametrize("on_error", ["release", "settle"])
-def test_what_was_told_is_settled_at_the_end_where_the_database_had_failed(meter, on_error):
+def test_what_was_told_is_settled_at_the_end_where_the_database_had_failed(meter):
     """The call was made: its hold is never released."""
-    with (
-        pytest.raises(sa.exc.DBAPIError),
-        meter.hold(on_error=on_error) as hold,
-        failing(meter, "ai_usage"),
-    ):
+    failed = pytest.raises(GovBudgetError, match="db upgrade")
+    with failed, meter.hold() as hold, failing(meter, "ai_usage"):
         hold.settle(ONE)
     assert meter.spent_and_held == (1, 0)
 
 
 def test_what_cannot_be_settled_at_all_is_left_to_expire(meter, caplog):
-    with failing(meter, "ai_usage"), pytest.raises(sa.exc.DBAPIError), meter.hold() as hold:
-        hold.settle(ONE)
+    """The block's own exception is the one that is raised."""
+    raised = pytest.raises(KeyError, match="of the block")
+    with failing(meter, "ai_usage"), raised, meter.hold() as hold:
+        hold.count(ONE)
+        raise KeyError("of the block")
     assert meter.spent_and_held == (0, 2)
     assert "left to expire" in caplog.text
+
+
+def test_a_database_that_is_away_is_an_error_of_ours(meter):
+    away = sa.create_engine("postgresql+psycopg://x@127.0.0.1:1/x")
+    host = GovBudget().init_app(Flask(__name__), engine=away, identify=lambda: None)
+    with pytest.raises(GovBudgetError) as refused, host.hold(meter.world.gateway, meter.call, ONE):
+        pytest.fail("the block was entered")
+    assert refused.value.code == "unavailable"
+
+
+def test_a_host_whose_own_code_fails_in_a_hold_gets_an_error_of_ours(meter):
+    def fail():
+        raise KeyError("the host's")
+
+    for broken in ({"engine": fail}, {"features": fail}):
+        arguments = {"engine": meter.world.engine, "identify": fail, **broken}
+        host = GovBudget().init_app(Flask(__name__), **arguments)
+        with pytest.raises(GovBudgetError) as refused, host.hold(1, meter.call, ONE):
+            pytest.fail("the block was entered")
+        assert refused.value.code == "internal-error"
+        assert isinstance(refused.value.__cause__, KeyError)
+
+
+# -- the feature, the context, and the trace of a refusal --
+
+
+def test_a_feature_that_is_off_holds_nothing_and_what_was_held_is_ended(meter):
+    on = {"aibridge"}
+    arguments = {"engine": meter.world.engine, "identify": lambda: None, "features": lambda: on}
+    host = GovBudget().init_app(Flask(__name__), **arguments)
+    ask = meter.world.gateway, meter.call, ONE
+    with host.hold(*ask) as settled, host.hold(*ask) as released:
+        on.clear()
+        with pytest.raises(GovBudgetError) as refused, host.hold(*ask):
+            pytest.fail("the block was entered")
+        settled.settle(ONE)
+        released.release()
+    assert refused.value.code == "feature-disabled"
+    assert meter.spent_and_held == (1, 0)
+
+
+def test_it_needs_no_context_of_flasks(world):
+    """Not even where the host's engine is found by its application's context."""
+    meter = Meter(world)
+    meter.app.extensions["engine"] = world.engine
+    host, other = Flask(__name__), Flask("other")
+    host.extensions["engine"] = world.engine
+    govbudget = GovBudget()
+    find = lambda: current_app.extensions["engine"]  # noqa: E731
+    installed = govbudget.init_app(host, engine=find, identify=lambda: None)
+    for hold in (installed.hold, govbudget.hold):
+        with hold(world.gateway, meter.call, ONE) as opened:
+            opened.settle(ONE)
+    with other.app_context(), installed.hold(world.gateway, meter.call, ONE) as opened:
+        opened.settle(ONE)
+    assert meter.spent_and_held == (3, 0)
+    govbudget.init_app(other, engine=find, identify=lambda: None)
+    with pytest.raises(SettingsError, match="2 applications"):
+        govbudget.hold(world.gateway, meter.call, ONE)
+
+
+@pytest.fixture
+def refusals(meter):
+    """What the signal tells, whatever another of its receivers does."""
+    told = []
+
+    def receive(_app, **facts):
+        told.append(facts)
+
+    def fail(_app, **_facts):
+        raise RuntimeError("a receiver's")
+
+    with call_refused.connected_to(fail, meter.app), call_refused.connected_to(receive, meter.app):
+        yield told
+
+
+def test_a_refused_call_leaves_a_line_and_a_signal(meter, refusals, caplog):
+    """Who asked, for whom, why not, and by what figures; never that it was allowed."""
+    caplog.set_level(logging.INFO, "govbudget.request")
+    world = meter.world
+    stranger = replace(meter.call, user_id=world.outsider)
+    unknown = replace(meter.call, model="unknown")
+    for code, options in (
+        ("budget-exceeded", {"tokens": Tokens(input=4)}),
+        ("not-a-member", {"call": stranger}),
+        ("unpriced-model", {"call": unknown}),
+        ("forbidden", {"gateway": world.owner}),
+    ):
+        with pytest.raises(GovBudgetError) as refused, meter.hold(**options):
+            pytest.fail("the block was entered")
+        facts = refusals.pop()
+        call = options.get("call", meter.call)
+        assert facts.keys() == {"caller", "call", "refusal", "request_id"}
+        assert facts["refusal"] is refused.value
+        assert (facts["refusal"].code, facts["call"]) == (code, call)
+        assert facts["caller"] == options.get("gateway", world.gateway)
+        lines = [r.govbudget for r in caplog.records if r.name == "govbudget.request"]
+        caplog.clear()
+        (line,) = lines
+        assert (line["decision"], line["code"]) == ("deny", code)
+        assert (line["organization"], line["user"]) == (world.a, call.user_id)
+        assert (line["caller"], line["request_id"]) == (facts["caller"], facts["request_id"])
+        if code == "budget-exceeded":
+            assert (line["spend_limit_micros"], line["cost_micros"]) == (3_000_000, 4_000_000)
+    assert refusals == []
+
+
+def test_what_is_only_asked_wrongly_is_no_refusal(meter, refusals):
+    with pytest.raises(GovBudgetError), meter.hold(ttl_seconds=0):
+        pytest.fail("the block was entered")
+    assert refusals == []

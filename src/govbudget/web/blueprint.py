@@ -216,8 +216,9 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
         home.require_feature()
         return run_unit(home.find_engine(), work)
     except Exception as error:
-        if route.body == "hold" and (refusal := home.find_refusal(error)):
-            later.append(home.note_refused_call(record, refusal, _find_call(read_body)))
+        if route.body == "hold":
+            tell = home.note_refused_call(record, error, _find_call(read_body))
+            later += [tell] if tell else []
         raise
     finally:
         for act in later:

@@ -35,7 +35,7 @@ class _OwnEngine(OptionEngine):
     @property
     def pool(self) -> Pool:  # type: ignore[override]
         if isinstance(self._proxied, OptionEngine):  # which shares the pool of the one behind it
-            return find_own(self._proxied._proxied).pool
+            return find_own(self._proxied._proxied).pool  # noqa: SLF001 - there is no public way
         process = os.getpid()
         return self._pools.get(process) or self._pools.setdefault(process, self._make_pool())
 
