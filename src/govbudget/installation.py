@@ -13,8 +13,7 @@ from flask import current_app, has_app_context
 from govbudget.errors import GovBudgetError
 from govbudget.identity import Action, Ledger
 from govbudget.settings import AIBRIDGE
-from govbudget.spend.open_hold import open_hold
-from govbudget.spend.tokens import Tokens
+from govbudget.spend.open_hold import open_hold, read_tokens
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS
 from govbudget.web.call import Target
 from govbudget.web.requestlog import note_refused, write_line
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from govbudget.spend.overrides import OverrideStore
     from govbudget.spend.reports import SpendReports
     from govbudget.spend.store import SpendStore
+    from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Call, Hold
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Installation:
             accept = self.settings.id_type.accept
             user, organization = accept(call.user_id), accept(call.organization_id)
             asked = replace(call, user_id=user, organization_id=organization)
-            most = Tokens.model_validate(tokens)
+            most = read_tokens(tokens)
             try:
                 self.require_feature()
                 admitted: Hold = run(

@@ -15,7 +15,7 @@ from flask import Flask
 from flask_sqlalchemy_lite import SQLAlchemy
 from tests.spend.test_store import Spender
 from tests.support import Client, budget_path, make_app
-from tests.web.helpers import MeddlingDirectory, outcome, put_limit, read_row
+from tests.web.helpers import outcome, put_limit, read_row
 
 from govbudget import BudgetExceeded, GovBudget, Tokens
 from govbudget.web.own_pool import find_own
@@ -177,6 +177,7 @@ def test_it_is_gone_when_the_engine_is(database_url):
     assert gone() is None
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")
 def test_a_fork_uses_no_connection_of_its_parent(database_url, engine):
     """Nor does it close one, with or without the `dispose(close=False)` of a host that knows."""
     with open_engine(database_url) as hosts:
@@ -224,22 +225,3 @@ def test_a_connection_is_used_as_it_is_and_is_the_hosts_to_roll_back(engine, wor
         connection.rollback()
     assert read_row(engine, world.a1) == 3_000_000
     assert spender.read("ai_usage", "event_id") == []
-
-
-def test_our_own_pool_that_is_exhausted_is_503_and_recovers(database_url, world):
-    options = {"pool_size": 1, "pool_timeout": 0.02}
-    asked, answered = threading.Event(), threading.Event()
-
-    def wait(_group):
-        asked.set()
-        assert answered.wait(10)
-
-    with open_engine(database_url, **options) as engine, ThreadPoolExecutor(1) as thread:
-        slow = Client(make_app(engine, directory=MeddlingDirectory(world.directory, wait)))
-        send = Client(make_app(engine))
-        first = thread.submit(slow, "GET", budget_path(world.a1), world.owner)
-        assert asked.wait(10)
-        assert outcome(send("GET", budget_path(world.a1), world.owner)) == (503, "unavailable")
-        answered.set()
-        assert outcome(first.result()) == (404, "budget-not-set")
-        assert outcome(send("GET", budget_path(world.a1), world.owner)) == (404, "budget-not-set")

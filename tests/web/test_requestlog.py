@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import partial
 from uuid import UUID, uuid4
 
 import casbin
 import pytest
-from tests.support import Client, budget_path, list_path, make_app
-from tests.web.helpers import MeddlingDirectory, put_limit
+from tests.spend.test_store import Spender
+from tests.support import Client, World, budget_path, list_path, make_app
+from tests.web.helpers import FIGURES, MeddlingDirectory, put_limit
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
@@ -82,6 +84,36 @@ def test_a_denial_carries_what_would_have_allowed_it(  # noqa: PLR0917 - a case
     ]
     assert [text.split(" ")[0] for text in record["would_allow"]] == lines
     assert "(org-admin in its organization)" in record["would_allow"][1]
+
+
+def test_a_refused_call_is_never_an_allowed_one(engine, send, world, log):
+    """Who asked, for whom, why not, by which figures."""
+    spender = Spender(World(engine))
+    town = spender.world
+    spender.limit(town.a1, 3)
+    ids = {"organization_id": str(town.a), "user_id": str(town.member)}
+    call = {**ids, "provider": "acme", "model": spender.model}
+    put_hold = partial(send, "POST", "/ai/holds", town.gateway)
+    answer = put_hold(json={**call, "tokens": {"input": 4}})
+    record = only(log())
+    assert (record["decision"], record["code"], record["status"]) == (
+        "deny",
+        answer.json["code"],
+        403,
+    )
+    assert (record["caller"], record["lines"], record["roles"]) == (str(town.gateway), [], [])
+    assert (record["organization"], record["user"]) == (str(town.a), str(town.member))
+    assert (record["provider"], record["model"]) == ("acme", spender.model)
+    for figure in (*FIGURES, "code"):
+        assert record[figure] == answer.json[figure]
+    for wrong, code in (
+        ({"user_id": str(town.outsider)}, "not-a-member"),
+        ({"model": "m"}, "unpriced-model"),
+    ):
+        put_hold(json={**call, **wrong, "tokens": {"input": 1}})
+        record = only(log())
+        assert (record["decision"], record["code"]) == ("deny", code)
+        assert record["user"] == {**call, **wrong}["user_id"]
 
 
 def test_a_denial_is_a_warning_and_everything_else_an_info(send, world, caplog):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.spend.test_store import Spender
 from tests.support import Client, World, budget_path, make_app
 from tests.web.helpers import outcome, put_limit, read_row
 
 from govbudget import Policy, PolicyError
-from govbudget.web.signals import access_denied, budget_changed, policy_reloaded
+from govbudget.web.own_pool import find_own
+from govbudget.web.signals import access_denied, budget_changed, call_refused, policy_reloaded
 
 POLICY = Path(__file__).parents[2] / "policy"
 FORBIDDEN = (403, "forbidden")
@@ -80,6 +82,49 @@ def test_a_denial_is_told_whether_it_is_shown_as_403_or_as_404(app, send, world,
     assert len(told) == 2
 
 
+def test_a_call_that_is_refused_is_told_with_whose_it_was_and_why(app, engine, send, world):
+    """Also before its body was read: by who may not ask for it, or where the feature is off."""
+    spender = Spender(world)
+    spender.limit(world.a1, 3)
+    off = make_app(engine, features=set())
+    ids = {"organization_id": str(world.a), "user_id": str(world.member)}
+    body = {**ids, "provider": "acme", "model": spender.model, "tokens": {"input": 4}}
+    stranger = {**body, "user_id": str(world.outsider)}
+    for code, told_by, person, asked in (
+        ("budget-exceeded", app, world.gateway, body),
+        ("not-a-member", app, world.gateway, stranger),
+        ("unpriced-model", app, world.gateway, body | {"model": "unknown"}),
+        ("forbidden", app, world.member, body),
+        ("forbidden", app, world.member, {"organization_id": 5}),
+        ("feature-disabled", off, world.gateway, body),
+    ):
+        with listen(told_by, call_refused) as told:
+            headers = {"X-Request-Id": "r-1"}
+            answer = Client(told_by)("POST", "/ai/holds", person, json=asked, headers=headers)
+            assert outcome(answer)[1] == code
+        (facts,) = told
+        assert facts.keys() == {"caller", "call", "refusal", "request_id"}
+        assert (facts["caller"], facts["request_id"]) == (person, "r-1")
+        assert facts["refusal"].code == code
+        expected = asked is not body and "user_id" not in asked
+        assert (facts["call"] is None) == expected
+        if not expected:
+            assert str(facts["call"].user_id) == asked["user_id"]
+    assert told[0]["refusal"].detail in answer.json["detail"]
+
+
+def test_a_call_that_is_admitted_or_asked_for_wrongly_is_not_told(app, world, send):
+    spender = Spender(world)
+    ids = {"organization_id": str(world.a), "user_id": str(world.member)}
+    body = {**ids, "provider": "acme", "model": spender.model, "tokens": {"input": 4}}
+    with listen(app, call_refused) as told:
+        assert send("POST", "/ai/holds", world.gateway, json=body).status_code == 201
+        assert send("POST", "/ai/holds", world.gateway, json={}).status_code == 400
+        assert send("POST", "/ai/holds", json=body).status_code == 401
+        assert put_limit(send, world.a1, world.member).status_code == 403
+    assert told == []
+
+
 def test_a_reload_is_told_and_one_that_fails_is_not(engine, tmp_path):
     folder = shutil.copytree(POLICY, tmp_path / "policy")
     app = make_app(engine, policy=Policy.load(folder))
@@ -123,14 +168,14 @@ def test_a_receiver_that_raises_changes_nothing_and_the_others_are_called(
 
 
 def test_a_signal_is_sent_when_the_connection_is_given_back(database_url, policy):
-    """A receiver may take the only connection there is, and sees what was done."""
+    """A receiver may take the only connection there is of ours, and sees what was done."""
     engine = sa.create_engine(database_url, pool_size=1, max_overflow=0, pool_timeout=0.2)
     town = World(engine)
     app = make_app(engine, policy=policy)
     send, seen = Client(app), []
 
     def look(_sender, **_facts):
-        seen.append(read_row(engine, town.a1))
+        seen.append(read_row(find_own(engine), town.a1))
 
     with budget_changed.connected_to(look, app), access_denied.connected_to(look, app):
         assert put_limit(send, town.a1, town.owner, 7).status_code == 200

@@ -27,6 +27,7 @@ from tests.web.helpers import (
 
 from govbudget.migrations import upgrade
 from govbudget.tables import Layout
+from govbudget.web.own_pool import find_own
 
 UNAVAILABLE = (503, "unavailable")
 MAX_TRIES = 4
@@ -104,9 +105,12 @@ def test_a_database_that_is_away_is_503(policy, town):
 
 
 def test_a_pool_that_is_exhausted_is_503_and_recovers(own_url, policy, place):
+    """Ours, that is; the host's has no say."""
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.02}
     with client_with(own_url, policy, **options) as (send, engine):
         with engine.connect():
+            assert put_limit(send, place.a1, place.owner).status_code == 200
+        with find_own(engine).connect():
             for response in ask_everything(send, place):
                 assert outcome(response) == UNAVAILABLE
         assert put_limit(send, place.a1, place.owner).status_code == 200
@@ -157,7 +161,7 @@ def test_a_decision_that_cannot_be_made_is_503_for_everyone(own_url, own_engine,
     """The directory's own table is locked: nobody is allowed, and nobody is told of the group."""
     options = {"connect_args": {"options": "-c lock_timeout=10"}}
     with client_with(own_url, policy, **options) as (send, engine):
-        engine.connect().close()
+        find_own(engine).connect().close()
         with own_engine.begin() as connection:
             connection.exec_driver_sql("LOCK govbudget.role_assignments IN ACCESS EXCLUSIVE MODE")
             for response in ask_everything(send, place):
@@ -178,7 +182,7 @@ def test_a_read_only_standby_is_503_for_writes_and_serves_reads(own_url, own_eng
 def test_connections_that_were_cut_are_503_once_and_then_served(own_url, own_engine, policy, place):
     with client_with(own_url, policy) as (send, engine):
         assert put_limit(send, place.a1, place.owner).status_code == 200
-        with engine.connect() as connection:
+        with find_own(engine).connect() as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         with own_engine.connect() as connection:
             connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from govbudget.errors import GovBudgetError
-from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import check_event_id, check_time
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from govbudget.authz.grant import Grant
     from govbudget.spend.store import SpendStore
+    from govbudget.spend.tokens import Tokens
     from govbudget.spend.usage import Hold, Usage
 
     # Runs one act as a unit of work of its own, with a grant to `create` on the ledger; raises
@@ -47,7 +47,7 @@ class OpenHold:
     def count(self, tokens: Tokens) -> None:
         """Add tokens that the call has taken so far; they are settled when the block ends."""
         with _as_input():
-            added = Tokens.model_validate(tokens)
+            added = read_tokens(tokens)
             self._counted = added if self._counted is None else self._counted + added
 
     def settle(
@@ -65,7 +65,7 @@ class OpenHold:
         """
         with _as_input():
             # Known from here on, and so spent, even where the rest can't be taken.
-            self._counted = tokens = Tokens.model_validate(tokens)
+            self._counted = tokens = read_tokens(tokens)
             event = check_event_id(str(self.hold.id) if event_id is None else event_id)
             settle = partial(
                 self._store.settle, occurred_at=occurred_at and check_time(occurred_at)
@@ -115,6 +115,13 @@ def open_hold(store: SpendStore, run: Run, admit: Callable[[], Hold]) -> Iterato
             logger.exception("a hold is left to expire at %s", opened.hold.expires_at)
         raise
     opened.end(raised=False)
+
+
+def read_tokens(value: Tokens) -> Tokens:
+    """Take what code that nobody checks may have given; raise ValueError unless it is tokens."""
+    from govbudget.spend.tokens import Tokens  # noqa: PLC0415 - pydantic, with the first of them
+
+    return Tokens.model_validate(value)
 
 
 @contextmanager
