@@ -105,7 +105,7 @@ class Installation:
                 )
             except Exception as error:
                 record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
-                if (tell := self.note_refused_call(record, error, asked)) is not None:
+                for tell in self.note_refused_call(record, error, asked):
                     write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
                     tell()
                 raise
@@ -121,24 +121,17 @@ class Installation:
 
     def note_refused_call(
         self, record: dict[str, Any], error: Exception, call: Call | None
-    ) -> Callable[[], None] | None:
+    ) -> list[Callable[[], None]]:
         """Note in a record of the log that a call was refused; give the sending of its signal.
 
-        None, and nothing is noted, where the error is of another kind than a refusal.
+        Nothing is noted, and nothing is to be sent, where the error is no such refusal.
         """
         refusal = error if isinstance(error, GovBudgetError) else explain_outage(error)
         if refusal is None or not (refusal.status in {403, 503} or refusal.code == "not-a-member"):
-            return None
+            return []
         note_refused(record, refusal, self.policy.digest, call)
-        return partial(
-            send,
-            call_refused,
-            self.app,
-            caller=record["caller"],
-            call=call,
-            refusal=refusal,
-            request_id=record["request_id"],
-        )
+        facts = {"caller": record["caller"], "request_id": record["request_id"]}
+        return [lambda: send(call_refused, self.app, call=call, refusal=refusal, **facts)]
 
     def _explain(self, act: Callable[[], T]) -> T:
         """Act in the context of the application; raise GovBudgetError, whatever went wrong."""

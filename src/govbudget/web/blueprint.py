@@ -217,8 +217,7 @@ def _serve(home: Installation, route: Route, path: dict[str, str]) -> Response:
         return run_unit(home.find_engine(), work)
     except Exception as error:
         if route.body == "hold":
-            tell = home.note_refused_call(record, error, _find_call(read_body))
-            later += [tell] if tell else []
+            later += home.note_refused_call(record, error, _find_call(read_body))
         raise
     finally:
         for act in later:
