@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from flask import Flask, request
 from flask.cli import FlaskGroup
 from tests.docs.support import ROOT, read_blocks
+from tests.spend.test_store import Spender
 from tests.support import budget_path, make_app
 
 from govbudget import IdType, Layout, Policy, PolicyError
@@ -301,6 +302,12 @@ def test_every_key_of_the_request_log_is_in_the_reference_and_nothing_else_is(
         send(readme_app, person, "GET", budget_path(world.a1))
         send(readme_app, person, "GET", f"/organizations/{world.a}/members/me/ai/spend")
         send(readme_app, person, "DELETE", f"/ai/holds/{world.a}")
+    spender = Spender(world)
+    spender.limit(world.a1, 3)
+    ids = {"organization_id": str(world.a), "user_id": str(world.member)}
+    call = {**ids, "provider": "acme", "model": spender.model, "tokens": {"input": 4}}
+    refused = send(readme_app, world.gateway, "POST", "/ai/holds", json=call)
+    assert refused.json["code"] == "budget-exceeded"
     logged = {key for record in caplog.records for key in record.govbudget}
     rows = read_rows(REFERENCE, "The request log")
     assert {code for row in rows for code in read_code(row[0])} == logged
