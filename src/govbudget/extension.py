@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import sqlalchemy as sa
 from flask.cli import with_appcontext
@@ -40,52 +39,31 @@ if TYPE_CHECKING:
     AnyEngine = Engine | Connection
 
 
-@dataclass(frozen=True, slots=True)
-class _Arguments:
+class Options(TypedDict, total=False):
+    """What an application gives; `GovBudget.init_app` says what each is. None is not given."""
+
     engine: AnyEngine | Callable[[], AnyEngine] | None
     identify: Callable[[], object] | None
     policy: Policy | str | PathLike[str] | None
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None
     directory: Directory | None
-    challenge: str
-    spend: bool
+    challenge: str | None
+    spend: bool | None
 
 
 class GovBudget:
     """AI budgets for a Flask application. Holds no application: one object can serve several."""
 
-    def __init__(
-        self,
-        app: Flask | None = None,
-        *,
-        engine: AnyEngine | Callable[[], AnyEngine] | None = None,
-        identify: Callable[[], object] | None = None,
-        policy: Policy | str | PathLike[str] | None = None,
-        features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
-        directory: Directory | None = None,
-        challenge: str = "Bearer",
-        spend: bool = True,
-    ) -> None:
-        """Take the arguments of `init_app`, and call it where an application is given."""
-        self._arguments = _Arguments(
-            engine, identify, policy, features, directory, challenge, spend
-        )
+    def __init__(self, app: Flask | None = None, **options: Unpack[Options]) -> None:
+        """Take the options of `init_app`, and call it where an application is given."""
+        self._options = _read_options(options)
         if app is not None:
             self.init_app(app)
 
-    def init_app(
-        self,
-        app: Flask,
-        *,
-        engine: AnyEngine | Callable[[], AnyEngine] | None = None,
-        identify: Callable[[], object] | None = None,
-        policy: Policy | str | PathLike[str] | None = None,
-        features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None = None,
-        directory: Directory | None = None,
-        challenge: str | None = None,
-        spend: bool | None = None,
-    ) -> Installation:
+    def init_app(self, app: Flask, **options: Unpack[Options]) -> Installation:
         """Install the endpoints into an application; sends no SQL.
+
+        An option that is not given here is taken from the constructor.
 
         - `engine`: an Engine, or a callable that gives one, called in each request. Its dialect,
           listeners and creator are used, with a pool of our own of the same size, which closes with
@@ -94,60 +72,73 @@ class GovBudget:
         - `policy`: a Policy, or the absolute path of a folder; default: the packaged policy.
         - `features`: the features that are on, or a callable asked at each request.
         - `directory`: where subjects and groups are loaded from; default: govbudget's own tables.
-        - `challenge`: the `WWW-Authenticate` of a 401.
+        - `challenge`: the `WWW-Authenticate` of a 401; default: `Bearer`.
         - `spend`: whether calls are metered and held, with the endpoints for it; default: yes.
 
         Raises SettingsError, or PolicyError with every finding; the application then has nothing
         of govbudget.
         """
-        given = self._arguments
+        given: Options = {**self._options, **_read_options(options)}
         if NAME in app.extensions:
             raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
         if NAME in app.blueprints:
             raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
-        settings = read_settings(app.config)
-        engine = engine or given.engine
-        if not (isinstance(engine, Engine | Connection) or callable(engine)):
-            raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
-        identify = identify or given.identify
-        if not callable(identify):
-            raise SettingsError(
-                "GovBudget needs `identify=`, a function that gives the caller's id, or None"
-            )
-        tables = Tables(settings.layout)
-        directory = directory or given.directory
-        if directory is None:
-            if not settings.layout.owns_directory:
-                raise SettingsError(
-                    "GOVBUDGET_GROUPS names groups of your own, so GovBudget needs `directory=`, a "
-                    "SqlDirectory over your tables or an object with the Directory protocol"
-                )
-            directory = own_directory(tables)
-        loaded = _load_policy(policy if policy is not None else given.policy, settings)
-        if isinstance(directory, SqlDirectory):
-            _check_roles(directory, loaded)
-            _check_groups(directory, tables)
-        make, routes = Installation, ROUTES
-        if given.spend if spend is None else spend:
-            part = load_part("spend")
-            make, routes = part.Installation, ROUTES + part.ROUTES
-        home = make(
-            settings=settings,
-            policy=loaded,
-            directory=directory,
-            find_engine=_find_with(engine),
-            identify=identify,
-            find_features=_read_features_argument(
-                features if features is not None else given.features, settings
-            ),
-            challenge=challenge or given.challenge,
-            app=app,
-            routes=routes,
-        )
-        app.register_blueprint(make_blueprint(home))
+        gov = _install(app, given)
+        app.register_blueprint(make_blueprint(gov))
         app.cli.add_command(_make_command(), NAME)
-        app.extensions[NAME] = home
-        return home
+        app.extensions[NAME] = gov
+        return gov
+
+
+def _read_options(options: Options) -> Options:
+    """Leave out what is None; raise TypeError for an option that there is not."""
+    known = Options.__optional_keys__
+    for name in sorted(options.keys() - known):
+        message = f"GovBudget has no option `{name}=`; {suggest(name, known)}"
+        raise TypeError(message)
+    return cast("Options", {name: value for name, value in options.items() if value is not None})
+
+
+def _install(app: Flask, given: Options) -> Installation:
+    """Check what was given, in this order, and make the installation of it."""
+    settings = read_settings(app.config)
+    engine, identify = given.get("engine"), given.get("identify")
+    if not (isinstance(engine, Engine | Connection) or callable(engine)):
+        raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
+    if not callable(identify):
+        raise SettingsError(
+            "GovBudget needs `identify=`, a function that gives the caller's id, or None"
+        )
+    tables = Tables(settings.layout)
+    directory = given.get("directory") or _find_own_directory(tables)
+    policy = _load_policy(given.get("policy"), settings)
+    if isinstance(directory, SqlDirectory):
+        _check_roles(directory, policy)
+        _check_groups(directory, tables)
+    make, routes = Installation, ROUTES
+    if given.get("spend", True):
+        part = load_part("spend")
+        make, routes = part.Installation, ROUTES + part.ROUTES
+    return make(
+        settings=settings,
+        policy=policy,
+        directory=directory,
+        find_engine=_find_with(engine),
+        identify=identify,
+        find_features=_find_features(given.get("features"), settings),
+        challenge=given.get("challenge") or "Bearer",
+        app=app,
+        routes=routes,
+    )
+
+
+def _find_own_directory(tables: Tables) -> Directory:
+    if not tables.layout.owns_directory:
+        raise SettingsError(
+            "GOVBUDGET_GROUPS names groups of your own, so GovBudget needs `directory=`, a "
+            "SqlDirectory over your tables or an object with the Directory protocol"
+        )
+    return own_directory(tables)
 
 
 def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
@@ -213,7 +204,7 @@ def _find_with(given: AnyEngine | Callable[[], AnyEngine]) -> Callable[[], AnyEn
     return find
 
 
-def _read_features_argument(
+def _find_features(
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None, settings: Settings
 ) -> Callable[[], frozenset[str]]:
     if features is None:
