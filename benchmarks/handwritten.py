@@ -302,7 +302,8 @@ def make_served_app() -> Flask:
     the directory's statement and the budget's. Its pool is the server's.
     """
     from benchmarks.database import World  # noqa: PLC0415 - this runs in a process of its own
-    from govbudget import Layout, Tables  # noqa: PLC0415
+    from govbudget import Layout  # noqa: PLC0415
+    from govbudget.db.tables import Tables  # noqa: PLC0415
     from govbudget.server.app import make_engine  # noqa: PLC0415
     from govbudget.server.tokens import TOKEN_PREFIX  # noqa: PLC0415
 

@@ -25,7 +25,8 @@ from benchmarks.database import fill_database, make_database
 from benchmarks.handwritten import put_body
 from benchmarks.measure import Row, Spread, say
 from benchmarks.wsgi import budget_path
-from govbudget import Layout, Tables
+from govbudget import Layout
+from govbudget.db.tables import Tables
 from govbudget.server.tokens import TokenStore
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from govbudget import Action, ObjectType, Policy, Scope, Subject
+from govbudget import Policy, Scope, Subject
 from govbudget.authz.evaluator import EXAMPLES, NOWHERE
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.identity import SITE, Assignment, Domain, Object
+from govbudget.identity import SITE, Action, Assignment, Domain, Object, ObjectType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

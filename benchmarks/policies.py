@@ -12,9 +12,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Row, Spread, measure_pairs, say
-from govbudget import Action, ObjectType, Policy, Scope
+from govbudget import Policy, Scope
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.authz.matrix import write_matrix
+from govbudget.identity import Action, ObjectType
 from govbudget.review.check import check_policy
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from benchmarks.database import fill_database, make_database
 from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, measure_alone, measure_pairs, say
 from benchmarks.wsgi import Wsgi
-from govbudget import Price
+from govbudget.prices.price import Price
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

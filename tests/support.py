@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from flask import Flask, request
 from tests.web.conformance import check_answer
 
-from govbudget import GovBudget, Layout, Policy, Tables
+from govbudget import GovBudget, Layout, Policy
 from govbudget.db.gov import Gov, ask_database
+from govbudget.db.tables import Tables
 from govbudget.db.unit import Unit
 from govbudget.directory.sql import own_directory
 from govbudget.settings import Settings

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NoReturn
 import sqlglot
 from sqlglot import exp
 
-from govbudget import Layout, Policy, Tables
+from govbudget import Layout, Policy
 from govbudget.db.gov import Gov
 from govbudget.db.sql import prepare
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
 from govbudget.settings import Settings
 from govbudget.statements import list_governed, list_ungoverned

@@ -19,8 +19,9 @@ from tests.budgets.support import delete_orphans, set_budget
 from tests.support import TABLES, budget_path, make_gov
 from tests.web.helpers import put_limit
 
-from govbudget import Layout, SqlDirectory, Tables
+from govbudget import Layout, SqlDirectory
 from govbudget.budgets.store import Budgets
+from govbudget.db.tables import Tables
 from govbudget.ids import IdType
 from govbudget.migrations import find_differences, upgrade
 

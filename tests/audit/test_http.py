@@ -21,8 +21,9 @@ from tests.support import (
 )
 from tests.web.helpers import outcome, put_limit
 
-from govbudget import Layout, Tables
+from govbudget import Layout
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import SqlDirectory
 from govbudget.ids import IdType
 from govbudget.migrations import upgrade

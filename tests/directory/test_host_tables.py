@@ -22,16 +22,16 @@ from govbudget import (
     IdType,
     Layout,
     NotFound,
-    Price,
     Scope,
     SettingsError,
     SqlDirectory,
-    Tables,
 )
 from govbudget.audit.store import Audit
 from govbudget.budgets.store import Budgets
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
 from govbudget.migrations import upgrade
+from govbudget.prices.price import Price
 from govbudget.prices.store import Prices
 from govbudget.spend.overrides import Overrides
 from govbudget.testing.directory import KnownFacts, check_directory

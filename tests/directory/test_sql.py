@@ -12,7 +12,6 @@ from tests.support import TABLES, authorize, count_statements, make_gov, names_b
 
 from govbudget import (
     SITE,
-    Action,
     Assignment,
     Domain,
     Forbidden,
@@ -24,9 +23,10 @@ from govbudget import (
     Organization,
     Scope,
     SqlDirectory,
-    Tables,
 )
 from govbudget.budgets.store import Budgets
+from govbudget.db.tables import Tables
+from govbudget.identity import Action
 from govbudget.migrations import upgrade
 
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from tests.host.servers import ask, mask, read_cookie, run_flask, serve, split
 from tests.support import World, budget_path
 
-from govbudget import IdType, Layout, Tables
+from govbudget import IdType, Layout
+from govbudget.db.tables import Tables
 from govbudget.migrations import upgrade
 
 LIMIT = {"spend_limit_micros": 5}

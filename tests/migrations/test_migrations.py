@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 from tests.support import TABLES
 
-from govbudget import IdType, Layout, Tables
+from govbudget import IdType, Layout
+from govbudget.db.tables import Tables
 from govbudget.migrations import (
     downgrade,
     find_differences,

@@ -20,10 +20,11 @@ from tests.migrations.test_migrations import (
     read_catalog,
 )
 
-from govbudget import IdType, Layout, SettingsError, Tables
+from govbudget import IdType, Layout, SettingsError
 from govbudget.cli import cli
 from govbudget.cli.database import _upgrade
 from govbudget.cli.target import Target
+from govbudget.db.tables import Tables
 from govbudget.migrations import (
     _list_revisions,
     downgrade,

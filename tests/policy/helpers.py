@@ -10,7 +10,6 @@ import pytest
 from casbin.persist.adapters.string_adapter import StringAdapter
 
 from govbudget import (
-    Action,
     Assignment,
     Domain,
     Forbidden,
@@ -24,6 +23,7 @@ from govbudget import (
 from govbudget.authz.evaluator import read_table
 from govbudget.authz.files import PolicyFiles, packaged_policy_dir
 from govbudget.authz.policy import load_table
+from govbudget.identity import Action
 
 MODEL, LINES, MATRIX = (
     (packaged_policy_dir() / name).read_bytes()

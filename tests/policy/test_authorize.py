@@ -8,18 +8,10 @@ from itertools import chain, combinations
 import pytest
 from tests.policy.helpers import LINES, StockCasbin, answer, hold, load
 
-from govbudget import (
-    Action,
-    Forbidden,
-    Group,
-    Ledger,
-    Member,
-    NotFound,
-    Organization,
-    PriceBook,
-)
+from govbudget import Forbidden, Group, Member, NotFound, Organization
 from govbudget.authz.authorize import reach_members
 from govbudget.authz.effective import find_effective_roles
+from govbudget.identity import Action, Ledger, PriceBook
 
 GROUPS = Group("a1", "a"), Group("a2", "a"), Group("b1", "b"), Group("b2", "b")
 A1, A2, B1, B2 = GROUPS

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from tests.policy.helpers import load
 
-from govbudget import Action, ObjectType
 from govbudget.authz.table import Verdict
+from govbudget.identity import Action, ObjectType
 
 WITH_DENIES = load(
     lines=b"""\

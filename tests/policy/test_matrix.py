@@ -14,8 +14,9 @@ from tests.policy.helpers import (
     load_unreviewed,
 )
 
-from govbudget import Group, ObjectType, Organization, PolicyError
+from govbudget import Group, Organization, PolicyError
 from govbudget.authz.matrix import compare_with_matrix, write_matrix
+from govbudget.identity import ObjectType
 
 HEADER = b"role,object,action,decision,scope\n"
 MEMBER_READS = b"group-member,group,read,allow,group"

@@ -7,21 +7,11 @@ from itertools import combinations
 import pytest
 from tests.policy.helpers import StockCasbin, answer, hold, load, load_unreviewed
 
-from govbudget import (
-    Action,
-    Forbidden,
-    Group,
-    Ledger,
-    Member,
-    NotFound,
-    ObjectType,
-    Organization,
-    PriceBook,
-    Scope,
-)
+from govbudget import Forbidden, Group, Member, NotFound, Organization, Scope
 from govbudget.authz.authorize import reach_members
 from govbudget.authz.effective import find_effective_roles
 from govbudget.authz.files import packaged_policy_dir, read_policy_files
+from govbudget.identity import Action, Ledger, ObjectType, PriceBook
 
 pytest.importorskip("hypothesis", reason="a policy's tester has pycasbin and pytest alone")
 from hypothesis import HealthCheck, given, settings

@@ -9,8 +9,9 @@ import time
 import pytest
 from tests.policy.helpers import LINES, MATRIX, MODEL, write_policy
 
-from govbudget import Action, ObjectType, Policy, PolicyError
+from govbudget import Policy, PolicyError
 from govbudget.authz import evaluator
+from govbudget.identity import Action, ObjectType
 
 READS = b"p, owner, site, group, read, allow\n"
 UPDATES = b"p, owner, site, group, update, allow\n"

@@ -7,8 +7,9 @@ from types import MappingProxyType
 import pytest
 from tests.policy.helpers import hold
 
-from govbudget import Group, Ledger, Member, PriceBook, Scope
+from govbudget import Group, Member, Scope
 from govbudget.authz.effective import find_effective_roles
+from govbudget.identity import Ledger, PriceBook
 
 SCOPES = MappingProxyType(
     {

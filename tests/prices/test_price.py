@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from govbudget import InvalidInput, Price
+from govbudget import InvalidInput
 from govbudget.prices.change import refuse_duplicates
-from govbudget.prices.price import parse_prices
+from govbudget.prices.price import Price, parse_prices
 
 ROW = {
     "provider": "openai",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.budgets.support import run_together, running, watch
 from tests.support import TABLES, authorize, count_statements, names_budget_table
 
-from govbudget import InvalidInput, NotFound, Price
-from govbudget.prices.price import parse_prices, read_shipped_prices
+from govbudget import InvalidInput, NotFound
+from govbudget.prices.price import Price, parse_prices, read_shipped_prices
 from govbudget.prices.store import Prices, PriceSource
 
 TABLE = TABLES.ai_model_prices

@@ -20,7 +20,8 @@ from tests.support import (
     packaged_policy,
 )
 
-from govbudget import Action, extension
+from govbudget import extension
+from govbudget.identity import Action
 from govbudget.parts import load_part
 from govbudget.web.call import Target
 

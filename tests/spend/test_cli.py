@@ -15,8 +15,9 @@ from flask.cli import FlaskGroup
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, Client, make_app
 
-from govbudget import Layout, Tables
+from govbudget import Layout
 from govbudget.authz.files import packaged_policy_dir
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import SqlDirectory
 from govbudget.ids import IdType
 from govbudget.migrations import upgrade

@@ -17,7 +17,6 @@ from tests.support import TABLES
 
 from govbudget import (
     BudgetExceeded,
-    EventConflict,
     Forbidden,
     GovBudget,
     GovBudgetError,
@@ -25,6 +24,7 @@ from govbudget import (
     SettingsError,
     Tokens,
 )
+from govbudget.errors import EventConflict
 from govbudget.spend.usage import Call
 from govbudget.web.signals import call_refused
 

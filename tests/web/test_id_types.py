@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.support import Client, count_statements, make_app
 from tests.web.helpers import is_of_the_host, outcome, put_limit
 
-from govbudget import IdType, Layout, Tables
+from govbudget import IdType, Layout
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import SqlDirectory
 from govbudget.migrations import upgrade
 
