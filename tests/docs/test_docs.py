@@ -18,6 +18,7 @@ from tests.docs.support import ROOT, read_blocks
 from tests.spend.test_store import Spender
 from tests.support import ROUTES, budget_path, make_app
 
+import govbudget
 from govbudget import IdType, Layout, Policy, PolicyError
 from govbudget.cli import cli
 from govbudget.errors import CATALOGUE, GovBudgetError
@@ -473,3 +474,13 @@ def test_a_decision_record_ends_with_what_violates_it(record):
     assert places == sorted(places)
     assert places[0] > 0
     assert "\n\n" not in text[places[-1] :].rstrip()
+
+
+def test_the_public_names_are_few_and_each_is_used_in_a_document():
+    """In its code: a name that no document needs is not public."""
+    texts = "\n".join(document.read_text() for document in DOCUMENTS)
+    code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", texts, re.DOTALL))
+    names = set(govbudget.__all__)
+    assert len(names) <= 35
+    assert names - set(re.findall(r"\w+", code)) == set()
+    assert all(getattr(govbudget, name) is not None for name in names)
