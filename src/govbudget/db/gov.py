@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from govbudget.db.retries import T, connect, retry
@@ -73,18 +73,14 @@ class Gov:
         on one of its own: in AUTOCOMMIT, so that each statement commits itself, or `atomic`, in a
         transaction that is committed where the block ends well. Its grants end with it.
         """
-        if connection is None:
-            with (
-                connect(self.find_engine(), "READ COMMITTED" if atomic else "AUTOCOMMIT") as own,
-                self.unit(caller, connection=own, request_id=request_id) as unit,
-            ):
+        level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
+        given = None if connection is None else nullcontext(connection)
+        with given or connect(self.find_engine(), level) as used:
+            unit = Unit(self, caller, used, request_id)
+            try:
                 yield unit
-            return
-        unit = Unit(self, caller, connection, request_id)
-        try:
-            yield unit
-        finally:
-            unit.is_open = False
+            finally:
+                unit.is_open = False
 
     def run(
         self,
