@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from benchmarks.wsgi import Wsgi, budget_path
 from govbudget import GovBudget
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.db.tables import MAX_LIMIT_MICROS
+from govbudget.money import MAX_LIMIT_MICROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

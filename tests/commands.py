@@ -74,7 +74,7 @@ def as_text(url):
 @pytest.fixture(scope="session")
 def served_url(make_database):
     """A migrated database for servers: their tests may lock its tables."""
-    from govbudget.db.tables import Layout
+    from govbudget.layout import Layout
     from govbudget.migrations import upgrade
 
     url = make_database()

@@ -65,7 +65,7 @@ def template(make_database):
     """The name of a migrated database (ids of type uuid) that nobody uses but to copy it."""
     import sqlalchemy as sa
 
-    from govbudget.db.tables import Layout
+    from govbudget.layout import Layout
     from govbudget.migrations import upgrade
 
     url = make_database()

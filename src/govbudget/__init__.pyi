@@ -1,6 +1,5 @@
 from govbudget.authz.policy import Policy as Policy
 from govbudget.budgets.budget import Budget as Budget
-from govbudget.db.tables import Layout as Layout
 from govbudget.db.unit import Grant as Grant
 from govbudget.directory.protocol import Directory as Directory
 from govbudget.directory.sql import SqlDirectory as SqlDirectory
@@ -66,6 +65,7 @@ from govbudget.identity import (
     Subject as Subject,
 )
 from govbudget.ids import IdType as IdType
+from govbudget.layout import Layout as Layout
 from govbudget.spend.installation import Installation as Installation
 from govbudget.spend.tokens import Tokens as Tokens
 from govbudget.spend.usage import Call as Call

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 MAX_LIMIT_MICROS = 10**12
 MAX_PRICE = 10**12
+MAX_TOKENS = 10**12
 MAX_COST_PICOS = 10**18
 PICOS_PER_MICRO = 10**6
+# Columns: micros per one million tokens (NULL: not known), and the tokens of a call.
+PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+# What a caller of the API calls them.
+UNITS = ("input", "output", "cache_read", "cache_write")
 
 
 def check_limit(limit_micros: int) -> int:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import available_timezones
 
 from govbudget.authz.reader import suggest
-from govbudget.db.tables import OWN_GROUPS, Layout, Tables
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
+from govbudget.layout import OWN_GROUPS, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -83,16 +83,6 @@ class Settings:
     def layout(self) -> Layout:
         """The layout of the tables."""
         return Layout(self.id_type, self.schema, self.groups)
-
-    def require_own_directory(self) -> Tables:
-        """Give the tables; raise SettingsError where users and groups are not ours, with UUIDs."""
-        if not self.layout.owns_directory or self.id_type is not IdType.UUID:
-            raise SettingsError(
-                "this works on govbudget's own users and groups, whose ids are UUIDs; here "
-                f"GOVBUDGET_GROUPS is `{self.groups}` and GOVBUDGET_ID_TYPE is `{self.id_type}`; "
-                "keep them in the host's tables, and ask about them with `flask govbudget`"
-            )
-        return Tables(self.layout)
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:

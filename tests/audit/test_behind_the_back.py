@@ -311,28 +311,6 @@ def test_a_direct_change_of_a_hosts_budget_is_of_the_organization_that_was_last_
         assert (known.organization_id, unknown.organization_id) == (70, None)
 
 
-def test_budgets_from_before_the_log_find_their_organization(make_database):
-    """What happens to them after the upgrade is listed where their group is."""
-    organization, group = uuid4(), uuid4()
-    engine = sa.create_engine(make_database(), poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        upgrade(connection, Layout(), "0001")
-        for table, row in (
-            ("organizations (id, name)", f"'{organization}', 'o'"),
-            ("groups (id, organization_id, name)", f"'{group}', '{organization}', 'g'"),
-            (
-                "group_ai_budgets (group_id, spend_limit_micros, revision)",
-                f"'{group}', 5, '{group}'",
-            ),
-        ):
-            connection.exec_driver_sql(f"INSERT INTO govbudget.{table} VALUES ({row})")
-        upgrade(connection, Layout())
-        connection.exec_driver_sql("DELETE FROM govbudget.groups")
-    entry = read_only_entry(engine, group)
-    assert (entry.organization_id, entry.before) == (organization, limit(5))
-    assert entry.receipt["cause"] == "cascade"
-
-
 def test_the_receipt_of_a_change_is_kept_with_the_budget(engine, town, group):
     """That is how the trigger knows it; see docs/adr/0008."""
     with engine.begin() as connection:

@@ -12,7 +12,7 @@ from tests.audit.support import read_entries, read_only_entry, read_story
 from tests.commands import as_text
 from tests.support import TABLES
 
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 
 A, B, EVERYWHERE = uuid4(), uuid4(), None

@@ -22,7 +22,7 @@ from tests.audit.support import find_broken_stories
 from tests.support import TABLES, World, make_app
 
 from govbudget.db.connection import normalize_url
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 from govbudget.server.embedded import start_postgres
 

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.audit.support import NOBODY, read_only_entry
 from tests.audit.test_http import audit_path
+from tests.migrations.support import make_revision_0004
 from tests.support import Client, World, authorize, make_app, make_gov
 from tests.web.helpers import put_limit
 
@@ -60,7 +61,7 @@ def old(make_database):
     """A database that was upgraded with incomplete receipts in its trail."""
     engine = sa.create_engine(make_database())
     with engine.begin() as connection:
-        upgrade(connection, Layout(), "0004")
+        make_revision_0004(connection)
     world = World(engine)
     with engine.begin() as connection:
         for receipt in BROKEN:

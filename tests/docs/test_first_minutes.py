@@ -17,7 +17,8 @@ from tests.docs.support import ROOT, read_blocks
 from tests.server.support import environment, open_folder, serving
 
 from govbudget import Policy
-from govbudget.db.tables import Layout, Tables
+from govbudget.db.tables import Tables
+from govbudget.layout import Layout
 from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.server.directory_file import DirectoryFile, load_directory
 

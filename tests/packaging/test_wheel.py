@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import govbudget
 from govbudget.server.embedded import start_postgres
 from govbudget.migrations import upgrade
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.server.app import create_app, make_engine
 
 with start_postgres() as url:

@@ -16,7 +16,7 @@ from tests.review.oracle import ACTIONS, OBJECTS, is_allowed
 from tests.support import budget_path, make_app
 
 from govbudget import SqlDirectory
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 from govbudget.review.explain import explain_decision
 

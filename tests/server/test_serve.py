@@ -25,7 +25,7 @@ from tests.support import budget_path, list_path
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.connection import normalize_url
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 from govbudget.server.app import (
     CONNECT_TIMEOUT_SECONDS,

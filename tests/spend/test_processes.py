@@ -27,8 +27,8 @@ from tests.spend.test_store import Spender
 from tests.support import TABLES, World, authorize, make_gov
 
 from govbudget.db.connection import normalize_url
-from govbudget.db.tables import Layout
 from govbudget.errors import BudgetExceeded
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 from govbudget.server.embedded import start_postgres
 from govbudget.spend.tokens import Tokens

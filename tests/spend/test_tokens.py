@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import govbudget
-from govbudget.db.tables import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS
-from govbudget.money import round_up_to_micros
+from govbudget.money import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS, round_up_to_micros
 from govbudget.spend.cost import cost_in_picos
 from govbudget.spend.tokens import Tokens
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from govbudget.db.sql import find_start, prepare, read_time
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 
 
 def first_moment(zone, day):

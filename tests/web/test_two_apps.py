@@ -12,7 +12,7 @@ from tests.web.helpers import outcome, put_limit, read_row, together
 
 from govbudget import GovBudget, Policy, PolicyError
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 
 VIEWER = "p, budget-viewer, organization, group, read, allow\n"

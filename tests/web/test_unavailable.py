@@ -26,7 +26,7 @@ from tests.web.helpers import (
 )
 
 from govbudget.db.own_pool import find_own
-from govbudget.db.tables import Layout
+from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 
 UNAVAILABLE = (503, "unavailable")

@@ -11,9 +11,9 @@ import click
 from govbudget.cli import NotSo
 from govbudget.cli.formats import print_json
 from govbudget.cli.target import run_as_operator
-from govbudget.db.tables import PRICES
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
+from govbudget.money import PRICES
 from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import Prices, PriceSource

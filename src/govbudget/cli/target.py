@@ -18,7 +18,7 @@ from govbudget.cli import NotSo
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.db.gov import Gov
 from govbudget.db.retries import T
-from govbudget.db.tables import Tables
+from govbudget.db.tables import Tables, require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
@@ -53,7 +53,7 @@ class Target:
         return (
             home.directory
             if home is not None
-            else own_directory(self.settings.require_own_directory())
+            else own_directory(require_own_tables(self.settings.layout))
         )
 
 
@@ -102,7 +102,7 @@ class _HostsDirectory:
 def _open_directory(settings: Settings) -> Directory:
     """Give govbudget's own directory, or what raises SettingsError once it is asked."""
     try:
-        return own_directory(settings.require_own_directory())
+        return own_directory(require_own_tables(settings.layout))
     except SettingsError as refusal:
         return cast("Directory", _HostsDirectory(refusal))
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.db.tables import IN_MICROSECONDS, TOKENS, Time
+from govbudget.db.tables import id_sql_type
+from govbudget.db.times import IN_MICROSECONDS, Time
+from govbudget.money import TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.sql import ClauseElement
 
-    from govbudget.db.tables import Layout
+    from govbudget.layout import Layout
 
 _DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _COLON = re.compile(r"(?<!:):(?=\w)")
@@ -71,7 +73,7 @@ def prepare(
     text = template.replace("{answer}", ", ".join(selected.values()))
     statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
     types: dict[str, Any] = {
-        **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), layout.id_sql_type),
+        **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), id_sql_type(layout)),
         **dict.fromkeys(("hold_id", "entry_id", "revision"), sa.Uuid()),
         **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
         **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
@@ -81,7 +83,7 @@ def prepare(
         **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
         "ttl": sa.Interval(),
         "receipt": pg.JSONB(),
-        "exceptions": pg.ARRAY(layout.id_sql_type),
+        "exceptions": pg.ARRAY(id_sql_type(layout)),
     }
     names = statement._bindparams  # noqa: SLF001 - its parameters
     typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))

@@ -1,39 +1,35 @@
-"""Alembic migrations of govbudget's own schema, with a version table of its own.
+"""The way to the schema that stands in the tables, for hosts and for the command.
 
-For hosts: `upgrade` in a transaction of theirs, `write_sql` for a DBA, and `exclude_govbudget` for
-the `env.py` of their own Alembic.
+A new database is made from the tables. One that is there is brought along by Alembic migrations,
+with a version table in its own schema. Functions and triggers are made anew after each.
 """
 
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import alembic.context
-import alembic.op
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
-from govbudget.db.tables import Layout, Tables
+from govbudget.db.tables import Tables
+from govbudget.db.triggers import write_behaviour
 from govbudget.errors import SettingsError
+from govbudget.layout import Layout
+from govbudget.migrations.differences import find_differences
 from govbudget.migrations.filters import VERSION_TABLE, exclude_govbudget
-from govbudget.migrations.triggers import compare_triggers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Executable
 
 __all__ = [
-    "downgrade",
     "exclude_govbudget",
     "find_differences",
     "head_revision",
@@ -42,29 +38,21 @@ __all__ = [
     "write_sql",
 ]
 
-BASE = "base"
-HEAD = "head"
 
-_alembic_is_ours = Lock()
-
-
-def upgrade(connection: Connection, layout: Layout | None = None, revision: str = HEAD) -> None:
-    """Bring the schema to a revision, in the caller's transaction. Never commits.
+def upgrade(connection: Connection, layout: Layout | None = None) -> None:
+    """Bring the schema to the newest revision, in the caller's transaction. Never commits.
 
     `layout` is `settings.layout` of the installation; default: `Layout()`. Works inside a migration
     of the host's own, too: `upgrade(op.get_bind(), layout)`. Raises SettingsError where the schema
     is at a revision that this package does not know, or holds tables of somebody else.
     """
     layout = layout or Layout()
-    _refuse_strangers(connection, layout)
-    with _borrow_alembic():
-        command.upgrade(_config(layout, connection=connection), revision)
-
-
-def downgrade(connection: Connection, layout: Layout, revision: str) -> None:
-    """Take the schema back to a revision (`base`: nothing left), in the caller's transaction."""
-    with _borrow_alembic():
-        command.downgrade(_config(layout, connection=connection), revision)
+    revision = read_revision(connection, layout)
+    _refuse_strangers(connection, layout, revision)
+    # Asked first: the statement needs a right on the database even where the schema is there.
+    if not sa.inspect(connection).has_schema(layout.schema):
+        connection.execute(CreateSchema(layout.schema))
+    _run(Tables(layout), revision, connection)
 
 
 def write_sql(layout: Layout | None = None, start: str | None = None) -> str:
@@ -74,13 +62,13 @@ def write_sql(layout: Layout | None = None, start: str | None = None) -> str:
     """
     if start is not None and start not in _list_revisions():
         raise SettingsError(
-            f"`{start}` is no revision; there are {', '.join(f'`{r}`' for r in _list_revisions())}"
+            f"`{start}` is not a revision. Write one of "
+            f"{', '.join(f'`{r}`' for r in _list_revisions())}"
         )
-    output = io.StringIO()
-    with _borrow_alembic():
-        config = _config(layout or Layout(), output=output)
-        command.upgrade(config, f"{start or BASE}:{HEAD}", sql=True)
-    return output.getvalue().replace(";;\n", ";\n")
+    output, tables = io.StringIO(), Tables(layout or Layout())
+    options = {"as_sql": True, "starting_rev": start, "literal_binds": True}
+    _run(tables, start, None, output_buffer=output, **options)
+    return output.getvalue()
 
 
 def read_revision(connection: Connection, layout: Layout) -> str | None:
@@ -104,14 +92,13 @@ def _list_revisions() -> list[str]:
     return [script.revision for script in _scripts().walk_revisions()][::-1]
 
 
-def _refuse_strangers(connection: Connection, layout: Layout) -> None:
+def _refuse_strangers(connection: Connection, layout: Layout, revision: str | None) -> None:
     """Refuse a schema that is not, or not only, govbudget's."""
-    revision = read_revision(connection, layout)
     if revision is not None and revision not in _list_revisions():
         raise SettingsError(
             f"the schema `{layout.schema}` is at `{revision}`, which this version of govbudget "
-            "does not know; a newer one made it, or it is the schema of something else "
-            "(GOVBUDGET_SCHEMA)"
+            "does not know. A newer version made it, or one from before the first release, or it "
+            "is the schema of something else (GOVBUDGET_SCHEMA)"
         )
     if revision is None:
         names = set(sa.inspect(connection).get_table_names(schema=layout.schema))
@@ -122,83 +109,36 @@ def _refuse_strangers(connection: Connection, layout: Layout) -> None:
             )
 
 
-@contextmanager
-def _borrow_alembic() -> Iterator[None]:
-    """Let one run at a time have Alembic's `context` and `op`, which are one for the process.
-
-    An outer run, of a host whose own migration calls `upgrade`, has them back afterwards.
-    """
-    modules = (alembic.context, alembic.op)
-    with _alembic_is_ours:
-        outer = [getattr(module, "_proxy", None) for module in modules]
-        try:
-            yield
-        finally:
-            for proxy in outer:
-                if proxy is not None:
-                    proxy._install_proxy()  # noqa: SLF001 - Alembic has no public way
-
-
-def find_differences(connection: Connection, layout: Layout) -> list[str]:
-    """Say in what the database differs from the tables that this package expects.
-
-    Needs a transaction: some settings are changed in a savepoint, which is rolled back.
-    """
-    # Alembic's name for the schema that the search path starts with is None.
-    is_default = connection.dialect.default_schema_name == layout.schema
-    schema = None if is_default else layout.schema
-    with connection.begin_nested() as savepoint:
-        # What stands in another schema, the host's groups too, is then seen by its full name.
-        path = layout.schema if is_default else "pg_catalog"
-        # Quotes around every name would be a difference of their own.
-        for name, value in (("search_path", path), ("quote_all_identifiers", "off")):
-            connection.execute(sa.select(sa.func.set_config(name, value, True)))  # noqa: FBT003
-        context = MigrationContext.configure(connection, opts=comparison_options(layout, schema))
-        expected = _expect(Tables(layout).metadata, layout.schema if is_default else None)
-        differences = [repr(change) for change in compare_metadata(context, expected)]
-        savepoint.rollback()
-    return [*differences, *compare_triggers(connection, layout.schema, write_sql(layout))]
+def _run(tables: Tables, start: str | None, connection: Connection | None, **options: Any) -> None:  # noqa: ANN401 - Alembic's
+    """Make the schema from the tables and stamp it, or run the migrations after `start`."""
+    scripts = _scripts()
+    plan = scripts._stamp_revs if start is None else scripts._upgrade_revs  # noqa: SLF001 - as Alembic's commands do
+    context = MigrationContext.configure(
+        connection,
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},  # so that a percent sign stays as it is
+        opts={
+            "fn": lambda revision, _: plan("head", revision),
+            "version_table": VERSION_TABLE,
+            "version_table_schema": tables.layout.schema,
+            **options,
+        },
+    )
+    with context.begin_transaction():
+        if start is None:
+            for statement in _make(tables, with_schema=connection is None):
+                context.execute(statement)
+        context.run_migrations(op=Operations(context), tables=tables)
+        for text in write_behaviour(tables.metadata, tables.layout):
+            context.execute(sa.DDL(text.replace("%", "%%")))  # type: ignore[no-untyped-call]
 
 
-def _expect(metadata: sa.MetaData, left_out: str | None) -> sa.MetaData:
-    """Copy the tables with one schema's name left out, as they are reflected."""
-    if left_out is None:
-        return metadata
-    copy = sa.MetaData(naming_convention=metadata.naming_convention)
-    blank: Any = sa.schema.BLANK_SCHEMA
-    for table in metadata.sorted_tables:
-        schema: Any = None if table.schema == left_out else table.schema
-        table.to_metadata(
-            copy,
-            schema=schema,
-            referred_schema_fn=lambda _table, _to, _constraint, referred: (
-                blank if referred == left_out else referred
-            ),
-        )
-    return copy
-
-
-def comparison_options(layout: Layout, schema: str | None) -> dict[str, Any]:
-    """Give Alembic's options for looking at govbudget's schema and at nothing else."""
-
-    def is_ours(item: Any, name: str | None, kind: str, *_: Any) -> bool:  # noqa: ANN401
-        if kind != "table":
-            return True
-        return item.schema == schema and name != VERSION_TABLE
-
-    return {
-        "version_table_schema": layout.schema,
-        "version_table": VERSION_TABLE,
-        "include_schemas": True,
-        "include_name": lambda name, kind, _: kind != "schema" or name == schema,
-        "include_object": is_ours,
-        "compare_type": True,
-        "compare_server_default": True,
-    }
-
-
-def _config(layout: Layout, **attributes: object) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes.update(layout=layout, **attributes)
-    return config
+def _make(tables: Tables, *, with_schema: bool) -> Iterator[Executable]:
+    """Give the statements that make all tables."""
+    schema = tables.layout.schema
+    if with_schema:
+        yield CreateSchema(schema, if_not_exists=True)
+    for table in tables.metadata.sorted_tables:
+        if table.schema == schema:
+            yield CreateTable(table)
+            yield from map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))

@@ -9,7 +9,7 @@ from govbudget.db.tables import Tables
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from govbudget.db.tables import Layout
+    from govbudget.layout import Layout
 
 VERSION_TABLE = "alembic_version"
 

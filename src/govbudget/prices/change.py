@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from govbudget.db.tables import PRICES
 from govbudget.errors import FieldError, InvalidInput
+from govbudget.money import PRICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from govbudget.db.tables import MAX_PRICE
 from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
+from govbudget.money import MAX_PRICE
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from govbudget.db.governed import Governed
-from govbudget.db.tables import PRICES
 from govbudget.identity import Action, PriceBook
+from govbudget.money import PRICES
 from govbudget.prices.change import MAX_FACTOR
 
 COLUMNS = ", ".join(("provider", "model", *PRICES))

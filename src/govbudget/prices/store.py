@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from govbudget.db.tables import PRICES
 from govbudget.errors import NotFound
+from govbudget.money import PRICES
 from govbudget.prices import statements
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import explain_outage, run_unit
+from govbudget.db.tables import require_own_tables
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
@@ -103,7 +104,7 @@ def create_app(
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
-    tokens = TokenStore(settings.require_own_directory())
+    tokens = TokenStore(require_own_tables(settings.layout))
 
     def identify() -> Id:
         kind, _, secret = request.headers.get("Authorization", "").partition(" ")

@@ -11,6 +11,7 @@ import click
 from govbudget.cli import NotSo
 from govbudget.cli.target import find_policy, open_target
 from govbudget.db.retries import retry
+from govbudget.db.tables import require_own_tables
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, Change, load_directory
 from govbudget.server.tokens import MAX_DAYS, TokenStore
 
@@ -35,7 +36,7 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
 
     def load() -> list[Change]:
         with open_target() as target, target.engine.connect() as connection:
-            tables = target.settings.require_own_directory()
+            tables = require_own_tables(target.settings.layout)
             changes = load_directory(connection, tables, content, policy.table.scopes)
             if not dry_run:
                 connection.commit()
@@ -64,7 +65,7 @@ def token_create(user: UUID, days: int) -> None:
 
     def create() -> str:
         with open_target() as target, target.engine.begin() as connection:
-            tokens = TokenStore(target.settings.require_own_directory())
+            tokens = TokenStore(require_own_tables(target.settings.layout))
             return tokens.create(connection, user, days)
 
     click.echo(retry(create))
@@ -74,7 +75,7 @@ def token_create(user: UUID, days: int) -> None:
 def token_list() -> None:
     """List the tokens: id, state, last day, user. The secrets are stored nowhere."""
     with open_target() as target, target.engine.connect() as connection:
-        tokens = TokenStore(target.settings.require_own_directory()).list(connection)
+        tokens = TokenStore(require_own_tables(target.settings.layout)).list(connection)
     for item in tokens:
         until = item.expires_at.date().isoformat()
         click.echo(f"{item.id}  {item.state:<7}  {until}  {item.user_id}  {item.user_name}")
@@ -87,7 +88,7 @@ def token_revoke(token_id: UUID) -> None:
 
     def revoke() -> bool:
         with open_target() as target, target.engine.begin() as connection:
-            tokens = TokenStore(target.settings.require_own_directory())
+            tokens = TokenStore(require_own_tables(target.settings.layout))
             return tokens.revoke(connection, token_id)
 
     if not retry(revoke):

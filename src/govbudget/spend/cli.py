@@ -14,11 +14,10 @@ from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.formats import format_option, print_json, print_rows
 from govbudget.cli.prices import prices
 from govbudget.cli.target import find_settings, require_known, run_as_operator
-from govbudget.db.tables import TOKENS
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.identity import Id, Member
-from govbudget.money import PICOS_PER_MICRO, round_up_to_micros
+from govbudget.money import PICOS_PER_MICRO, TOKENS, round_up_to_micros
 from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender

@@ -7,8 +7,8 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from govbudget.db.governed import Governed
-from govbudget.db.tables import PRICES, TOKENS, UNITS
 from govbudget.identity import Action, PriceBook
+from govbudget.money import PRICES, TOKENS, UNITS
 
 if TYPE_CHECKING:
     from sqlalchemy import Row

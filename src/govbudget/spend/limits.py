@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from govbudget.db.governed import describe_groups
 from govbudget.db.sql import quote, write
+from govbudget.db.tables import id_sql_type
 from govbudget.settings import LimitRule, Unpriced
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
     groups, members = directory.groups, directory.group_members
     everybody = directory.organization_members
     organization, user = (
-        sa.literal_column(f"i.{name}", layout.id_sql_type)
+        sa.literal_column(f"i.{name}", id_sql_type(layout))
         for name in ("organization_id", "user_id")
     )
     is_everyone = groups.c.get("is_everyone", sa.false())

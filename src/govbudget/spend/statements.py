@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from govbudget.db.governed import Governed
 from govbudget.db.sql import NOW, find_start
-from govbudget.db.tables import MAX_COST_PICOS, PRICES, TOKENS, UNITS, Tables
+from govbudget.db.tables import Tables
 from govbudget.identity import Action, Ledger
+from govbudget.money import MAX_COST_PICOS, PRICES, TOKENS, UNITS
 from govbudget.spend.limits import describe_limits
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 from psycopg.types.numeric import Int8
 
-from govbudget.db.tables import MAX_COST_PICOS, TOKENS
 from govbudget.errors import (
     BudgetExceeded,
     EventConflict,
@@ -18,6 +17,7 @@ from govbudget.errors import (
     NotFound,
     UnpricedModel,
 )
+from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.spend import statements
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,

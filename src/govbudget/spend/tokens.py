@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from govbudget.db.tables import MAX_TOKENS
+from govbudget.money import MAX_TOKENS
 
 Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from govbudget.db.governed import Governed
-from govbudget.db.tables import PRICES, TOKENS
 from govbudget.identity import Action, Ledger
+from govbudget.money import PRICES, TOKENS
 from govbudget.spend.statements import COST, UNPRICED
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pydantic import (
     TypeAdapter,
 )
 
-from govbudget.db.tables import MAX_LIMIT_MICROS
+from govbudget.money import MAX_LIMIT_MICROS
 from govbudget.prices.price import BATCH
 from govbudget.web.answers import Id
 

@@ -1,0 +1,56 @@
+"""What a host chooses about the tables: the type of ids, the schema, the groups of budgets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from govbudget.errors import SettingsError
+from govbudget.ids import IdType
+
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+OWN_GROUPS = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a host chooses: the type of ids, the schema's name, the groups that budgets belong to.
+
+    `groups` is `own` (govbudget's own directory tables are made), `schema.table.column` of the
+    host's groups table (the budget's foreign key points there, so that a deleted group takes its
+    budget along), or `none` (no foreign key; delete budgets with their groups yourself).
+    """
+
+    id_type: IdType = IdType.UUID
+    schema: str = "govbudget"
+    groups: str = OWN_GROUPS
+
+    def __post_init__(self) -> None:
+        """Refuse (SettingsError) names that are not plain lower-case identifiers."""
+        if not _IDENTIFIER.fullmatch(self.schema):
+            raise SettingsError(
+                f"GOVBUDGET_SCHEMA is `{self.schema}`; use lower-case letters, digits and `_`"
+            )
+        if self.schema == "public" or self.schema.startswith("pg_"):
+            raise SettingsError(
+                f"GOVBUDGET_SCHEMA is `{self.schema}`, which is not govbudget's alone; name another"
+            )
+        if self.groups not in {OWN_GROUPS, "none"}:
+            parts = self.groups.split(".")
+            if len(parts) != len(("schema", "table", "column")) or not all(parts):
+                raise SettingsError(
+                    f"GOVBUDGET_GROUPS is `{self.groups}`; write `own`, `none`, or the "
+                    "`schema.table.column` of your groups' ids"
+                )
+
+    @property
+    def owns_directory(self) -> bool:
+        """Whether organizations, users, groups, roles and tokens are govbudget's own tables."""
+        return self.groups == OWN_GROUPS
+
+    @property
+    def groups_key(self) -> str | None:
+        """The `schema.table.column` that the budget's foreign key points at, or None."""
+        if self.owns_directory:
+            return f"{self.schema}.groups.id"
+        return None if self.groups == "none" else self.groups

@@ -1,0 +1,181 @@
+"""The tables of spend: overrides, holds, the ledger, and the sums of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from govbudget.db.tables import check_limits, required, timestamp
+from govbudget.db.times import Time
+from govbudget.db.triggers import audit, name_table
+from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
+
+if TYPE_CHECKING:
+    from govbudget.db.tables import Tables
+
+PICOS = sa.Numeric(38, 0)
+# Rows that are updated all the time stay on their page, so that no index is written.
+ROOM_FOR_UPDATES = {"postgresql_with": {"fillfactor": "50"}}
+
+
+def member_ai_overrides(t: Tables) -> sa.Table:
+    """A member's own limit in an organization."""
+    keys: list[sa.schema.SchemaItem] = []
+    groups = t.groups_column
+    owner = t.find_group("NULL")
+    if t.layout.owns_directory:
+        listed, members = t.group_members.c, t.organization_members.c
+        groups, owner = None, _find_member(t)
+        keys = [
+            # The group that must list the user; of Everyone, the organization's key does.
+            sa.Column(
+                "listing_group_id",
+                t.id_type,
+                sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
+            ),
+            sa.ForeignKeyConstraint(
+                ["organization_id", "listing_group_id", "user_id"],
+                [listed.organization_id, listed.group_id, listed.user_id],
+                name="member_ai_overrides_listing_group_id_fkey",
+                ondelete="CASCADE",
+            ),
+            sa.ForeignKeyConstraint(
+                ["organization_id", "user_id"],
+                [members.organization_id, members.user_id],
+                ondelete="CASCADE",
+            ),
+        ]
+    table = t.add(
+        "member_ai_overrides",
+        t.id("organization_id", key=True),
+        t.id("user_id", key=True),
+        required(t.id("group_id", groups)),
+        sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
+        sa.Column("revision", sa.Uuid, nullable=False),
+        timestamp("created_at"),
+        timestamp("updated_at"),
+        sa.Column("receipt", pg.JSONB),
+        *keys,
+        check_limits(),
+    )
+    shown = ("group_id", "spend_limit_micros")
+    return audit(table, "member_ai_override", ("user_id",), shown, owner)
+
+
+def _find_member(t: Tables) -> str:
+    """Write the query that finds whom an override is of, where the group lists them."""
+    members, listed = name_table(t.organization_members), name_table(t.group_members)
+    organization, user = t.read("organization_id"), t.read("user_id")
+    group = t.read("listing_group_id")
+    return (
+        f"SELECT m.organization_id FROM {members} m"
+        f" WHERE m.organization_id = {organization} AND m.user_id = {user} AND ({group} IS NULL"
+        f" OR EXISTS (SELECT FROM {listed} l WHERE l.group_id = {group} AND l.user_id = {user}))"
+    )
+
+
+def ai_holds(t: Tables) -> sa.Table:
+    """Money that is, or was, set aside for a call."""
+    return t.add(
+        "ai_holds",
+        sa.Column("id", sa.Uuid, primary_key=True),
+        required(t.id("organization_id")),
+        required(t.id("user_id")),
+        t.id("group_id"),  # NULL: attributed to the organization alone
+        sa.Column("period", sa.Date, nullable=False),
+        *_describe_priced(),
+        *_describe_cost(),
+        sa.Column("is_open", sa.Boolean, nullable=False),
+        timestamp("created_at"),
+        sa.Column("expires_at", Time, nullable=False),
+        sa.Index(
+            "ai_holds_open_idx",
+            "organization_id",
+            "user_id",
+            "period",
+            postgresql_where=sa.text("is_open"),
+        ),
+    )
+
+
+def ai_usage(t: Tables) -> sa.Table:
+    """The ledger. No foreign keys: it keeps what was spent by whoever has left since."""
+    return t.add(
+        "ai_usage",
+        t.id("organization_id", key=True),
+        sa.Column("event_id", sa.Text, primary_key=True),
+        required(t.id("user_id")),
+        t.id("group_id"),
+        sa.Column("hold_id", sa.Uuid, unique=True),
+        sa.Column("period", sa.Date, nullable=False),
+        sa.Column("day", sa.Date, nullable=False),
+        *_describe_priced(),
+        *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
+        *_describe_cost(),
+        sa.Column("occurred_at", Time),  # NULL: not told
+        timestamp("recorded_at"),
+        *(sa.CheckConstraint(f"{c} BETWEEN 0 AND {MAX_TOKENS}", name=c) for c in TOKENS),
+        sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),
+        sa.Index(
+            "ai_usage_unpriced_idx",
+            "provider",
+            "model",
+            postgresql_where=sa.text("unpriced IS NOT NULL"),
+        ),
+    )
+
+
+def ai_spend_counters(t: Tables) -> sa.Table:
+    """What admission reads and locks: one row a member and period."""
+    return t.add(
+        "ai_spend_counters",
+        t.id("organization_id", key=True),
+        t.id("user_id", key=True),
+        sa.Column("period", sa.Date, primary_key=True),
+        sa.Column("spent_picos", PICOS, nullable=False),
+        sa.Column("held_picos", PICOS, nullable=False),
+        sa.Column("last_hold_id", sa.Uuid),
+        **ROOM_FOR_UPDATES,
+    )
+
+
+def ai_spend_rollups(t: Tables) -> sa.Table:
+    """What reports read: sums by day and by month."""
+    key = ("organization_id", "grain", "starts_on", "group_id", "user_id")
+    return t.add(
+        "ai_spend_rollups",
+        required(t.id("organization_id")),
+        sa.Column("grain", sa.Text, nullable=False),
+        sa.Column("starts_on", sa.Date, nullable=False),
+        t.id("group_id"),
+        required(t.id("user_id")),
+        sa.Column("cost_picos", PICOS, nullable=False),
+        sa.Column("calls", sa.BigInteger, nullable=False),
+        sa.Column("unpriced_calls", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint(*key, name="ai_spend_rollups_key", postgresql_nulls_not_distinct=True),
+        sa.CheckConstraint("grain IN ('day', 'month')", name="grain"),
+        **ROOM_FOR_UPDATES,
+    )
+
+
+def _describe_priced() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        *(sa.Column(price, sa.BigInteger) for price in PRICES),
+    )
+
+
+def _describe_cost() -> tuple[sa.Column[Any], ...]:
+    return (
+        # What is known of it; NULL: nothing.
+        sa.Column("cost_picos", sa.BigInteger),
+        # The units that were asked for or used without a price; NULL: all had one.
+        sa.Column("unpriced", pg.ARRAY(sa.Text)),
+    )
+
+
+OF_DIRECTORY = ()
+OTHERS = (member_ai_overrides, ai_holds, ai_usage, ai_spend_counters, ai_spend_rollups)
