@@ -133,8 +133,8 @@ def _make_put(engine: sa.Engine, world: World, *, changing: bool) -> Callable[[]
 
     def make(base: int) -> Wsgi:
         batch = [dict(zip(names, row, strict=True)) for row in _rows("put", base)]
-        body = json.dumps(batch).encode()
-        return Wsgi(app, "PUT", "/api/v2/ai/prices?allow_jumps=true", world.owner, body=body)
+        body, query = json.dumps(batch).encode(), "allow_jumps=true"
+        return Wsgi(app, "PUT", "/api/v2/ai/prices", world.owner, body=body, query=query)
 
     batches = _Batches(make, changing=changing)
 
