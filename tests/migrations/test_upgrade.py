@@ -24,7 +24,6 @@ from tests.migrations.support import (
 from govbudget import IdType, Layout, SettingsError
 from govbudget.cli import cli
 from govbudget.cli.database import _upgrade
-from govbudget.cli.target import Target
 from govbudget.db.tables import Tables
 from govbudget.migrations import (
     find_differences,
@@ -340,7 +339,7 @@ def test_the_timeouts_end_with_the_upgrade(url):
     read = sa.text("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
     with engine.connect() as connection:
         before = connection.execute(read).one()
-    _upgrade(Target(engine, Settings()), {"lock_timeout": 3, "statement_timeout": 4})
+    _upgrade(engine, Settings().layout, {"lock_timeout": 3, "statement_timeout": 4})
     with engine.connect() as connection:
         assert connection.execute(read).one() == before
     engine.dispose()
@@ -350,7 +349,6 @@ OTHER = """
 import sys
 import sqlalchemy as sa
 from govbudget.cli.database import _upgrade
-from govbudget.cli.target import Target
 from govbudget.db.connection import normalize_url
 from govbudget.settings import Settings
 
@@ -358,7 +356,7 @@ engine = sa.create_engine(normalize_url(sys.argv[1]), poolclass=sa.NullPool)
 with engine.connect():
     print("connected", flush=True)
 sys.stdin.readline()
-_upgrade(Target(engine, Settings()), {"lock_timeout": 10, "statement_timeout": 10})
+_upgrade(engine, Settings().layout, {"lock_timeout": 10, "statement_timeout": 10})
 """
 PIPES = {
     "stdin": subprocess.PIPE,

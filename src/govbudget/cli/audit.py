@@ -11,8 +11,8 @@ import click
 
 from govbudget.audit.entry import Entry
 from govbudget.audit.store import Audit
-from govbudget.cli.formats import format_option, print_rows
-from govbudget.cli.target import open_gov, require_known
+from govbudget.cli.environment import open_gov, require_known
+from govbudget.cli.formats import format_option, print_answer
 from govbudget.identity import OPERATOR
 
 PAGE = 1000
@@ -44,7 +44,7 @@ def audit_export(organization: str | None, form: str) -> None:
         page = read()
         if not page and organization is not None:
             require_known(unit, place)
-        print_rows(form, COLUMNS, map(_flatten, _follow(page, read)))
+        print_answer(form, map(_flatten, _follow(page, read)), columns=COLUMNS)
 
 
 def _follow(page: Sequence[Entry], read: Callable[..., Sequence[Entry]]) -> Iterator[Entry]:

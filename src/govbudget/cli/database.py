@@ -8,9 +8,10 @@ import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
-from govbudget.cli.target import Target, find_settings, open_target
+from govbudget.cli.environment import find_settings, open_database
 from govbudget.db.retries import RETRIED, retry
 from govbudget.errors import SettingsError
+from govbudget.layout import Layout
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
@@ -42,19 +43,19 @@ def db_upgrade(**timeouts: int) -> None:
 
     Two at once are no harm.
     """
-    with open_target() as target:
-        before = _upgrade(target, timeouts)
+    layout = find_settings().layout
+    with open_database() as engine:
+        before = _upgrade(engine, layout, timeouts)
     head = head_revision()
     was = f"from {before or 'nothing'} to {head}" if before != head else f"at {head} already"
-    click.echo(f"schema `{target.settings.schema}`: {was}")
+    click.echo(f"schema `{layout.schema}`: {was}")
 
 
-def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
+def _upgrade(engine: sa.Engine, layout: Layout, timeouts: dict[str, int]) -> str | None:
     """Upgrade, and give the revision that it was at; try again where another one was faster."""
-    layout = target.settings.layout
 
     def run() -> str | None:
-        with target.engine.begin() as connection:
+        with engine.begin() as connection:
             for name, seconds in timeouts.items():
                 connection.execute(sa.select(sa.func.set_config(name, f"{seconds}s", True)))  # noqa: FBT003
             before = read_revision(connection, layout)
@@ -83,10 +84,11 @@ def _upgrade(target: Target, timeouts: dict[str, int]) -> str | None:
 @db.command("current")
 def db_current() -> None:
     """Print the revision that the schema is at, and nothing else (status 1: there is none)."""
-    with open_target() as target, target.engine.connect() as connection:
-        revision = read_revision(connection, target.settings.layout)
+    layout = find_settings().layout
+    with open_database() as engine, engine.connect() as connection:
+        revision = read_revision(connection, layout)
     if revision is None:
-        raise NotSo(f"schema `{target.settings.schema}` is at nothing")
+        raise NotSo(f"schema `{layout.schema}` is at nothing")
     click.echo(revision)
 
 
@@ -103,18 +105,19 @@ def db_check() -> int:
 
     Its triggers too, which write the audit trail.
     """
-    with open_target() as target, target.engine.connect() as connection:
-        revision = read_revision(connection, target.settings.layout)
+    layout = find_settings().layout
+    with open_database() as engine, engine.connect() as connection:
+        revision = read_revision(connection, layout)
         if revision != head_revision():
             click.echo(
-                f"schema `{target.settings.schema}` is at {revision or 'nothing'}, the newest is "
+                f"schema `{layout.schema}` is at {revision or 'nothing'}, the newest is "
                 f"{head_revision()}; run `govbudget db upgrade`"
             )
             return NOT_SO
-        differences = find_differences(connection, target.settings.layout)
+        differences = find_differences(connection, layout)
     for difference in differences:
         click.echo(f"differs: {difference}")
     if differences:
         return NOT_SO
-    click.echo(f"schema `{target.settings.schema}` is at {revision}, as it should be")
+    click.echo(f"schema `{layout.schema}` is at {revision}, as it should be")
     return OK

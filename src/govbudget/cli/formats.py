@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import click
@@ -30,27 +31,34 @@ def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., A
     )
 
 
-def print_json(value: object) -> None:
-    """Print a value as JSON, over several lines."""
-    click.echo(json.dumps(value, indent=2, default=str))
+def print_answer(
+    form: str,
+    answer: Mapping[str, object] | Iterable[Mapping[str, object]],
+    text: Iterable[str] = (),
+    columns: Sequence[str] = (),
+) -> None:
+    """Print the answer of a command: one object, or rows.
 
-
-def print_rows(form: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Print rows as `csv` under a header, as `jsonl`, one a line, or as `json`, one array."""
+    As `text`, the lines given; as `json`, over several lines; rows as `jsonl`, one a line, or as
+    `csv`, with these columns.
+    """
+    lines = text
     if form == "json":
-        print_json(list(rows))
-        return
-    if form == "csv":
-        click.echo(write_csv(columns), nl=False)
-    for row in rows:
-        line = json.dumps(row) + "\n" if form == "jsonl" else write_csv(row[c] for c in columns)
-        click.echo(line, nl=False)
+        whole = answer if isinstance(answer, Mapping) else list(answer)
+        lines = [json.dumps(whole, indent=2, default=str)]
+    elif form == "jsonl":
+        lines = map(json.dumps, answer)
+    elif form == "csv":
+        rows: Iterable[Any] = answer
+        lines = map(write_csv, chain([columns], ([row[c] for c in columns] for row in rows)))
+    for line in lines:
+        click.echo(line)
 
 
 def write_csv(row: Iterable[object]) -> str:
-    """Write a row of which no spreadsheet takes a cell, or a part of one, for a formula."""
+    """Write a row in which a spreadsheet takes no cell, or part of one, for a formula."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(map(_defuse, row))
+    csv.writer(out, lineterminator="").writerow(map(_defuse, row))
     return out.getvalue()
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy import Connection
 
 from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, show_path
 from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK
-from govbudget.cli.formats import format_option, print_json
-from govbudget.cli.target import find_policy_dir, find_settings, open_target
+from govbudget.cli.environment import (
+    find_directory,
+    find_policy_dir,
+    find_settings,
+    run_on_database,
+)
+from govbudget.cli.formats import format_option, print_answer
 from govbudget.errors import NotFound, PolicyError
+from govbudget.identity import Assignment, Group
 from govbudget.review.check import check_policy
 from govbudget.review.diff import (
     Change,
@@ -83,16 +91,13 @@ def policy_check(folder: Path, form: str) -> int:
     """Print every finding as `file:line: code: sentence`; status 1 on any."""
     review = check_policy(folder, find_settings().policy_digest)
     _name(folder, review.digest, form)
-    if form == "json":
-        findings = [asdict(finding) for finding in review.findings]
-        which = {"policy_dir": _resolve(folder), "policy_digest": review.digest}
-        print_json({**which, "findings": findings})
-    else:
-        for finding in review.findings:
-            click.echo(finding)
-        if not review.findings and review.table is not None:
-            count = f"{len(review.table.lines)} lines, {len(review.table.scopes)} roles"
-            click.echo(f"no findings: {count}, and every decision is as reviewed")
+    findings = [asdict(finding) for finding in review.findings]
+    text = list(map(str, review.findings))
+    if not findings and review.table is not None:
+        count = f"{len(review.table.lines)} lines, {len(review.table.scopes)} roles"
+        text = [f"no findings: {count}, and every decision is as reviewed"]
+    which = {"policy_dir": _resolve(folder), "policy_digest": review.digest}
+    print_answer(form, {**which, "findings": findings}, text)
     return NOT_SO if review.findings else OK
 
 
@@ -116,7 +121,7 @@ def policy_matrix(
         raise click.UsageError(str(error)) from None
     _name(folder, table.digest, form)
     if form == "json":
-        print_json({"policy_dir": _resolve(folder), **describe_cells(table, cells)})
+        print_answer(form, {"policy_dir": _resolve(folder), **describe_cells(table, cells)})
     else:
         click.echo(RENDERERS[form](table, cells), nl=False)
 
@@ -147,56 +152,59 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
     if bool(roles) == bool(user) or bool(user) != bool(group):
         raise click.UsageError("give either --role (once or more), or --user and --group")
     table = _open_table(folder)
-    held: list[dict[str, Any]] = []
-    if user and group:
-        held = _explain_user(table, user, group)
+    held = _explain_user(table, user, group) if user and group else []
+    if user:
         roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
     try:
         explanation = explain_decision(table, roles, obj, action)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    decision = explanation.decision
     _name(folder, table.digest, form)
-    if form == "json":
-        print_json(
-            {
-                "policy_dir": _resolve(folder),
-                "policy_digest": table.digest,
-                "decision": "allow" if decision.allowed else "deny",
-                "roles": roles,
-                "lines": decision.lines,
-                "speaking": [_describe(line) for line in explanation.speaking],
-                "never_applies": [_describe(line) | {"why": w} for line, w in explanation.dead],
-                "nearest": [_describe(line) | {"lacks": w} for line, w in explanation.nearest],
-                "nearest_left_out": explanation.left_out,
-                **({"held": held} if user else {}),
-            }
-        )
-    else:
-        for item in held:
-            counts = "counts" if item["counts"] else f"does not count: {item['why']}"
-            click.echo(f"holds {item['role']} in {item['domain']}: {counts}")
-        if user and not held:
-            click.echo(f"{user} holds no role anywhere (or there is no such user)")
-        asked = f"{', '.join(roles) or 'no role'}, {obj}, {action}"
-        click.echo(_show_explanation(asked, explanation))
-    return OK if decision.allowed else NOT_SO
+    asked = f"{', '.join(roles) or 'no role'}, {obj}, {action}"
+    answer = {
+        "policy_dir": _resolve(folder),
+        "policy_digest": table.digest,
+        **_describe_explanation(roles, explanation),
+        **({"held": held} if user else {}),
+    }
+    print_answer(form, answer, [*_show_held(user, held), *_show_explanation(asked, explanation)])
+    return OK if explanation.decision.allowed else NOT_SO
 
 
-def _show_explanation(asked: str, explanation: Explanation) -> str:
+def _describe_explanation(roles: tuple[str, ...], explanation: Explanation) -> dict[str, Any]:
     decision = explanation.decision
-    out = [f"{'allowed' if decision.allowed else 'denied'}: {asked}"]
+    return {
+        "decision": "allow" if decision.allowed else "deny",
+        "roles": roles,
+        "lines": decision.lines,
+        "speaking": [_describe(line) for line in explanation.speaking],
+        "never_applies": [_describe(line) | {"why": why} for line, why in explanation.dead],
+        "nearest": [_describe(line) | {"lacks": why} for line, why in explanation.nearest],
+        "nearest_left_out": explanation.left_out,
+    }
+
+
+def _show_held(user: str | None, held: list[dict[str, Any]]) -> Iterator[str]:
+    for item in held:
+        counts = "counts" if item["counts"] else f"does not count: {item['why']}"
+        yield f"holds {item['role']} in {item['domain']}: {counts}"
+    if user and not held:
+        yield f"{user} holds no role anywhere (or there is no such user)"
+
+
+def _show_explanation(asked: str, explanation: Explanation) -> Iterator[str]:
+    decision = explanation.decision
+    yield f"{'allowed' if decision.allowed else 'denied'}: {asked}"
     for line in explanation.speaking:
         decides = ", which decides" if line.name in decision.lines else ""
-        out.append(f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}")
-    out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.dead]
+        yield f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}"
+    yield from (f"  {line.name} {why}: {_show(line)}" for line, why in explanation.dead)
     if not explanation.speaking:
         nearest = "; the nearest lines:" if explanation.nearest else ""
-        out.append(f"  no line speaks, so it is denied{nearest}")
-    out += [f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest]
+        yield f"  no line speaks, so it is denied{nearest}"
+    yield from (f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest)
     if explanation.left_out:
-        out.append(f"  and {explanation.left_out} more as near; `policy matrix` shows all")
-    return "\n".join(out)
+        yield f"  and {explanation.left_out} more as near; `policy matrix` shows all"
 
 
 def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str, Any]]:
@@ -205,14 +213,17 @@ def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str,
     Asks the host's directory inside a host. One that can't list all that a user holds
     (`load_assignments`) is asked for what it would report to a request about this group.
     """
-    with open_target() as target, target.engine.connect() as connection:
-        user_id, group_id = target.parse_id(user), target.parse_id(group)
-        directory = target.directory
+    parse, directory = find_settings().id_type.parse, find_directory()
+    user_id, group_id = parse(user), parse(group)
+
+    def load(connection: Connection) -> tuple[Iterable[Assignment], Group]:
         subject, found = directory.load_group(connection, user_id, group_id)
         if found is None:
             raise NotFound("group")
-        load = getattr(directory, "load_assignments", None)
-        assignments = subject.assignments if load is None else load(connection, user_id)
+        load_all = getattr(directory, "load_assignments", None)
+        return load_all(connection, user_id) if load_all else subject.assignments, found
+
+    assignments, found = run_on_database(load)
     return [
         {
             "role": assignment.role,
@@ -260,39 +271,24 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     added, removed = diff_roles(before, after)
     approved = read_approvals(approvals) if approvals else frozenset()
     unapproved, unused = check_approvals(changes, approved)
-    if form == "json":
-        print_json(
-            {
-                "old": before.digest,
-                "new": after.digest,
-                "changes": [_describe_change(change, approved) for change in changes],
-                "roles_added": [{"role": role, "scope": scope} for role, scope in added],
-                "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
-                "new_unreviewed": new_side.unreviewed,
-                "unused_approvals": unused,
-            }
-        )
-    else:
+    if form == "text":
         for which, side in (("old", old_side), ("new", new_side)):
             click.echo(f"{which}: {side.origin} {side.table.digest}", err=True)
         if new_side.unreviewed:
             click.echo(f"new: {new_side.unreviewed}", err=True)
-        if before.budget_object is not after.budget_object:
-            click.echo(
-                f"budgets are judged as `{before.budget_object}` by the old policy and as "
-                f"`{after.budget_object}` by the new one\n"
-            )
-        rights = {(change.role, change.scope) for change in changes}
-        for sign, verb, roles in (("+", "is new", added), ("-", "is gone", removed)):
-            for role, scope in roles:
-                if (role, scope) not in rights:
-                    click.echo(
-                        f"{role} (held in scope {scope})\n  {sign} {verb}, without a right: "
-                        "a list answers whoever holds a role, with nothing in it"
-                    )
-        click.echo(_show_changes(changes, approved))
-        for right in unused:
-            click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
+    answer = {
+        "old": before.digest,
+        "new": after.digest,
+        "changes": [_describe_change(change, approved) for change in changes],
+        "roles_added": [{"role": role, "scope": scope} for role, scope in added],
+        "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
+        "new_unreviewed": new_side.unreviewed,
+        "unused_approvals": unused,
+    }
+    text = chain(_show_tables(before, after, changes), _show_changes(changes, approved))
+    print_answer(form, answer, text)
+    for right in unused if form == "text" else ():
+        click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
     return NOT_SO if unapproved else OK
 
 
@@ -310,19 +306,38 @@ def _describe_change(change: Change, approved: frozenset[tuple[str, ...]]) -> di
     return {**asdict(change), "kind": kind, "approved": change.right in approved}
 
 
-def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -> str:
+def _show_tables(
+    before: DecisionTable, after: DecisionTable, changes: list[Change]
+) -> Iterator[str]:
+    """Write what differs beside the rights of roles."""
+    if before.budget_object is not after.budget_object:
+        yield (
+            f"budgets are judged as `{before.budget_object}` by the old policy and as "
+            f"`{after.budget_object}` by the new one\n"
+        )
+    rights = {(change.role, change.scope) for change in changes}
+    verbs = (("+", "is new"), ("-", "is gone"))
+    for (sign, verb), roles in zip(verbs, diff_roles(before, after), strict=True):
+        for role, scope in roles:
+            if (role, scope) not in rights:
+                yield (
+                    f"{role} (held in scope {scope})\n  {sign} {verb}, without a right: "
+                    "a list answers whoever holds a role, with nothing in it"
+                )
+
+
+def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -> Iterator[str]:
     """Write the changes by role: gains with `+`, losses with `-`."""
     if not changes:
-        return "no decision differs"
-    out = []
+        yield "no decision differs"
+        return
     for (role, scope), its_changes in groupby(changes, key=lambda c: (c.role, c.scope)):
-        out.append(f"{role} (held in scope {scope})")
+        yield f"{role} (held in scope {scope})"
         for change in its_changes:
             sign = "+ gains" if change.is_gain else "- loses"
             note = " [approved]" if change.is_gain and change.right in approved else ""
             lines = ", ".join(change.lines) or "no line"
             what = f"{change.object} {change.action}: {change.before} -> {change.after}"
-            out.append(f"  {sign} {what} ({lines}){note}")
+            yield f"  {sign} {what} ({lines}){note}"
     gains = sum(change.is_gain for change in changes)
-    out.append(f"{gains} gained, {len(changes) - gains} lost")
-    return "\n".join(out)
+    yield f"{gains} gained, {len(changes) - gains} lost"

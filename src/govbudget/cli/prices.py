@@ -9,8 +9,8 @@ from typing import BinaryIO
 import click
 
 from govbudget.cli import NotSo
-from govbudget.cli.formats import print_json
-from govbudget.cli.target import run_as_operator
+from govbudget.cli.environment import run_as_operator
+from govbudget.cli.formats import print_answer
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.money import PRICES
@@ -109,7 +109,7 @@ def prices_show(provider: str, model: str) -> None:
     for source in PriceSource:
         of_source = found.get(source)
         shown[source.value] = of_source and of_source.model_dump(include=set(PRICES))
-    print_json(shown)
+    print_answer("json", shown)
 
 
 @prices.command("remove")

@@ -9,9 +9,9 @@ from uuid import UUID
 import click
 
 from govbudget.cli import NotSo
-from govbudget.cli.target import find_policy, open_target
-from govbudget.db.retries import retry
+from govbudget.cli.environment import find_settings, run_as_operator, run_on_database
 from govbudget.db.tables import require_own_tables
+from govbudget.db.unit import Unit
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, Change, load_directory
 from govbudget.server.tokens import MAX_DAYS, TokenStore
 
@@ -32,17 +32,16 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     removed. A wrong entry is named, and nothing is loaded. The reference has the format, with an
     example, under "The directory file".
     """
-    policy, content = find_policy(), file.read()
+    content, tables = file.read(), require_own_tables(find_settings().layout)
 
-    def load() -> list[Change]:
-        with open_target() as target, target.engine.connect() as connection:
-            tables = require_own_tables(target.settings.layout)
-            changes = load_directory(connection, tables, content, policy.table.scopes)
-            if not dry_run:
-                connection.commit()
-            return changes
+    def load(unit: Unit) -> list[Change]:
+        with unit.connection.begin_nested() as savepoint:
+            changes = load_directory(unit.connection, tables, content, unit.table.scopes)
+            if dry_run:
+                savepoint.rollback()
+        return changes
 
-    changes = retry(load)
+    changes = run_as_operator(load)
     for change in changes:
         click.echo(change)
     counts = Counter(change.verb for change in changes)
@@ -62,21 +61,18 @@ def token() -> None:
 )
 def token_create(user: UUID, days: int) -> None:
     """Print a new token for USER (an id), and nothing else. It can't be shown again."""
+    store = _find_store()
+    click.echo(run_on_database(lambda connection: store.create(connection, user, days)))
 
-    def create() -> str:
-        with open_target() as target, target.engine.begin() as connection:
-            tokens = TokenStore(require_own_tables(target.settings.layout))
-            return tokens.create(connection, user, days)
 
-    click.echo(retry(create))
+def _find_store() -> TokenStore:
+    return TokenStore(require_own_tables(find_settings().layout))
 
 
 @token.command("list")
 def token_list() -> None:
     """List the tokens: id, state, last day, user. The secrets are stored nowhere."""
-    with open_target() as target, target.engine.connect() as connection:
-        tokens = TokenStore(require_own_tables(target.settings.layout)).list(connection)
-    for item in tokens:
+    for item in run_on_database(_find_store().list):
         until = item.expires_at.date().isoformat()
         click.echo(f"{item.id}  {item.state:<7}  {until}  {item.user_id}  {item.user_name}")
 
@@ -85,12 +81,7 @@ def token_list() -> None:
 @click.argument("token_id", metavar="ID", type=click.UUID)
 def token_revoke(token_id: UUID) -> None:
     """Revoke the token with this ID (see `token list`); status 1 where there is none to revoke."""
-
-    def revoke() -> bool:
-        with open_target() as target, target.engine.begin() as connection:
-            tokens = TokenStore(require_own_tables(target.settings.layout))
-            return tokens.revoke(connection, token_id)
-
-    if not retry(revoke):
+    store = _find_store()
+    if not run_on_database(lambda connection: store.revoke(connection, token_id)):
         raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
     click.echo(f"revoked {token_id}")

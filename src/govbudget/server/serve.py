@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from govbudget.authz.policy import Policy
-from govbudget.cli.target import find_installation, read_database_url
+from govbudget.cli.environment import find_host, read_database_url
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.errors import GovBudgetError, SettingsError, say_extra
 from govbudget.installation import Installation
@@ -66,7 +66,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     Settings come from the environment, GOVBUDGET_DATABASE_URL the first of them. SIGHUP brings
     workers with the policy as it is then; one that is refused leaves the policy as it was.
     """
-    if find_installation() is not None:
+    if find_host() is not None:
         raise SettingsError(
             "`serve` is the stand-alone server; this application serves the endpoints itself"
         )

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from govbudget.cli import NOT_SO, OK, NotSo
-from govbudget.cli.formats import format_option, print_json, print_rows
+from govbudget.cli.environment import find_settings, require_known, run_as_operator
+from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.prices import prices
-from govbudget.cli.target import find_settings, require_known, run_as_operator
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.identity import Id, Member
@@ -75,10 +75,7 @@ def spend_report(organization: str, month: datetime | None, form: str) -> None:
         {"month": f"{middle:%Y-%m}", "organization_id": write_id(place), **row}
         for row in _add_up(spenders)
     ]
-    if form == "text":
-        click.echo(_lay_out(rows))
-    else:
-        print_rows(form, tuple(rows[0]), rows)
+    print_answer(form, rows, _lay_out(rows), tuple(rows[0]))
 
 
 def _add_up(spenders: Sequence[Spender]) -> Iterator[dict[str, Any]]:
@@ -106,7 +103,7 @@ def _sum_up(
     }
 
 
-def _lay_out(rows: Sequence[dict[str, Any]]) -> str:
+def _lay_out(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Write the rows under each other, groups within the organization and users within groups."""
     lines = [(rows[0]["month"], *SHOWN)]
     for row in rows:
@@ -115,10 +112,8 @@ def _lay_out(rows: Sequence[dict[str, Any]]) -> str:
         label = f"{'  ' * LEVELS.index(level)}{level} {'(none)' if name is None else name}"
         lines.append((label, *(row[figure] for figure in SHOWN)))
     width = max(len(label) for label, *_ in lines)
-    return "\n".join(
-        f"{label:<{width}}  {cost:>14}  {calls:>7}  {unpriced:>14}"
-        for label, cost, calls, unpriced in lines
-    )
+    for label, cost, calls, unpriced in lines:
+        yield f"{label:<{width}}  {cost:>14}  {calls:>7}  {unpriced:>14}"
 
 
 @spend.command("member")
@@ -141,17 +136,15 @@ def spend_member(organization: str, user: str, form: str) -> None:
         raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
     answer = MemberSpendAnswer.model_validate(found).model_dump(mode="json")
     facts = {**answer, "left_micros": _find_left(found)}
-    if form == "json":
-        print_json(facts)
-        return
     limit, left = facts["spend_limit_micros"], facts["left_micros"]
-    click.echo(
-        f"limit   {'none' if limit is None else f'{limit} micros a month'}: {_explain(found)}"
+    text = (
+        f"limit   {'none' if limit is None else f'{limit} micros a month'}: {_explain(found)}",
+        f"spent   {facts['current_spend_micros']} micros",
+        f"held    {facts['held_micros']} micros",
+        f"left    {'no limit' if left is None else f'{left} micros'}",
+        f"resets  {facts['period_end']}",
     )
-    click.echo(f"spent   {facts['current_spend_micros']} micros")
-    click.echo(f"held    {facts['held_micros']} micros")
-    click.echo(f"left    {'no limit' if left is None else f'{left} micros'}")
-    click.echo(f"resets  {facts['period_end']}")
+    print_answer(form, facts, text)
 
 
 def _find_left(spend: MemberSpend) -> int | None:
@@ -197,17 +190,19 @@ def prices_gaps(form: str) -> None:
     stay as they were booked.
     """
     gaps = run_as_operator(lambda unit: list_gaps(unit.authorize("update", prices=True)))
-    if form != "text":
-        print_rows(form, [field.name for field in fields(PriceGap)], map(asdict, gaps))
-        return
+    columns = [field.name for field in fields(PriceGap)]
+    print_answer(form, map(asdict, gaps), _show_gaps(gaps), columns)
+
+
+def _show_gaps(gaps: Sequence[PriceGap]) -> Iterator[str]:
     for gap in gaps:
         tokens = ", ".join(
             f"{getattr(gap, name)} {name.removesuffix('_tokens')}" for name in TOKENS
         )
-        click.echo(
+        yield (
             f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
             f" had no price: {', '.join(gap.unpriced)};"
             f" missing now: {', '.join(gap.missing) or 'none'}"
         )
     if not gaps:
-        click.echo("every call that was booked has a price")
+        yield "every call that was booked has a price"
