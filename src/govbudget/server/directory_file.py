@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -25,7 +24,7 @@ from govbudget.ids import PRINTABLE, IdType
 from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
 
@@ -33,6 +32,11 @@ if TYPE_CHECKING:
 
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+# What is wrong with an entry: its field, and a sentence.
+Wrong: TypeAlias = Iterator[tuple[str, str]]
+Row: TypeAlias = dict[str, Any]
+# What tells a row from the others: names and values.
+Key: TypeAlias = tuple[tuple[str, Any], ...]
 # An assignment has an id of its own, which no file names.
 ROLE_KEY = ("user_id", "role", "organization_id")
 # Who holds which role: assignments, and memberships, which are roles too.
@@ -50,8 +54,29 @@ Uuid = Annotated[UUID, PlainValidator(_read_uuid, json_schema_input_type=UUID)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=PRINTABLE)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What entries may refer to: in the policy, in the file, and in the tables as they are."""
+
+    scopes: Mapping[str, Scope]
+    organizations: frozenset[UUID]
+    users: frozenset[UUID]
+    groups: Mapping[UUID, UUID]
+    stored_groups: Mapping[UUID, UUID]
+    members: frozenset[tuple[UUID, UUID]]
+    default_elsewhere: UUID | None
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def find_errors(self, known: _Known) -> Wrong:
+        """Find what is wrong: here, what an entry of any kind refers to."""
+        user, organization = getattr(self, "user_id", None), getattr(self, "organization_id", None)
+        if organization is not None and organization not in known.organizations:
+            yield "organization_id", f"this file has no organization `{organization}`; list it"
+        if user is not None and user not in known.users:
+            yield "user_id", f"there is no user `{user}`; list it"
 
 
 class UserEntry(_Entry):
@@ -77,6 +102,14 @@ class OrganizationEntry(_Entry):
     name: Name
     is_default: bool = False
 
+    def find_errors(self, known: _Known) -> Wrong:
+        """Find an id or a flag that another one has."""
+        if known.stored_groups.get(self.id, self.id) != self.id:
+            yield "id", "a group has this id already"
+        if self.is_default and known.default_elsewhere is not None:
+            other = known.default_elsewhere
+            yield "is_default", f"`{other}` is the default; list it here, without the flag"
+
 
 class GroupEntry(_Entry):
     """A group of one organization; what a budget is set on.
@@ -89,6 +122,17 @@ class GroupEntry(_Entry):
     id: Uuid
     organization_id: Uuid
     name: Name
+
+    def find_errors(self, known: _Known) -> Wrong:
+        """Find another organization than it has, too, and an id that an organization has."""
+        yield from super().find_errors(known)
+        stored = known.stored_groups.get(self.id, self.organization_id)
+        if self.id in known.organizations or stored == self.id:
+            reason = "an organization's Everyone group has its id and exists by itself"
+            yield "id", f"{reason}; remove it"
+        elif stored != self.organization_id:
+            reason = f"the group is in organization `{stored}`"
+            yield "organization_id", f"{reason}; a group never changes it"
 
 
 class OrganizationMemberEntry(_Entry):
@@ -112,6 +156,20 @@ class GroupMemberEntry(_Entry):
     group_id: Uuid
     user_id: Uuid
 
+    def find_errors(self, known: _Known) -> Wrong:
+        """Find a group of another file, and who is not in its organization."""
+        organization = known.groups.get(self.group_id)
+        if self.group_id in known.organizations:
+            reason = "everybody in an organization is in its Everyone group"
+            yield "group_id", f"{reason}; remove the entry"
+        elif organization is None:
+            yield "group_id", f"this file has no group `{self.group_id}`; list it"
+        elif self.user_id not in known.users:
+            yield from super().find_errors(known)
+        elif (organization, self.user_id) not in known.members:
+            reason = "the user is not a member of the group's organization"
+            yield "user_id", f"{reason} `{organization}`"
+
 
 class RoleEntry(_Entry):
     """A user holds a role, in an organization or on the site.
@@ -124,6 +182,21 @@ class RoleEntry(_Entry):
     user_id: Uuid
     role: str
     organization_id: Uuid | None
+
+    def find_errors(self, known: _Known) -> Wrong:
+        """Find a role that is not held so, too."""
+        yield from super().find_errors(known)
+        role, scope = self.role, known.scopes.get(self.role)
+        held = Scope.SITE if self.organization_id is None else Scope.ORGANIZATION
+        if scope is None:
+            reason = f"the policy declares no role `{role[:60]}`"
+            yield "role", f"{reason}; {suggest(role, known.scopes)}"
+        elif scope is Scope.GROUP:
+            yield "role", f"`{role}` comes from membership in a group alone; remove the entry"
+        elif scope is Scope.USER:
+            yield "role", f"everyone holds `{role}` toward themselves; remove the entry"
+        elif scope is not held:
+            yield "role", f"`{role}` is held in the scope `{scope}`, here it is `{held}`"
 
 
 class DirectoryFile(_Entry):
@@ -146,19 +219,19 @@ class Change:
 
     verb: str
     table: str
-    key: Mapping[str, Any]
-    row: Mapping[str, Any]
+    key: Key
+    row: Row
 
     def __str__(self) -> str:
         """Give one line."""
         noun = self.table.removesuffix("s").replace("_", " ")
-        parts = (f"{name}={'site' if value is None else value}" for name, value in self.key.items())
+        parts = (f"{name}={'site' if value is None else value}" for name, value in self.key)
         label = f" `{self.row['name']}`" if self.row.get("name") else ""
         return f"{self.verb} {noun} {' '.join(parts)}{label}"
 
     def for_audit(self) -> CommandChange:
         """Give it as the audit trail has it: about the user, in the organization."""
-        value = {name: None if part is None else str(part) for name, part in self.key.items()}
+        value = {name: None if part is None else str(part) for name, part in self.key}
         user = value.pop("user_id", None)
         return CommandChange(
             self.row["organization_id"],
@@ -178,15 +251,54 @@ def load_directory(
     changed nothing. Never commits.
     """
     file = parse_json(content, FILE)
-    known = _find_known(connection, tables, file)
-    errors = [*_find_duplicates(file), *_find_bad_entries(file, known, scopes)]
+    stored = {table: _read(connection, table) for table in _list_tables(tables)}
+    known = _find_known(file, {table.name: stored[table] for table in stored}, scopes)
+    errors = [*_find_duplicates(file), *_find_bad_entries(file, known)]
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
         raise InvalidInput(f"{count} wrong; nothing was loaded", errors)
-    changes = list(_apply(connection, tables, file))
+    plan = dict(zip(stored, _list_rows(file, known), strict=True))
+    changes = list(_apply(connection, plan, stored, {None, *known.organizations}))
     audited = [change.for_audit() for change in changes if change.table in AUDITED]
     record_command(connection, tables, audited)
     return changes
+
+
+def _list_tables(tables: Tables) -> list[sa.Table]:
+    """List the table of each list of the file; what is referred to comes first."""
+    names = ["role_assignments" if name == "roles" else name for name in DirectoryFile.model_fields]
+    return [getattr(tables, name) for name in names]
+
+
+def _read(connection: Connection, table: sa.Table) -> dict[Key, Row]:
+    rows = map(dict, connection.execute(sa.select(table)).mappings())
+    return {_find_key(table, row): row for row in rows}
+
+
+def _find_key(table: sa.Table, row: Row) -> Key:
+    names = ROLE_KEY if "role" in table.c else table.primary_key.columns.keys()
+    return tuple((name, row[name]) for name in names)
+
+
+def _find_known(
+    file: DirectoryFile, stored: Mapping[str, Mapping[Key, Row]], scopes: Mapping[str, Scope]
+) -> _Known:
+    ours = frozenset(entry.id for entry in file.organizations)
+    users = {entry.id for entry in file.users}
+    defaults = (
+        row["id"]
+        for row in stored["organizations"].values()
+        if row["is_default"] and not row["deleted"] and row["id"] not in ours
+    )
+    return _Known(
+        scopes,
+        ours,
+        users=frozenset(users.union(row["id"] for row in stored["users"].values())),
+        groups={entry.id: entry.organization_id for entry in file.groups},
+        stored_groups={row["id"]: row["organization_id"] for row in stored["groups"].values()},
+        members=frozenset((m.organization_id, m.user_id) for m in file.organization_members),
+        default_elsewhere=next(defaults, None),
+    )
 
 
 def _find_duplicates(file: DirectoryFile) -> Iterator[FieldError]:
@@ -202,146 +314,49 @@ def _find_duplicates(file: DirectoryFile) -> Iterator[FieldError]:
         yield FieldError(f"/organizations/{index}/is_default", sentence)
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What entries may refer to: by the file, and by the tables as they are."""
-
-    organizations: frozenset[UUID]
-    users: frozenset[UUID]
-    groups: Mapping[UUID, UUID]
-    stored_groups: Mapping[UUID, UUID]
-    members: frozenset[tuple[UUID, UUID]]
-    default_elsewhere: UUID | None
-
-
-def _find_known(connection: Connection, tables: Tables, file: DirectoryFile) -> _Known:
-    groups = sa.select(tables.groups.c.id, tables.groups.c.organization_id)
-    stored = tables.organizations.c
-    ours = frozenset(entry.id for entry in file.organizations)
-    default_elsewhere = sa.select(stored.id).where(
-        stored.is_default, ~stored.deleted, stored.id.not_in(ours)
-    )
-    return _Known(
-        organizations=ours,
-        users=frozenset(entry.id for entry in file.users).union(
-            connection.scalars(sa.select(tables.users.c.id))
-        ),
-        groups={entry.id: entry.organization_id for entry in file.groups},
-        stored_groups={row.id: row.organization_id for row in connection.execute(groups)},
-        members=frozenset((m.organization_id, m.user_id) for m in file.organization_members),
-        default_elsewhere=connection.scalars(default_elsewhere).first(),
-    )
-
-
-# What is wrong with an entry: its field, and a sentence.
-Wrong = Iterator[tuple[str, str]]
-
-
-def _find_bad_entries(
-    file: DirectoryFile, known: _Known, scopes: Mapping[str, Scope]
-) -> Iterator[FieldError]:
-    checks: tuple[tuple[str, Callable[[Any], Wrong]], ...] = (
-        ("organizations", partial(_check_organization, known)),
-        ("groups", partial(_check_group, known)),
-        ("organization_members", partial(_check_references, known)),
-        ("group_members", partial(_check_group_member, known)),
-        ("roles", partial(_check_references, known)),
-        ("roles", partial(_check_role, scopes)),
-    )
-    for name, check in checks:
-        for index, entry in enumerate(getattr(file, name)):
-            for field, sentence in check(entry):
+def _find_bad_entries(file: DirectoryFile, known: _Known) -> Iterator[FieldError]:
+    for name, entries in file:
+        for index, entry in enumerate(entries):
+            for field, sentence in entry.find_errors(known):
                 yield FieldError(f"/{name}/{index}/{field}", sentence)
 
 
-def _check_references(known: _Known, entry: Any) -> Wrong:  # noqa: ANN401 - an entry of any kind
-    user, organization = getattr(entry, "user_id", None), getattr(entry, "organization_id", None)
-    if organization is not None and organization not in known.organizations:
-        yield "organization_id", f"this file has no organization `{organization}`; list it"
-    if user is not None and user not in known.users:
-        yield "user_id", f"there is no user `{user}`; list it"
+def _list_rows(file: DirectoryFile, known: _Known) -> Iterator[list[Row]]:
+    """List the rows of each table as the file has them, the Everyone groups among them."""
+    for name, rows in file.model_dump().items():
+        if name == "organizations":
+            yield [{**row, "deleted": False} for row in rows]
+        elif name == "groups":
+            ids = known.organizations
+            yield [{"id": one, "organization_id": one, "name": "Everyone"} for one in ids] + rows
+        elif name == "group_members":
+            yield [{**row, "organization_id": known.groups[row["group_id"]]} for row in rows]
+        else:
+            yield rows
 
 
-def _check_organization(known: _Known, entry: OrganizationEntry) -> Wrong:
-    if known.stored_groups.get(entry.id, entry.id) != entry.id:
-        yield "id", "a group has this id already"
-    if entry.is_default and known.default_elsewhere is not None:
-        other = known.default_elsewhere
-        yield "is_default", f"`{other}` is the default; list it here, without the flag"
+def _apply(
+    connection: Connection,
+    plan: dict[sa.Table, list[Row]],
+    stored: Mapping[sa.Table, Mapping[Key, Row]],
+    ours: set[UUID | None],
+) -> Iterator[Change]:
+    """Change what differs, the things referred to first, and take away in the other order.
 
-
-def _check_group(known: _Known, group: GroupEntry) -> Wrong:
-    yield from _check_references(known, group)
-    stored = known.stored_groups.get(group.id, group.organization_id)
-    if group.id in known.organizations or stored == group.id:
-        yield "id", "an organization's Everyone group has its id and exists by itself; remove it"
-    elif stored != group.organization_id:
-        yield (
-            "organization_id",
-            f"the group is in organization `{stored}`; a group never changes it",
-        )
-
-
-def _check_group_member(known: _Known, member: GroupMemberEntry) -> Wrong:
-    organization = known.groups.get(member.group_id)
-    if member.group_id in known.organizations:
-        sentence = "everybody in an organization is in its Everyone group; remove the entry"
-        yield "group_id", sentence
-    elif organization is None:
-        yield "group_id", f"this file has no group `{member.group_id}`; list it"
-    elif member.user_id not in known.users:
-        yield from _check_references(known, member)
-    elif (organization, member.user_id) not in known.members:
-        sentence = f"the user is not a member of the group's organization `{organization}`"
-        yield "user_id", sentence
-
-
-def _check_role(scopes: Mapping[str, Scope], entry: RoleEntry) -> Wrong:
-    role, scope = entry.role, scopes.get(entry.role)
-    held = Scope.SITE if entry.organization_id is None else Scope.ORGANIZATION
-    if scope is None:
-        yield "role", f"the policy declares no role `{role[:60]}`; {suggest(role, scopes)}"
-    elif scope is Scope.GROUP:
-        yield "role", f"`{role}` comes from membership in a group alone; remove the entry"
-    elif scope is Scope.USER:
-        yield "role", f"everyone holds `{role}` toward themselves; remove the entry"
-    elif scope is not held:
-        yield "role", f"`{role}` is held in the scope `{scope}`, here it is `{held}`"
-
-
-def _apply(connection: Connection, tables: Tables, file: DirectoryFile) -> Iterator[Change]:
-    """Change what differs, the things referred to first, and take away in the other order."""
-    content = file.model_dump()
-    ours = {None, *(entry.id for entry in file.organizations)}  # None: roles on the site
-    organization_of = {group.id: group.organization_id for group in file.groups}
-    everyone = [
-        {"id": entry.id, "organization_id": entry.id, "name": "Everyone"}
-        for entry in file.organizations
-    ]
-    plan: dict[sa.Table, list[dict[str, Any]]] = {
-        tables.organizations: [{**row, "deleted": False} for row in content["organizations"]],
-        tables.users: content["users"],
-        tables.groups: everyone + content["groups"],
-        tables.organization_members: content["organization_members"],
-        tables.group_members: [
-            {**row, "organization_id": organization_of[row["group_id"]]}
-            for row in content["group_members"]
-        ],
-        tables.role_assignments: content["roles"],
-    }
-    stored = {table: _read(connection, table) for table in plan}
+    `ours` are the organizations that the file is about; None: roles on the site.
+    """
     for table, rows in reversed(plan.items()):
-        wanted = {tuple(_find_key(table, row).values()) for row in rows}
-        for place, row in stored[table].items():
-            if row.get("organization_id", "of no organization") in ours and place not in wanted:
+        wanted = {_find_key(table, row) for row in rows}
+        for key, row in stored[table].items():
+            if row.get("organization_id", "of no organization") in ours and key not in wanted:
                 connection.execute(sa.delete(table).where(*_is(table, row)))
-                yield Change(REMOVED, table.name, _find_key(table, row), row)
+                yield Change(REMOVED, table.name, key, row)
     for table, rows in plan.items():
         for row in rows:
             key = _find_key(table, row)
-            before = stored[table].get(tuple(key.values()))
+            before = stored[table].get(key)
             if before is None:
-                its_id = {"id": uuid4()} if table is tables.role_assignments else {}
+                its_id = {"id": uuid4()} if "role" in table.c else {}
                 connection.execute(sa.insert(table), {**row, **its_id})
                 yield Change(ADDED, table.name, key, row)
             elif not row.items() <= before.items():
@@ -349,16 +364,5 @@ def _apply(connection: Connection, tables: Tables, file: DirectoryFile) -> Itera
                 yield Change(CHANGED, table.name, key, row)
 
 
-def _read(connection: Connection, table: sa.Table) -> dict[tuple[Any, ...], dict[str, Any]]:
-    rows = map(dict, connection.execute(sa.select(table)).mappings())
-    return {tuple(_find_key(table, row).values()): row for row in rows}
-
-
-def _find_key(table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what tells a row of a file from the others."""
-    primary = [column.name for column in table.primary_key]
-    return {name: row[name] for name in (ROLE_KEY if "role" in table.c else primary)}
-
-
-def _is(table: sa.Table, row: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+def _is(table: sa.Table, row: Row) -> list[sa.ColumnElement[bool]]:
     return [column == row[column.name] for column in table.primary_key]

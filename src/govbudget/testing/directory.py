@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -87,7 +87,7 @@ class _Call:
     ids: tuple[Id | None, ...]
     thing: object
     roles: set[Assignment] | None
-    tolerated: set[Assignment] = field(default_factory=set)
+    tolerated: set[Assignment]
 
     def __str__(self) -> str:
         """Name it in a sentence."""
@@ -95,63 +95,42 @@ class _Call:
 
 
 def _list_calls(facts: KnownFacts) -> Iterator[_Call]:
+    """List each caller toward each thing; a role counts where its domain is one of the thing's."""
     here, there = Organization(facts.organization), Organization(facts.other_organization)
-    group, other = Group(facts.group, here.id), Group(facts.other_group, there.id)
-    user, boss, missing, holder = (
-        facts.member,
-        facts.administrator,
-        facts.missing,
-        facts.site_holder,
-    )
-    member = Member(here.id, user)
-    on_site = {Assignment(facts.site_role, SITE)}
-    administers = {Assignment(facts.administrator_role, Domain(Scope.ORGANIZATION, here.id))}
-    in_group = {Assignment(facts.member_role, Domain(Scope.GROUP, group.id))}
-
-    yield _Call("load_group", (user, group.id), group, in_group)
-    yield _Call("load_group", (user, other.id), other, set())
-    yield _Call("load_group", (boss, group.id), group, administers)
-    yield _Call("load_group", (boss, other.id), other, set())
-    yield _Call("load_group", (holder, other.id), other, on_site)
-    yield _Call("load_group", (missing, group.id), group, set())
-    yield _Call("load_group", (user, missing), None, None)
-    # The operator of a command: the object is loaded, and nothing is held.
-    yield _Call("load_group", (None, group.id), group, set())
-    yield _Call("load_group", (None, missing), None, None)
-
-    in_everyone = set()
-    if facts.everyone is not None:
-        in_everyone = {Assignment(facts.member_role, Domain(Scope.GROUP, facts.everyone))}
-        everyone = Group(facts.everyone, here.id)
-        yield _Call("load_group", (user, everyone.id), everyone, in_everyone)
-        for nobody in (missing, None):
-            yield _Call("load_group", (nobody, everyone.id), everyone, set())
-
-    yield _Call("load_organization", (user, here.id), here, in_group | in_everyone)
-    yield _Call("load_organization", (user, there.id), there, set())
-    # Whether who administers an organization is a member of it is the host's affair.
-    yield _Call("load_organization", (boss, here.id), here, administers, in_everyone)
-    yield _Call("load_organization", (boss, there.id), there, set())
-    yield _Call("load_organization", (holder, here.id), here, on_site, in_everyone)
-    yield _Call("load_organization", (missing, here.id), here, set())
-    yield _Call("load_organization", (user, missing), None, None)
-    yield _Call("load_organization", (None, here.id), here, set())
-    yield _Call("load_organization", (None, missing), None, None)
-
-    yield _Call("load_member", (user, here.id, user), member, set())
-    yield _Call("load_member", (boss, here.id, user), member, administers)
-    yield _Call("load_member", (holder, here.id, user), member, on_site)
-    yield _Call("load_member", (missing, here.id, user), member, set())
-    yield _Call("load_member", (user, there.id, user), None, None)
-    yield _Call("load_member", (holder, there.id, user), None, None)
-    yield _Call("load_member", (holder, here.id, missing), None, None)
-    yield _Call("load_member", (holder, missing, user), None, None)
-    yield _Call("load_member", (None, here.id, user), member, set())
-    yield _Call("load_member", (None, there.id, user), None, None)
-
-    yield _Call("load_subject", (holder,), None, on_site)
-    for nobody in (boss, user, missing):
-        yield _Call("load_subject", (nobody,), None, set())
+    user, missing = facts.member, facts.missing
+    ids = [one for one in (facts.group, facts.everyone) if one is not None]
+    places = {one: Domain(Scope.GROUP, one) for one in ids}
+    memberships = {Assignment(facts.member_role, domain) for domain in places.values()}
+    in_everyone = {role for role in memberships if role.domain.id == facts.everyone}
+    company = Domain(Scope.ORGANIZATION, here.id)
+    held: dict[Id | None, set[Assignment]] = {
+        user: memberships,
+        facts.administrator: {Assignment(facts.administrator_role, company)},
+        facts.site_holder: {Assignment(facts.site_role, SITE)},
+        missing: set(),
+        None: set(),  # the operator of a command: the object is loaded, and nothing is held
+    }
+    things: list[tuple[str, tuple[Id, ...], object, set[Domain]]] = [
+        ("load_group", (facts.other_group,), Group(facts.other_group, there.id), set()),
+        ("load_group", (missing,), None, set()),
+        *(("load_group", (one,), Group(one, here.id), {company, places[one]}) for one in places),
+        ("load_organization", (here.id,), here, {company, *places.values()}),
+        ("load_organization", (there.id,), there, set()),
+        ("load_organization", (missing,), None, set()),
+        ("load_member", (here.id, user), Member(here.id, user), {company}),
+        *(("load_member", (place, user), None, set()) for place in (there.id, missing)),
+        ("load_member", (here.id, missing), None, set()),
+        ("load_subject", (), None, set()),
+    ]
+    for name, asked, thing, domains in things:
+        for caller, roles in held.items():
+            counted = {role for role in roles if role.domain in {SITE, *domains}}
+            # Whether who administers an organization is a member of it is the host's affair.
+            is_open = caller in {facts.administrator, facts.site_holder}
+            tolerated = {role for role in in_everyone if is_open and role.domain in domains}
+            matters = thing is not None or not asked
+            if caller is not None or asked:
+                yield _Call(name, (caller, *asked), thing, counted if matters else None, tolerated)
 
 
 def _check_call(directory: Directory, connection: Connection, call: _Call) -> Iterator[str]:
