@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from tests.commands import here, run, url  # noqa: F401 - fixtures
+from tests.commands import empty_url, here, own_url, run, url  # noqa: F401 - fixtures
