@@ -171,6 +171,17 @@ def test_one_object_is_named_at_a_time(world, engine, connection, asked):
     assert sent == []
 
 
+def test_a_grant_for_which_nothing_is_loaded_begins_a_transaction_and_ends_with_it(
+    engine, connection
+):
+    """The operator's own, to what belongs to the whole site: it sends no statement before."""
+    statement = GOVERNED["spend.verify"]
+    grant = authorize(connection, OPERATOR, "create", ledger=True)
+    assert run(grant, statement).all()
+    connection.rollback()
+    assert "has ended" in refuse(engine, grant, statement)
+
+
 def test_nothing_is_hidden_from_an_operator(world, connection):
     """What a command asks for is Forbidden under a policy that gives the site nothing."""
     grant = authorize(connection, OPERATOR, "update", group=world.a1)

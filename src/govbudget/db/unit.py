@@ -47,9 +47,13 @@ class Grant(Generic[ObjectT]):
         self.unit, self.allowed = unit, allowed
         self.object = allowed.object
         # INVARIANT: a grant ends with the transaction or savepoint that it was loaded in
-        # The load has begun a transaction where there was none.
+        # The load has begun one where there was none, unless nothing had to be loaded.
         connection = unit.connection
-        self._loaded_in = connection.get_nested_transaction() or connection.get_transaction()
+        self._loaded_in = (
+            connection.get_nested_transaction()
+            or connection.get_transaction()
+            or connection.begin()
+        )
 
     def __init_subclass__(cls) -> NoReturn:
         """Refuse subclasses."""
@@ -73,7 +77,7 @@ class Grant(Generic[ObjectT]):
                 f"`{governed.name}` needs a grant to {governed.action} a "
                 f"{governed.kind.__name__}; this one is to {allowed.action} `{self.object}`"
             )
-        if not (unit.is_open and self._loaded_in is not None and self._loaded_in.is_active):
+        if not (unit.is_open and self._loaded_in.is_active):
             raise GrantRefused(
                 "the unit, transaction or savepoint of the grant has ended; authorize again"
             )
