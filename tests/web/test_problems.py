@@ -5,7 +5,6 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
-import sqlalchemy as sa
 from flask import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -268,10 +267,3 @@ def test_over_a_socket_the_failures_have_the_same_shape(engine, town):
             assert answered == status
             fake = Response(body, status=answered, headers=list(headers.items()))
             read_problem(fake)
-
-
-def test_a_database_that_was_never_migrated_is_named_in_the_log(make_database, caplog):
-    engine = sa.create_engine(make_database(), poolclass=sa.NullPool)
-    response = Client(make_app(engine))("GET", budget_path(uuid4()), uuid4())
-    assert outcome(response) == (500, "internal-error")
-    assert "govbudget db upgrade" in caplog.text

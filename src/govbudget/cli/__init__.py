@@ -13,15 +13,14 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.authz.reader import suggest
+from govbudget.db.retries import OTHER_SCHEMA
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 from govbudget.parts import is_installed
 
 OK, NOT_SO, WRONG = 0, 1, 2
 
-# SQLSTATE: undefined table, undefined column, invalid schema name.
-SCHEMA_IS_BEHIND = frozenset({"42P01", "42703", "3F000"})
 _HINTS = {
-    **dict.fromkeys(SCHEMA_IS_BEHIND, "run `govbudget db upgrade`"),
+    **dict.fromkeys(OTHER_SCHEMA, "run `govbudget db upgrade`"),
     "22023": "is GOVBUDGET_TIME_ZONE right?",  # invalid parameter value: an unknown zone
 }
 

@@ -7,9 +7,9 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from govbudget.cli import NOT_SO, OK, SCHEMA_IS_BEHIND, NotSo
+from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.environment import find_settings, open_database
-from govbudget.db.retries import RETRIED, retry
+from govbudget.db.retries import OTHER_SCHEMA, RETRIED, retry
 from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
@@ -17,7 +17,7 @@ from govbudget.migrations import find_differences, head_revision, read_revision,
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
 # What a foreign key to the host's groups meets: no such table, another type, not unique.
-_GROUPS_DO_NOT_FIT = SCHEMA_IS_BEHIND | {"42804", "42830"}
+_GROUPS_DO_NOT_FIT = OTHER_SCHEMA | {"42830"}
 _TIMEOUTS = {
     "55P03": ("lock_timeout", "for a lock"),
     "57014": ("statement_timeout", "for a statement"),

@@ -24,6 +24,9 @@ RETRY_AFTER_SECONDS = 5
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 RETRIED = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 AWAY = frozenset({"57014", "55P03", "25006"})  # timeout or cancel, lock timeout, read-only standby
+# No such table, column, schema, function or unique key; a column of another type; a column that a
+# newer version fills. So a schema that is not there, or is of another version.
+OTHER_SCHEMA = frozenset({"42P01", "42703", "3F000", "42883", "42P10", "42804", "23502"})
 AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
 
 
@@ -77,6 +80,9 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     away = isinstance(error, exc.TimeoutError)
     if isinstance(error, exc.DBAPIError):
         state = _sqlstate(error)
+        if state in OTHER_SCHEMA:
+            reason = "the database's schema is missing or of another version"
+            return GovBudgetError("unavailable", f"{reason}; run `govbudget db upgrade`")
         away = (
             error.connection_invalidated
             or (state is None and isinstance(error, exc.OperationalError | exc.InterfaceError))
@@ -95,13 +101,7 @@ def explain_failure(error: Exception) -> GovBudgetError:
     text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     if isinstance(error, ValueError | TypeError | exc.DataError):
         return GovBudgetError("input-invalid", text)
-    hint = "; has `govbudget db upgrade` been run?" if lacks_schema(error) else ""
-    return explain_outage(error) or GovBudgetError("internal-error", text + hint)
-
-
-def lacks_schema(error: Exception) -> bool:
-    """Whether a table, a column or the schema was not there."""
-    return isinstance(error, exc.DBAPIError) and _sqlstate(error) in {"42P01", "42703", "3F000"}
+    return explain_outage(error) or GovBudgetError("internal-error", text)
 
 
 def breaks_foreign_key(error: exc.DBAPIError) -> bool:

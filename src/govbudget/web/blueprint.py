@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import PathConverter
 
-from govbudget.db.retries import explain_outage, lacks_schema
+from govbudget.db.retries import explain_outage
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.ids import IdType
 from govbudget.strict_json import parse_json
@@ -138,11 +138,10 @@ def _answer_failure(error: Exception, challenge: str) -> Response:
         return answer_http_error(error, challenge)
     known = error if isinstance(error, GovBudgetError) else explain_outage(error)
     if known is None or known.status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        hint = "; has `govbudget db upgrade` been run?" if lacks_schema(error) else ""
-        logger.error("a request failed%s", hint, exc_info=error)
+        logger.error("a request failed", exc_info=error)
         known = GovBudgetError("internal-error", "the server's log says more")
     elif known is not error:
-        logger.error("the database is unavailable: %s", str(error).splitlines()[0])
+        logger.error("%s: %s", known.detail, str(error).splitlines()[0])
     return answer_error(known, challenge)
 
 
