@@ -398,7 +398,7 @@ def test_without_a_database_or_its_tables_the_sentence_says_what_to_do(
     ("command", "says"),
     [
         ("report --organization O", "this needs the action `read`"),
-        ("member O U", "no such member, or nothing you may do with it"),
+        ("member O U", "this needs the action `read`"),
         ("verify", "this needs the action `create`"),
     ],
 )
