@@ -86,7 +86,7 @@ class _Batches:
     """Batches that differ from each other in every price, in turn, or one and the same."""
 
     def __init__(self, make: Callable[[int], object], *, changing: bool) -> None:
-        self._batches = [make(0), make(1 if changing else 0)]
+        self._batches = [make(1), make(2 if changing else 1)]  # to 0 would be a jump
         self._turn = 0
 
     def next(self) -> object:

@@ -96,6 +96,7 @@ def test_what_was_upgraded_takes_no_more_of_them(old):
                 " WHERE conname = 'audit_log_receipt_check'"
             )
         )
+        assert find_differences(connection, Layout()) == []
 
 
 def test_a_new_database_has_the_constraint_validated(engine):

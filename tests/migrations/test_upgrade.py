@@ -87,7 +87,7 @@ VALUES = {
     "text": "seven",
     "boolean": False,
     "bytea": b"seven",
-    "jsonb": "{}",
+    "jsonb": '{"actor": null, "cause": "direct"}',
     "timestamp with time zone": "2026-01-02T03:04:05+00:00",
     "date": "2026-01-01",
     "numeric": 7,
