@@ -27,7 +27,7 @@ from benchmarks.measure import Row, Spread, say
 from benchmarks.wsgi import budget_path
 from govbudget import Layout
 from govbudget.db.tables import Tables
-from govbudget.server.tokens import TokenStore
+from govbudget.server.tokens import BearerTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,7 +164,7 @@ def _soak(effort: Effort, world: World, token: str, port: int, pid: int) -> Iter
 
 def _make_token(url: sa.URL, world: World) -> str:
     with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
-        return TokenStore(Tables(Layout())).create(connection, world.admin, 1)
+        return BearerTokens(Tables(Layout())).create(connection, world.admin, 1)
 
 
 # -- the servers --

@@ -88,11 +88,11 @@ def served_url(make_database):
 def served_world(served_url):
     """A world in that database, and a token of everybody in it (`tokens["member"]`)."""
     from govbudget.db.connection import normalize_url
-    from govbudget.server.tokens import TokenStore
+    from govbudget.server.tokens import BearerTokens
 
     engine = sa.create_engine(normalize_url(served_url), poolclass=sa.NullPool)
     world = World(engine)
-    store = TokenStore(world.tables)
+    store = BearerTokens(world.tables)
     with engine.begin() as connection:
         world.tokens = {
             name: store.create(connection, UUID(str(person)), days=1)

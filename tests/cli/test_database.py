@@ -228,14 +228,14 @@ def test_what_works_on_own_tables_with_uuids_alone_says_so(here, run, acme, vari
 
 
 def test_create_prints_the_token_and_nothing_else(here, world, engine):
-    from govbudget.server.tokens import TokenStore
+    from govbudget.server.tokens import BearerTokens
 
     result = here("token", "create", world.member)
     assert (result.status, result.err) == (0, "")
     token = result.out.removesuffix("\n")
     assert token.split() == [token]
     with engine.connect() as connection:
-        assert TokenStore(TABLES).find_user(connection, token) == world.member
+        assert BearerTokens(TABLES).find_user(connection, token) == world.member
 
 
 def test_a_token_lives_for_the_days_that_are_asked_for(here, world):

@@ -16,7 +16,7 @@ from tests.support import TABLES, World, budget_path
 from govbudget.db.connection import normalize_url, open_engine
 from govbudget.errors import SettingsError
 from govbudget.server.app import create_app, make_engine
-from govbudget.server.tokens import TokenStore
+from govbudget.server.tokens import BearerTokens
 
 API = "/api/v2"
 
@@ -121,7 +121,7 @@ def serve(make_database, template):
         world = World(admin)
         with admin.connect() as connection:
             tokens = {
-                name: TokenStore(TABLES).create(connection, UUID(str(person)), days=1)
+                name: BearerTokens(TABLES).create(connection, UUID(str(person)), days=1)
                 for name, person in world.people.items()
             }
             for setting in settings:

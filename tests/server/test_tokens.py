@@ -13,9 +13,9 @@ from tests.budgets.support import watch
 from tests.support import TABLES, count_statements
 
 from govbudget import InvalidInput
-from govbudget.server.tokens import TokenStore
+from govbudget.server.tokens import BearerTokens
 
-STORE = TokenStore(TABLES)
+STORE = BearerTokens(TABLES)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.support import ROUTES, TABLES, Client, make_app, spend_requests
 from tests.web.helpers import serve
 
 from govbudget.server.app import create_app
-from govbudget.server.tokens import TokenStore
+from govbudget.server.tokens import BearerTokens
 
 PRICE = {"provider": "openai", "model": "gpt/5"}
 
@@ -81,7 +81,7 @@ def served(engine, world):
     price = insert(TABLES.ai_model_prices).values(PRICE).on_conflict_do_nothing()
     with engine.begin() as connection:
         world.assign(connection, "owner", "gateway", None)
-        token = TokenStore(TABLES).create(connection, world.owner, days=1)
+        token = BearerTokens(TABLES).create(connection, world.owner, days=1)
         connection.execute(price)
     world.hold = None
     _, path, body = spend_requests(world, "routes")["hold"]

@@ -186,7 +186,9 @@ class Unit:
         if noun == "member":
             return directory.load_member(connection, caller, *key)
         site_wide = {"prices": PriceBook, "ledger": Ledger}[noun]()
-        if caller is None:  # there is nothing to load
+        if caller is None:  # there is nothing to load, which would have begun a transaction
+            if not connection.in_transaction():
+                connection.begin()
             return self._find_operator(), site_wide
         return directory.load_subject(connection, caller), site_wide
 

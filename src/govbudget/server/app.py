@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from govbudget.db.tables import require_own_tables
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
-from govbudget.server.tokens import TOKEN_PREFIX, TokenStore
+from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
 from govbudget.web.problems import answer, answer_http_error
@@ -104,31 +105,15 @@ def create_app(
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
-    tokens = TokenStore(require_own_tables(settings.layout))
-
-    def identify() -> Id:
-        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
-        secret = secret.strip()
-        user: Id | None = None
-        if kind.lower() == "bearer" and secret.startswith(TOKEN_PREFIX):
-            user = run_unit(engine, lambda connection: tokens.find_user(connection, secret))
-        if user is None:
-            raise GovBudgetError(
-                "unauthenticated",
-                "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token",
-            )
-        return user
-
-    home = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
+    identify = partial(_identify, BearerTokens(require_own_tables(settings.layout)), engine)
+    gov = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
         """Answer in the shape of the blueprint wherever there is no route: the site is all ours."""
-        response = answer_http_error(error, home.challenge)
+        response = answer_http_error(error, gov.challenge)
         response.headers["Cache-Control"] = "no-store"
         return response
-
-    _add_health(app, engine, settings)
 
     @app.before_request
     def start_record() -> None:
@@ -139,29 +124,40 @@ def create_app(
     def finish_record(response: Response) -> Response:
         return response if request.blueprint else requestlog.finish_record(response)
 
+    app.add_url_rule("/healthz", view_func=lambda: answer({"status": "ok"}), endpoint="healthz")
+    app.add_url_rule(
+        "/readyz", view_func=partial(_answer_ready, engine, settings), endpoint="readyz"
+    )
     return app
 
 
-def _add_health(app: Flask, engine: sa.Engine, settings: Settings) -> None:
-    @app.get("/healthz")
-    def healthz() -> Response:
-        return answer({"status": "ok"})
+def _identify(tokens: BearerTokens, engine: sa.Engine, /) -> Id:
+    """Give the user whose live token came with this request."""
+    credentials, user = request.authorization, None
+    if credentials is not None and credentials.type == "bearer":
+        secret = credentials.token or ""
+        if secret.startswith(TOKEN_PREFIX):
+            user = run_unit(engine, lambda connection: tokens.find_user(connection, secret))
+    if user is None:
+        hint = "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token"
+        raise GovBudgetError("unauthenticated", hint)
+    return user
 
-    @app.get("/readyz")
-    def readyz() -> Response | tuple[Response, int]:
-        try:
-            obstacle = cause = run_unit(engine, lambda c: find_obstacle(c, settings))
-        except sa.exc.SQLAlchemyError as error:
-            away = explain_outage(error) is not None
-            obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
-            cause = str(error).splitlines()[0]
-        if obstacle is None:
-            return answer({"status": "ready"})
-        logger.error("not ready: %s", cause)
-        # Connections keep some settings for life, and the server that they reached. The next ask
-        # has new ones.
-        engine.dispose()
-        return answer({"status": obstacle}, 503)
+
+def _answer_ready(engine: sa.Engine, settings: Settings) -> Response:
+    try:
+        obstacle = cause = run_unit(engine, lambda c: find_obstacle(c, settings))
+    except sa.exc.SQLAlchemyError as error:
+        away = explain_outage(error) is not None
+        obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
+        cause = str(error).splitlines()[0]
+    if obstacle is None:
+        return answer({"status": "ready"})
+    logger.error("not ready: %s", cause)
+    # Connections keep some settings for life, and the server that they reached. The next ask has
+    # new ones.
+    engine.dispose()
+    return answer({"status": obstacle}, 503)
 
 
 def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:

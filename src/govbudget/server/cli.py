@@ -13,7 +13,7 @@ from govbudget.cli.environment import find_settings, run_as_operator, run_on_dat
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, Change, load_directory
-from govbudget.server.tokens import MAX_DAYS, TokenStore
+from govbudget.server.tokens import MAX_DAYS, BearerTokens
 
 
 @click.group()
@@ -65,8 +65,8 @@ def token_create(user: UUID, days: int) -> None:
     click.echo(run_on_database(lambda connection: store.create(connection, user, days)))
 
 
-def _find_store() -> TokenStore:
-    return TokenStore(require_own_tables(find_settings().layout))
+def _find_store() -> BearerTokens:
+    return BearerTokens(require_own_tables(find_settings().layout))
 
 
 @token.command("list")

@@ -32,7 +32,7 @@ from govbudget.prices.store import Prices, PriceSource
 from govbudget.server.directory_file import load_directory
 from govbudget.server.embedded import start_postgres
 from govbudget.server.serve import DRAIN_SECONDS, LISTENING
-from govbudget.server.tokens import TokenStore
+from govbudget.server.tokens import BearerTokens
 from govbudget.server.tour import Step, Tour, explain, read_records
 from govbudget.settings import PREFIX, Settings
 
@@ -113,7 +113,7 @@ def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
     people, prices = json.loads(content), parse_prices(read_shipped_prices())
     engine, settings = sa.create_engine(url, poolclass=sa.NullPool), Settings()
     tables = Tables(settings.layout)
-    gov, store = Gov(settings, policy, own_directory(tables), lambda: engine), TokenStore(tables)
+    gov, store = Gov(settings, policy, own_directory(tables), lambda: engine), BearerTokens(tables)
     with gov.unit(OPERATOR, atomic=True) as unit:
         upgrade(unit.connection, tables.layout)
         load_directory(unit.connection, tables, content, policy.table.scopes)

@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,21 +71,10 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "`serve` is the stand-alone server; this application serves the endpoints itself"
         )
     make_server = _import_server()
-    settings = read_settings(os.environ)
     policy = _load_policy()
-    named = read_database_url() if embedded is None else None
+    database = _run_embedded(embedded) if embedded else nullcontext(read_database_url())
     _require_free(host, port)
-    with ExitStack() as stack:
-        url = named
-        if url is None:
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            url = normalize_url(stack.enter_context(start_postgres(embedded, _say)))
-            engine = open_engine(url, poolclass=sa.NullPool)
-            with engine.begin() as connection:
-                upgrade(connection, settings.layout)
-            # It has no password to hide.
-            shown = url.set(drivername="postgresql").render_as_string(hide_password=False)
-            _say(f"for other commands, in another shell: export {DATABASE_URL}='{shown}'")
+    with database as url:
 
         def load() -> Flask:
             log_as_json()
@@ -95,16 +84,24 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
             "workers": workers,
             "threads": threads,
-            "graceful_timeout": DRAIN_SECONDS,
-            "forwarded_allow_ips": "",  # no client says where the application is, or how it came
-            "sendfile": False,  # it would wait for a client for ever
-            "control_socket_disable": True,  # of newer gunicorns: a second way in, in the home
-            "when_ready": _start_arbiter,
             "on_reload": lambda _arbiter: _reload(policy),
-            "post_worker_init": _start_worker,
-            "loglevel": "warning",
         }
-        make_server(options, load).run()
+        make_server({**OPTIONS, **options}, load).run()
+
+
+@contextmanager
+def _run_embedded(folder: Path) -> Iterator[sa.URL]:
+    """Run a PostgreSQL for the length of the block, migrated; give its URL, and print it."""
+    layout = read_settings(os.environ).layout
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with start_postgres(folder, _say) as address:
+        url = normalize_url(address)
+        with open_engine(url, poolclass=sa.NullPool).begin() as connection:
+            upgrade(connection, layout)
+        # It has no password to hide.
+        shown = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        _say(f"for other commands, in another shell: export {DATABASE_URL}='{shown}'")
+        yield url
 
 
 def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
@@ -135,12 +132,9 @@ def _reload(policy: Policy) -> None:
 def _require_free(host: str, port: int) -> None:
     """Raise SettingsError where one can't listen: gunicorn would try for seconds, and say pages."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as trial:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(address)
+            trial.bind((host, port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SettingsError(
@@ -169,3 +163,15 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
 def _start_worker(_worker: Any) -> None:  # noqa: ANN401 - gunicorn ships no types
     """Leave Ctrl-C, which a terminal sends to all of us, to the arbiter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# What gunicorn is run with, whatever a caller says.
+OPTIONS = {
+    "graceful_timeout": DRAIN_SECONDS,
+    "forwarded_allow_ips": "",  # no client says where the application is, or how it came
+    "sendfile": False,  # it would wait for a client for ever
+    "control_socket_disable": True,  # of newer gunicorns: a second way in, in the home
+    "when_ready": _start_arbiter,
+    "post_worker_init": _start_worker,
+    "loglevel": "warning",
+}

@@ -16,20 +16,22 @@ from govbudget.audit.store import record_command
 from govbudget.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sqlalchemy import Connection
 
     from govbudget.db.tables import Tables
     from govbudget.identity import Id
 
+    _Facts = dict[str, str]
+
 TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
 MAX_DAYS = 3650
 
-_Row = dict[str, str]
-
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is stored: never the secret itself."""
+class BearerToken:
+    """A bearer token as it is stored: never the secret itself."""
 
     id: UUID
     user_id: Id
@@ -46,8 +48,8 @@ class Token:
         return "active" if self.expires_at > datetime.now(UTC) else "expired"
 
 
-class TokenStore:
-    """The tokens. Its functions run on the caller's connection and never commit."""
+class BearerTokens:
+    """The bearer tokens. Its functions run on the caller's connection and never commit."""
 
     def __init__(self, tables: Tables) -> None:
         """Prepare the look-up."""
@@ -72,34 +74,28 @@ class TokenStore:
                 f"no user `{user_id}`; load users with `govbudget directory load`",
                 code="input-invalid",
             )
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        token, token_id = TOKEN_PREFIX + secrets.token_urlsafe(32), uuid4()
         expires_at = datetime.now(UTC) + timedelta(days=days)
-        row = {
-            "id": uuid4(),
-            "secret_sha256": _hash(token),
-            "user_id": user_id,
-            "expires_at": expires_at,
-        }
-        connection.execute(sa.insert(self._tables.api_tokens), row)
-        self._record(connection, row["id"], None, _describe(user_id, expires_at))
+        statement = sa.insert(self._tables.api_tokens).values(
+            id=token_id, secret_sha256=_hash(token), user_id=user_id, expires_at=expires_at
+        )
+        connection.execute(statement)
+        self._record(connection, token_id, None, _describe(user_id, expires_at))
         return token
 
-    def list(self, connection: Connection) -> list[Token]:
+    def list(self, connection: Connection) -> list[BearerToken]:
         """List all tokens, the oldest first."""
         tokens, users = self._tables.api_tokens, self._tables.users
-        statement = (
+        statement: sa.Select[Any] = (
             sa.select(
-                tokens.c.id,
-                tokens.c.user_id,
+                *tokens.c["id", "user_id"],
                 users.c.name,
-                tokens.c.created_at,
-                tokens.c.expires_at,
-                tokens.c.revoked_at,
+                *tokens.c["created_at", "expires_at", "revoked_at"],
             )
             .join_from(tokens, users)
             .order_by(tokens.c.created_at, tokens.c.id)
         )
-        return [Token(*row) for row in connection.execute(statement)]
+        return [BearerToken(*row) for row in connection.execute(statement)]
 
     def revoke(self, connection: Connection, token_id: UUID) -> bool:
         """Revoke a token, once; give whether there was a live one to revoke."""
@@ -111,19 +107,18 @@ class TokenStore:
             .returning(tokens.c.user_id, tokens.c.expires_at)
         )
         row = connection.execute(statement).one_or_none()
-        if row is None:
-            return False
-        self._record(connection, token_id, _describe(row.user_id, row.expires_at), None)
-        return True
+        if row is not None:
+            self._record(connection, token_id, _describe(*row), None)
+        return row is not None
 
     def _record(
-        self, connection: Connection, token_id: object, before: _Row | None, after: _Row | None
+        self, connection: Connection, token_id: UUID, before: _Facts | None, after: _Facts | None
     ) -> None:
         change = CommandChange(None, "api_token", str(token_id), before, after)
         record_command(connection, self._tables, [change])
 
 
-def _describe(user_id: Id, expires_at: datetime) -> _Row:
+def _describe(user_id: Id, expires_at: datetime) -> _Facts:
     return {"user_id": str(user_id), "expires_at": expires_at.isoformat()}
 
 
