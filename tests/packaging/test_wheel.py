@@ -77,9 +77,7 @@ def test_it_carries_the_policy_the_data_the_migrations_and_the_types_marker(whee
     names = set(ZipFile(wheel).namelist())
     carried = {name.removeprefix("govbudget/") for name in names if name.startswith("govbudget/")}
     assert carried >= {
-        "cli/demo.json",
-        "migrations/env.py",
-        "migrations/script.py.mako",
+        "server/demo.json",
         "policy/README.md",
         "policy/matrix.csv",
         "policy/model.conf",

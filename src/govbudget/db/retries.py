@@ -60,9 +60,11 @@ def connect(
         autocommits = getattr(connection.connection.dbapi_connection, "autocommit", False)
         if autocommits is not (isolation_level == "AUTOCOMMIT"):
             connection.execution_options(isolation_level=isolation_level)
-        yield connection
-        if isolation_level != "AUTOCOMMIT":
-            connection.commit()
+        if isolation_level == "AUTOCOMMIT":
+            yield connection
+            return
+        with connection.begin():  # now: a grant may be loaded without a statement
+            yield connection
 
 
 def run_unit(engine: Engine | Connection, work: Callable[[Connection], T]) -> T:
