@@ -292,7 +292,7 @@ def test_gaps_are_models_used_without_a_price_the_most_used_first(here, load, us
 def test_a_price_that_was_added_since_is_not_missing_and_the_calls_stay_unpriced(
     here, load, usage, model, options
 ):
-    assert here("prices", "gaps").out == "every call that was booked has a price\n"
+    assert here("prices", "gaps").out == "every call that was recorded has a price\n"
     use(usage, model, 1, 0, 0, 0)
     assert "had no price: input; missing now: input_price\n" in here("prices", "gaps").out
     load(price(model, 5, None, None, None), options=options)

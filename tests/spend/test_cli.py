@@ -323,12 +323,12 @@ def test_who_is_no_member_is_status_1(here, world, person):
     user = getattr(world, person)
     result = here("spend", "member", world.a, user)
     assert result.status == 1
-    assert result.sentence == f"`{user}` is no member of the organization `{world.a}`"
+    assert result.sentence == f"`{user}` is not a member of the organization `{world.a}`"
 
 
 def test_nobody_is_a_member_of_an_unknown_organization(here, world):
     result = here("spend", "member", uuid4(), world.member, "--format", "json")
-    assert (result.status, "is no member of" in result.sentence) == (1, True)
+    assert (result.status, "is not a member of" in result.sentence) == (1, True)
 
 
 # -- what is refused --
@@ -344,7 +344,7 @@ def test_nobody_is_a_member_of_an_unknown_organization(here, world):
         (["report", "--organization", "O", "extra"], "extra"),
         (["report", "--organization", "O", "--moth", "2026-01"], "--month"),
         *(
-            (["report", "--organization", "O", "--month", month], f"`{month}` is no month; write")
+            (["report", "--organization", "O", "--month", month], f"`{month}` is not a month;")
             for month in (
                 *("", "2026", "2026-1", "2026-13", "2026-00", "202601", "2026-01-01", "26-01"),
                 *(
@@ -522,7 +522,7 @@ def test_in_a_host_a_member_and_the_proof_are_told_too(host, flask):
 def test_in_a_host_what_is_unknown_is_status_1_and_what_is_no_id_2(flask):
     for arguments, status, says in (
         (["report", "--organization", "other"], 1, "no organization `other` is known here"),
-        (["member", ACME, "carl"], 1, "`carl` is no member of the organization `acme`"),
+        (["member", ACME, "carl"], 1, "`carl` is not a member of the organization `acme`"),
         (["report", "--organization", "x" * 256], 2, "is not an id"),
     ):
         result = flask(*arguments)

@@ -35,5 +35,5 @@ def test_they_are_what_authorize_takes():
     "domain", ["", "sites", "site:", "site:1", "organization", "organization:", "team:1", "user:1"]
 )
 def test_a_domain_that_is_none_is_an_error(domain):
-    with pytest.raises(ValueError, match="is no domain"):
+    with pytest.raises(ValueError, match="is not a domain"):
         make_subject("ada", ("owner", domain))

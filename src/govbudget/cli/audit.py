@@ -39,11 +39,11 @@ def audit_export(organization: str | None, form: str) -> None:
         if organization is None:
             read = partial(Audit.list_site, unit.authorize("update", prices=True), limit=PAGE)
         else:
-            place = gov.settings.id_type.parse(organization)
-            read = partial(Audit.list, unit.authorize("update", organization=place), limit=PAGE)
+            asked = gov.settings.id_type.parse(organization)
+            read = partial(Audit.list, unit.authorize("update", organization=asked), limit=PAGE)
         page = read()
         if not page and organization is not None:
-            require_known(unit, place)
+            require_known(unit, asked)
         print_answer(form, map(_flatten, _follow(page, read)), columns=COLUMNS)
 
 

@@ -41,7 +41,7 @@ STATEMENT_HELP = "Give up where one statement takes longer; 0: wait."
 def db_upgrade(**timeouts: int) -> None:
     """Bring the schema to the newest revision: in one transaction, or not at all.
 
-    Two at once are no harm.
+    Two at once do no harm.
     """
     layout = find_settings().layout
     with open_database() as engine:

@@ -128,7 +128,7 @@ def policy_matrix(
 
 @policy.command("explain")
 @FOLDER
-@click.option("--role", "roles", multiple=True, help="A role of the standing; may be repeated.")
+@click.option("--role", "roles", multiple=True, help="An effective role; may be repeated.")
 @click.option("--user", help="Instead of roles: a user's id, in the database ...")
 @click.option("--group", help="... and the id of the group that is asked about.")
 @click.option("--object", "obj", default="group", help="The object type asked about.")

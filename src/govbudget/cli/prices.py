@@ -58,7 +58,7 @@ def prices_load(
         grant = unit.authorize("update", prices=True)
         if dry_run:
             changes = Prices.compare(grant, batch, source=kind)
-            for line in _tell(changes):
+            for line in _show_changes(changes):
                 click.echo(line)
             if not allow_jumps:
                 refuse_jumps(changes)
@@ -70,8 +70,8 @@ def prices_load(
         click.echo(summary)
 
 
-def _tell(changes: list[PriceChange]) -> Iterator[str]:
-    """Tell what would change: `+` a new price, `~` another price, old -> new; then the sums."""
+def _show_changes(changes: list[PriceChange]) -> Iterator[str]:
+    """Show what would change: `+` a new price, `~` another price, old -> new; then the sums."""
     new = [change for change in changes if change.was is None]
     other = [change for change in changes if change.was is not None and change.is_needed]
     for change in new:

@@ -124,10 +124,8 @@ def create_app(
     def finish_record(response: Response) -> Response:
         return response if request.blueprint else requestlog.finish_record(response)
 
-    app.add_url_rule("/healthz", view_func=lambda: answer({"status": "ok"}), endpoint="healthz")
-    app.add_url_rule(
-        "/readyz", view_func=partial(_answer_ready, engine, settings), endpoint="readyz"
-    )
+    app.get("/healthz", endpoint="healthz")(lambda: answer({"status": "ok"}))
+    app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engine, settings))
     return app
 
 

@@ -307,7 +307,7 @@ def _find_duplicates(file: DirectoryFile) -> Iterator[FieldError]:
         counts = Counter(keys)
         for index, key in enumerate(keys):
             if counts[key] > 1:
-                yield FieldError(f"/{name}/{index}", "stands more than once; keep one")
+                yield FieldError(f"/{name}/{index}", "is listed more than once; keep one")
     defaults = [i for i, entry in enumerate(file.organizations) if entry.is_default]
     for index in defaults[1:]:
         sentence = "only one organization is the default"

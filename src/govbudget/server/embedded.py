@@ -51,17 +51,17 @@ def start_postgres(
     opened = server = None
     try:
         with _signals_held():
-            home, lock = opened = _open(folder)
-            server = _start(make_server, home / "data")
+            own, lock = opened = _open(folder)
+            server = _start(make_server, own / "data")
         yield server.get_uri(driver="psycopg")
     finally:
         # Not in a process forked meanwhile: the server is not its own.
         if opened is not None and os.getpid() == owner:
-            home, lock = opened
+            own, lock = opened
             with _signals_held():
-                _stop(home / "data", server)
+                _stop(own / "data", server)
                 if folder is None:
-                    _remove(home)
+                    _remove(own)
                 lock.close()
 
 
@@ -88,9 +88,9 @@ def _import_server() -> type[PostgresServer]:
 def _open(folder: Path | None) -> tuple[Path, IO[bytes]]:
     """Give the folder, or a fresh one, and the lock that keeps it for this process."""
     try:
-        home = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
-        home.mkdir(parents=True, exist_ok=True)
-        return home, _lock(home)
+        own = (folder or Path(tempfile.mkdtemp(prefix="govbudget-"))).resolve()
+        own.mkdir(parents=True, exist_ok=True)
+        return own, _lock(own)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SettingsError(
@@ -98,9 +98,9 @@ def _open(folder: Path | None) -> tuple[Path, IO[bytes]]:
         ) from None
 
 
-def _lock(home: Path) -> IO[bytes]:
+def _lock(own: Path) -> IO[bytes]:
     """Keep the folder for this process: two servers on the same data would ruin them."""
-    lock = os.fdopen(os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "wb")
+    lock = os.fdopen(os.open(own / "lock", os.O_RDWR | os.O_CREAT, 0o600), "wb")
     # A process that is forked would keep the folder, too, when this one is gone.
     os.register_at_fork(after_in_child=lock.close)
     try:
@@ -108,7 +108,7 @@ def _lock(home: Path) -> IO[bytes]:
     except BlockingIOError:
         lock.close()
         raise SettingsError(
-            f"the folder `{home}` is used by another govbudget; stop that, or name another folder"
+            f"the folder `{own}` is used by another govbudget; stop that, or name another folder"
         ) from None
     return lock
 
@@ -157,11 +157,11 @@ def _stop(data: Path, server: PostgresServer | None) -> None:
             time.sleep(0.1)
 
 
-def _remove(home: Path) -> None:
+def _remove(own: Path) -> None:
     """Remove a folder; where the start was cut short, a process may still write into it."""
     for _ in range(STOP_SECONDS * 10):
-        shutil.rmtree(home, ignore_errors=True)
-        if not home.exists():
+        shutil.rmtree(own, ignore_errors=True)
+        if not own.exists():
             return
         time.sleep(0.1)
 

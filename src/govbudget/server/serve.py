@@ -116,8 +116,8 @@ def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:
 def _load_policy() -> Policy:
     """Load the policy; raise where it or a setting is wrong, before anything starts."""
     app = create_app(sa.create_engine(normalize_url("postgresql://")), os.environ)
-    home: Installation = app.extensions["govbudget"]
-    return home.policy
+    gov: Installation = app.extensions["govbudget"]
+    return gov.policy
 
 
 def _reload(policy: Policy) -> None:

@@ -1,4 +1,4 @@
-"""Steps over HTTP, each told with its answer and with what decided it, and held to a plan."""
+"""Steps over HTTP, each shown with its answer and what decided it, and compared with a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from govbudget.authz.policy import Policy
 from govbudget.errors import SettingsError
 
 WIDTH = 100
-# What is told of an answer, where it has it.
+# What is shown of an answer, where it has it.
 FIGURES = {
     "spend_limit_micros": "limit {}",
     "limit_source": "set by {}",
@@ -106,7 +106,7 @@ def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]
     """Say what decided a request, and the answer's figures, in a few words."""
     lines = ", ".join(record.get("lines", ()))
     if record.get("decision") == "allow":
-        why = f"allowed by {lines or 'standing in the organization'}"
+        why = f"allowed by {lines or 'a role in the organization'}"
         if "code" in answer:
             why += f", but {answer['code']}"
     elif record.get("decision") is None:
@@ -119,12 +119,12 @@ def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]
         names = [text.partition(" ")[0] for text in record.get("would_allow", ())]
         *most, last = [f"{roles[name]} ({name})" for name in names] or ["a new line"]
         why = f"denied: takes {', '.join(most)}{' or ' if most else ''}{last}"
-    told = [
+    figures = [
         form.format(_show(name, answer[name]))
         for name, form in FIGURES.items()
         if answer.get(name) is not None
     ]
-    return "; ".join([why, ", ".join(told)] if told else [why])
+    return "; ".join([why, ", ".join(figures)] if figures else [why])
 
 
 def _show(name: str, value: Any) -> str:  # noqa: ANN401 - of JSON

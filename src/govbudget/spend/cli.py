@@ -41,7 +41,7 @@ def _read_month(_ctx: click.Context, _option: click.Parameter, text: str | None)
     try:
         return check_time(datetime.fromisoformat(f"{text}-15T00:00:00+00:00"))
     except ValueError:
-        raise click.BadParameter(f"`{text}` is no month; write YYYY-MM, such as 2026-01") from None
+        raise click.BadParameter(f"`{text}` is not a month; write YYYY-MM") from None
 
 
 @spend.command("report")
@@ -61,18 +61,18 @@ def spend_report(organization: str, month: datetime | None, form: str) -> None:
     `organization`, `group` or `user`; add up one level only. Unpriced calls are those whose cost is
     not known. Status 1 where there is neither spend nor a group of the organization.
     """
-    place = find_settings().id_type.parse(organization)
+    asked = find_settings().id_type.parse(organization)
 
     def report(unit: Unit) -> tuple[Period, Sequence[Spender]]:
-        found = Reports.list_organization(unit.authorize("read", organization=place), at=month)
+        found = Reports.list_organization(unit.authorize("read", organization=asked), at=month)
         if not found[1]:
-            require_known(unit, place)
+            require_known(unit, asked)
         return found
 
     period, spenders = run_as_operator(report)
     middle = period.start.astimezone(UTC) + timedelta(days=14)
     rows = [
-        {"month": f"{middle:%Y-%m}", "organization_id": write_id(place), **row}
+        {"month": f"{middle:%Y-%m}", "organization_id": write_id(asked), **row}
         for row in _add_up(spenders)
     ]
     print_answer(form, rows, _lay_out(rows), tuple(rows[0]))
@@ -124,7 +124,7 @@ def spend_member(organization: str, user: str, form: str) -> None:
     """Print which limit holds for USER in ORGANIZATION (ids) and why, and the spend of this month.
 
     What is left is the limit less what is spent and what calls under way hold; it is whole again
-    when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is no
+    when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is not a
     member of the organization.
     """
     parse = find_settings().id_type.parse
@@ -133,7 +133,7 @@ def spend_member(organization: str, user: str, form: str) -> None:
     try:
         found = run_as_operator(lambda unit: Reports.member(unit.authorize("read", member=asked)))
     except NotFound:
-        raise NotSo(f"`{user}` is no member of the organization `{organization}`") from None
+        raise NotSo(f"`{user}` is not a member of the organization `{organization}`") from None
     answer = MemberSpendAnswer.model_validate(found).model_dump(mode="json")
     facts = {**answer, "left_micros": _find_left(found)}
     limit, left = facts["spend_limit_micros"], facts["left_micros"]
@@ -170,8 +170,8 @@ def spend_verify(organization: str | None) -> int:
 
     It reads one snapshot and locks nothing: it may be run at any time.
     """
-    place = None if organization is None else find_settings().id_type.parse(organization)
-    seen = run_as_operator(lambda unit: verify_spend(unit.authorize("create", ledger=True), place))
+    asked = None if organization is None else find_settings().id_type.parse(organization)
+    seen = run_as_operator(lambda unit: verify_spend(unit.authorize("create", ledger=True), asked))
     for finding in seen.findings:
         click.echo(finding)
     if seen.findings:
@@ -187,7 +187,7 @@ def prices_gaps(form: str) -> None:
 
     Calls whose cost is not wholly known: how many, their tokens by category, which of these had no
     price, and which prices are missing now. A price that is set later is for later calls: these
-    stay as they were booked.
+    stay as they were recorded.
     """
     gaps = run_as_operator(lambda unit: list_gaps(unit.authorize("update", prices=True)))
     columns = [field.name for field in fields(PriceGap)]
@@ -205,4 +205,4 @@ def _show_gaps(gaps: Sequence[PriceGap]) -> Iterator[str]:
             f" missing now: {', '.join(gap.missing) or 'none'}"
         )
     if not gaps:
-        yield "every call that was booked has a price"
+        yield "every call that was recorded has a price"

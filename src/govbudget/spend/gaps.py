@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant
 
 
-# What a call lacked when it was booked, which the index `ai_usage_unpriced_idx` finds, and now.
+# What a call lacked when it was recorded, which the index `ai_usage_unpriced_idx` finds, and now.
 LACKED = [f"'{unit}' = ANY (u.unpriced)" for unit in UNITS]
 LACKS = [f"{was} AND p.{price} IS NULL" for was, price in zip(LACKED, PRICES, strict=True)]
 GAPS = Governed(
@@ -40,7 +40,7 @@ ORDER BY count(*) DESC, u.provider, u.model
 
 @dataclass(frozen=True, slots=True)
 class PriceGap:
-    """A model, its calls that were booked without a price for all of their units, their tokens.
+    """A model, its calls that were recorded without a price for all of their units, their tokens.
 
     `unpriced` names the units that had no price, such as `output`; `missing` the prices of them
     that are missing now, such as `output_price`. A price that came later changes no call.

@@ -14,49 +14,49 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant
     from govbudget.identity import Id
 
-# Booked before the units without a price were kept: a cost that was not wholly known is NULL, and
+# Recorded before the units without a price were kept: a cost that was not wholly known is NULL, and
 # so is that of no tokens of a model that nobody knew.
 IS_UNPRICED = "(cost_picos IS NULL OR unpriced IS NOT NULL)"
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
 OF_BEFORE = f"cost_picos IS NULL AND (unpriced IS NOT NULL OR {NO_TOKENS})"
 # {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
 TEXT = f"""
-WITH booked AS (
+WITH recorded AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
          count(*) AS calls,
          count(*) FILTER (WHERE {IS_UNPRICED}) AS unpriced
   FROM {{s}}.ai_usage WHERE {{asked}}
   GROUP BY organization_id, user_id, period, day, group_id
 ), counters AS (
-  SELECT organization_id, user_id, period, sum(spent) AS spent, sum(booked) AS booked,
+  SELECT organization_id, user_id, period, sum(spent) AS spent, sum(recorded) AS recorded,
          sum(held) AS held, sum(open) AS open
   FROM (
-    SELECT organization_id, user_id, period, spent_picos AS spent, 0 AS booked,
+    SELECT organization_id, user_id, period, spent_picos AS spent, 0 AS recorded,
            held_picos AS held, 0 AS open
     FROM {{s}}.ai_spend_counters WHERE {{asked}}
-    UNION ALL SELECT organization_id, user_id, period, 0, cost, 0, 0 FROM booked
+    UNION ALL SELECT organization_id, user_id, period, 0, cost, 0, 0 FROM recorded
     UNION ALL SELECT organization_id, user_id, period, 0, 0, 0, coalesce(cost_picos, 0)
     FROM {{s}}.ai_holds WHERE is_open AND {{asked}}
   ) AS both_sides
   GROUP BY organization_id, user_id, period
 ), rollups AS (
   SELECT organization_id, user_id, grain, starts_on, group_id,
-         sum(c) FILTER (WHERE NOT is_booked) AS cost, sum(n) FILTER (WHERE NOT is_booked) AS calls,
-         sum(u) FILTER (WHERE NOT is_booked) AS unpriced, sum(c) FILTER (WHERE is_booked) AS c,
-         sum(n) FILTER (WHERE is_booked) AS n, sum(u) FILTER (WHERE is_booked) AS u
+         sum(c) FILTER (WHERE NOT in_ledger) AS cost, sum(n) FILTER (WHERE NOT in_ledger) AS calls,
+         sum(u) FILTER (WHERE NOT in_ledger) AS unpriced, sum(c) FILTER (WHERE in_ledger) AS c,
+         sum(n) FILTER (WHERE in_ledger) AS n, sum(u) FILTER (WHERE in_ledger) AS u
   FROM (
-    SELECT organization_id, user_id, grain, starts_on, group_id, false AS is_booked,
+    SELECT organization_id, user_id, grain, starts_on, group_id, false AS in_ledger,
            cost_picos AS c, calls AS n, unpriced_calls AS u
     FROM {{s}}.ai_spend_rollups WHERE {{asked}}
     UNION ALL SELECT organization_id, user_id, grain, starts_on, group_id, true, cost, calls,
                      unpriced
-    FROM booked, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)
+    FROM recorded, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)
   ) AS both_sides
   GROUP BY organization_id, user_id, grain, starts_on, group_id
 ), findings (organization_id, user_id, sentence) AS (
   SELECT organization_id, user_id, format('the counter of %s has spent %s picos, the ledger %s',
-                                          to_char(period, 'YYYY-MM'), spent, booked)
-  FROM counters WHERE spent <> booked
+                                          to_char(period, 'YYYY-MM'), spent, recorded)
+  FROM counters WHERE spent <> recorded
   UNION ALL
   SELECT organization_id, user_id, format('the counter of %s holds %s picos, its open holds %s',
                                           to_char(period, 'YYYY-MM'), held, open)
@@ -109,7 +109,7 @@ SELECT members, calls,
 FROM (
   SELECT (SELECT count(*) FROM (SELECT DISTINCT organization_id, user_id FROM counters) AS d)
            AS members,
-         (SELECT coalesce(sum(calls), 0)::bigint FROM booked) AS calls
+         (SELECT coalesce(sum(calls), 0)::bigint FROM recorded) AS calls
 ) AS m LEFT JOIN findings f ON true ORDER BY organization_id, user_id, sentence
 """
 

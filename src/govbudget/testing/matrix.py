@@ -40,7 +40,7 @@ def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[
     `table` is the path of a CSV file that begins with the columns role, object, action, decision
     (`allow` means allowed, `deny` and `forbid` denied), or a mapping of (role, object, action) to a
     bool. A cell that it does not list is expected to be denied. Raises ValueError where the file is
-    no such table, or lists a cell that the policy does not have.
+    not such a table, or lists a cell that the policy does not have.
     """
     expected = dict(table) if isinstance(table, Mapping) else _read_table(Path(table))
     cells = [(role, str(obj), str(action)) for role, obj, action in list_cells(policy.table)]
@@ -65,7 +65,7 @@ def assert_matrix(policy: Policy, table: str | PathLike[str] | Expected) -> None
 
 
 def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
-    """Read the expected decisions; raise ValueError with the line for anything that is no row."""
+    """Read the expected decisions; raise ValueError with the line of anything that is not one."""
     rows, findings = read_rows(path.read_bytes(), str(path))
     if findings:
         raise ValueError(str(findings[0]))
@@ -80,6 +80,6 @@ def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
             raise ValueError(f"{path}:{number}: expected `{wanted}`, got `{got}`")
         role, obj, action, decision = fields[: len(COLUMNS)]
         if (role, obj, action) in expected:
-            raise ValueError(f"{path}:{number}: the cell stands there already")
+            raise ValueError(f"{path}:{number}: the cell is listed twice; keep one row")
         expected[role, obj, action] = decision == Verdict.ALLOW
     return expected

@@ -34,7 +34,7 @@ class Mutant:
 
 
 def mutants(policy: Policy) -> Iterator[Mutant]:
-    """Make every one-step edit of the policy's lines and judge it by the reader and `matrix.csv`.
+    """Make every one-step edit of the policy's lines; check it with the reader and `matrix.csv`.
 
     Edits: delete a line, flip its effect, put another value of its set into a field, add a deny.
     A mutant is equivalent where no role's scope and no cell's verdict differs, which is where no

@@ -25,6 +25,6 @@ def _read_domain(text: str) -> Domain:
     if text == Scope.SITE:
         return SITE
     if scope not in {Scope.ORGANIZATION, Scope.GROUP} or not domain_id:
-        message = f"`{text}` is no domain; write `site`, `organization:<id>` or `group:<id>`"
+        message = f"`{text}` is not a domain; write `site`, `organization:<id>` or `group:<id>`"
         raise ValueError(message)
     return Domain(Scope(scope), domain_id)
