@@ -84,7 +84,7 @@ def _make_authorize(
         q
         for q in questions
         # A group is asked about as what budgets are judged as here, and as nothing else.
-        if policy.table.judged_as(EXAMPLES[q.object].type) is q.object
+        if policy.table.asked_as(EXAMPLES[q.object].type) is q.object
         and policy.decide((q.role,), q.object, q.action).allowed is allowed
     ]
     cases = [(hold(q), str(q.action), EXAMPLES[q.object]) for q in some]

@@ -26,12 +26,12 @@ class Scope(StrEnum):
 
 
 class ObjectType(StrEnum):
-    """The kinds of object that a policy line can speak of.
+    """The kinds of object that a policy line can name.
 
     - `group`: a group of an organization; also its budget and its spend.
     - `group_ai_budget`: a group's budget, where a line of the policy names it.
     - `ai_model_price`: the prices of all models, of the whole site.
-    - `ai_usage`: the ledger of the whole site, in which services book calls.
+    - `ai_usage`: the ledger of the whole site, in which services record calls.
     - `ai_member_spend`: what one user may spend, and has spent, in one organization.
     """
 
@@ -105,7 +105,7 @@ class Object(Protocol):
 
     @property
     def type(self) -> ObjectType:
-        """The name under which the policy speaks of it."""
+        """The name that the policy has for it."""
 
     @property
     def id(self) -> Id | None:
@@ -120,7 +120,7 @@ class Group:
     """A group of one organization.
 
     Where the policy makes budgets a resource of their own, it is asked about that (see
-    `DecisionTable.judged_as`).
+    `DecisionTable.asked_as`).
     """
 
     type: ClassVar[ObjectType] = ObjectType.GROUP
@@ -210,7 +210,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """An organization: the place whose groups are listed."""
+    """An organization, whose groups are listed."""
 
     id: Id
 

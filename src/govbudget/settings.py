@@ -94,7 +94,9 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
     for key in given:
         if key not in known and key not in COMMAND_KEYS:
-            raise SettingsError(f"`{key}` is no setting; {suggest(key, [*known, *COMMAND_KEYS])}")
+            raise SettingsError(
+                f"`{key}` is not a setting; {suggest(key, [*known, *COMMAND_KEYS])}"
+            )
     readers: dict[str, Callable[[object], Any]] = {
         "url_prefix": partial(_match, _URL_PREFIX, "write a path such as `/api/v2`"),
         "policy_dir": _read_path,
@@ -130,9 +132,9 @@ def _read(key: str, value: object, read: Callable[[object], T]) -> T:
         raise SettingsError(f"`{key}` is `{value!r}`; {error}") from None
 
 
-def _match(pattern: re.Pattern[str], mend: str, value: object) -> str:
+def _match(pattern: re.Pattern[str], advice: str, value: object) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(mend)
+        raise ValueError(advice)
     return value
 
 

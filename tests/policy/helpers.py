@@ -116,7 +116,7 @@ class StockCasbin:
         adapter = StringAdapter("\n".join([lines.decode(), *held]))
         self.enforcer = casbin.Enforcer(model, adapter)
 
-    def judged_as(self, obj):
+    def asked_as(self, obj):
         """What the policy is asked about an object: of a group, its budget."""
         return self.budget if isinstance(obj, Group) else obj.type
 
@@ -126,7 +126,7 @@ class StockCasbin:
             str(obj.domain(scope) or "nowhere")
             for scope in (Scope.ORGANIZATION, Scope.GROUP, Scope.USER)
         )
-        return self.enforcer.enforce(f"user:{name}", *domains, kind or self.judged_as(obj), action)
+        return self.enforcer.enforce(f"user:{name}", *domains, kind or self.asked_as(obj), action)
 
     def answer(self, name, action, obj):
         """What `authorize` must say, by the contract's table of errors."""
@@ -134,7 +134,7 @@ class StockCasbin:
             return "allowed"
         if obj.domain(Scope.ORGANIZATION) is None:
             return "forbidden"
-        known = {self.judged_as(obj), obj.type}
+        known = {self.asked_as(obj), obj.type}
         if any(self.allows(name, other, obj, kind) for other in Action for kind in known):
             return "forbidden"
         return "not-found"

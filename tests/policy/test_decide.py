@@ -1,4 +1,4 @@
-"""Policy.decide: a look-up in an immutable table, for the roles of a standing."""
+"""Policy.decide: a look-up in an immutable table, for the roles of a set."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_role_at_all_is_a_default_deny_without_lines(policy, roles):
             assert decision.policy_digest == policy.digest
 
 
-def test_what_no_line_speaks_of_is_denied_without_lines(policy):
+def test_what_no_line_matches_is_denied_without_lines(policy):
     decision = policy.decide({"group-member"}, "group", "update")
     assert (decision.allowed, decision.lines) == (False, ())
 
@@ -92,18 +92,28 @@ def test_a_role_alone_allows_stays_silent_or_forbids(role, action, verdict):
 @pytest.mark.parametrize(
     ("roles", "obj", "action", "message"),
     [
-        ({"ower"}, "group", "read", "`ower` is no role of this policy; did you mean `owner`"),
-        ({"owner", "nobody"}, "group", "read", "`nobody` is no role"),
-        (["owner", "Owner"], "group", "read", "`Owner` is no role"),
-        ({""}, "group", "read", "`` is no role"),
-        ({None}, "group", "read", "`None` is no role"),
-        ({"owner"}, None, "read", "`None` is no object type"),
-        ({"owner"}, "groups", "read", "`groups` is no object type of this policy; did you mean"),
-        ({"owner"}, "*", "read", "`\\*` is no object type"),
-        (set(), "groups", "read", "no object type"),
-        ({"owner"}, "group", "write", "`write` is no action of this policy"),
-        ({"owner"}, "group", "READ", "`READ` is no action"),
-        (set(), "group", "delete", "`delete` is no action"),
+        (
+            {"ower"},
+            "group",
+            "read",
+            "`ower` is not a known role; did you mean `owner`",
+        ),
+        ({"owner", "nobody"}, "group", "read", "`nobody` is not a known role"),
+        (["owner", "Owner"], "group", "read", "`Owner` is not a known role"),
+        ({""}, "group", "read", "`` is not a known role"),
+        ({None}, "group", "read", "`None` is not a known role"),
+        ({"owner"}, None, "read", "`None` is not a known object type"),
+        (
+            {"owner"},
+            "groups",
+            "read",
+            "`groups` is not a known object type; did you mean",
+        ),
+        ({"owner"}, "*", "read", "`\\*` is not a known object type"),
+        (set(), "groups", "read", "not a known object type"),
+        ({"owner"}, "group", "write", "`write` is not a known action"),
+        ({"owner"}, "group", "READ", "`READ` is not a known action"),
+        (set(), "group", "delete", "`delete` is not a known action"),
         ("owner", "group", "read", "`roles` is a set of roles; write {'owner'}"),
         ("", "group", "read", "`roles` is a set of roles"),
     ],

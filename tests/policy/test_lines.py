@@ -206,7 +206,7 @@ def test_spacing_comments_and_line_ends_mean_nothing_and_lines_keep_their_number
 def test_the_sentence_says_what_was_probably_meant():
     with pytest.raises(Exception, match="did you mean `deny`") as caught:
         load(lines=b"p, owner, site, group, read, dney")
-    assert "policy.csv:1: unknown-effect: `dney` is no effect" in str(caught.value)
+    assert "policy.csv:1: unknown-effect: `dney` is not a known effect" in str(caught.value)
 
 
 def test_a_long_value_is_cut_in_the_sentence():

@@ -155,6 +155,6 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path, name, make):
     folder = shutil.copytree(packaged_policy_dir(), tmp_path / "policy")
     (folder / name).unlink()
     make(folder / name)
-    with pytest.raises(PolicyError, match="no regular file") as refused:
+    with pytest.raises(PolicyError, match="not a regular file") as refused:
         Policy.load(folder)
     assert [(f.file, f.code) for f in refused.value.findings] == [(name, "unreadable-file")]

@@ -1,4 +1,4 @@
-"""The judge is pycasbin, whole and alone: anything else that is imported as `casbin` is refused."""
+"""The evaluator is pycasbin, whole and alone: anything else imported as `casbin` is refused."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_list_reaches_exactly_the_groups_that_are_allowed_one_by_one(lines, su
         if str(domain) in here
     ]
     subject = hold(*held)
-    standing = {role for group in groups for role in find_effective_roles(subject, group, scopes)}
+    effective = {role for group in groups for role in find_effective_roles(subject, group, scopes)}
     asked = policy.table.budget_object
     for action in Action:
         decided = {
@@ -91,12 +91,12 @@ def test_a_list_reaches_exactly_the_groups_that_are_allowed_one_by_one(lines, su
         try:
             reach = policy.authorize(subject, action, Organization("a")).reach
         except NotFound:
-            assert not standing
+            assert not effective
         except Forbidden:
             assert action is not Action.READ
             assert not any(decided.values())
         else:
-            assert standing
+            assert effective
             assert reach.elsewhere is decided["new"]
             reached = {i: (i in reach.exceptions) is not reach.elsewhere for i in decided}
             assert reached == decided

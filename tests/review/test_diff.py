@@ -308,7 +308,7 @@ def test_an_approval_that_no_gain_uses_is_named(diff, gained, approve):
 def test_a_list_of_approvals_that_is_none_is_unreadable_input(diff, gained, approve, text):
     result = diff(SHIPPED, gained, *approve(text))
     assert result.status == 2
-    assert "is no list of approved gains" in result.err
+    assert "is not a list of approved gains" in result.err
     assert "line 1" in result.err or "line 2" in result.err
 
 

@@ -1,4 +1,4 @@
-"""policy explain: every line that speaks, which decide, and what the nearest lines lacked."""
+"""policy explain: every line that matches, which decide, and what the nearest lines lacked."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_an_allowed_act_is_status_0_and_names_the_lines_that_decide(run):
     assert status == 0
     assert said == [
         "allowed: org-admin, group-member, group, update",
-        f"  {line_of(right)} speaks: allow, which decides: {right}",
+        f"  {line_of(right)} matches: allow, which decides: {right}",
     ]
     assert (value["decision"], value["lines"], value["nearest"]) == ("allow", [line_of(right)], [])
-    assert value["speaking"] == [{"line": line_of(right), "text": right, "effect": "allow"}]
+    assert value["matching"] == [{"line": line_of(right), "text": right, "effect": "allow"}]
 
 
 def test_a_deny_line_decides_and_the_allow_lines_that_it_beats_are_shown(run, folder):
@@ -62,11 +62,11 @@ def test_a_deny_line_decides_and_the_allow_lines_that_it_beats_are_shown(run, fo
     )
     assert status == 1
     assert said[0] == "denied: owner, org-admin, group, update"
-    assert said[1] == f"  {allow} speaks: allow: p, owner, site, group, update, allow"
-    assert said[-1].startswith(f"  {deny} speaks: deny, which decides: ")
+    assert said[1] == f"  {allow} matches: allow: p, owner, site, group, update, allow"
+    assert said[-1].startswith(f"  {deny} matches: deny, which decides: ")
     assert value["lines"] == [deny]
     assert value["nearest"] == []
-    assert [line["effect"] for line in value["speaking"]] == ["allow", "allow", "deny"]
+    assert [line["effect"] for line in value["matching"]] == ["allow", "allow", "deny"]
 
 
 def test_a_default_deny_names_the_nearest_lines_and_what_each_lacked(run):
@@ -74,7 +74,7 @@ def test_a_default_deny_names_the_nearest_lines_and_what_each_lacked(run):
     assert status == 1
     assert said[:2] == [
         "denied: group-member, group, update",
-        "  no line speaks, so it is denied; the nearest lines:",
+        "  no line matches, so it is denied; the nearest lines:",
     ]
     lacked = {line["text"]: line["lacks"] for line in value["nearest"]}
     assert lacked == {
@@ -123,7 +123,7 @@ def test_lines_that_would_not_help_are_not_near(run, tmp_path):
     assert value["nearest"] == []
     assert said == [
         "denied: cy, ai_model_price, read",
-        "  no line speaks, so it is denied",
+        "  no line matches, so it is denied",
     ]
 
 
@@ -183,7 +183,7 @@ def test_what_an_explanation_says_is_so(rows, obj, action, data):
     held = data.draw(st.sets(st.sampled_from(sorted(table.scopes))))
     explanation = explain_decision(table, held, obj, action)
     assert explanation.decision.allowed is is_allowed(rows, held, obj, action)
-    for line in explanation.speaking:
+    for line in explanation.matching:
         assert is_allowed([(*rows[line.number - 1][:4], "allow")], held, obj, action)
     said = {
         line.role: why for line, why in explanation.nearest if why.startswith("would be allowed")

@@ -11,14 +11,14 @@ import casbin
 import pytest
 from tests.review.helpers import FOLDERS, append, copy_policy
 
-import govbudget
 from govbudget import Policy, PolicyError
-from govbudget.authz import judge
+from govbudget.authz import evaluator
 from govbudget.authz.reader import MAX_FINDINGS, MAX_LINES, MAX_ROLES
+from govbudget.authz.table import Decision, DecisionTable
 from govbudget.review import meaning
 from govbudget.review.check import check_policy
 
-PACKAGE = Path(govbudget.__file__).parent
+PACKAGE = Path(evaluator.__file__).parents[1]
 PAGE = PACKAGE.parents[1] / "docs" / "findings.md"
 
 
@@ -93,33 +93,33 @@ def break_table(method, answer):
     """Give `check` a table that decides wrongly, which no file leads to."""
 
     def edit(_, patch):
-        class Wrong(govbudget.DecisionTable):
+        class Wrong(DecisionTable):
             __slots__ = ()
 
         setattr(Wrong, method, answer)
-        patch.setattr(judge, "DecisionTable", Wrong)
+        patch.setattr(evaluator, "DecisionTable", Wrong)
 
     return edit
 
 
 def decide_as_anyone_may(table, roles, obj, action):
     allowed = not roles or table.cell(roles[0], obj, action).decision.allowed
-    return govbudget.Decision(allowed, (), table.digest)
+    return Decision(allowed, (), table.digest)
 
 
 def decide_by_the_best(table, roles, obj, action):
     if len(roles) == 1:
         return table.cell(roles[0], obj, action).decision
     allowed = any(table.cell(role, obj, action).decision.allowed for role in roles)
-    return govbudget.Decision(allowed, (), table.digest)
+    return Decision(allowed, (), table.digest)
 
 
 def let_strangers_in(_, patch):
-    everywhere = judge.PINNED_MODEL.replace(
+    everywhere = evaluator.PINNED_MODEL.replace(
         "g(r.sub, p.role, r.org)", 'g(r.sub, p.role, "organization:o")'
     )
-    assert everywhere != judge.PINNED_MODEL
-    patch.setattr(judge, "PINNED_MODEL", everywhere)
+    assert everywhere != evaluator.PINNED_MODEL
+    patch.setattr(evaluator, "PINNED_MODEL", everywhere)
 
 
 def deny_by_two(folder, patch):
@@ -155,7 +155,7 @@ EXAMPLES = {
         casbin.Enforcer, "enforce", lambda enforcer, *_: len(enforcer.get_policy()) == 1
     ),
     "casbin-failed": lambda _, patch: patch.setattr(
-        judge, "PINNED_MODEL", judge.PINNED_MODEL.replace("g = _, _, _", "")
+        evaluator, "PINNED_MODEL", evaluator.PINNED_MODEL.replace("g = _, _, _", "")
     ),
     "duplicate-line": add("p, owner, site, group, read, allow\n"),
     "dead-line": add("p, org-admin, organization, ai_model_price, read, allow\n"),
@@ -165,7 +165,7 @@ EXAMPLES = {
     "members-read-only": add("p, group-member, group, group, update, allow\n"),
     "ranks": swap("p, owner, site, group, update, allow\n", ""),
     "separate-duties": add("p, org-admin, organization, group_ai_budget, update, allow\n"),
-    # These three can't be broken by any lines under the pinned model, so the judge is broken.
+    # These three can't be broken by any lines under the pinned model, so the evaluator is broken.
     "no-role-no-right": break_table("decide", decide_as_anyone_may),
     "organizations-apart": let_strangers_in,
     "deny-wins": deny_by_two,
@@ -287,7 +287,7 @@ def test_these_are_the_invariants():
 
 COUNTER_EXAMPLES = {
     "no-role-no-right": "without any role, `read` on `group` is allowed",
-    "organizations-apart": "org-admin may `update` a `group` of a place it is not held in",
+    "organizations-apart": "org-admin may `update` a `group` outside the domain it is held in",
     "members-read-only": "group-member may `update` a `group`",
     "ranks": "org-admin may `update` a `group` and owner may not",
     "deny-wins": "group-member with owner, org-admin, user-admin may `update` a `group`",
@@ -303,7 +303,7 @@ def test_a_broken_invariant_comes_with_a_counter_example(code, example, folder, 
 
 
 VERBS = {
-    *("add", "did", "install", "keep", "known", "mend", "merge", "print", "put", "read", "report"),
+    *("add", "did", "install", "keep", "known", "fix", "merge", "print", "put", "read", "report"),
     *("reinstall", "remove", "restart", "restore", "review", "save", "type", "uninstall", "write"),
 }
 
@@ -320,14 +320,16 @@ def test_the_sentence_of_a_finding_ends_with_what_to_do(code, folder, monkeypatc
 def test_a_comment_beside_a_line_is_told_where_to_go(folder):
     append(folder / "policy.csv", "p, owner, site, group, update, deny # hi\n")
     (finding,) = check_policy(folder).findings
-    assert finding.sentence == ("`deny # hi` is no effect; put the comment on a line of its own")
+    assert finding.sentence == (
+        "`deny # hi` is not a known effect; put the comment on a line of its own"
+    )
 
 
 def test_a_line_that_lets_people_write_what_is_their_own_is_found(folder):
     add("p, self, user, ai_member_spend, update, allow\n")(folder, None)
     (finding,) = (f for f in check_policy(folder).findings if f.code == "members-read-only")
     assert finding.sentence.endswith(
-        ", but self may `update` a `ai_member_spend`; mend or remove the line"
+        ", but self may `update` a `ai_member_spend`; fix or remove the line"
     )
 
 

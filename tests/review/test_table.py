@@ -61,13 +61,13 @@ def test_the_deciding_lines_are_all_the_lines_that_say_so(rows):
         for obj in OBJECTS:
             for action in ACTIONS:
                 decision = table.decide(roles, obj, action)
-                speaking = [
+                matching = [
                     number
                     for number, row in enumerate(rows, start=1)
                     if is_allowed([(*row[:4], "allow")], roles, obj, action)
                 ]
-                denying = [n for n in speaking if rows[n - 1][4] == "deny"]
-                expected = denying or speaking
+                denying = [n for n in matching if rows[n - 1][4] == "deny"]
+                expected = denying or matching
                 assert decision.lines == tuple(f"policy.csv:{n}" for n in expected)
 
 

@@ -1,1 +1,1 @@
-"""The policy and the decision: a strict reader, Casbin as the judge, the table, the grant."""
+"""The policy and the decision: a strict reader, Casbin as the evaluator, the decision table."""

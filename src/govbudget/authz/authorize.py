@@ -79,7 +79,7 @@ def authorize(
     """
     if isinstance(obj, Organization):
         return _authorize_organization(table, subject, action, obj)
-    asked = table.judged_as(obj.type)
+    asked = table.asked_as(obj.type)
     roles = find_effective_roles(subject, obj, table.scopes)
     decision = table.decide(roles, asked, action)
     act = _ACTIONS[action]
@@ -100,7 +100,7 @@ def _authorize_organization(
     table: DecisionTable, subject: Subject, action: str, organization: ObjectT
 ) -> Allowed[ObjectT]:
     """Decide for all groups of the organization at once."""
-    asked = table.judged_as(ObjectType.GROUP)
+    asked = table.asked_as(ObjectType.GROUP)
     here = (SITE, Domain(Scope.ORGANIZATION, organization.id))
     everywhere: list[str] = []
     in_groups: dict[Id, list[str]] = {}
@@ -128,10 +128,10 @@ def reach_members(table: DecisionTable, allowed: Allowed[ObjectT]) -> Reach:
     where it is allowed on nobody's.
     """
     subject, action, obj = allowed.subject, allowed.action, allowed.object
-    place = obj.id if isinstance(obj, Organization) else obj.organization_id  # type: ignore[union-attr]
+    organization_id = obj.id if isinstance(obj, Organization) else obj.organization_id  # type: ignore[union-attr]
     kind = ObjectType.AI_MEMBER_SPEND
     caller = cast("Id", subject.id)  # an operator has no id, and no role toward itself
-    roles = find_effective_roles(subject, Member(place, caller), table.scopes)
+    roles = find_effective_roles(subject, Member(organization_id, caller), table.scopes)
     own = [role for role in roles if table.scopes[role] is Scope.USER]
     everywhere = [role for role in roles if role not in own]
     reach, _ = _find_reach(table, kind, action, everywhere, {caller: own})

@@ -1,4 +1,4 @@
-"""The standing of a subject toward one object: which of its roles count there."""
+"""The effective roles of a subject toward one object: which of its roles count there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Domain, Object, Subject
 
-# An attribute of an enumeration costs 90 ns a look-up, a third of what a standing takes.
+# An attribute of an enumeration costs 90 ns a look-up, a third of what the roles take.
 _SITE, _USER = Scope.SITE, Scope.USER
 
 

@@ -70,7 +70,7 @@ def build_table(
     with _ONE_AT_A_TIME, _quiet_casbin():
         try:
             evaluator = _Evaluator(lines)
-            table = DecisionTable(files.digest, lines, _find_speaking(evaluator, lines))
+            table = DecisionTable(files.digest, lines, _find_matching(evaluator, lines))
             disagreements = list(_compare_with_casbin(evaluator, files, table)) if compare else []
         except Exception as error:
             sentence = f"Casbin failed: {type(error).__name__}: {error}; report it to us"
@@ -80,18 +80,18 @@ def build_table(
     return table
 
 
-def _find_speaking(evaluator: _Evaluator, lines: tuple[Line, ...]) -> list[Line]:
-    """Ask Casbin which lines speak about the cell that they name.
+def _find_matching(evaluator: _Evaluator, lines: tuple[Line, ...]) -> list[Line]:
+    """Ask Casbin which lines match the cell that they name.
 
     A line is asked about with its effect set to allow, since Casbin answers no to a deny line in
     any case.
     """
 
-    def speaks(line: Line) -> bool:
+    def matches(line: Line) -> bool:
         row = [*line.fields[:-1], str(Effect.ALLOW)]
         return bool(evaluator.list_allowed(line.role, [row], [(line.object, line.action)]))
 
-    return [line for line in lines if speaks(line)]
+    return [line for line in lines if matches(line)]
 
 
 def list_reached_elsewhere(lines: tuple[Line, ...]) -> dict[str, list[tuple[ObjectType, Action]]]:
@@ -145,13 +145,13 @@ class _Evaluator:
 
     def __init__(self, lines: tuple[Line, ...]) -> None:
         scopes = {line.role: line.scope for line in lines}
-        places = {
-            scope: place
+        domains = {
+            scope: domain
             for scope in Scope
             for example in EXAMPLES.values()
-            if (place := example.domain(scope)) is not None
+            if (domain := example.domain(scope)) is not None
         }
-        held = (f"g, holder:{role}, {role}, {places[scope]}" for role, scope in scopes.items())
+        held = (f"g, holder:{role}, {role}, {domains[scope]}" for role, scope in scopes.items())
         self._enforcer = _start_casbin("\n".join(held))
 
     def list_allowed(
@@ -224,7 +224,7 @@ def _find_wrong_casbin() -> str | None:
             f"`{imported}` is imported as `casbin`, not what pycasbin installed in `{installed}`; "
             "take it off the path"
         )
-    # Not `pycasbin.files`: since Python 3.12 that leaves out what is gone.
+    # Not `pycasbin.files`: since Python 3.12 that omits what is gone.
     for path, recorded, *_ in csv.reader((pycasbin.read_text("RECORD") or "").splitlines()):
         # Some releases record files beside the package, which are nothing to us.
         is_code = path.startswith("casbin/") and path.endswith(".py")

@@ -65,7 +65,7 @@ def read_regular_file(path: Path) -> bytes:
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - a descriptor
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise OSError(
@@ -84,10 +84,10 @@ def read_policy_files(folder: Path) -> PolicyFiles:
             return read_regular_file(path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            mend = "put a readable text file there"
+            advice = "put a readable text file there"
             if not folder.is_dir():
-                mend = "name the folder that holds model.conf and policy.csv"
-            sentence = f"can't read `{show_path(path)}`: {reason}; {mend}"
+                advice = "name the folder that holds model.conf and policy.csv"
+            sentence = f"can't read `{show_path(path)}`: {reason}; {advice}"
             if error.errno == errno.EFBIG:
                 findings.append(Finding(name, 0, "file-too-large", sentence))
             else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HEADER = ("role", "object", "action", "decision", "scope")
 REQUIRED = HEADER[:-1]
 
-_MEND = "mend the policy, or review the row anew"
+_ADVICE = "fix the policy, or review the row anew"
 
 
 def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
@@ -50,7 +50,7 @@ def find_unreviewed(table: DecisionTable, content: bytes | None) -> list[Finding
     """Find in what a policy differs from its reviewed decisions; None: there are none.
 
     A policy that makes budgets a resource of their own must be reviewed: one stray line would else
-    change what every budget is judged as.
+    change what every budget is decided as.
     """
     if content is not None:
         return compare_with_matrix(table, content)
@@ -70,9 +70,9 @@ def _check_row(table: DecisionTable, fields: tuple[str, ...], earlier: int | Non
     known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict, Scope)
     for what, value, options in zip(HEADER, fields, known, strict=False):
         if value not in list(options):
-            yield f"`{value[:60]}` is no {what}; {suggest(value, options)}"
+            yield f"`{value[:60]}` is not a known {what}; {suggest(value, options)}"
     if earlier is not None:
-        yield f"the cell stands on line {earlier} already; keep one"
+        yield f"the cell is on line {earlier} already; keep one"
 
 
 def _compare(table: DecisionTable, reviewed: dict[tuple[str, ...], Row]) -> Iterator[Finding]:
@@ -85,13 +85,13 @@ def _compare(table: DecisionTable, reviewed: dict[tuple[str, ...], Row]) -> Iter
             why = f"by {lines}" if lines else "since no line allows it"
             sentence = (
                 f"{', '.join(cell)}: the review {listed} `{expected}`, the policy decides "
-                f"`{verdict}`, {why}; {_MEND}"
+                f"`{verdict}`, {why}; {_ADVICE}"
             )
             yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
         if scopes and scopes != [scope]:
             sentence = (
                 f"{cell[0]}: the review says held in scope `{scopes[0]}`, the policy `{scope}`; "
-                f"{_MEND}"
+                f"{_ADVICE}"
             )
             yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
 

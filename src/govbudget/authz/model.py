@@ -60,7 +60,7 @@ def compare_with_pinned_model(text: str, file: str) -> list[Finding]:
             number, line, _ = theirs or following
             expected = f"`{mine[1]}`" if mine else "nothing here"
             found = f"`{line[:300]}`" if line else "the end of the file"
-            mend = "write the expected line" if mine else "remove it"
-            sentence = f"the model is pinned: expected {expected}, found {found}; {mend}"
+            advice = "write the expected line" if mine else "remove it"
+            sentence = f"the model is pinned: expected {expected}, found {found}; {advice}"
             findings.append(Finding(file, number, "model-not-pinned", sentence))
     return findings

@@ -64,8 +64,8 @@ class Policy:
             table = _load(self.folder, self._pinned_digest)
             if table.budget_object is not self._table.budget_object:
                 sentence = (
-                    f"the lines judge budgets as `{table.budget_object}` now, and this process was "
-                    f"started with `{self._table.budget_object}`; restart it"
+                    f"the lines decide budgets as `{table.budget_object}` now, and this process "
+                    f"was started with `{self._table.budget_object}`; restart it"
                 )
                 raise PolicyError([Finding(LINES_FILE, 0, "needs-restart", sentence)])
             self._table = table
@@ -81,7 +81,7 @@ class Policy:
         return self._table.digest
 
     def decide(self, roles: Collection[str], obj: str, action: str) -> Decision:
-        """Decide what the roles of a standing may do; an unknown name is a ValueError."""
+        """Decide what a set of roles may do; an unknown name is a ValueError."""
         return self._table.decide(roles, obj, action)
 
     def authorize(self, subject: Subject, action: str, obj: ObjectT) -> Allowed[ObjectT]:

@@ -127,7 +127,7 @@ def read_policy(files: PolicyFiles) -> tuple[tuple[Line, ...], list[Finding]]:
     findings.sort(key=lambda finding: finding.line)
     findings += sorted(defects, key=lambda finding: finding.line)
     if len(findings) > MAX_FINDINGS:
-        sentence = f"{len(findings) - MAX_FINDINGS} more findings are not shown; mend these first"
+        sentence = f"{len(findings) - MAX_FINDINGS} more findings are not shown; fix these first"
         findings[MAX_FINDINGS:] = [Finding(LINES_FILE, 0, "too-many-findings", sentence)]
     return tuple(lines), findings
 
@@ -139,7 +139,7 @@ def _check_row(number: int, kind: str, fields: list[str]) -> Iterator[Finding]:
         )
         yield Finding(LINES_FILE, number, "unknown-line-type", sentence)
     elif kind != "p":
-        sentence = f"`{_cut(kind)}` is no line type; write `p, {', '.join(FIELDS)}`, or a comment"
+        sentence = f"`{_cut(kind)}` is not a line type; write `p, {', '.join(FIELDS)}`"
         yield Finding(LINES_FILE, number, "unknown-line-type", sentence)
     elif len(fields) != len(FIELDS):
         sentence = f"{len(fields)} fields after `p`; write these {len(FIELDS)}: {', '.join(FIELDS)}"
@@ -148,16 +148,17 @@ def _check_row(number: int, kind: str, fields: list[str]) -> Iterator[Finding]:
         role, *words = fields
         if len(role) > MAX_ROLE_LENGTH or not ROLE_NAME.fullmatch(role):
             sentence = (
-                f"`{_cut(role)}` is no role name; write lower-case letters and digits in words "
+                f"`{_cut(role)}` is not a role name; write lower-case letters and digits in words "
                 f"joined by `-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
             )
             yield Finding(LINES_FILE, number, "role-name", sentence)
         closed_sets = (Scope, ObjectType, Action, Effect)
         for what, value, known in zip(FIELDS[1:], words, closed_sets, strict=True):
             if value not in list(known):
-                comment = "#" in value
-                mend = "put the comment on a line of its own" if comment else suggest(value, known)
-                sentence = f"`{_cut(value)}` is no {what}; {mend}"
+                advice = "put the comment on a line of its own"
+                if "#" not in value:
+                    advice = suggest(value, known)
+                sentence = f"`{_cut(value)}` is not a known {what}; {advice}"
                 yield Finding(LINES_FILE, number, f"unknown-{what}", sentence)
 
 

@@ -29,7 +29,7 @@ class Verdict(StrEnum):
     """What one role brings into a set of roles, from the worst to the best.
 
     `forbid`: a line denies, for whoever holds the role, whatever else they hold. `deny`: no line
-    speaks for it, so another role may allow it. `allow`: a line allows and none denies.
+    matches, so another role may allow it. `allow`: a line allows and none denies.
     """
 
     FORBID = "forbid"
@@ -39,7 +39,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one role has to say on one action on one kind of object, with every line that speaks."""
+    """What one role may do: one action on one kind of object, with every line that matches."""
 
     decision: Decision
     allow: tuple[Line, ...]
@@ -66,7 +66,7 @@ class DecisionTable:
         *("budget_object", "digest", "lines", "scopes"),
     )
 
-    # What budgets are judged as: a resource of their own, where some line names it, else the group.
+    # What budgets are decided as: a resource of their own where a line names it, else the group.
     budget_object: ObjectType
 
     digest: str
@@ -80,11 +80,11 @@ class DecisionTable:
         self,
         digest: str,
         lines: tuple[Line, ...],
-        speaking: Iterable[Line],
+        matching: Iterable[Line],
     ) -> None:
-        """Build from the lines that speak about their cell, which Casbin was asked for."""
+        """Build from the lines that match their cell, which Casbin was asked for."""
         by_cell: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
-        for line in speaking:
+        for line in matching:
             by_cell[line.role, line.object, line.action].append(line)
         scopes = {line.role: line.scope for line in lines}
         cells: dict[tuple[str, str], dict[str, Cell]] = {}
@@ -111,7 +111,7 @@ class DecisionTable:
         raise AttributeError(f"a decision table is immutable: can't set `{name}`")
 
     def decide(self, roles: Collection[str], obj: str, action: str) -> Decision:
-        """Decide for the roles of a standing; no role at all is a default deny.
+        """Decide for a set of roles; no role at all is a default deny.
 
         Raises ValueError for a role, object type or action that the policy does not know.
         """
@@ -119,23 +119,23 @@ class DecisionTable:
             raise self._unknown(roles, obj, action)
         try:
             row = self._cells[obj, action]
-            speaking = [cell for role in roles if (cell := row[role]).decision.lines]
+            matching = [cell for role in roles if (cell := row[role]).decision.lines]
         except KeyError:
             raise self._unknown(roles, obj, action) from None
-        if not speaking:
+        if not matching:
             return self._default
-        if len(speaking) == 1:
-            return speaking[0].decision
-        allow = [line for cell in speaking for line in cell.allow]
-        deny = [line for cell in speaking for line in cell.deny]
+        if len(matching) == 1:
+            return matching[0].decision
+        allow = [line for cell in matching for line in cell.allow]
+        deny = [line for cell in matching for line in cell.deny]
         return _decide(allow, deny, self.digest)
 
-    def judged_as(self, kind: ObjectType) -> ObjectType:
+    def asked_as(self, kind: ObjectType) -> ObjectType:
         """Give what the policy is asked about an object of this kind: of a group, its budget."""
         return self.budget_object if kind is ObjectType.GROUP else kind
 
     def cell(self, role: str, obj: ObjectType, action: Action) -> Cell:
-        """Give what one role has to say, with every line that speaks."""
+        """Give what one role may do, with every line that matches."""
         return self._cells[obj, action][role]
 
     def would_allow(self, obj: ObjectType, action: Action) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class DecisionTable:
         ):
             if value not in list(known):
                 known_names = suggest(str(value), known)
-                return ValueError(f"`{value}` is no {what} of this policy; {known_names}")
+                return ValueError(f"`{value}` is not a known {what}; {known_names}")
         return ValueError("the roles are not a collection of role names")
 
 

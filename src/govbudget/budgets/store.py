@@ -43,8 +43,8 @@ class Budgets:
     def set(grant: Grant[Group], limit_micros: int, condition: Condition = UNCONDITIONAL) -> Budget:
         """Create or change the group's budget. Needs a grant to `update` the group.
 
-        `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision, and leaves an
-        entry in the audit trail. Raises PreconditionFailed, GroupChanged, or ValueError for another
+        `limit_micros` is 0 to 10^12. Always moves `updated_at` and the revision, and adds an
+        entry to the audit trail. Raises PreconditionFailed, GroupChanged, or ValueError for another
         limit, and has then written nothing.
         """
         if condition.must_not_exist and (condition.must_exist or condition.must_be is not None):
@@ -73,7 +73,7 @@ class Budgets:
     def delete(grant: Grant[Group], condition: Condition = UNCONDITIONAL) -> Budget:
         """Delete the group's budget and give it as it was. Needs a grant to `update` the group.
 
-        Leaves an entry in the audit trail. Raises NotFound (`budget-not-set`) where there is none,
+        Adds an entry to the audit trail. Raises NotFound (`budget-not-set`) where there is none,
         whatever the condition, else PreconditionFailed or GroupChanged, and has then deleted
         nothing.
         """

@@ -145,7 +145,7 @@ def policy_explain(  # noqa: PLR0917 - click passes them by name
 ) -> int:
     """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking.
 
-    Of a line that never applies it says why, and where no line speaks, which are nearest. With a
+    Of a line that never applies it says why, and where no line matches, which are nearest. With a
     user and a group, it says of each role that the user holds whether it counts, and why not. On
     stderr: where a server would not start with the folder.
     """
@@ -177,7 +177,7 @@ def _describe_explanation(roles: tuple[str, ...], explanation: Explanation) -> d
         "decision": "allow" if decision.allowed else "deny",
         "roles": roles,
         "lines": decision.lines,
-        "speaking": [_describe(line) for line in explanation.speaking],
+        "matching": [_describe(line) for line in explanation.matching],
         "never_applies": [_describe(line) | {"why": why} for line, why in explanation.dead],
         "nearest": [_describe(line) | {"lacks": why} for line, why in explanation.nearest],
         "nearest_left_out": explanation.left_out,
@@ -195,13 +195,13 @@ def _show_held(user: str | None, held: list[dict[str, Any]]) -> Iterator[str]:
 def _show_explanation(asked: str, explanation: Explanation) -> Iterator[str]:
     decision = explanation.decision
     yield f"{'allowed' if decision.allowed else 'denied'}: {asked}"
-    for line in explanation.speaking:
+    for line in explanation.matching:
         decides = ", which decides" if line.name in decision.lines else ""
-        yield f"  {line.name} speaks: {line.effect}{decides}: {_show(line)}"
+        yield f"  {line.name} matches: {line.effect}{decides}: {_show(line)}"
     yield from (f"  {line.name} {why}: {_show(line)}" for line, why in explanation.dead)
-    if not explanation.speaking:
+    if not explanation.matching:
         nearest = "; the nearest lines:" if explanation.nearest else ""
-        yield f"  no line speaks, so it is denied{nearest}"
+        yield f"  no line matches, so it is denied{nearest}"
     yield from (f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest)
     if explanation.left_out:
         yield f"  and {explanation.left_out} more as near; `policy matrix` shows all"

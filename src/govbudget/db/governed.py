@@ -73,7 +73,7 @@ class Governed(Generic[ObjectT]):
         """Give the cells of the table that are asked before it runs."""
         for asked in (_ASKED.get(self.kind), self.reach):
             if asked is not None:
-                yield table.judged_as(asked), self.action
+                yield table.asked_as(asked), self.action
 
     def prepare(self, gov: Gov) -> dict[tuple[bool, bool], sa.Executable]:
         """Make it for an installation: by `reach.elsewhere`, and whether it is for a first page."""

@@ -65,7 +65,7 @@ def prepare(
     """Make a statement: `{s}` is the schema, `{id}` the type of ids, the rest are `parts`.
 
     Its parameters have the type that their name has everywhere. `{answer}` is what it selects;
-    SQLAlchemy, which is told the names, does not work them out for each answer anew.
+    SQLAlchemy, which gets the names, does not work them out for each answer anew.
     """
     selected = {part.split()[-1].rpartition(".")[2]: part for part in answer}
     for name in TIMES.keys() & selected.keys():

@@ -75,12 +75,12 @@ def refuse_jumps(changes: Iterable[PriceChange]) -> None:
 
 
 def refuse_duplicates(prices: Sequence[Price]) -> None:
-    """Raise InvalidInput that names the models that stand more than once in a batch."""
+    """Raise InvalidInput that names the models that are more than once in a batch."""
     counts = Counter((price.provider, price.model) for price in prices)
     if len(counts) == len(prices):
         return
     errors = [
-        FieldError(f"/{index}", f"`{price.provider}` `{price.model}` stands more than once")
+        FieldError(f"/{index}", f"`{price.provider}` `{price.model}` is there more than once")
         for index, price in enumerate(prices)
         if counts[price.provider, price.model] > 1
     ]

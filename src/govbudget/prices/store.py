@@ -82,9 +82,9 @@ class Prices:
     ) -> BatchResult:
         """Store a batch of prices of one source, all or nothing. Needs a grant to `update` them.
 
-        Those of the other source are not touched. A price that is the same as before is left as it
-        is, `updated_at` too; each other one leaves an entry in the audit trail. Raises InvalidInput
-        where a model stands twice in the batch, and (code `price-jump`, see
+        Those of the other source are not touched. A price that is the same as before stays as it
+        is, `updated_at` too; each other one adds an entry to the audit trail. Raises InvalidInput
+        where a model is twice in the batch, and (code `price-jump`, see
         `PriceChange.list_jumps`) where a price jumps, unless `allow_jumps`.
         """
         refuse_duplicates(prices)
@@ -100,7 +100,7 @@ class Prices:
     def remove(grant: Grant[PriceBook], provider: str, model: str) -> Price:
         """Take a model's custom price away and give it; the book's, if any, is in force then.
 
-        Needs a grant to `update` the prices. Leaves an entry in the audit trail. Raises NotFound.
+        Needs a grant to `update` the prices. Adds an entry to the audit trail. Raises NotFound.
         """
         row = grant.run(statements.REMOVE, **_write_key(provider, model)).one_or_none()
         if row is None:

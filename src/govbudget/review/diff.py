@@ -69,7 +69,7 @@ def diff_roles(
 ) -> tuple[list[tuple[str, Scope]], list[tuple[str, Scope]]]:
     """Give the roles that are new and those that went, each with its scope.
 
-    Holding a role is standing, even one that has no right: a list answers, with nothing in it.
+    Who holds any role there is answered by a list, even where the role has no right.
     """
     before, after = set(old.scopes.items()), set(new.scopes.items())
     return sorted(after - before), sorted(before - after)
@@ -79,8 +79,8 @@ def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
     """Find every right that differs; nothing for comments, order and duplicates.
 
     A role whose scope changed has lost everything in the old scope and gained it in the new one.
-    Where one of the two policies has no lines on budgets of their own, it judges them as groups,
-    and is compared so.
+    Where one of the two policies has no lines on budgets of their own, it decides them as
+    groups, and is compared so.
     """
     changes = []
     budget_objects = (old.budget_object, new.budget_object)
@@ -117,7 +117,9 @@ def read_approvals(path: Path) -> frozenset[tuple[str, ...]]:
     if not rows or rows[0][1] != HEADER:
         errors.append(FieldError("line 1", f"the first row must be `{','.join(HEADER)}`"))
     if errors:
-        raise InvalidInput(f"`{path}` is no list of approved gains", errors, code="input-invalid")
+        raise InvalidInput(
+            f"`{path}` is not a list of approved gains", errors, code="input-invalid"
+        )
     return frozenset(row for _, row in rows[1:])
 
 
@@ -139,7 +141,7 @@ def load_side(name: str, other: str, default: Path) -> Side:
     """
     folder = Path(name)
     revision, colon, path = name.partition(":")
-    place = Path(path) if colon else Path(other) if Path(other).is_dir() else default
+    folder_there = Path(path) if colon else Path(other) if Path(other).is_dir() else default
     # An empty name (an unset variable) is not the working folder.
     is_folder = bool(name) and (folder.is_dir() or folder.is_symlink())
     if is_folder and not name.startswith((".", "/")) and _find_commit(revision) is not None:
@@ -150,7 +152,7 @@ def load_side(name: str, other: str, default: Path) -> Side:
         _check_folder(folder)
         files, origin = read_policy_files(folder), f"folder {show_path(folder.resolve())}"
     else:
-        files, origin = _read_revision(revision, place)
+        files, origin = _read_revision(revision, folder_there)
     table = read_table(files)
     unreviewed = None
     if files.matrix is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_NEAREST = 5
 
-PLACES = {
+HELD = {
     Scope.SITE: "on the site",
     Scope.ORGANIZATION: "in the organization",
     Scope.GROUP: "in the group",
@@ -29,14 +29,14 @@ PLACES = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision, every line that speaks for or against it, and the nearest lines that do not.
+    """A decision, every line that matches it, and the nearest lines that do not.
 
     `dead` are lines of the roles that name this object and action and can't apply; `left_out` is
     how many lines are as near as `nearest` and not in it.
     """
 
     decision: Decision
-    speaking: tuple[Line, ...]
+    matching: tuple[Line, ...]
     dead: tuple[tuple[Line, str], ...]
     nearest: tuple[tuple[Line, str], ...]
     left_out: int
@@ -45,7 +45,7 @@ class Explanation:
 def explain_decision(
     table: DecisionTable, roles: Collection[str], obj: str, action: str
 ) -> Explanation:
-    """Explain what the roles of a standing may do; an unknown name is a ValueError.
+    """Explain what a set of roles may do; an unknown name is a ValueError.
 
     For a default deny, `nearest` holds the allow lines that lack least, each with a sentence about
     what it lacks. A line that would not help (it never applies, or another denies the same) is
@@ -54,13 +54,13 @@ def explain_decision(
     decision = table.decide(roles, obj, action)
     object_type, act = ObjectType(obj), Action(action)
     cells = [table.cell(role, object_type, act) for role in roles]
-    speaking = {line for cell in cells for line in cell.allow + cell.deny}
+    matching = {line for cell in cells for line in cell.allow + cell.deny}
     dead = tuple(
         (line, describe_dead_line(line))
         for line in table.lines
         if (line.object, line.action) == (object_type, act)
         and line.role in roles
-        and line not in speaking
+        and line not in matching
     )
     nearest: list[tuple[Line, str]] = []
     if not decision.allowed and not decision.lines:
@@ -77,14 +77,14 @@ def explain_decision(
             key=lambda item: ((item[0].object, item[0].action) != (object_type, act),),
         )
         nearest = [(line, "; ".join(missing)) for line, missing in lacking]
-    in_order = tuple(sorted(speaking, key=lambda line: line.number))
+    in_order = tuple(sorted(matching, key=lambda line: line.number))
     left_out = max(0, len(nearest) - MAX_NEAREST)
     return Explanation(decision, in_order, dead, tuple(nearest[:MAX_NEAREST]), left_out)
 
 
 def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: Action) -> list[str]:
     """Say what a line lacks to allow this."""
-    place = PLACES[line.scope]
+    held = HELD[line.scope]
     elsewhere = []
     if line.object is not obj:
         elsewhere.append(f"is about `{line.object}`, not `{obj}`")
@@ -93,7 +93,7 @@ def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: A
     if line.role in roles:
         return elsewhere
     verb = "asks for `{}`, held {}" if elsewhere else "would be allowed if `{}` were held {}"
-    return [verb.format(line.role, place), *elsewhere]
+    return [verb.format(line.role, held), *elsewhere]
 
 
 def find_reason_against(table: DecisionTable, assignment: Assignment, group: Group) -> str | None:

@@ -43,7 +43,7 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
         cells = [table.cell(role, obj, action) for obj, action in CELLS]
         if not any(_matters(table, cell) for cell in cells):
             sentence = (
-                f"role `{role}` can do nothing and changes nothing; remove its lines or mend them"
+                f"role `{role}` can do nothing and changes nothing; remove its lines or fix them"
             )
             yield Finding(LINES_FILE, declared[role].number, "powerless-role", sentence)
 
@@ -83,8 +83,8 @@ def find_broken_invariants(table: DecisionTable) -> Iterator[Finding]:
     """Find each invariant that the policy breaks, with a counter-example."""
     for invariant in INVARIANTS:
         for number, example in invariant.find(table):
-            mend = "mend or remove the line" if number else "report it to us"
-            sentence = f"{invariant.statement}, but {example}; {mend}"
+            advice = "fix or remove the line" if number else "report it to us"
+            sentence = f"{invariant.statement}, but {example}; {advice}"
             yield Finding(LINES_FILE, number, invariant.code, sentence)
 
 
@@ -104,7 +104,7 @@ def _organizations_apart(table: DecisionTable) -> Broken:
     for role, reached in list_reached_elsewhere(table.lines).items():
         if table.scopes[role] is not Scope.SITE:
             for obj, action in reached:
-                yield 0, f"{role} may `{action}` a `{obj}` of a place it is not held in"
+                yield 0, f"{role} may `{action}` a `{obj}` outside the domain it is held in"
 
 
 @partial(Invariant, "members-read-only", "neither membership of a group nor being oneself writes")

@@ -27,7 +27,7 @@ def check_event_id(event_id: str) -> str:
     if not re.fullmatch(PRINTABLE, event_id) or len(event_id) > MAX_EVENT_ID:
         message = f"an event's id is 1 to {MAX_EVENT_ID} characters without control characters"
         raise ValueError(message)
-    event_id.encode()  # a lone surrogate is no character, and a ValueError
+    event_id.encode()  # a lone surrogate is not a character: a ValueError
     return event_id
 
 
@@ -92,11 +92,11 @@ class Usage:
     tokens: Tokens
     cost_picos: int | None
     unpriced: tuple[str, ...]
-    # When the caller says that it was; None: not told.
-    told_occurred_at: datetime | None
+    # When the caller says that it was; None: not said.
+    reported_occurred_at: datetime | None
     recorded_at: datetime
 
     @property
     def occurred_at(self) -> datetime:
-        """When the call was: as told, else when it was recorded."""
-        return self.told_occurred_at or self.recorded_at
+        """When the call was: as its caller says, else when it was recorded."""
+        return self.reported_occurred_at or self.recorded_at

@@ -1,4 +1,4 @@
-"""The standing: which of a subject's roles count toward one object."""
+"""The effective roles: which of a subject's roles count toward one object."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_each_role_counts_once_in_the_order_held():
     assert find_effective_roles(subject, GROUP, SCOPES) == ("group-member", "owner", "org-admin")
 
 
-def test_nobody_has_no_standing():
+def test_nobody_has_no_effective_roles():
     assert find_effective_roles(hold(), GROUP, SCOPES) == ()
 
 
-def test_a_subject_that_is_named_like_a_role_or_a_group_has_no_standing():
+def test_a_subject_that_is_named_like_a_role_or_a_group_has_no_effective_roles():
     for name in ("owner", "g", "o"):
         assert find_effective_roles(hold(subject_id=name), GROUP, SCOPES) == ()
 
