@@ -173,6 +173,7 @@ class GroupChanged(GovBudgetError):
         super().__init__("group-changed", "the group moved or was deleted meanwhile; try again")
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class BudgetExceeded(GovBudgetError):
     """A call does not fit under the member's limit; nothing was held.
 
@@ -180,31 +181,24 @@ class BudgetExceeded(GovBudgetError):
     picos (1 USD = 10^12). Tells of nobody but the member.
     """
 
-    def __init__(
-        self,
-        *,
-        limit_micros: int,
-        limit_source: str,
-        group_id: Id,
-        spent_picos: int,
-        held_picos: int,
-        cost_picos: int,
-        period_end: datetime,
-    ) -> None:
-        spent, held, asked = map(round_up_to_micros, (spent_picos, held_picos, cost_picos))
+    limit_micros: int
+    limit_source: str
+    group_id: Id
+    spent_picos: int
+    held_picos: int
+    cost_picos: int
+    period_end: datetime
+
+    def __post_init__(self) -> None:
+        """Say the figures."""
+        costs = self.spent_picos, self.held_picos, self.cost_picos
+        spent, held, asked = map(round_up_to_micros, costs)
         super().__init__(
             "budget-exceeded",
-            f"this call does not fit under the member's limit: limit {limit_micros}, spent "
+            f"this call does not fit under the member's limit: limit {self.limit_micros}, spent "
             f"{spent}, held {held}, asked {asked} micros; the period ends at "
-            f"{period_end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            f"{self.period_end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
-        self.limit_micros = limit_micros
-        self.limit_source = limit_source
-        self.group_id = group_id
-        self.spent_picos = spent_picos
-        self.held_picos = held_picos
-        self.cost_picos = cost_picos
-        self.period_end = period_end
 
     @property
     def members(self) -> dict[str, Any]:

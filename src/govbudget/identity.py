@@ -147,38 +147,34 @@ class Group:
         return self._domains.get(scope)
 
 
+class _OfTheSite:
+    """An object of which the site has one: of no organization and no group."""
+
+    __slots__ = ()
+    id: ClassVar[None] = None
+
+    @property
+    def keys(self) -> dict[str, Id]:
+        """Nothing: there is one."""
+        return {}
+
+    def domain(self, scope: Scope) -> Domain | None:
+        """Give the site; it lacks every other domain."""
+        return SITE if scope is Scope.SITE else None
+
+
 @dataclass(frozen=True, slots=True)
-class PriceBook:
-    """The prices of all models: a site-wide object, of no organization and no group."""
+class PriceBook(_OfTheSite):
+    """The prices of all models."""
 
     type: ClassVar[ObjectType] = ObjectType.AI_MODEL_PRICE
-    id: ClassVar[None] = None
-
-    @property
-    def keys(self) -> dict[str, Id]:
-        """Nothing: there is one."""
-        return {}
-
-    def domain(self, scope: Scope) -> Domain | None:
-        """Give the site; the price book lacks every other domain."""
-        return SITE if scope is Scope.SITE else None
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """The usage ledger, which services write to: a site-wide object, as the price book is."""
+class Ledger(_OfTheSite):
+    """The usage ledger, which services write to."""
 
     type: ClassVar[ObjectType] = ObjectType.AI_USAGE
-    id: ClassVar[None] = None
-
-    @property
-    def keys(self) -> dict[str, Id]:
-        """Nothing: there is one."""
-        return {}
-
-    def domain(self, scope: Scope) -> Domain | None:
-        """Give the site; the ledger lacks every other domain."""
-        return SITE if scope is Scope.SITE else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from govbudget.ids import PRINTABLE
 from govbudget.prices.price import Model, Provider
@@ -75,9 +75,3 @@ class OverrideBody(Body):
 
     group_id: IdField
     spend_limit_micros: Limit
-
-
-HOLD: TypeAdapter[HoldBody] = TypeAdapter(HoldBody)
-SETTLE: TypeAdapter[SettleBody] = TypeAdapter(SettleBody)
-USAGE: TypeAdapter[UsageBody] = TypeAdapter(UsageBody)
-OVERRIDE: TypeAdapter[OverrideBody] = TypeAdapter(OverrideBody)

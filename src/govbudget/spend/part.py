@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 from govbudget.identity import Action
+from govbudget.spend import views
 from govbudget.spend.installation import Installation
-from govbudget.spend.views import (
-    delete_hold,
-    delete_override,
-    get_group_spend,
-    get_member_spend,
-    get_override,
-    list_groups_spend,
-    list_members_spend,
-    note_refused_request,
-    post_holds,
-    post_settle,
-    post_usage,
-    put_override,
-)
 from govbudget.web.call import Route, Target
 
 __all__ = ["ROUTES", "Installation"]
@@ -35,46 +22,54 @@ _NO_HOLD, _NO_OVERRIDE = "hold-not-found", "override-not-set"
 
 ROUTES: tuple[Route, ...] = (
     Route(
-        *("POST", "/ai/holds", _LEDGER, _CREATE, post_holds),
-        *("spend.answers:HoldAnswer", "spend.bodies:HOLD"),
+        *("POST", "/ai/holds", _LEDGER, _CREATE, views.post_holds),
+        *("spend.answers:HoldAnswer", "spend.bodies:HoldBody"),
         codes=("budget-exceeded", "unpriced-model", "not-a-member"),
         statuses=(201,),
-        note_error=note_refused_request,
+        note_error=views.note_refused_request,
     ),
     Route(
-        *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, post_settle),
-        *("spend.answers:UsageAnswer", "spend.bodies:SETTLE"),
+        *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, views.post_settle),
+        *("spend.answers:UsageAnswer", "spend.bodies:SettleBody"),
         codes=(_NO_HOLD, "event-conflict"),
     ),
-    Route("DELETE", _HOLD, _LEDGER, _CREATE, delete_hold, codes=(_NO_HOLD,)),
+    Route("DELETE", _HOLD, _LEDGER, _CREATE, views.delete_hold, codes=(_NO_HOLD,)),
     Route(
-        *("POST", "/ai/usage", _LEDGER, _CREATE, post_usage),
-        *("spend.answers:UsageAnswer", "spend.bodies:USAGE"),
+        *("POST", "/ai/usage", _LEDGER, _CREATE, views.post_usage),
+        *("spend.answers:UsageAnswer", "spend.bodies:UsageBody"),
         codes=("not-a-member", "event-conflict"),
         statuses=(201, 200),
     ),
-    Route("GET", _OVERRIDE, _ONE, _READ, get_override, _ANSWER, codes=(_NO_OVERRIDE,)),
+    Route("GET", _OVERRIDE, _ONE, _READ, views.get_override, _ANSWER, codes=(_NO_OVERRIDE,)),
     Route(
-        *("PUT", _OVERRIDE, _GROUPS, _UPDATE, put_override, _ANSWER, "spend.bodies:OVERRIDE"),
+        *(
+            "PUT",
+            _OVERRIDE,
+            _GROUPS,
+            _UPDATE,
+            views.put_override,
+            _ANSWER,
+            "spend.bodies:OverrideBody",
+        ),
         codes=("not-a-member",),
     ),
-    Route("DELETE", _OVERRIDE, _GROUPS, _UPDATE, delete_override, codes=(_NO_OVERRIDE,)),
+    Route("DELETE", _OVERRIDE, _GROUPS, _UPDATE, views.delete_override, codes=(_NO_OVERRIDE,)),
     Route(
-        *("GET", f"{_MEMBER}/spend", _ONE, _READ, get_member_spend),
+        *("GET", f"{_MEMBER}/spend", _ONE, _READ, views.get_member_spend),
         "spend.answers:MemberSpendAnswer",
     ),
     Route(
-        *("GET", "/groups/<group>/ai/spend", _GROUP, _READ, get_group_spend),
+        *("GET", "/groups/<group>/ai/spend", _GROUP, _READ, views.get_group_spend),
         "spend.answers:GroupSpendAnswer",
     ),
     Route(
-        *("GET", "/groups/<group>/members/ai/spend", _GROUP, _READ, list_members_spend),
+        *("GET", "/groups/<group>/members/ai/spend", _GROUP, _READ, views.list_members_spend),
         "spend.answers:SpenderPage",
         paged=True,
     ),
     Route(
         *("GET", "/organizations/<organization>/groups/ai/spend", _GROUPS, _READ),
-        *(list_groups_spend, "spend.answers:GroupSpendPage"),
+        *(views.list_groups_spend, "spend.answers:GroupSpendPage"),
         paged=True,
     ),
 )

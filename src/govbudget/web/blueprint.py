@@ -49,14 +49,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("govbudget")
 
-# The name in a path of the id of what a route is about.
-_NAMED = {
-    Target.GROUP: "group",
-    Target.GROUPS_OF_ORGANIZATION: "organization",
-    Target.MEMBER: "user",
-    Target.PRICE_BOOK: "",
-    Target.LEDGER: "",
-}
+# What `Unit.authorize` calls the objects that a path names no id of.
+_WITHOUT_ID = {Target.PRICE_BOOK: "prices", Target.LEDGER: "ledger"}
 
 NAME = "govbudget"
 DOCUMENT = "/openapi.json"
@@ -191,7 +185,8 @@ def _serve(gov: Installation, route: Route, path: dict[str, str]) -> Response:
     record.update(caller=caller, action=route.action, object=route.target)
     ids = _read_ids(gov, path, caller)
     record.update(ids)
-    record["id"] = record.pop(_NAMED[route.target], None)
+    named = "user" if route.target is Target.MEMBER else route.target
+    record["id"] = record.pop(named, None)
     read_body = _receive(gov, route)
     later: list[Callable[[], None]] = []
 
@@ -264,15 +259,13 @@ def _receive(gov: Installation, route: Route) -> Callable[[], Any]:
 
 def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
     """Load the caller and what the route is about, and decide; raise Forbidden or NotFound."""
-    if route.target is Target.GROUP:
-        return unit.authorize(route.action, group=ids["group"])
-    if route.target is Target.GROUPS_OF_ORGANIZATION:
-        return unit.authorize(route.action, organization=ids["organization"])
+    asked: dict[str, Any] = {route.target: ids.get(route.target)}
     if route.target is Target.MEMBER:
-        return unit.authorize(route.action, member=(ids["organization"], ids["user"]))
-    if route.target is Target.PRICE_BOOK:
-        return unit.authorize(route.action, prices=True)
-    return unit.authorize(route.action, ledger=True)
+        asked = {"member": (ids["organization"], ids["user"])}
+    elif route.target in _WITHOUT_ID:
+        asked = {_WITHOUT_ID[route.target]: True}
+    grant: Grant[Any] = unit.authorize(route.action, **asked)
+    return grant
 
 
 def _note_denial(

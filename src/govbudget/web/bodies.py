@@ -9,11 +9,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
 )
 
 from govbudget.money import MAX_LIMIT_MICROS
-from govbudget.prices.price import BATCH
 from govbudget.web.answers import Id
 
 if TYPE_CHECKING:
@@ -46,7 +44,3 @@ class BudgetBody(Body):
     """The body of a PUT of a budget."""
 
     spend_limit_micros: Limit
-
-
-BUDGET: TypeAdapter[BudgetBody] = TypeAdapter(BudgetBody)
-PRICES = BATCH

@@ -89,7 +89,7 @@ def describe(
     answers = {route.answer for route in routes if route.answer is not None}
     bodies = {route.body for route in routes if route.body is not None}
     adapters: list[Any] = [(Problem, "serialization", TypeAdapter(Problem))]
-    adapters += [(name, "serialization", TypeAdapter(load(name))) for name in answers]
+    adapters += [(name, "serialization", load(name)) for name in answers]
     adapters += [(name, "validation", load(name)) for name in bodies]
     made, shared = TypeAdapter.json_schemas(
         adapters, ref_template=REF + "{model}", schema_generator=_Schemas

@@ -18,7 +18,7 @@ _GROUP, _GROUPS, _BOOK = Target.GROUP, Target.GROUPS_OF_ORGANIZATION, Target.PRI
 _READ, _UPDATE = Action.READ, Action.UPDATE
 _UNSET, _UNKNOWN = ("budget-not-set",), ("price-not-found",)
 
-_ANSWER, _BODY = "web.answers:BudgetAnswer", "web.bodies:BUDGET"
+_ANSWER, _BODY = "web.answers:BudgetAnswer", "web.bodies:BudgetBody"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", _BUDGET, _GROUP, _READ, get_budget, _ANSWER, codes=_UNSET, tagged=True),
@@ -29,7 +29,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _PRICE, _BOOK, _READ, get_price, "web.answers:PriceAnswer", codes=_UNKNOWN),
     Route(
         *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices),
-        *("web.answers:BatchAnswer", "web.bodies:PRICES"),
+        *("web.answers:BatchAnswer", "prices.price:BATCH"),
         max_body=16 * MIB,
         max_values=200_000,
         codes=("price-jump",),
