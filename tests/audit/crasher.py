@@ -20,7 +20,6 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from flask import Flask, request
-from tests.support import make_gov
 
 from govbudget import GovBudget
 from govbudget.budgets.store import Budgets
@@ -90,7 +89,7 @@ def over_http(url, plan, arm):
 
 def in_one_transaction(url, plan, arm):
     """Change two budgets and a price in one transaction of a host."""
-    gov = make_gov()
+    gov = make_app(url).extensions["govbudget"]
     arm()
     with (
         connect(url).begin() as connection,

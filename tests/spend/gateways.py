@@ -22,11 +22,15 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from tests.support import make_gov
 
 from govbudget import Policy
+from govbudget.db.gov import Gov
 from govbudget.db.retries import explain_outage
+from govbudget.db.tables import Tables
+from govbudget.directory.sql import own_directory
 from govbudget.errors import BudgetExceeded, EventConflict
+from govbudget.layout import Layout
+from govbudget.settings import Settings
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
@@ -44,7 +48,7 @@ class Gateway:
         self.call = Call(UUID(plan["organization"]), UUID(plan["user"]), "acme", plan["model"])
         self.engine = sa.create_engine(url, pool_size=1, max_overflow=0)
         sa.event.listen(self.engine, "handle_error", say_state)
-        self.gov = make_gov(policy, self.engine)
+        self.gov = Gov(Settings(), policy, own_directory(Tables(Layout())), lambda: self.engine)
         self.folder = Path(plan["folder"])
         self.journal = self.folder / f"{number}.journal"
 
