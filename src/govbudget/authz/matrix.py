@@ -30,20 +30,35 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     scope that the role is held in, may be left out; it is not reviewed then. Blank lines and lines
     that start with `#` are passed over; everything else must be a row of the closed sets.
     """
-    rows, findings = read_rows(content, MATRIX_FILE)
+    reviewed, findings = read_matrix(table, content)
+    return sorted(findings or _compare(table, reviewed), key=lambda finding: finding.line)
+
+
+def read_matrix(
+    table: DecisionTable, content: bytes, file: str = MATRIX_FILE, *, has_notes: bool = False
+) -> tuple[dict[tuple[str, ...], Row], list[Finding]]:
+    """Read rows of decisions by their cells, and find what is not such a row.
+
+    With notes, any columns may follow those that are required; they are not read.
+    """
+    rows, findings = read_rows(content, file)
+    header = rows[0][1] if rows else ()
+    if has_notes and header[: len(REQUIRED)] == REQUIRED:
+        width = len(REQUIRED)
+        rows = [(n, row[:width] if len(row) == len(header) else row) for n, row in rows]
     reviewed: dict[tuple[str, ...], Row] = {}
     if not rows:
         sentence = "the file is empty; print one with `govbudget policy matrix --format csv`"
-        findings.append(Finding(MATRIX_FILE, 0, "matrix-row", sentence))
+        findings.append(Finding(file, 0, "matrix-row", sentence))
     for number, fields in rows[:1]:
         if fields not in (HEADER, REQUIRED):
             sentence = f"the first row must be `{','.join(HEADER)}`, or that without the scope"
-            findings.append(Finding(MATRIX_FILE, number, "matrix-row", sentence))
+            findings.append(Finding(file, number, "matrix-row", sentence))
     for number, fields in rows[1:]:
         earlier, _ = reviewed.setdefault(fields[:3], (number, fields[3:]))
         for sentence in _check_row(table, fields, None if earlier == number else earlier):
-            findings.append(Finding(MATRIX_FILE, number, "matrix-row", sentence))
-    return sorted(findings or _compare(table, reviewed), key=lambda finding: finding.line)
+            findings.append(Finding(file, number, "matrix-row", sentence))
+    return reviewed, findings
 
 
 def find_unreviewed(table: DecisionTable, content: bytes | None) -> list[Finding]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from govbudget.authz.matrix import REQUIRED as COLUMNS
-from govbudget.authz.matrix import list_cells
-from govbudget.authz.reader import read_rows
+from govbudget.authz.matrix import list_cells, read_matrix
 from govbudget.authz.table import Verdict
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[
     bool. A cell that it does not list is expected to be denied. Raises ValueError where the file is
     not such a table, or lists a cell that the policy does not have.
     """
-    expected = dict(table) if isinstance(table, Mapping) else _read_table(Path(table))
+    expected = table if isinstance(table, Mapping) else _read_table(policy, Path(table))
     cells = [(role, str(obj), str(action)) for role, obj, action in list_cells(policy.table)]
     unknown = sorted(set(expected) - set(cells))
     if unknown:
@@ -64,22 +62,9 @@ def assert_matrix(policy: Policy, table: str | PathLike[str] | Expected) -> None
         raise AssertionError("\n".join(wrong))
 
 
-def _read_table(path: Path) -> dict[tuple[str, str, str], bool]:
+def _read_table(policy: Policy, path: Path) -> dict[tuple[str, ...], bool]:
     """Read the expected decisions; raise ValueError with the line of anything that is not one."""
-    rows, findings = read_rows(path.read_bytes(), str(path))
+    rows, findings = read_matrix(policy.table, path.read_bytes(), str(path), has_notes=True)
     if findings:
         raise ValueError(str(findings[0]))
-    if rows and rows[0][1][: len(COLUMNS)] != COLUMNS:
-        raise ValueError(
-            f"{path}:{rows[0][0]}: the first row must begin with `{','.join(COLUMNS)}`"
-        )
-    expected: dict[tuple[str, str, str], bool] = {}
-    for number, fields in rows[1:]:
-        if len(fields) != len(rows[0][1]) or fields[3] not in list(Verdict):
-            wanted, got = (",".join(row) for row in (rows[0][1], fields))
-            raise ValueError(f"{path}:{number}: expected `{wanted}`, got `{got}`")
-        role, obj, action, decision = fields[: len(COLUMNS)]
-        if (role, obj, action) in expected:
-            raise ValueError(f"{path}:{number}: the cell is listed twice; keep one row")
-        expected[role, obj, action] = decision == Verdict.ALLOW
-    return expected
+    return {cell: decision == Verdict.ALLOW for cell, (_, (decision, *_)) in rows.items()}
