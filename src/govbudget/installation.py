@@ -63,8 +63,11 @@ class Installation(Gov):
         deleting groups, in the same transaction. Needs no grant: it touches nothing of a group that
         is there. Leaves entries with the cause `cascade`. Never commits.
         """
-        statements = list_ungoverned().values()
-        return sum(int(self.execute(connection, one).scalar_one()) for one in statements)
+        return sum(
+            int(self.execute(connection, statement).scalar_one())
+            for name, statement in list_ungoverned().items()
+            if name.endswith(".delete_orphans")
+        )
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.
