@@ -178,7 +178,7 @@ class BudgetExceeded(GovBudgetError):
     """A call does not fit under the member's limit; nothing was held.
 
     `limit_source` is `group` or `user_override`, `group_id` the group that it names; costs are
-    picos (1 USD = 10^12). Tells of nobody but the member.
+    picos (1 USD = 10^12). It speaks of the member alone.
     """
 
     limit_micros: int

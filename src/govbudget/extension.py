@@ -91,7 +91,7 @@ class GovBudget:
 
 
 def _read_options(options: Options) -> Options:
-    """Leave out what is None; raise TypeError for an option that there is not."""
+    """Leave out what is None; raise TypeError for an unknown option."""
     known = Options.__optional_keys__
     for name in sorted(options.keys() - known):
         message = f"GovBudget has no option `{name}=`; {suggest(name, known)}"
@@ -173,7 +173,7 @@ def _check_groups(directory: SqlDirectory, tables: Tables) -> None:
 
 
 def _make_command() -> Command:
-    """Make `flask govbudget`: the command inside the application that Flask was told to load."""
+    """Make `flask govbudget`: the command inside the application that Flask loads."""
     command = copy(cli)
     command.callback = with_appcontext(lambda: None)
     return command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +24,7 @@ from govbudget.web.requestlog import note_refused, write_line
 from govbudget.web.signals import call_refused, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from govbudget.db.unit import Grant, Unit
@@ -75,17 +75,23 @@ class Installation(CoreInstallation):
             user, organization = accept(call.user_id), accept(call.organization_id)
             asked = replace(call, user_id=user, organization_id=organization)
             most = read_tokens(tokens)
-            try:
+            with self._reporting_refusals(gateway, asked):
                 self.require_feature()
                 return run(lambda grant: Spend.hold(grant, asked, most, ttl_seconds=ttl_seconds))
-            except Exception as error:
-                record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
-                for tell in self.note_refused_call(record, error, asked):
-                    write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
-                    tell()
-                raise
 
         return open_hold(run, partial(self._explain, admit))
+
+    @contextmanager
+    def _reporting_refusals(self, gateway: Id, call: Call) -> Iterator[None]:
+        """Write a line of the log and send the signal where the block raises a refusal."""
+        try:
+            yield
+        except Exception as error:
+            record = {"request_id": uuid4().hex, "caller": gateway, "method": "hold"}
+            for announce in self.note_refused_call(record, error, call):
+                write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
+                announce()
+            raise
 
     def note_refused_call(
         self, record: dict[str, Any], error: Exception, call: Call | None

@@ -56,7 +56,7 @@ class OpenHold:
         event_id: str | None = None,
         occurred_at: datetime | None = None,
     ) -> Usage:
-        """Book what the call took and free the hold; `event_id` is the hold's id if not given.
+        """Record what the call took and free the hold; `event_id` is the hold's id if not given.
 
         `tokens` are all that it took, whatever was counted. Commits. Raises what
         `Spend.settle` does, and `input-invalid`; may then be called again, and is when the

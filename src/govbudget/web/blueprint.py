@@ -167,7 +167,7 @@ def _make_view(handlers: Mapping[str, Handler]) -> Callable[..., Response]:
 
 
 def _show_document(gov: Installation) -> Handler:
-    """Show the OpenAPI document to anyone: it tells what the source tells, and asks no database."""
+    """Show the OpenAPI document to anyone: it says what the source says, and asks no database."""
 
     @lru_cache(maxsize=1)
     def write(root: str) -> bytes:

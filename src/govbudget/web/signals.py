@@ -1,6 +1,6 @@
 """Signals (blinker, which Flask brings) for a host's metrics and alerts.
 
-The sender is the Flask application. A signal is sent once what it tells of is done and the database
+The sender is the Flask application. A signal is sent once what it reports is done and the database
 connection is given back; so a receiver may take its time or a connection of its own. One that
 raises changes nothing: its error is logged, the others are called, and the answer stays as it was.
 """
@@ -40,7 +40,7 @@ policy_reloaded = _signals.signal(
 )
 
 
-def send(signal: NamedSignal, app: Flask, **facts: Any) -> None:  # noqa: ANN401 - what it tells
+def send(signal: NamedSignal, app: Flask, **facts: Any) -> None:  # noqa: ANN401 - what it reports
     """Call the receivers, each one whatever the others do; log the error of one that raises."""
     if signal.is_muted:
         return
