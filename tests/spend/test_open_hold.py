@@ -283,10 +283,11 @@ def test_a_host_whose_own_code_fails_in_a_hold_gets_an_error_of_ours(meter):
     def fail():
         raise KeyError("the host's")
 
+    gateway = meter.world.gateway
     for broken in ({"engine": fail}, {"features": fail}):
         arguments = {"engine": meter.world.engine, "identify": fail, **broken}
         host = GovBudget().init_app(Flask(__name__), **arguments)
-        with pytest.raises(GovBudgetError) as refused, host.hold(1, meter.call, ONE):
+        with pytest.raises(GovBudgetError) as refused, host.hold(gateway, meter.call, ONE):
             pytest.fail("the block was entered")
         assert refused.value.code == "internal-error"
         assert isinstance(refused.value.__cause__, KeyError)
