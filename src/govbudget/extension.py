@@ -27,8 +27,7 @@ from govbudget.web.blueprint import NAME, make_blueprint
 from govbudget.web.routes import ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable, Set as AbstractSet
     from os import PathLike
 
     from click import Command

@@ -10,8 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import event, given, settings
-from hypothesis import strategies as st
+from hypothesis import event, given, settings, strategies as st
 from tests.budgets.support import attempt, list_budgets, set_budget
 from tests.support import TABLES, authorize, count_statements
 

@@ -14,8 +14,7 @@ from govbudget.authz.files import packaged_policy_dir, read_policy_files
 from govbudget.identity import Action, Ledger, ObjectType, PriceBook
 
 pytest.importorskip("hypothesis", reason="a policy's tester has pycasbin and pytest alone")
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 GROUPS = tuple(Group(f"{o}{n}", o) for o in "ab" for n in (1, 2))
 MEMBERS = (Member("a", "someone"), Member("a", "other"))

@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.budgets.support import run_together, running, watch
 from tests.support import TABLES, authorize, count_statements, names_budget_table
 

@@ -8,8 +8,7 @@ from functools import cache
 
 import casbin
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.review.helpers import FILES, FOLDERS, MODEL, both_policies, read_cells
 from tests.review.oracle import decide_all, read_rows
 

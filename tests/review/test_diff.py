@@ -9,8 +9,7 @@ import subprocess
 from functools import cached_property
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.review.helpers import (
     FOLDERS,
     append,

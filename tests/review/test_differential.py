@@ -8,8 +8,7 @@ import casbin
 import pytest
 import sqlalchemy as sa
 from casbin.persist.adapters.string_adapter import StringAdapter
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.review.helpers import FOLDERS, MODEL, write_rows
 from tests.review.oracle import read_rows
 from tests.support import TABLES, Client, budget_path, list_path, make_app

@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import request
 from flask.cli import FlaskGroup
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.review.helpers import FOLDERS, append, make_table, policy_rows, write_rows
 from tests.review.oracle import ACTIONS, OBJECTS, is_allowed
 from tests.support import budget_path, make_app

@@ -10,8 +10,7 @@ import tracemalloc
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.support import Client, budget_path, make_app
 from tests.web.helpers import exchange, outcome, put_limit, read_problem, read_row, serve
 

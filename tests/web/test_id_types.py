@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.support import Client, count_statements, make_app
 from tests.web.helpers import is_of_the_host, outcome, put_limit
 

@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from itsdangerous import URLSafeSerializer
 from tests.support import World, budget_path, count_statements, list_path
 from tests.web.helpers import outcome, put_limit, read_problem

@@ -7,8 +7,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.support import TABLES
 from tests.web.helpers import outcome, read_problem
 

@@ -6,8 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Response
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.support import Client, budget_path, count_statements, list_path, make_app
 from tests.web.helpers import exchange, is_of_the_host, outcome, put_limit, read_problem, serve
 

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from govbudget.spend.overrides import Override
     from govbudget.spend.reports import GroupSpend, MemberSpend
     from govbudget.spend.usage import Hold, Usage
-    from govbudget.web.call import AuthorizedRequest as Asked
-    from govbudget.web.call import Later
+    from govbudget.web.call import AuthorizedRequest as Asked, Later
 
 
 def post_holds(asked: Asked[Ledger]) -> Hold:
