@@ -193,6 +193,7 @@ def _serve(gov: Installation, route: Route, path: dict[str, str]) -> Response:
     def work(unit: Unit) -> object:
         later.clear()
         record.pop("decision", None)
+        record["digest"] = unit.table.digest
         grant = _authorize(unit, route, ids)
         requestlog.note_allowed(record, grant.allowed)
         return route.view(AuthorizedRequest(gov, grant, path, ids, read_body(), later))
@@ -277,7 +278,7 @@ def _note_denial(
         isinstance(error, NotFound) and "decision" in record
     ):
         return []
-    digest = gov.policy.digest
+    digest = record["digest"]
     requestlog.note_refused(record, error, digest)
     denied = {
         "caller": record["caller"],
