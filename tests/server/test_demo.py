@@ -136,7 +136,7 @@ Gateway, a service of the site, which calls claude-sonnet-4-5 for the members
   POST   hold for Henry        201  {allowed}; cost $0.45
   POST   settle it             200  {allowed}; cost $0.39
   POST   hold for Grace        201  {allowed}; cost $0.45
-  POST   hold for Grace        403  {allowed}, but budget-exceeded; limit $1.00, set by \
+  POST   hold for Grace        403  refused: budget-exceeded; limit $1.00, set by \
 the group's budget, spent $0.39, held $0.45, cost $0.45, resets {month:%Y-%m}-01
   POST   settle it             200  {allowed}; cost $0.39
 

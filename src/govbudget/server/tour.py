@@ -112,6 +112,8 @@ def explain(record: Mapping[str, Any], policy: Policy, answer: Mapping[str, Any]
     elif record.get("decision") is None:
         is_refused = record["status"] >= HTTPStatus.BAD_REQUEST
         why = "refused before any decision" if is_refused else "needs no decision"
+    elif not record["code"].endswith(("forbidden", "-not-found")):
+        why = f"refused: {record['code']}"  # by a limit or a price, after the policy allowed it
     elif lines:
         why = f"denied by {lines}"
     else:
