@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import pytest
+from tests.spend.costs import cost_in_picos
 
-from govbudget.spend.cost import cost_in_picos
 from govbudget.spend.tokens import Tokens
 
 USAGES = [(1, 1, 1, 1), (1_234_567, 7_654_321, 999_983, 31_337), (10**12, 10**11, 7, 0)]

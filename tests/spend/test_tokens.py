@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings, strategies as st
 from pydantic import ValidationError
+from tests.spend.costs import cost_in_picos
 
 import govbudget
 from govbudget.money import MAX_COST_PICOS, MAX_PRICE, MAX_TOKENS, round_up_to_micros
-from govbudget.spend.cost import cost_in_picos
 from govbudget.spend.tokens import Tokens
 
 NAMES = ("input", "output", "cache_read", "cache_write")

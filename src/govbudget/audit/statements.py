@@ -13,7 +13,7 @@ SHOWN = (
 # order names the organization, though there is one: so the index gives it where that is NULL, too.
 PAGE = """
 SELECT {{answer}} FROM {{s}}.audit_log l
-WHERE {where} AND (CAST(:at AS timestamptz) IS NULL OR (l.at, l.id) < (:at, :entry_id))
+WHERE {where} AND (:at IS NULL OR (l.at, l.id) < (:at, :entry_id))
 ORDER BY l.organization_id DESC, l.at DESC, l.id DESC LIMIT :page_size
 """
 

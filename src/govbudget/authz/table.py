@@ -61,10 +61,7 @@ class DecisionTable:
     look-up a role.
     """
 
-    __slots__ = (
-        *("_cells", "_default", "_would_allow"),
-        *("budget_object", "digest", "lines", "scopes"),
-    )
+    __slots__ = ("_cells", "_default", "_would_allow", "budget_object", "digest", "lines", "scopes")
 
     # What budgets are decided as: a resource of their own where a line names it, else the group.
     budget_object: ObjectType
@@ -76,12 +73,7 @@ class DecisionTable:
     _default: Decision
     _would_allow: dict[tuple[str, str], tuple[str, ...]]
 
-    def __init__(
-        self,
-        digest: str,
-        lines: tuple[Line, ...],
-        matching: Iterable[Line],
-    ) -> None:
+    def __init__(self, digest: str, lines: tuple[Line, ...], matching: Iterable[Line]) -> None:
         """Build from the lines that match their cell, which Casbin was asked for."""
         by_cell: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
         for line in matching:

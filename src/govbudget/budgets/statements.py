@@ -41,8 +41,8 @@ CHANGE = """
 INSERT = """
   INSERT INTO {s}.group_ai_budgets AS b
     (group_id, spend_limit_micros, revision, created_at, updated_at, receipt)
-  SELECT id, CAST(:limit AS bigint), CAST(:revision AS uuid), statement_timestamp(),
-         statement_timestamp(), CAST(:receipt AS jsonb)
+  SELECT id, :limit, :revision, statement_timestamp(),
+         statement_timestamp(), :receipt
   FROM authorized
 """
 UNWANTED = "b.revision = ANY (:must_not_be)"
@@ -81,8 +81,8 @@ DELETE = Governed(
     f"""{AUTHORIZED}, c AS (
   DELETE FROM {{s}}.group_ai_budgets b USING authorized a {TARGET} RETURNING {B_SHOWN}
 ), entry AS ({ENTRY}
-  SELECT CAST(:organization_id AS {{id}}), 'group_ai_budget', group_id::text, {BEFORE},
-         CAST(:receipt AS jsonb), revision
+  SELECT :organization_id, 'group_ai_budget', group_id::text, {BEFORE},
+         :receipt, revision
   FROM c
 )
 SELECT {{answer}} FROM authorized a LEFT JOIN c ON true

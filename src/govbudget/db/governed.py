@@ -37,7 +37,7 @@ def describe_nothing(_gov: Gov) -> Mapping[str, object]:
 
 def describe_groups(gov: Gov) -> Mapping[str, object]:
     """Give the part `{groups}`: the groups as the directory has them."""
-    groups = gov.directory.groups
+    groups = gov.directory.groups.alias("g")
     return {"groups": write(sa.select(groups.c.id, groups.c.organization_id))}
 
 

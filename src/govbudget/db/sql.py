@@ -13,7 +13,7 @@ from govbudget.db.times import IN_MICROSECONDS, Time
 from govbudget.money import TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.sql import ClauseElement
 
@@ -30,7 +30,19 @@ TIMES = {
         *("period_start", "period_end", "at"),
     )
 }
-NOW = "coalesce(CAST(:now AS timestamptz), statement_timestamp())"
+# The types of parameters, by their names; those of ids are the layout's.
+_IDS = ("organization_id", "user_id", "group_id", "after")
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("hold_id", "entry_id", "revision"), sa.Uuid()),
+    **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
+    **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
+    **dict.fromkeys(("event_id", "provider", "model", "time_zone", "source", "batch"), sa.Text()),
+    **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
+    **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
+    "ttl": sa.Interval(),
+    "receipt": pg.JSONB(),
+}
+NOW = "coalesce(:now, statement_timestamp())"
 
 
 def write(expression: ClauseElement) -> str:
@@ -72,19 +84,8 @@ def prepare(
         selected[name] = read_time(selected[name].removesuffix(f" AS {name}"), name)
     text = template.replace("{answer}", ", ".join(selected.values()))
     statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
-    types: dict[str, Any] = {
-        **dict.fromkeys(("organization_id", "user_id", "group_id", "after"), id_sql_type(layout)),
-        **dict.fromkeys(("hold_id", "entry_id", "revision"), sa.Uuid()),
-        **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
-        **dict.fromkeys(("event_id", "provider", "model", "time_zone"), sa.Text()),
-        **dict.fromkeys(("source", "batch"), sa.Text()),
-        **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
-        **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
-        **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
-        "ttl": sa.Interval(),
-        "receipt": pg.JSONB(),
-        "exceptions": pg.ARRAY(id_sql_type(layout)),
-    }
+    id_type = id_sql_type(layout)
+    types = {**_TYPES, **dict.fromkeys(_IDS, id_type), "exceptions": pg.ARRAY(id_type)}
     names = statement._bindparams  # noqa: SLF001 - its parameters
     typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
     columns = [sa.column(name, TIMES.get(name)) for name in selected]

@@ -60,7 +60,7 @@ class Sources:
             ),
         ).lateral("held")
         return sa.select(
-            target.c.id, target.c.organization_id, held.c.scope, held.c.domain_id, held.c.role
+            held.c.scope, held.c.domain_id, held.c.role, target.c.id, target.c.organization_id
         ).select_from(target.outerjoin(held, sa.true()))
 
     def select_organization(self) -> sa.Select[Any]:

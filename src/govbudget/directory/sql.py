@@ -96,21 +96,18 @@ class SqlDirectory:
 
     def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""
-        rows = connection.execute(self._subject, {"user": subject_id}).all()
-        return self._subject_of(subject_id, rows)
+        return self._load(connection, self._subject, subject_id)[0]
+
+    def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
+        """Give every role that a user holds anywhere, for `policy explain`. One statement."""
+        return self._load(connection, self._assignments, user_id)[0].assignments
 
     def load_group(
         self, connection: Connection, subject_id: Id | None, group_id: Id
     ) -> tuple[Subject, Group | None]:
         """Load a group and the caller's roles toward it. One statement; never commits."""
-        rows = connection.execute(self._group, {"user": subject_id, "asked": group_id}).all()
-        group = Group(rows[0][0], rows[0][1]) if rows else None
-        return self._subject_of(subject_id, [row[2:] for row in rows]), group
-
-    def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
-        """Give every role that a user holds anywhere, for `policy explain`. One statement."""
-        rows = connection.execute(self._assignments, {"user": user_id}).all()
-        return self._subject_of(user_id, rows).assignments
+        subject, found = self._load(connection, self._group, subject_id, asked=group_id)
+        return subject, None if found is None else Group(*found[3:])
 
     def load_organization(
         self, connection: Connection, subject_id: Id | None, organization_id: Id
@@ -119,10 +116,9 @@ class SqlDirectory:
 
         One statement; never commits.
         """
-        values = {"user": subject_id, "asked": organization_id}
-        rows = connection.execute(self._organization, values).all()
-        organization = Organization(organization_id) if rows else None
-        return self._subject_of(subject_id, rows), organization
+        asked = {"asked": organization_id}
+        subject, found = self._load(connection, self._organization, subject_id, **asked)
+        return subject, None if found is None else Organization(organization_id)
 
     def load_member(
         self, connection: Connection, subject_id: Id | None, organization_id: Id, user_id: Id
@@ -131,41 +127,34 @@ class SqlDirectory:
 
         One statement; never commits.
         """
-        values = {"user": subject_id, "asked": organization_id, "whom": user_id}
-        rows = connection.execute(self._member, values).all()
-        member = Member(organization_id, user_id) if rows else None
-        return self._subject_of(subject_id, rows), member
+        asked = {"asked": organization_id, "whom": user_id}
+        subject, found = self._load(connection, self._member, subject_id, **asked)
+        return subject, None if found is None else Member(organization_id, user_id)
 
-    def _subject_of(self, subject_id: Id | None, rows: Any) -> Subject:  # noqa: ANN401 - rows
+    def _load(
+        self, connection: Connection, statement: sa.Executable, user: Id | None, **asked: Id
+    ) -> tuple[Subject, Any]:
+        """Give the caller with the roles held, and a row, if any: the object is there."""
+        rows = connection.execute(statement, {"user": user, **asked}).all()
         names = self._names
         held = []
-        for scope, domain_id, stored in rows:
+        for scope, domain_id, stored, *_ in rows:
             # The role of a group's members is named by `member_role`, in the policy's words.
             role = stored if names is None or scope == Scope.GROUP else names.get(stored)
             if role is not None:
                 domain = SITE if scope == Scope.SITE else Domain(Scope(scope), domain_id)
                 held.append(Assignment(role, domain))
-        return Subject(subject_id, tuple(held))
+        return Subject(user, tuple(held)), next(iter(rows), None)
 
 
 def own_directory(tables: Tables) -> SqlDirectory:
     """Make the directory over govbudget's own tables; a deleted organization has no groups."""
-    groups = (
-        sa.select(
-            tables.groups.c.id,
-            tables.groups.c.organization_id,
-            (tables.groups.c.id == tables.groups.c.organization_id).label("is_everyone"),
-        )
-        .join_from(
-            tables.groups,
-            tables.organizations,
-            tables.organizations.c.id == tables.groups.c.organization_id,
-        )
-        .where(~tables.organizations.c.deleted)
-        .subquery("live_groups")
-    )
+    g, o = tables.groups.alias("g"), tables.organizations.alias("o")
+    is_everyone = (g.c.id == g.c.organization_id).label("is_everyone")
+    live = sa.select(g.c.id, g.c.organization_id, is_everyone)
+    live = live.join_from(g, o, o.c.id == g.c.organization_id).where(~o.c.deleted)
     return SqlDirectory(
-        groups=groups,
+        groups=live.subquery("live_groups"),
         group_members=tables.group_members,
         organization_members=tables.organization_members,
         role_assignments=tables.role_assignments,

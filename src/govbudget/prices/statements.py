@@ -55,10 +55,10 @@ WITH jumps AS (
     -- what it replaces, else what is in force
     ORDER BY p.source = CAST(:source AS text) DESC LIMIT 1
   ) p ON true
-  WHERE NOT CAST(:allow_jumps AS boolean) AND ({JUMPS})
+  WHERE NOT :allow_jumps AND ({JUMPS})
 ), changed AS (
   INSERT INTO {{s}}.ai_model_prices AS p ({COLUMNS}, source, receipt)
-  SELECT {COLUMNS}, CAST(:source AS text), CAST(:receipt AS jsonb)
+  SELECT {COLUMNS}, CAST(:source AS text), :receipt
   FROM {BATCH} WHERE NOT EXISTS (SELECT FROM jumps) ORDER BY provider, model
   ON CONFLICT (provider, model, source) DO UPDATE
     SET {", ".join(f"{price} = excluded.{price}" for price in PRICES)}, receipt = excluded.receipt,
@@ -84,7 +84,7 @@ WITH p AS (
   INSERT INTO {{s}}.audit_log (object_type, object_id, before, receipt)
   SELECT 'ai_model_price', p.provider || '/' || p.model,
          jsonb_build_object('source', p.source, {", ".join(f"'{c}', p.{c}" for c in PRICES)}),
-         CAST(:receipt AS jsonb)
+         :receipt
   FROM p
 )
 SELECT {P_COLUMNS} FROM p

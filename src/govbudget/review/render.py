@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import list_cells, write_matrix
 from govbudget.identity import Action, ObjectType
-from govbudget.review.page import render_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from govbudget.authz.table import DecisionTable
+    from govbudget.authz.table import Cell, DecisionTable
 
 Cells = list[tuple[str, ObjectType, Action]]
 
@@ -37,45 +36,54 @@ def render_text(table: DecisionTable, cells: Cells) -> str:
         cell = table.cell(role, obj, action)
         lines = ", ".join(cell.decision.lines) or "no line"
         rows.append((role, table.scopes[role], obj, action, cell.verdict, lines))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        + "\n"
-        for row in rows
-    )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in aligned)
 
 
 def describe_cells(table: DecisionTable, cells: Cells) -> dict[str, object]:
     """Give what is printed as JSON: the digest, the roles' scopes and every cell."""
+    keys = ("role", "object", "action", "decision", "lines")
+    decided = [(table.cell(*key).verdict, table.cell(*key).decision.lines) for key in cells]
     return {
         "policy_digest": table.digest,
         "roles": dict(sorted(table.scopes.items())),
         "cells": [
-            {
-                "role": role,
-                "object": obj,
-                "action": action,
-                "decision": table.cell(role, obj, action).verdict,
-                "lines": table.cell(role, obj, action).decision.lines,
-            }
-            for role, obj, action in cells
+            dict(zip(keys, (*key, *decision), strict=True))
+            for key, decision in zip(cells, decided, strict=True)
         ],
     }
 
 
 def render_markdown(table: DecisionTable, cells: Cells) -> str:
     """Write a Markdown table: a row a role, a column an object and action."""
-    columns = list(dict.fromkeys((obj, action) for _, obj, action in cells))
+    columns, rows = _lay_out(table, cells)
     out = ["| role | held in |" + "".join(f" {obj} {action} |" for obj, action in columns)]
     out.append("|---|---|" + "---|" * len(columns))
-    for role in dict.fromkeys(role for role, _, _ in cells):
-        row = f"| {role} | {table.scopes[role]} |"
-        for obj, action in columns:
-            cell = table.cell(role, obj, action)
+    for role, row in rows:
+        line = f"| {role} | {table.scopes[role]} |"
+        for cell in row:
             lines = f" ({', '.join(cell.decision.lines)})" if cell.decision.lines else ""
-            row += f" {cell.verdict}{lines} |"
-        out.append(row)
+            line += f" {cell.verdict}{lines} |"
+        out.append(line)
     return "\n".join(out) + "\n"
+
+
+def render_html(table: DecisionTable, cells: Cells) -> str:
+    """Write a page of HTML, laid out as in Markdown."""
+    from govbudget.review.page import write_page  # noqa: PLC0415 - Jinja, for this form alone
+
+    columns, rows = _lay_out(table, cells)
+    return write_page(table, columns, rows)
+
+
+def _lay_out(
+    table: DecisionTable, cells: Cells
+) -> tuple[list[tuple[ObjectType, Action]], list[tuple[str, list[Cell]]]]:
+    """Give the columns, each an object and action, and a row of cells for each role."""
+    columns = list(dict.fromkeys((obj, action) for _, obj, action in cells))
+    roles = dict.fromkeys(role for role, _, _ in cells)
+    return columns, [(role, [table.cell(role, *column) for column in columns]) for role in roles]
 
 
 RENDERERS: dict[str, Callable[[DecisionTable, Cells], str]] = {

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from govbudget.db.governed import describe_groups
 from govbudget.db.sql import quote, write
-from govbudget.db.tables import id_sql_type
 from govbudget.settings import LimitRule, Unpriced
 
 if TYPE_CHECKING:
@@ -34,44 +33,46 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
        highest (or lowest) limit, and of equal ones the smaller group id; else
     3. none: unlimited, attributed to the Everyone group, where there is one.
     """
-    directory, layout = gov.directory, gov.settings.layout
-    groups, members = directory.groups, directory.group_members
-    everybody = directory.organization_members
-    organization, user = (
-        sa.literal_column(f"i.{name}", id_sql_type(layout))
-        for name in ("organization_id", "user_id")
-    )
-    is_everyone = groups.c.get("is_everyone", sa.false())
-    in_organization = sa.and_(
-        everybody.c.organization_id == organization, everybody.c.user_id == user
-    )
-    is_member = sa.and_(
-        sa.exists().where(in_organization),
-        sa.exists().where(groups.c.organization_id == organization),
-    )
-    memberships = write(
-        sa.union_all(
-            sa.select(groups.c.id.label("group_id"), is_everyone.label("is_everyone"))
-            .join_from(groups, members, members.c.group_id == groups.c.id)
-            .where(groups.c.organization_id == organization, members.c.user_id == user),
-            sa.select(groups.c.id, is_everyone)
-            .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
-            .where(is_everyone, groups.c.organization_id == organization, in_organization),
+    directory, settings = gov.directory, gov.settings
+    groups, members, everybody = (
+        source.alias(name)
+        for source, name in (
+            (directory.groups, "g"),
+            (directory.group_members, "m"),
+            (directory.organization_members, "e"),
         )
     )
+    is_everyone = groups.c.get("is_everyone", sa.false()).label("is_everyone")
+    parts = {
+        "groups": write(sa.select(groups.c.id, groups.c.organization_id, is_everyone)),
+        "members": write(sa.select(members.c.group_id, members.c.user_id)),
+        "everybody": write(sa.select(everybody.c.organization_id, everybody.c.user_id)),
+        "s": quote(settings.layout.schema),
+        "order": "DESC" if settings.limit_rule is LimitRule.HIGHEST else "ASC",
+    }
+    parts["memberships"] = _MEMBERSHIPS.format(**parts)
     return {
         **describe_groups(gov),
-        "is_member": write(is_member),
-        "memberships": memberships,
-        "allows_unpriced": gov.settings.unpriced is Unpriced.ALLOW,
-        "effective": _EFFECTIVE.format(
-            memberships=memberships,
-            s=quote(layout.schema),
-            order="DESC" if gov.settings.limit_rule is LimitRule.HIGHEST else "ASC",
-        ),
+        "is_member": _IS_MEMBER.format(**parts),
+        "memberships": parts["memberships"],
+        "allows_unpriced": settings.unpriced is Unpriced.ALLOW,
+        "effective": _EFFECTIVE.format(**parts),
     }
 
 
+_IS_MEMBER = """
+EXISTS (SELECT FROM ({everybody}) e
+        WHERE e.organization_id = i.organization_id AND e.user_id = i.user_id)
+AND EXISTS (SELECT FROM ({groups}) g WHERE g.organization_id = i.organization_id)
+"""
+_MEMBERSHIPS = """
+SELECT g.id AS group_id, g.is_everyone FROM ({groups}) g JOIN ({members}) m ON m.group_id = g.id
+WHERE g.organization_id = i.organization_id AND m.user_id = i.user_id
+UNION ALL
+SELECT g.id, g.is_everyone FROM ({groups}) g, ({everybody}) e
+WHERE g.is_everyone AND g.organization_id = i.organization_id
+  AND e.organization_id = i.organization_id AND e.user_id = i.user_id
+"""
 _EFFECTIVE = """
 SELECT m.group_id,
        CASE WHEN o.group_id IS NOT NULL THEN o.spend_limit_micros ELSE b.spend_limit_micros END

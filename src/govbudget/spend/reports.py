@@ -54,7 +54,7 @@ MEMBER = _governed(
     Member,
     f"""
 , input AS (
-  SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id,
+  SELECT :organization_id AS organization_id, :user_id AS user_id,
          {NOW} AS now
 )
 SELECT p.period_start, p.period_end, {{is_member}} AS is_member, e.group_id, e.spend_limit_micros,

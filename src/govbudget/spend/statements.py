@@ -25,25 +25,21 @@ if TYPE_CHECKING:
 
     from govbudget.db.gov import Gov
 
-PRICED = tuple(zip(UNITS, TOKENS, PRICES, strict=True))
-# Whether tokens `i` lack one of the prices `p`, and of which units.
-LACKS_PRICE = " OR ".join(f"i.{count} > 0 AND p.{price} IS NULL" for _, count, price in PRICED)
-UNPRICED = "CASE WHEN {} THEN array_remove(ARRAY[{}], NULL) END".format(
-    LACKS_PRICE,
+# What is known of what tokens `i` cost at prices `p` (NULL: there are some and none is priced), and
+# of which units there are some and no price.
+COST = """LATERAL (
+    SELECT CASE count(*) WHEN 0 THEN 0 ELSE sum(tokens::numeric * price) END AS cost_picos,
+           array_agg(unit) FILTER (WHERE price IS NULL) AS unpriced
+    FROM (VALUES {}) AS v (unit, tokens, price) WHERE tokens > 0
+  ) AS k""".format(
     ", ".join(
-        f"CASE WHEN i.{count} > 0 AND p.{price} IS NULL THEN '{unit}' END"
-        for unit, count, price in PRICED
-    ),
-)
-# What is known of what tokens `i` cost at prices `p`: NULL where there are some and none is priced.
-COST = "CASE WHEN coalesce({}) IS NOT NULL OR {} = 0 THEN {} END".format(
-    ", ".join(f"CASE WHEN i.{count} > 0 THEN p.{price} END" for _, count, price in PRICED),
-    " + ".join(f"i.{count}" for count in TOKENS),
-    " + ".join(f"i.{count}::numeric * coalesce(p.{price}, 0)" for _, count, price in PRICED),
+        f"('{unit}', i.{tokens}, p.{price})"
+        for unit, tokens, price in zip(UNITS, TOKENS, PRICES, strict=True)
+    )
 )
 
 # When a call was made: as its caller says, else now.
-AT = f"coalesce(CAST(:occurred_at AS timestamptz), {NOW})"
+AT = "coalesce(:occurred_at, :now, statement_timestamp())"
 
 
 # Who asks, and for what.
@@ -51,15 +47,15 @@ def _ask(at: str) -> str:
     """Write the CTEs `input` and `asked` of a call at a time."""
     return f"""
 WITH input AS (
-  SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id,
+  SELECT :organization_id AS organization_id, :user_id AS user_id,
          CAST(:provider AS text) AS provider, CAST(:model AS text) AS model,
-         {", ".join(f"CAST(:{count} AS bigint) AS {count}" for count in TOKENS)},
+         {", ".join(f":{count} AS {count}" for count in TOKENS)},
          {NOW} AS now, {at} AS at
 ), asked AS (
   SELECT i.*, {{is_member}} AS is_member, e.group_id, e.limit_source, e.spend_limit_micros,
          e.spend_limit_micros::numeric * 1000000 AS limit_picos,
          {", ".join(f"p.{price}" for price in PRICES)},
-         {COST} AS cost_picos, {UNPRICED} AS unpriced,
+         k.cost_picos, k.unpriced,
          date_trunc('month', timezone(:time_zone, i.at))::date AS period,
          timezone(:time_zone, i.at)::date AS day
   FROM input i
@@ -69,22 +65,23 @@ WITH input AS (
     ORDER BY p.source DESC LIMIT 1  -- custom before book
   ) p ON true
   LEFT JOIN LATERAL ({{effective}}) e ON true
+  CROSS JOIN {COST}
 )"""
 
 
-# What is known to cost nothing always does. What is not wholly known costs more than what is known.
-FITS = """(limit_picos IS NULL OR cost_picos = 0 AND unpriced IS NULL
-      OR {taken} + cost + (unpriced IS NOT NULL)::integer <= limit_picos)"""
-FITS_UNTOUCHED, FITS_WHAT_IS_LEFT = (
-    FITS.format(taken=taken) for taken in ("0", "c.spent_picos + live")
-)
+# Of whoever asks, by `asking`: what is known to cost nothing always fits.
+FITS = "(always_fits OR {taken} + cost <= most)"
 HOLD = Governed(
     "spend.hold",
     Action.CREATE,
     Ledger,
     f"""{_ask(NOW)}
 , asking AS (
-  SELECT *, coalesce(cost_picos, 0) AS cost FROM asked
+  SELECT *, coalesce(cost_picos, 0) AS cost,
+         limit_picos IS NULL OR cost_picos = 0 AND unpriced IS NULL AS always_fits,
+         -- what is not wholly known costs more than what is known
+         limit_picos - (unpriced IS NOT NULL)::integer AS most
+  FROM asked
   WHERE is_member AND coalesce(cost_picos <= {MAX_COST_PICOS}, true)
     AND (unpriced IS NULL OR {{allows_unpriced}} OR limit_picos IS NULL)
 ), expired AS (
@@ -96,14 +93,14 @@ HOLD = Governed(
   INSERT INTO {{s}}.ai_spend_counters AS c
     (organization_id, user_id, period, spent_picos, held_picos, last_hold_id)
   SELECT organization_id, user_id, period, 0,
-         CASE WHEN {FITS_UNTOUCHED} THEN cost ELSE 0 END,
-         CASE WHEN {FITS_UNTOUCHED} THEN CAST(:hold_id AS uuid) END
+         CASE WHEN {FITS.format(taken="0")} THEN cost ELSE 0 END,
+         CASE WHEN {FITS.format(taken="0")} THEN :hold_id END
   FROM asking
   ON CONFLICT (organization_id, user_id, period) DO UPDATE SET (held_picos, last_hold_id) = (
     SELECT CASE WHEN fits THEN live + cost ELSE live END,
-           CASE WHEN fits THEN CAST(:hold_id AS uuid) ELSE c.last_hold_id END
+           CASE WHEN fits THEN :hold_id ELSE c.last_hold_id END
     FROM (
-      SELECT live, cost, {FITS_WHAT_IS_LEFT} AS fits
+      SELECT live, cost, {FITS.format(taken="c.spent_picos + live")} AS fits
       FROM asking,
         (SELECT c.held_picos - coalesce(sum(cost_picos), 0) AS live FROM expired) AS h
     ) AS decided
@@ -113,10 +110,10 @@ HOLD = Governed(
   INSERT INTO {{s}}.ai_holds
     (id, organization_id, user_id, group_id, period, provider, model, {", ".join(PRICES)},
      cost_picos, unpriced, is_open, created_at, expires_at)
-  SELECT CAST(:hold_id AS uuid), organization_id, user_id, group_id, period, provider, model,
+  SELECT :hold_id, organization_id, user_id, group_id, period, provider, model,
          {", ".join(PRICES)}, cost_picos, unpriced, true, now,
          -- from when it is held: the statement may have waited for the counter
-         coalesce(CAST(:now AS timestamptz), clock_timestamp()) + CAST(:ttl AS interval)
+         coalesce(:now, clock_timestamp()) + :ttl
   FROM asking, counter WHERE last_hold_id = :hold_id
   RETURNING expires_at
 )
@@ -137,9 +134,10 @@ USAGE = (
 )
 # Of a row of usage, what its caller does not know.
 RECORDED = (
-    *("u.organization_id", "u.user_id", "u.group_id", "u.provider", "u.model"),
-    *("u.cost_picos", "u.unpriced", "u.recorded_at"),
+    *("organization_id", "user_id", "group_id", "provider", "model"),
+    *("cost_picos", "recorded_at"),
 )
+OF_RECORDED = ("u.unpriced", *(f"u.{name}" for name in RECORDED))
 
 
 def _record(source: str, *, where: str, hold_id: str, cost: str, unpriced: str) -> str:
@@ -149,7 +147,7 @@ def _record(source: str, *, where: str, hold_id: str, cost: str, unpriced: str) 
   INSERT INTO {{s}}.ai_usage ({", ".join(USAGE)})
   SELECT organization_id, CAST(:event_id AS text), user_id, group_id, {hold_id}, period, day,
          provider, model, {", ".join(PRICES)}, {", ".join(TOKENS)}, {cost}, {unpriced},
-         CAST(:occurred_at AS timestamptz), now
+         :occurred_at, now
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
   RETURNING *
@@ -196,16 +194,16 @@ SETTLE = Governed(
     Ledger,
     f"""
 WITH input AS (
-  SELECT {", ".join(f"CAST(:{count} AS bigint) AS {count}" for count in TOKENS)},
+  SELECT {", ".join(f":{count} AS {count}" for count in TOKENS)},
          {NOW} AS now, {AT} AS at
 ), priced AS (
   SELECT i.*, p.*,
-         greatest({COST}, CASE WHEN ({LACKS_PRICE}) AND p.unpriced IS NULL THEN p.cost_picos END)
-           AS cost,
-         {UNPRICED} AS lacks,
+         greatest(k.cost_picos, CASE WHEN k.unpriced IS NOT NULL AND p.unpriced IS NULL
+                                     THEN p.cost_picos END) AS cost,
+         k.unpriced AS lacks,
          least(greatest(timezone(:time_zone, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
-  FROM input i, {{s}}.ai_holds p WHERE p.id = :hold_id
+  FROM input i, {{s}}.ai_holds p, {COST} WHERE p.id = :hold_id
 ){_record("priced", where="true", hold_id="id", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({{columns}})
@@ -215,7 +213,7 @@ WITH input AS (
 ){_add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 """,
-    ("p.cost", *RECORDED),
+    ("p.cost", *OF_RECORDED),
     parts=_describe_holds,
 )
 
@@ -233,7 +231,7 @@ RECORD = Governed(
     )
     + _add_up("0")
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
-    ("a.is_member", "a.cost_picos AS cost", *RECORDED),
+    ("a.is_member", "a.cost_picos AS cost", *OF_RECORDED),
     parts=describe_limits,
 )
 
@@ -274,7 +272,7 @@ FIND_EVENT = Governed(
 SELECT {answer} FROM {s}.ai_usage u
 WHERE u.organization_id = :organization_id AND u.event_id = :event_id
 """,
-    (_same("user_id", "provider", "model", *REPORTED, hold_id="NULL"), *RECORDED),
+    (_same("user_id", "provider", "model", *REPORTED, hold_id="NULL"), *OF_RECORDED),
 )
 
 # What stands in the way of settling a hold: its event, or another one that it was settled by.
@@ -288,5 +286,5 @@ JOIN {s}.ai_usage u
   ON u.organization_id = h.organization_id AND u.event_id = :event_id OR u.hold_id = h.id
 WHERE h.id = :hold_id ORDER BY u.event_id = :event_id DESC LIMIT 1
 """,
-    (_same("event_id", "hold_id", *REPORTED), *RECORDED),
+    (_same("event_id", "hold_id", *REPORTED), *OF_RECORDED),
 )

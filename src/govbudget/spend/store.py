@@ -29,7 +29,7 @@ from govbudget.spend.usage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -128,7 +128,7 @@ class Spend:
             if known is None or not known.is_same:
                 raise EventConflict(event_id)
             row = known
-        return _read_usage(row[1:], event_id, hold_id, tokens, occurred_at)
+        return _read_usage(row, tokens, values)
 
     @staticmethod
     def release(grant: Grant[Ledger], hold_id: UUID) -> None:
@@ -160,7 +160,7 @@ class Spend:
         }
         row = grant.run(statements.RECORD, **values).one()
         if row.recorded_at is not None:
-            return _read_usage(row[2:], event_id, None, tokens, occurred_at), True
+            return _read_usage(row, tokens, values), True
         known = grant.run(statements.FIND_EVENT, **values).one_or_none()
         if known is None:
             if not row.is_member:
@@ -168,7 +168,7 @@ class Spend:
             _refuse_excess(row.cost)
         if known is None or not known.is_same:  # none: it is recorded and taken back just now
             raise EventConflict(event_id)
-        return _read_usage(known[1:], event_id, None, tokens, occurred_at), False
+        return _read_usage(known, tokens, values), False
 
 
 def _write_call(call: Call) -> dict[str, Any]:
@@ -185,27 +185,15 @@ def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
     return {**counts, "now": gov.clock(), "time_zone": gov.settings.time_zone}
 
 
-def _read_usage(
-    recorded: Sequence[Any],
-    event_id: str,
-    hold_id: UUID | None,
-    tokens: Tokens,
-    occurred_at: datetime | None,
-) -> Usage:
-    organization_id, user_id, group_id, provider, model, cost, unpriced, recorded_at = recorded
+def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  # noqa: ANN401 - a row
+    """Read what was recorded; `values` is what its caller said."""
     return Usage(
-        event_id,
-        organization_id,
-        user_id,
-        group_id,
-        hold_id,
-        provider,
-        model,
-        tokens,
-        cost,
-        tuple(unpriced or ()),
-        occurred_at,
-        recorded_at,
+        event_id=values["event_id"],
+        hold_id=values.get("hold_id"),
+        tokens=tokens,
+        reported_occurred_at=values["occurred_at"],
+        unpriced=tuple(row.unpriced or ()),
+        **{name: getattr(row, name) for name in statements.RECORDED},
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, Ledger
 from govbudget.money import PRICES, TOKENS
-from govbudget.spend.statements import COST, UNPRICED
+from govbudget.spend.statements import COST
 
 if TYPE_CHECKING:
     from govbudget.db.gov import Gov
@@ -75,7 +75,8 @@ WITH recorded AS (
          format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
                 coalesce(cost_picos::text, 'unknown'), coalesce(cost::text, 'unknown'))
   FROM (
-    SELECT i.*, {COST.replace("p.", "i.")} AS cost FROM {{s}}.ai_usage i WHERE {{asked}}
+    SELECT i.*, k.cost_picos AS cost FROM {{s}}.ai_usage i, {COST.replace("p.", "i.")}
+    WHERE {{asked}}
   ) AS u
   WHERE cost_picos IS DISTINCT FROM cost AND NOT ({OF_BEFORE})
     -- of a hold it may be more, where it is not wholly known
@@ -86,7 +87,8 @@ WITH recorded AS (
                 to_jsonb(event_id), coalesce(array_to_string(unpriced, ', '), 'none'),
                 coalesce(array_to_string(lacks, ', '), 'none'))
   FROM (
-    SELECT i.*, {UNPRICED.replace("p.", "i.")} AS lacks FROM {{s}}.ai_usage i WHERE {{asked}}
+    SELECT i.*, k.unpriced AS lacks FROM {{s}}.ai_usage i, {COST.replace("p.", "i.")}
+    WHERE {{asked}}
   ) AS u
   WHERE unpriced IS DISTINCT FROM lacks
   UNION ALL
