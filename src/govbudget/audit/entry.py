@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Id
 
-COMMAND, CALL, REQUEST, CASCADE, DIRECT = "command", "call", "request", "cascade", "direct"
+COMMAND, CASCADE, DIRECT = "command", "cascade", "direct"
 # What a receipt says, to whoever reads it.
 TEXTS = ("actor", "cause", "policy_digest", "request_id")
 LISTS = ("roles", "lines")

@@ -42,9 +42,7 @@ class Audit:
         organization) where it reaches every group that no role is held in. Needs a grant to
         `update` the organization. One statement; never commits.
         """
-        at, entry_id = after or (None, None)
-        rows = grant.run(statements.LIST, page_size=limit, at=at, entry_id=entry_id)
-        return list(map(_read_entry, rows))
+        return [_read_entry(row) for row in grant.run(statements.LIST, **_page(limit, after))]
 
     @staticmethod
     def list_site(
@@ -54,9 +52,12 @@ class Audit:
 
         Needs a grant to `update` the prices.
         """
-        at, entry_id = after or (None, None)
-        rows = grant.run(statements.LIST_SITE, page_size=limit, at=at, entry_id=entry_id)
-        return list(map(_read_entry, rows))
+        return [_read_entry(row) for row in grant.run(statements.LIST_SITE, **_page(limit, after))]
+
+
+def _page(limit: int, after: Position | None) -> dict[str, Any]:
+    at, entry_id = after or (None, None)
+    return {"page_size": limit, "at": at, "entry_id": entry_id}
 
 
 def _read_entry(row: Any) -> Entry:  # noqa: ANN401 - a row

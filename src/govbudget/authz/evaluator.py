@@ -18,7 +18,7 @@ from casbin.persist.adapters.string_adapter import StringAdapter
 from govbudget.authz.files import LINES_FILE, PolicyFiles
 from govbudget.authz.model import PINNED_MODEL
 from govbudget.authz.reader import Effect, Line, read_policy
-from govbudget.authz.table import DecisionTable
+from govbudget.authz.table import CELLS, DecisionTable
 from govbudget.errors import Finding, PolicyError
 from govbudget.identity import Action, Group, Ledger, Member, ObjectType, PriceBook, Scope
 
@@ -39,8 +39,6 @@ EXAMPLES: dict[ObjectType, Group | PriceBook | Ledger | Member] = {
     ObjectType.AI_USAGE: Ledger(),
     ObjectType.AI_MEMBER_SPEND: Member("o", "u"),
 }
-
-CELLS = tuple((obj, action) for obj in ObjectType for action in Action)
 
 # CPython 3.11 can raise SystemError when two threads parse at once, and Casbin parses its matcher.
 _ONE_AT_A_TIME = threading.Lock()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE
 from govbudget.authz.reader import read_rows, suggest
-from govbudget.authz.table import Verdict
+from govbudget.authz.table import CELLS, Verdict
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
 
@@ -113,9 +113,7 @@ def _compare(table: DecisionTable, reviewed: dict[tuple[str, ...], Row]) -> Iter
 
 def list_cells(table: DecisionTable) -> list[tuple[str, ObjectType, Action]]:
     """Give every (role, object, action) of the closed domain, sorted."""
-    return sorted(
-        (role, obj, action) for role in table.scopes for obj in ObjectType for action in Action
-    )
+    return sorted((role, *cell) for role in table.scopes for cell in CELLS)
 
 
 def write_matrix(

@@ -15,6 +15,9 @@ from govbudget.identity import Action, ObjectType, Scope
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+# Every question about one role.
+CELLS = tuple(product(ObjectType, Action))
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -81,7 +84,7 @@ class DecisionTable:
         scopes = {line.role: line.scope for line in lines}
         cells: dict[tuple[str, str], dict[str, Cell]] = {}
         would_allow: dict[tuple[str, str], tuple[str, ...]] = {}
-        for obj, action in product(ObjectType, Action):
+        for obj, action in CELLS:
             row = {role: _make_cell(by_cell[role, obj, action], digest) for role in scopes}
             cells[obj, action] = row
             would_allow[obj, action] = tuple(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from govbudget.authz.evaluator import CELLS, read_table
+from govbudget.authz.evaluator import read_table
 from govbudget.authz.files import (
     LINES_FILE,
     MATRIX_FILE,
@@ -20,7 +20,7 @@ from govbudget.authz.files import (
 )
 from govbudget.authz.matrix import HEADER, compare_with_matrix
 from govbudget.authz.reader import read_rows
-from govbudget.authz.table import DecisionTable, Verdict
+from govbudget.authz.table import CELLS, DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import ObjectType
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from govbudget.authz.evaluator import CELLS, list_reached_elsewhere
+from govbudget.authz.evaluator import list_reached_elsewhere
 from govbudget.authz.files import LINES_FILE
 from govbudget.authz.reader import Effect, Line
-from govbudget.authz.table import Cell, DecisionTable, Verdict
+from govbudget.authz.table import CELLS, Cell, DecisionTable, Verdict
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
 

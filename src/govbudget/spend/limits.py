@@ -34,14 +34,8 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
     3. none: unlimited, attributed to the Everyone group, where there is one.
     """
     directory, settings = gov.directory, gov.settings
-    groups, members, everybody = (
-        source.alias(name)
-        for source, name in (
-            (directory.groups, "g"),
-            (directory.group_members, "m"),
-            (directory.organization_members, "e"),
-        )
-    )
+    groups, members = directory.groups.alias("g"), directory.group_members.alias("m")
+    everybody = directory.organization_members.alias("e")
     is_everyone = groups.c.get("is_everyone", sa.false()).label("is_everyone")
     parts = {
         "groups": write(sa.select(groups.c.id, groups.c.organization_id, is_everyone)),

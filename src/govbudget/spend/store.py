@@ -75,21 +75,7 @@ class Spend:
             statements.HOLD, **_write_call(call), **_write_tokens(grant, tokens), **values
         ).one()
         cost = None if row.cost_picos is None else int(row.cost_picos)
-        if not row.is_member:
-            raise NotAMember
-        _refuse_excess(cost)
-        if row.spent_picos is None:
-            raise UnpricedModel(call.provider, call.model, row.unpriced)
-        if row.expires_at is None:
-            raise BudgetExceeded(
-                limit_micros=row.spend_limit_micros,
-                limit_source=row.limit_source,
-                group_id=row.group_id,
-                spent_picos=int(row.spent_picos),
-                held_picos=int(row.held_picos),
-                cost_picos=cost or 0,
-                period_end=row.period_end,
-            )
+        _check_admission(call, row, cost)
         who = call.organization_id, call.user_id, row.group_id
         return Hold(hold_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
 
@@ -169,6 +155,25 @@ class Spend:
         if known is None or not known.is_same:  # none: it is recorded and taken back just now
             raise EventConflict(event_id)
         return _read_usage(known, tokens, values), False
+
+
+def _check_admission(call: Call, row: Any, cost: int | None) -> None:  # noqa: ANN401 - a row
+    """Raise what kept the call from being held, if anything did."""
+    if not row.is_member:
+        raise NotAMember
+    _refuse_excess(cost)
+    if row.spent_picos is None:
+        raise UnpricedModel(call.provider, call.model, row.unpriced)
+    if row.expires_at is None:
+        raise BudgetExceeded(
+            limit_micros=row.spend_limit_micros,
+            limit_source=row.limit_source,
+            group_id=row.group_id,
+            spent_picos=int(row.spent_picos),
+            held_picos=int(row.held_picos),
+            cost_picos=cost or 0,
+            period_end=row.period_end,
+        )
 
 
 def _write_call(call: Call) -> dict[str, Any]:
