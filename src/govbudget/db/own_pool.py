@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import finalize, ref
 
-from sqlalchemy import NullPool, QueuePool, StaticPool
+from sqlalchemy import NullPool, QueuePool, StaticPool, event
 from sqlalchemy.engine.base import OptionEngine
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class _OwnEngine(OptionEngine):
 
     The pool is made when it is first used, one in each process: a fork never uses a connection
     of its parent. It has the creator and the listeners of the host's, its size, and no overflow.
+    Its connections are in AUTOCOMMIT from the start, which spares each unit the change and back.
     It goes with the pool of the host's that it was made from, which `Engine.dispose` replaces.
     """
 
@@ -57,6 +58,8 @@ class _OwnEngine(OptionEngine):
         pool = theirs.recreate()
         if isinstance(pool, QueuePool) and pool.size():
             pool._max_overflow = 0  # noqa: SLF001 - there is no public way
+        set_level = self.dialect.set_isolation_level
+        event.listen(pool, "connect", lambda opened, _: set_level(opened, "AUTOCOMMIT"))
         finalize(theirs, _dispose, pool, process).atexit = False
         self._pools[process] = made = ref(theirs), pool
         return made
