@@ -17,7 +17,7 @@ from govbudget.cli.prices import prices
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.identity import Id, Member
-from govbudget.money import PICOS_PER_MICRO, TOKENS, round_up_to_micros
+from govbudget.money import TOKENS, round_up_to_micros
 from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
@@ -135,7 +135,7 @@ def spend_member(organization: str, user: str, form: str) -> None:
     except NotFound:
         raise NotSo(f"`{user}` is not a member of the organization `{organization}`") from None
     answer = MemberSpendAnswer.model_validate(found).model_dump(mode="json")
-    facts = {**answer, "left_micros": _find_left(found)}
+    facts = {**answer, "left_micros": found.left_micros}
     limit, left = facts["spend_limit_micros"], facts["left_micros"]
     text = (
         f"limit   {'none' if limit is None else f'{limit} micros a month'}: {_explain(found)}",
@@ -145,14 +145,6 @@ def spend_member(organization: str, user: str, form: str) -> None:
         f"resets  {facts['period_end']}",
     )
     print_answer(form, facts, text)
-
-
-def _find_left(spend: MemberSpend) -> int | None:
-    """Give what can still be held, rounded down: nothing is shown that would not be admitted."""
-    if spend.limit_micros is None:
-        return None
-    used = spend.spent_picos + spend.held_picos
-    return max(0, (spend.limit_micros * PICOS_PER_MICRO - used) // PICOS_PER_MICRO)
 
 
 def _explain(spend: MemberSpend) -> str:

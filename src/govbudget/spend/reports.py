@@ -9,6 +9,7 @@ from govbudget.db.governed import GROUPS, MEMBERS, Governed
 from govbudget.db.sql import NOW, find_start, read_time
 from govbudget.errors import NotFound
 from govbudget.identity import Action, Group, Member, ObjectType, Organization
+from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.usage import LimitSource
 
@@ -138,7 +139,8 @@ class Sum(NamedTuple):
 class MemberSpend:
     """A member's limit and spend in an organization; `limit_micros` None: no limit holds.
 
-    `group_id` is the group that new spend is attributed to.
+    `group_id` is the group that new spend is attributed to. Micros are picos rounded up; what is
+    left is rounded down: nothing is shown that would not be admitted.
     """
 
     organization_id: Id
@@ -149,6 +151,29 @@ class MemberSpend:
     limit_source: LimitSource | None
     spent_picos: int
     held_picos: int
+
+    @property
+    def spent_micros(self) -> int:
+        """What was spent."""
+        return round_up_to_micros(self.spent_picos)
+
+    @property
+    def held_micros(self) -> int:
+        """What calls under way hold."""
+        return round_up_to_micros(self.held_picos)
+
+    @property
+    def left_micros(self) -> int | None:
+        """What can still be held; None: no limit holds."""
+        if self.limit_micros is None:
+            return None
+        used = round_up_to_micros(self.spent_picos + self.held_picos)
+        return max(0, self.limit_micros - used)
+
+    @property
+    def period_end(self) -> datetime:
+        """When the period ends, and all of the limit is left again."""
+        return self.period.end
 
 
 @dataclass(frozen=True, slots=True)
