@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # so is that of no tokens of a model that nobody knew.
 IS_UNPRICED = "(cost_picos IS NULL OR unpriced IS NOT NULL)"
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
-OF_BEFORE = f"cost_picos IS NULL AND (unpriced IS NOT NULL OR {NO_TOKENS})"
+OF_BEFORE = f"i.cost_picos IS NULL AND (i.unpriced IS NOT NULL OR {NO_TOKENS})"
 # {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
 TEXT = f"""
 WITH recorded AS (
@@ -71,26 +71,22 @@ WITH recorded AS (
   WHERE (coalesce(cost, 0), coalesce(calls, 0), coalesce(unpriced, 0))
     <> (coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))
   UNION ALL
-  SELECT organization_id, user_id,
-         format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
-                coalesce(cost_picos::text, 'unknown'), coalesce(cost::text, 'unknown'))
-  FROM (
-    SELECT i.*, k.cost_picos AS cost FROM {{s}}.ai_usage i, {COST.replace("p.", "i.")}
-    WHERE {{asked}}
-  ) AS u
-  WHERE cost_picos IS DISTINCT FROM cost AND NOT ({OF_BEFORE})
+  SELECT organization_id, user_id, sentence
+  FROM {{s}}.ai_usage i, {COST.replace("p.", "i.")}, LATERAL (VALUES (
     -- of a hold it may be more, where it is not wholly known
-    AND (unpriced IS NULL OR hold_id IS NULL OR cost_picos < cost)
-  UNION ALL
-  SELECT organization_id, user_id,
-         format('event %s says that %s had no price, its tokens and prices say %s',
-                to_jsonb(event_id), coalesce(array_to_string(unpriced, ', '), 'none'),
-                coalesce(array_to_string(lacks, ', '), 'none'))
-  FROM (
-    SELECT i.*, k.unpriced AS lacks FROM {{s}}.ai_usage i, {COST.replace("p.", "i.")}
-    WHERE {{asked}}
-  ) AS u
-  WHERE unpriced IS DISTINCT FROM lacks
+    CASE WHEN i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
+      AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos)
+    THEN format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
+                coalesce(i.cost_picos::text, 'unknown'), coalesce(k.cost_picos::text, 'unknown'))
+    END
+  ), (
+    CASE WHEN i.unpriced IS DISTINCT FROM k.unpriced
+    THEN format('event %s says that %s had no price, its tokens and prices say %s',
+                to_jsonb(event_id), coalesce(array_to_string(i.unpriced, ', '), 'none'),
+                coalesce(array_to_string(k.unpriced, ', '), 'none'))
+    END
+  )) AS said (sentence)
+  WHERE sentence IS NOT NULL AND {{asked}}
   UNION ALL
   SELECT organization_id, user_id,
          format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
