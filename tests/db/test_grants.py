@@ -70,7 +70,9 @@ def test_a_statement_runs_by_the_grant_that_it_needs_alone(world, engine, connec
 
 
 @EACH
-def test_the_grant_of_every_other_right_is_refused(world, engine, connection, statement):
+def test_a_grant_runs_the_statements_that_need_its_own_right_and_no_other(
+    world, engine, connection, statement
+):
     for other in GOVERNED.values():
         if (other.action, other.kind) == (statement.action, statement.kind):
             continue
@@ -79,7 +81,9 @@ def test_the_grant_of_every_other_right_is_refused(world, engine, connection, st
 
 
 @EACH
-def test_a_value_never_replaces_what_the_grant_binds(world, engine, connection, statement):
+def test_a_value_that_is_passed_never_replaces_a_key_of_the_grants_object(
+    world, engine, connection, statement
+):
     grant = find_right(world, connection, statement)
     names = [*grant.object.keys]
     if statement.reach is not None:
@@ -111,7 +115,9 @@ def test_a_grant_ends_with_its_transaction(world, engine, connection, statement,
 
 @EACH
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_grant_ends_with_its_savepoint(world, engine, connection, statement, end):
+def test_a_grant_ends_with_the_transaction_or_savepoint_that_it_was_loaded_in(
+    world, engine, connection, statement, end
+):
     connection.execute(sa.text("SELECT 1"))
     savepoint = connection.begin_nested()
     grant = find_right(world, connection, statement)
