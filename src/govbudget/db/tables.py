@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.db.times import Time
-from govbudget.db.triggers import APPEND_ONLY, audit, name_table, quote
+from govbudget.db.triggers import Audit, name_table, quote
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
 from govbudget.money import MAX_LIMIT_MICROS, MAX_PRICE, PRICES
@@ -28,20 +28,19 @@ if TYPE_CHECKING:
 OF_PARTS = ("spend.tables", "server.tables")
 
 # What a receipt must say: who (null: nobody whom govbudget knows) and why. What more it says is a
-# text, or a list of texts, or null. (Of what is missing this is NULL, which a check lets pass.)
-IS_TEXT = "jsonb_typeof(receipt -> '{}') IN ('string', 'null')"
+# text, or a list of texts, or null. As one JSON path: a check is read anew by each statement.
+IS_TEXT = '($.{0}.type() == "string" || $.{0}.type() == "null")'
 IS_LIST = (
-    "(jsonb_typeof(receipt -> '{0}') = 'null' OR jsonb_typeof(receipt -> '{0}') = 'array'"
-    """ AND NOT jsonb_path_exists(receipt, '$.{0}[*] ? (@.type() <> "string")'))"""
+    '($.{0}.type() == "null" || $.{0}.type() == "array"'
+    ' && !exists($.{0}[*] ? (@.type() != "string")))'
 )
-COMPLETE_RECEIPT = " AND ".join(
-    (
-        "coalesce(jsonb_typeof(receipt -> 'cause') = 'string', false)",
-        f"coalesce({IS_TEXT.format('actor')}, false)",
-        *map(IS_TEXT.format, ("policy_digest", "request_id")),
-        *map(IS_LIST.format, ("roles", "lines")),
-    )
+MAY_BE = "(!exists($.{0}) || {1})"
+IS_COMPLETE = (
+    *('$.type() == "object"', '$.cause.type() == "string"', IS_TEXT.format("actor")),
+    *(MAY_BE.format(name, IS_TEXT.format(name)) for name in ("policy_digest", "request_id")),
+    *(MAY_BE.format(name, IS_LIST.format(name)) for name in ("roles", "lines")),
 )
+COMPLETE_RECEIPT = f"coalesce(receipt @@ '{' && '.join(IS_COMPLETE)}', false)"
 
 
 def id_sql_type(layout: Layout) -> sa.types.TypeEngine[Any]:
@@ -115,17 +114,13 @@ class Tables:
         items = [] if refers_to is None else [sa.ForeignKey(refers_to, ondelete="CASCADE")]
         return sa.Column(name, self.id_type, *items, primary_key=key, autoincrement=False)
 
-    def read(self, name: str) -> str:
-        """Write the id of that name of a changed row, for the query of an `audit`."""
-        return f"($1 ->> '{name}')::{self.layout.id_type}"
-
     def find_group(self, shown: str) -> str | None:
         """Write the query that finds the group of a changed row; None: groups are not known."""
         column = self.groups_column
         if column is None:
             return None
-        where = f"g.{quote(column.name)} = {self.read('group_id')}"
-        return f"SELECT {shown} FROM {name_table(column.table)} g WHERE {where}"  # noqa: S608 - our names
+        key = f"g.{quote(column.name)} = {{row}}.group_id"
+        return f"SELECT {shown} FROM {name_table(column.table)} g WHERE {key}"  # noqa: S608 - our names
 
 
 def require_own_tables(layout: Layout) -> Tables:
@@ -264,7 +259,8 @@ def role_assignments(t: Tables) -> sa.Table:
 
 def group_ai_budgets(t: Tables) -> sa.Table:
     """What each member of a group may spend in a month."""
-    table = t.add(
+    find = t.find_group("g.organization_id" if t.layout.owns_directory else "NULL")
+    return t.add(
         "group_ai_budgets",
         t.id("group_id", t.groups_column, key=True),
         sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
@@ -274,14 +270,14 @@ def group_ai_budgets(t: Tables) -> sa.Table:
         timestamp("updated_at"),
         sa.Column("receipt", pg.JSONB),
         check_limits(),
+        info={"audit": Audit("group_ai_budget", ("group_id",), ("spend_limit_micros",), find)},
     )
-    owner = t.find_group("g.organization_id" if t.layout.owns_directory else "NULL")
-    return audit(table, "group_ai_budget", ("group_id",), ("spend_limit_micros",), owner)
 
 
 def ai_model_prices(t: Tables) -> sa.Table:
     """Prices, in micros per one million tokens, of two sources."""
-    table = t.add(
+    names, shown = ("provider", "model"), ("source", *PRICES)
+    return t.add(
         "ai_model_prices",
         sa.Column("provider", sa.Text, primary_key=True),
         sa.Column("model", sa.Text, primary_key=True),
@@ -293,9 +289,8 @@ def ai_model_prices(t: Tables) -> sa.Table:
         sa.Column("receipt", pg.JSONB),
         *(sa.CheckConstraint(f"{p} BETWEEN 0 AND {MAX_PRICE}", name=p) for p in PRICES),
         sa.CheckConstraint("source IN ('book', 'custom')", name="source"),
+        info={"audit": Audit("ai_model_price", names, shown, each="STATEMENT")},
     )
-    names, shown = ("provider", "model"), ("source", *PRICES)
-    return audit(table, "ai_model_price", names, shown, each="STATEMENT")
 
 
 def audit_log(t: Tables) -> sa.Table:
@@ -318,7 +313,7 @@ def audit_log(t: Tables) -> sa.Table:
         sa.Index(
             None, "deleted_revision", postgresql_where=sa.text("deleted_revision IS NOT NULL")
         ),
-        info={"triggers": (APPEND_ONLY,)},
+        info={"is_append_only": True},
     )
 
 

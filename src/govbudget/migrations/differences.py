@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from govbudget.db.tables import Tables
-from govbudget.db.triggers import write_functions
+from govbudget.db.triggers import list_triggers, write_functions
 from govbudget.migrations.filters import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _CHECKS = sa.text("""
     WHERE k.connamespace = to_regnamespace(quote_ident(:schema)) AND k.contype = 'c'
 """)
 _TRIGGERS = sa.text("""
-    SELECT t.tgname, c.relname, t.tgtype, p.proname, t.tgargs FROM pg_catalog.pg_trigger t
+    SELECT t.tgname, c.relname, t.tgtype, p.proname FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE c.relnamespace = to_regnamespace(quote_ident(:schema))
@@ -92,15 +92,13 @@ def _compare_the_rest(connection: Connection, tables: Tables) -> Iterator[str]:
         for check in table.constraints:
             if isinstance(check, sa.CheckConstraint) and check.name not in checks:
                 yield f"no check `{check.name}`"
-        for trigger in table.info.get("triggers", ()):
+        for trigger in list_triggers(table):
             name = f"{table.name}_{trigger.suffix}"
             bits = sum(_TYPE_BITS[w] for w in (trigger.timing, trigger.level, *trigger.events))
-            arguments = b"".join(text.encode() + b"\0" for text in trigger.arguments)
-            if triggers.get(name) != (table.name, bits, trigger.function, arguments):
+            if triggers.get(name) != (table.name, bits, trigger.function):
                 yield f"no trigger `{name}` in force as it should be"
     bodies = {name: body for name, body in connection.execute(_FUNCTIONS, schema)}  # noqa: C416 - rows
-    for head, body in write_functions(tables.layout).items():
-        name = head.partition("(")[0]
+    for name, body in write_functions(tables.metadata, tables.layout).items():
         if bodies.get(name) != body:
             yield f"no function `{name}` as it should be"
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.db.tables import check_limits, required, timestamp
 from govbudget.db.times import Time
-from govbudget.db.triggers import audit, name_table
+from govbudget.db.triggers import Audit, name_table
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def member_ai_overrides(t: Tables) -> sa.Table:
     """A member's own limit in an organization."""
     keys: list[sa.schema.SchemaItem] = []
     groups = t.groups_column
-    owner = t.find_group("NULL")
+    find = t.find_group("NULL")
     if t.layout.owns_directory:
         listed, members = t.group_members.c, t.organization_members.c
-        groups, owner = None, _find_member(t)
+        groups, find = None, _find_member(t)
         keys = [
             # The group that must list the user; of Everyone, the organization's key does.
             sa.Column(
@@ -47,7 +47,8 @@ def member_ai_overrides(t: Tables) -> sa.Table:
                 ondelete="CASCADE",
             ),
         ]
-    table = t.add(
+    shown = ("group_id", "spend_limit_micros")
+    return t.add(
         "member_ai_overrides",
         t.id("organization_id", key=True),
         t.id("user_id", key=True),
@@ -59,20 +60,20 @@ def member_ai_overrides(t: Tables) -> sa.Table:
         sa.Column("receipt", pg.JSONB),
         *keys,
         check_limits(),
+        info={"audit": Audit("member_ai_override", ("user_id",), shown, find)},
     )
-    shown = ("group_id", "spend_limit_micros")
-    return audit(table, "member_ai_override", ("user_id",), shown, owner)
 
 
 def _find_member(t: Tables) -> str:
     """Write the query that finds whom an override is of, where the group lists them."""
     members, listed = name_table(t.organization_members), name_table(t.group_members)
-    organization, user = t.read("organization_id"), t.read("user_id")
-    group = t.read("listing_group_id")
+    is_listed = (
+        f"{{row}}.listing_group_id IS NULL OR EXISTS (SELECT FROM {listed} l"
+        " WHERE l.group_id = {row}.listing_group_id AND l.user_id = {row}.user_id)"
+    )
     return (
-        f"SELECT m.organization_id FROM {members} m"
-        f" WHERE m.organization_id = {organization} AND m.user_id = {user} AND ({group} IS NULL"
-        f" OR EXISTS (SELECT FROM {listed} l WHERE l.group_id = {group} AND l.user_id = {user}))"
+        f"SELECT m.organization_id FROM {members} m WHERE ({is_listed})"
+        " AND m.organization_id = {row}.organization_id AND m.user_id = {row}.user_id"
     )
 
 

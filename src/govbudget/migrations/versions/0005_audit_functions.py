@@ -1,4 +1,4 @@
-"""Units without a price are kept, a receipt is complete, and one function records changes."""
+"""Units without a price are kept, a receipt is complete, and the audit functions are new."""
 
 from __future__ import annotations
 
