@@ -19,7 +19,7 @@ from tests.web.helpers import outcome, put_limit, read_row
 
 from govbudget import BudgetExceeded, GovBudget, Tokens
 from govbudget.db.own_pool import find_own
-from govbudget.db.retries import run_unit
+from govbudget.db.retries import connect, run_unit
 
 POOL = 5 + 10  # SQLAlchemy's defaults
 CALLERS = 40
@@ -138,6 +138,23 @@ def test_it_is_made_as_the_hosts_is_creator_listeners_options_and_all(database_u
 
         assert run_unit(own, look) == ("the_hosts", "option")
     assert told == ["executed"]
+
+
+def test_its_connections_are_in_autocommit_and_the_hosts_are_not(database_url):
+    """So no unit pays for the change and the change back; after a transaction one does, once."""
+    with open_engine(database_url) as engine:
+        own = find_own(engine)
+        changes = []
+        sa.event.listen(engine, "set_connection_execution_options", lambda *_: changes.append(1))
+        assert ask_pid(own) == ask_pid(own)
+        assert changes == []
+        with connect(own, "READ COMMITTED") as connection:
+            assert not connection.connection.dbapi_connection.autocommit
+        assert changes == [1]
+        with connect(own) as connection:
+            assert connection.connection.dbapi_connection.autocommit
+        with engine.connect() as connection:
+            assert not connection.connection.dbapi_connection.autocommit
 
 
 def test_it_has_the_size_of_the_hosts_and_no_overflow(database_url):
