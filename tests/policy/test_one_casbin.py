@@ -12,6 +12,7 @@ from pathlib import Path
 import casbin
 import pytest
 
+import govbudget
 from govbudget import Policy, PolicyError
 
 LOAD = """
@@ -27,7 +28,8 @@ else:
 
 def load_with(path):
     """Load the packaged policy in a new process that looks for packages in `path` first."""
-    environment = {**os.environ, "PYTHONPATH": str(path)}
+    ours = Path(govbudget.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (path, ours)))}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOAD],
         env=environment,

@@ -216,10 +216,11 @@ def test_the_text_of_a_failure_in_the_log_holds_no_parameters(empty_url, caplog)
     bearer = {"Authorization": f"Bearer gbt_{'x' * 43}"}
     answer = client.get(f"{API}/ai/prices/a/b", headers=bearer)
     engine.dispose()
-    assert (answer.status_code, answer.json["code"]) == (500, "internal-error")
-    (failure,) = [json.loads(JsonLines().format(r)) for r in caplog.records if r.exc_info]
-    assert "api_tokens" in failure["exception"]
-    assert "[SQL parameters hidden" in failure["exception"]
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    lines = [JsonLines().format(record) for record in caplog.records]
+    assert any("api_tokens" in line for line in lines)
+    assert not any("parameters:" in line or "xxx" in line for line in lines)
+    assert engine.hide_parameters
 
 
 # -- when the database does not answer --
