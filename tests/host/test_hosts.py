@@ -27,7 +27,9 @@ def shop(make_database, tmp_path_factory):
     run_flask("--app", "shop.app", "init-db", **settings)
     folder = tmp_path_factory.mktemp("shop")
     run_flask("--app", "shop.main", "govbudget", "db", "upgrade", **settings)
-    with serve(folder, ("shop.main", settings), ("shop.app", settings)) as (port, bare):
+    with serve(
+        folder, ("shop_beside:create_app", settings), ("shop_beside:create_bare", settings)
+    ) as (port, bare):
         logins = {
             n: ask(bare, "POST", "/login", body=b"name=" + n.encode()) for n in ("ann", "bob")
         }

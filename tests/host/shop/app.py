@@ -50,20 +50,6 @@ def create_app() -> Flask:
             gone = connection.execute(team.delete().where(team.c.id == team_id))
         return ("", 204) if gone.rowcount else abort(404)
 
-    @app.post("/api/v2/users")
-    def add_user() -> str:
-        """Answer under the prefix that govbudget's routes have, too, as the next ones do."""
-        return "a new user\n"
-
-    @app.get("/api/v2/groups/<group>")
-    def show_group(group: str) -> str:
-        return f"group {group}\n"
-
-    @app.get("/api/v2/ai/usage")
-    def show_usage() -> str:
-        """Answer on a path of govbudget's, to another method."""
-        return "the shop's own numbers\n"
-
     @app.errorhandler(404)
     def show_nothing(_error: Exception) -> tuple[str, int]:
         return "<h1>The shop has no such page</h1>\n", 404
