@@ -80,6 +80,13 @@ def test_no_module_imports_in_a_circle():
         visit(name, ())
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_function_fits_on_a_screen(path):
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, functions)]
+    assert [node.name for node in nodes if node.end_lineno - node.lineno >= 40] == []
+
+
 VALUES = sorted(f"govbudget.{room}" for room in LAYERS[0])
 
 

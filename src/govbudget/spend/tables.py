@@ -22,31 +22,10 @@ ROOM_FOR_UPDATES = {"postgresql_with": {"fillfactor": "50"}}
 
 def member_ai_overrides(t: Tables) -> sa.Table:
     """A member's own limit in an organization."""
-    keys: list[sa.schema.SchemaItem] = []
-    groups = t.groups_column
-    find = t.find_group("NULL")
+    keys: tuple[sa.schema.SchemaItem, ...] = ()
+    groups, find = t.groups_column, t.find_group("NULL")
     if t.layout.owns_directory:
-        listed, members = t.group_members.c, t.organization_members.c
-        groups, find = None, _find_member(t)
-        keys = [
-            # The group that must list the user; of Everyone, the organization's key does.
-            sa.Column(
-                "listing_group_id",
-                t.id_type,
-                sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
-            ),
-            sa.ForeignKeyConstraint(
-                ["organization_id", "listing_group_id", "user_id"],
-                [listed.organization_id, listed.group_id, listed.user_id],
-                name="member_ai_overrides_listing_group_id_fkey",
-                ondelete="CASCADE",
-            ),
-            sa.ForeignKeyConstraint(
-                ["organization_id", "user_id"],
-                [members.organization_id, members.user_id],
-                ondelete="CASCADE",
-            ),
-        ]
+        groups, find, keys = None, _find_member(t), _tie_to_members(t)
     shown = ("group_id", "spend_limit_micros")
     return t.add(
         "member_ai_overrides",
@@ -61,6 +40,30 @@ def member_ai_overrides(t: Tables) -> sa.Table:
         *keys,
         check_limits(),
         info={"audit": Audit("member_ai_override", ("user_id",), shown, find)},
+    )
+
+
+def _tie_to_members(t: Tables) -> tuple[sa.schema.SchemaItem, ...]:
+    """Tie an override to the memberships of its user in its group and its organization."""
+    listed, members = t.group_members.c, t.organization_members.c
+    return (
+        # The group that must list the user; of Everyone, the organization's key does.
+        sa.Column(
+            "listing_group_id",
+            t.id_type,
+            sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "listing_group_id", "user_id"],
+            [listed.organization_id, listed.group_id, listed.user_id],
+            name="member_ai_overrides_listing_group_id_fkey",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id", "user_id"],
+            [members.organization_id, members.user_id],
+            ondelete="CASCADE",
+        ),
     )
 
 
