@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import re
+import zlib
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -190,6 +191,26 @@ def test_a_token_over_its_bound_is_not_read(app):
     with asked, pytest.raises(InvalidInput) as refused:
         read_page("a", str)
     assert refused.value.code == "invalid-query"
+
+
+def test_a_token_is_never_decompressed(send, estate):
+    """In a few bytes it would hold megabytes, which take seconds to read."""
+    lists = "[" + "[]," * 600_000 + "[]]"
+    for content in (lists, json.dumps([str(estate.groups[2])])):
+        packed = b"." + base64.urlsafe_b64encode(zlib.compress(content.encode(), 9)).rstrip(b"=")
+        token = sign(estate).make_signer().sign(packed).decode()
+        assert len(token) < MAX_TOKEN
+        assert outcome(ask(send, estate, page_token=token)) == INVALID
+
+
+def test_a_long_position_is_a_token_that_is_read_again(app):
+    """Of a text that a compression would shorten; the longest that an id can be."""
+    position = "\U00010348" * 255
+    with app.test_request_context(list_path("a")):
+        token = Page("a", 1, None).cut([position, "y"], lambda row: (row,), "rows")
+    query = {"page_token": token["next_page_token"]}
+    with app.test_request_context(list_path("a"), query_string=query):
+        assert read_page("a", str).after == position
 
 
 def test_the_next_page_is_linked_to_where_the_host_is_mounted(app, estate):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flask import request
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData, Signer
+from itsdangerous.encoding import base64_decode, base64_encode
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 
@@ -111,14 +113,16 @@ def _refuse(errors: list[FieldError]) -> None:
 
 def _write_token(place: Id, *position: object) -> str:
     """Write the token of the page after the one that ends at the position: below MAX_TOKEN."""
-    return str(_sign(place).dumps(list(map(str, position))))
+    # Not as `URLSafeSerializer`, which takes what is compressed: megabytes in a token of any size.
+    content = json.dumps([*map(str, position)], ensure_ascii=False, separators=(",", ":"))
+    return _sign(place).sign(base64_encode(content)).decode()
 
 
 def _read_token(token: str, place: Id, read_position: Callable[..., T]) -> T | None:
     if len(token) > MAX_TOKEN:
         return None
     try:
-        texts = _sign(place).loads(token)
+        texts = json.loads(base64_decode(_sign(place).unsign(token)))
         position = read_position(*texts)
         # Only the one spelling that is written is a token of this list.
         return position if _write_token(place, *texts) == token else None
@@ -126,6 +130,6 @@ def _read_token(token: str, place: Id, read_position: Callable[..., T]) -> T | N
         return None
 
 
-def _sign(place: Id) -> URLSafeSerializer:
+def _sign(place: Id) -> Signer:
     """Give what signs the tokens of this list. It holds no secret: a token opens nothing."""
-    return URLSafeSerializer(f"{request.endpoint} {place}", salt="govbudget.page")
+    return Signer(f"{request.endpoint} {place}", salt="govbudget.page")
