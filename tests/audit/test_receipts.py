@@ -15,6 +15,7 @@ from tests.web.helpers import put_limit
 
 from govbudget import Layout
 from govbudget.identity import OPERATOR
+from govbudget.ids import IdType
 from govbudget.migrations import find_differences, upgrade
 from govbudget.prices.price import Price
 from govbudget.prices.store import Prices
@@ -132,7 +133,7 @@ def test_a_user_whose_id_is_operator_is_not_the_operator_of_a_command(
     engine, caller, request_id, cause
 ):
     """In the trail both have the same name; the cause says which of the two it was."""
-    gov, model = make_gov(directory=OneOwner()), uuid4().hex
+    gov, model = make_gov(directory=OneOwner(), id_type=IdType.TEXT), uuid4().hex
     prices = dict.fromkeys(("output_price", "cache_read_price", "cache_write_price"))
     price = Price(provider="acme", model=model, input_price=1, **prices)
     with (

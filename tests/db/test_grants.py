@@ -15,6 +15,7 @@ from govbudget.identity import OPERATOR, Action, Group, Ledger, Member, Organiza
 from govbudget.statements import list_governed
 
 GOVERNED = list_governed()
+NO_ID = r"expected an id|is not an id"
 EACH = pytest.mark.parametrize("statement", GOVERNED.values(), ids=GOVERNED)
 
 
@@ -88,6 +89,8 @@ def test_a_value_that_is_passed_never_replaces_a_key_of_the_grants_object(
     names = [*grant.object.keys]
     if statement.reach is not None:
         names += ["allowed_elsewhere", "exceptions"]
+    if statement.is_audited:
+        names.append("receipt")
     for name in names:
         assert "from its grant alone" in refuse(engine, grant, statement, **{name: world.b})
 
@@ -123,6 +126,23 @@ def test_a_grant_ends_with_the_transaction_or_savepoint_that_it_was_loaded_in(
     grant = find_right(world, connection, statement)
     getattr(savepoint, end)()
     assert "has ended" in refuse(engine, grant, statement)
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_grant_ends_with_a_savepoint_around_the_one_that_it_was_loaded_in(
+    world, engine, connection, end
+):
+    """A role that was given in it is taken back with it."""
+    connection.execute(sa.text("SELECT 1"))
+    outer = connection.begin_nested()
+    world.assign(connection, "nobody", "owner", None)
+    connection.begin_nested()
+    connection.begin_nested()
+    grant = authorize(connection, world.nobody, "read", group=world.a1)
+    run(grant, GOVERNED["budgets.get"])
+    with pytest.warns(sa.exc.SAWarning, match="already deassociated"):
+        getattr(outer, end)()
+    assert "has ended" in refuse(engine, grant, GOVERNED["budgets.get"])
 
 
 def test_a_grant_works_inside_a_savepoint_of_its_transaction(world, connection):
@@ -169,12 +189,40 @@ def test_a_grant_is_not_copied_pickled_or_subclassed(world, connection):
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"group": 1, "organization": 2}, {"prices": True, "group": 1}]
+    "asked",
+    [
+        {},
+        {"group": 1, "organization": 2},
+        {"prices": True, "group": 1},
+        {"prices": False},
+        {"ledger": None},
+        {"team": 1},
+    ],
 )
 def test_one_object_is_named_at_a_time(world, engine, connection, asked):
     with count_statements(engine) as sent, pytest.raises(TypeError, match="name one object"):
         Unit(make_gov(), world.owner, connection, None).authorize("read", **asked)
     assert sent == []
+
+
+@pytest.mark.parametrize("caller", [None, "", 0, False, "operator", ()])
+def test_no_caller_is_never_the_operator(engine, connection, caller):
+    """A host whose `current_user.id` is None has nobody signed in."""
+    gov = make_gov(engine=engine)
+    with count_statements(engine) as sent:
+        for given in (None, connection):
+            with pytest.raises(TypeError, match=NO_ID):
+                gov.unit(caller, connection=given).__enter__()
+        with pytest.raises(TypeError, match=NO_ID):
+            gov.run(caller, lambda unit: unit)
+    assert sent == []
+
+
+def test_a_caller_may_be_the_text_of_an_id(world, connection):
+    """As a session keeps it: whoever it is has the roles toward themselves, too."""
+    asked = {"member": (world.a, world.joined)}
+    grant = authorize(connection, str(world.joined), "read", **asked)
+    assert grant.allowed.roles == ("self",)
 
 
 def test_a_grant_for_which_nothing_is_loaded_begins_a_transaction_and_ends_with_it(

@@ -71,7 +71,8 @@ class Gov:
 
         On the given connection, on which it never commits, rolls back, closes or sets anything; or
         on one of its own: in AUTOCOMMIT, so that each statement commits itself, or `atomic`, in a
-        transaction that is committed where the block ends well. Its grants end with it.
+        transaction that is committed where the block ends well. Its grants end with it. Raises
+        TypeError for a caller that is no id, such as None: nobody is signed in.
         """
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
         given = None if connection is None else nullcontext(connection)

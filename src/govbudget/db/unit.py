@@ -22,7 +22,7 @@ from govbudget.identity import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Transaction
 
     from govbudget.authz.authorize import Allowed
     from govbudget.db.gov import Gov
@@ -31,6 +31,22 @@ if TYPE_CHECKING:
 
 
 REQUEST, COMMAND, CALL = "request", "command", "call"
+_OF_THE_SITE = {"prices": PriceBook, "ledger": Ledger}
+_ONE_OBJECT = "name one object: group=, organization=, member=, prices=True or ledger=True"
+
+
+def _list_open(connection: Connection) -> tuple[Transaction, ...]:
+    """Give the savepoint that the connection is in and those around it, or else its transaction.
+
+    A savepoint goes with each one around it, which SQLAlchemy does not say of it; it does say so
+    where the transaction ends. The load has begun one, unless nothing had to be loaded.
+    """
+    around: list[Transaction] = []
+    savepoint = connection.get_nested_transaction()
+    while savepoint is not None:
+        around.append(savepoint)
+        savepoint = savepoint._previous_nested  # noqa: SLF001 - the one around it
+    return tuple(around) or (connection.get_transaction() or connection.begin(),)
 
 
 @final
@@ -47,13 +63,7 @@ class Grant(Generic[ObjectT]):
         self.unit, self.allowed = unit, allowed
         self.object = allowed.object
         # INVARIANT: a grant ends with the transaction or savepoint that it was loaded in
-        # The load has begun one where there was none, unless nothing had to be loaded.
-        connection = unit.connection
-        self._loaded_in = (
-            connection.get_nested_transaction()
-            or connection.get_transaction()
-            or connection.begin()
-        )
+        self._loaded_in = _list_open(unit.connection)
 
     def __init_subclass__(cls) -> NoReturn:
         """Refuse subclasses."""
@@ -67,8 +77,8 @@ class Grant(Generic[ObjectT]):
         """Run a statement that needs this right, on the object's own keys.
 
         Raises GrantRefused where it needs another right, where the unit, transaction or savepoint
-        has ended, or where a value has the name of a key; Forbidden where the statement works on
-        what the caller reaches, and that is nothing. Sends no SQL then.
+        has ended, or where a value has the name of what the grant binds; Forbidden where the
+        statement works on what the caller reaches, and that is nothing. Sends no SQL then.
         """
         unit, allowed = self.unit, self.allowed
         # INVARIANT: a grant runs the statements that need its own right and no other
@@ -77,7 +87,7 @@ class Grant(Generic[ObjectT]):
                 f"`{governed.name}` needs a grant to {governed.action} a "
                 f"{governed.kind.__name__}; this one is to {allowed.action} `{self.object}`"
             )
-        if not (unit.is_open and self._loaded_in.is_active):
+        if not (unit.is_open and all(around.is_active for around in self._loaded_in)):
             raise GrantRefused(
                 "the unit, transaction or savepoint of the grant has ended; authorize again"
             )
@@ -89,12 +99,12 @@ class Grant(Generic[ObjectT]):
                 reach = reach_members(unit.table, allowed)
             elsewhere = reach.elsewhere
             bound["allowed_elsewhere"], bound["exceptions"] = elsewhere, list(reach.exceptions)
+        if governed.is_audited:
+            bound["receipt"] = self._write_receipt()
         # INVARIANT: a value that is passed never replaces a key of the grant's object
         if not values.keys().isdisjoint(bound):
             raise GrantRefused(f"`{governed.name}` takes {', '.join(bound)} from its grant alone")
         statement = unit.gov.find(governed, elsewhere, values.get("after") is None)
-        if governed.is_audited:
-            bound["receipt"] = self._write_receipt()
         return unit.connection.execute(statement, {**values, **bound})
 
     def _write_receipt(self) -> dict[str, Any]:
@@ -127,6 +137,9 @@ class Unit:
     def __init__(
         self, gov: Gov, caller: Id | Operator, connection: Connection, request_id: str | None
     ) -> None:
+        # INVARIANT: no caller is never the operator
+        if not isinstance(caller, Operator):
+            caller = gov.settings.id_type.accept(caller)
         self.gov, self.caller, self.connection = gov, caller, connection
         self.request_id, self.table, self.is_open = request_id, gov.policy.table, True
 
@@ -148,13 +161,12 @@ class Unit:
         audit trail and its spend.
 
         Raises Forbidden or NotFound (see `authz.authorize`), GrantRefused where the unit has ended,
-        ValueError for an unknown action. Never commits.
+        ValueError for an unknown action, TypeError for no object or several. Never commits.
         """
         if not self.is_open:
             raise GrantRefused("the unit has ended; open another")
         if len(asked) != 1:
-            message = "name one object: group=, organization=, member=, prices=True or ledger=True"
-            raise TypeError(message)
+            raise TypeError(_ONE_OBJECT)
         ((noun, key),) = asked.items()
         caller = None if isinstance(self.caller, Operator) else self.caller
         subject, obj = self._load(noun, key, caller)
@@ -185,7 +197,9 @@ class Unit:
             return directory.load_organization(connection, caller, key)
         if noun == "member":
             return directory.load_member(connection, caller, *key)
-        site_wide = {"prices": PriceBook, "ledger": Ledger}[noun]()
+        if noun not in _OF_THE_SITE or key is not True:
+            raise TypeError(_ONE_OBJECT)
+        site_wide = _OF_THE_SITE[noun]()
         if caller is None:  # there is nothing to load, which would have begun a transaction
             if not connection.in_transaction():
                 connection.begin()
