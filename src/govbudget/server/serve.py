@@ -100,7 +100,8 @@ def _run_embedded(folder: Path) -> Iterator[sa.URL]:
             upgrade(connection, layout)
         # It has no password to hide.
         shown = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        _say(f"for other commands, in another shell: export {DATABASE_URL}='{shown}'")
+        _say("for other commands, paste the next line into another shell:")
+        _say(f"export {DATABASE_URL}='{shown}'")
         yield url
 
 
