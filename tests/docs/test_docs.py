@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 import runpy
 import shutil
+import sys
 
 import click
 import pytest
@@ -21,9 +23,12 @@ from tests.support import ROUTES, budget_path, make_app
 import govbudget
 from govbudget import IdType, Layout, Policy, PolicyError
 from govbudget.cli import cli
+from govbudget.db.governed import Governed
 from govbudget.errors import CATALOGUE, GovBudgetError
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.migrations import upgrade
+from govbudget.money import PRICES
+from govbudget.prices.price import Price
 from govbudget.review.check import check_policy
 from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
 from govbudget.web.blueprint import DOCUMENT
@@ -242,6 +247,62 @@ def test_what_the_reference_says_of_every_call_is_so():
     said = set(read_code(text.split("- **Every call**")[1].split("\n- ")[0]))
     numbers = {"unauthenticated", "internal-error", "unavailable"}  # named by their status
     assert said | numbers == set.intersection(*shared) | set.intersection(*with_body)
+
+
+@pytest.fixture
+def calls():
+    """The functions of the reference's Python."""
+    names = {}
+    section = REFERENCE.read_text().split("\n## Python\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    exec(compile(block, str(REFERENCE), "exec"), names)
+    return names
+
+
+def test_the_python_of_the_reference_runs(calls, engine, world):
+    gov = make_app(engine).extensions["govbudget"]
+    with engine.begin() as connection:
+        world.assign(connection, "nobody", "gateway", None)
+        calls["set_limit"](gov, world.org_admin, world.a1, 5_000_000, connection)
+    assert calls["show_limit"](gov, world.member, world.a1).spend_limit_micros == 5_000_000
+    with gov.unit(world.owner) as unit:
+        price = dict.fromkeys(PRICES, 1_000_000)
+        batch = [Price(provider="anthropic", model="claude-sonnet-4-5", **price)]
+        gov.prices.upsert(unit.authorize("update", prices=True), batch, allow_jumps=True)
+    usage = calls["make_call"](gov, world.nobody, world.a, world.member)
+    assert usage.cost_picos == 1020 * 10**6
+
+
+def test_the_reference_says_of_each_function_of_a_store_which_grant_it_takes():
+    """By the type of its grant, and by the statements that it runs."""
+    nouns = {"group": "Group", "organization": "Organization", "member": "Member"}
+    nouns |= {"prices": "PriceBook", "ledger": "Ledger"}
+    said = {}
+    for functions, right in read_rows(REFERENCE, "Python"):
+        action, noun = re.match(r'`"(\w+)", (\w+)=', right).groups()
+        said |= dict.fromkeys(read_code(functions), (action, f"Grant[{nouns[noun]}]"))
+    stores = {n: s for n, s in find_stores() if isinstance(s, type) and not n.startswith("_")}
+    found = {
+        f"{name}.{function}": getattr(store, function)
+        for name, store in stores.items()
+        for function in vars(store)
+        if not function.startswith("_")
+    }
+    assert found.keys() == said.keys()
+    for name, function in found.items():
+        action, kind = said[name]
+        assert inspect.get_annotations(function)["grant"] == kind, name
+        room = vars(sys.modules[function.__module__])
+        room = {**room, **vars(room.get("statements", inspect))}
+        named = re.findall(r"\b[A-Z_]+\b", inspect.getsource(function))
+        run = {room[word].action for word in named if isinstance(room.get(word), Governed)}
+        assert run <= {action}, name
+
+
+def find_stores():
+    """The stores of an installation, by the name that they have there."""
+    for kind in govbudget.Installation.__mro__:
+        yield from vars(kind).items()
 
 
 def test_what_the_reference_keeps_from_http_becomes_an_internal_error(engine):
