@@ -8,7 +8,7 @@ reads the data that the installed package carries, never the network.
 
 The package counts cached tokens among the input, and charges a category that has no rate of its
 own as another. So a usage is compared that has tokens in the categories with a rate, and its input
-is told to the package with the cached tokens added.
+is given to the package with the cached tokens added.
 """
 
 from __future__ import annotations

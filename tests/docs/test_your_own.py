@@ -178,9 +178,9 @@ def test_without_a_foreign_key_the_pages_call_takes_budgets_along(names, engine,
     """The one of the deleted group, and the one of the archived group."""
     app = Flask(__name__)
     app.config.update(GOVBUDGET_ID_TYPE="bigint", GOVBUDGET_GROUPS="none")
-    home = GovBudget().init_app(app, engine=engine, identify=identify, directory=directory)
+    gov = GovBudget().init_app(app, engine=engine, identify=identify, directory=directory)
     with engine.begin() as connection:
-        upgrade(connection, home.settings.layout)
+        upgrade(connection, gov.settings.layout)
     for group in (7, 8, 9):
         assert ask(app, "PUT", budget_of(group), 300, 5).status_code == 200
     with engine.begin() as connection:
@@ -313,10 +313,10 @@ def test_a_role_that_the_policy_does_not_know_is_an_error_at_start(finance):
 def test_other_files_than_those_of_the_digest_do_not_start_or_come_into_force(finance, project):
     """A reload keeps the old policy."""
     app = finance({"admin": "finance"})
-    home = app.extensions["govbudget"]
+    gov = app.extensions["govbudget"]
     policy = project.folder / "policy" / "policy.csv"
     policy.write_text(policy.read_text() + "# a comment\n")
-    for attempt in (home.reload_policy, partial(finance, {"admin": "finance"})):
+    for attempt in (gov.reload_policy, partial(finance, {"admin": "finance"})):
         with pytest.raises(PolicyError) as refused:
             attempt()
         assert [finding.code for finding in refused.value.findings] == ["digest-differs"]

@@ -157,14 +157,14 @@ OF_ITS_OWN = b"p, budget-admin, organization, group_ai_budget, update, allow\n"
 
 
 def test_one_line_about_budgets_makes_a_policy_that_nobody_reviewed_unusable():
-    """One stray line would change what every budget is judged as: most people are locked out."""
+    """One stray line would change what every budget is decided as: most people are locked out."""
     assert find(lines=LINES + OF_ITS_OWN) == [("matrix.csv", 0, "not-reviewed")]
     assert find(lines=LINES + OF_ITS_OWN, matrix=MATRIX) == [("matrix.csv", 0, "matrix-differs")]
     denied = OF_ITS_OWN.replace(b"allow", b"deny")
     assert find(lines=denied) == [("matrix.csv", 0, "not-reviewed")]
 
 
-def test_with_its_reviewed_decisions_it_loads_and_judges_budgets_by_it():
+def test_with_its_reviewed_decisions_it_loads_and_decides_about_budgets_by_it():
     reviewed = write_matrix(load_unreviewed(LINES + OF_ITS_OWN).table).encode()
     policy = load(lines=LINES + OF_ITS_OWN, matrix=reviewed)
     budget_admin = hold(("budget-admin", "organization", "a"))
@@ -175,7 +175,7 @@ def test_with_its_reviewed_decisions_it_loads_and_judges_budgets_by_it():
     assert answer(policy, owner, "update", Organization("a")) == "forbidden"
 
 
-def test_a_policy_that_judges_budgets_as_their_groups_needs_no_matrix():
+def test_a_policy_that_decides_about_budgets_as_their_groups_needs_no_matrix():
     assert load(lines=LINES, matrix=None).table.budget_object is ObjectType.GROUP
 
 

@@ -224,11 +224,11 @@ def test_every_route_is_among_the_calls():
     assert served == sorted((method, asked[1]) for method, asked, _ in CALLS.values())
 
 
-# -- what budgets are judged as comes from the policy alone --
+# -- what budgets are decided as comes from the policy alone --
 
 
 @pytest.mark.parametrize("name", ["shipped", "dedicated"])
-def test_the_policy_says_what_budgets_are_judged_as(engine, town, name):
+def test_the_policy_says_what_budgets_are_decided_as(engine, town, name):
     """The same people, database and request: a budget-admin sets budgets under one of the two."""
     send = Client(make_app(engine, policy=FOLDERS[name]))
     budget_admin, org_admin = (

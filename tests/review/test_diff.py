@@ -211,7 +211,7 @@ def test_the_dedicated_policy_differs_from_the_shipped_one_in_this(diff):
     first, blank, *lines = result.out.splitlines()
     assert blank == ""
     assert first == (
-        "budgets are judged as `group` by the old policy and as `group_ai_budget` by the new one"
+        "budgets are decided as `group` by the old policy and as `group_ai_budget` by the new one"
     )
     assert [line for line in lines if not line.startswith("  ")] == [
         "budget-admin (held in scope organization)",

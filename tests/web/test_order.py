@@ -145,7 +145,7 @@ def test_a_large_body_is_received_after_the_decision(send, town):
     assert received
 
 
-def test_a_body_of_prices_is_judged_after_the_decision(engine, policy, town):
+def test_a_body_of_prices_is_checked_after_the_decision(engine, policy, town):
     on = Client(make_app(engine, policy=policy))
     off = Client(make_app(engine, policy=policy, features=set()))
     wrong = {"data": "{" + " " * (16 * 1024 * 1024), "content_type": "text/plain"}

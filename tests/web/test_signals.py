@@ -128,13 +128,13 @@ def test_a_call_that_is_admitted_or_asked_for_wrongly_is_not_told(app, world, se
 def test_a_reload_is_told_and_one_that_fails_is_not(engine, tmp_path):
     folder = shutil.copytree(POLICY, tmp_path / "policy")
     app = make_app(engine, policy=Policy.load(folder))
-    home = app.extensions["govbudget"]
+    gov = app.extensions["govbudget"]
     with listen(app, policy_reloaded) as told:
-        home.reload_policy()
+        gov.reload_policy()
         (folder / "policy.csv").write_text("")
         with pytest.raises(PolicyError):
-            home.reload_policy()
-    assert told == [{"policy": home.policy}]
+            gov.reload_policy()
+    assert told == [{"policy": gov.policy}]
 
 
 def test_a_receiver_that_raises_changes_nothing_and_the_others_are_called(

@@ -1,6 +1,6 @@
 """The audit trail: read behind a grant. Most entries are written by triggers, with the change.
 
-The database writes those (see `db/tables.py`), so that "before" is right under concurrent writers
+The database writes those (see `db/triggers.py`), so that "before" is right under concurrent writers
 and a budget that goes with its group has one too.
 """
 

@@ -312,7 +312,7 @@ def _show_tables(
     """Write what differs beside the rights of roles."""
     if before.budget_object is not after.budget_object:
         yield (
-            f"budgets are judged as `{before.budget_object}` by the old policy and as "
+            f"budgets are decided as `{before.budget_object}` by the old policy and as "
             f"`{after.budget_object}` by the new one\n"
         )
     rights = {(change.role, change.scope) for change in changes}

@@ -110,7 +110,7 @@ class Grant(Generic[ObjectT]):
     def _write_receipt(self) -> dict[str, Any]:
         """Write down who changes something and why: what the audit trail keeps."""
         unit, allowed = self.unit, self.allowed
-        place = self.object.keys.get("organization_id")
+        organization = self.object.keys.get("organization_id")
         cause = CALL
         if unit.caller is OPERATOR:
             cause = COMMAND
@@ -118,7 +118,7 @@ class Grant(Generic[ObjectT]):
             cause = REQUEST
         return {
             "id": str(uuid4()),
-            "organization_id": None if place is None else str(place),
+            "organization_id": None if organization is None else str(organization),
             "actor": str(unit.caller),
             "roles": list(allowed.roles),
             "lines": list(allowed.lines),

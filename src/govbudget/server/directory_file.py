@@ -35,7 +35,7 @@ ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 # What is wrong with an entry: its field, and a sentence.
 Wrong: TypeAlias = Iterator[tuple[str, str]]
 Row: TypeAlias = dict[str, Any]
-# What tells a row from the others: names and values.
+# What distinguishes a row from the others: names and values.
 Key: TypeAlias = tuple[tuple[str, Any], ...]
 # An assignment has an id of its own, which no file names.
 ROLE_KEY = ("user_id", "role", "organization_id")

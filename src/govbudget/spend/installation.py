@@ -98,7 +98,7 @@ class Installation(CoreInstallation):
     ) -> list[Callable[[], None]]:
         """Note in a record of the log that a call was refused; give the sending of its signal.
 
-        Nothing is noted, and nothing is to be sent, where the error is no such refusal.
+        Nothing is noted, and nothing is to be sent, where the error is not such a refusal.
         """
         refusal = error if isinstance(error, GovBudgetError) else explain_outage(error)
         if refusal is None or not (refusal.status in {403, 503} or refusal.code == "not-a-member"):

@@ -118,7 +118,7 @@ def ai_usage(t: Tables) -> sa.Table:
         *_describe_priced(),
         *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
         *_describe_cost(),
-        sa.Column("occurred_at", Time),  # NULL: not told
+        sa.Column("occurred_at", Time),  # NULL: not reported
         timestamp("recorded_at"),
         *(sa.CheckConstraint(f"{c} BETWEEN 0 AND {MAX_TOKENS}", name=c) for c in TOKENS),
         sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),

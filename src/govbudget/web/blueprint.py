@@ -273,7 +273,7 @@ def _note_denial(
     gov: Installation, route: Route, record: dict[str, Any], error: Exception
 ) -> Later:
     """Note a denial for the log, and give the sending of its signal; nothing of another error."""
-    # What is not found once the decision was made is no denial.
+    # What is not found once the decision was made is not a denial.
     if not isinstance(error, Forbidden | NotFound) or (
         isinstance(error, NotFound) and "decision" in record
     ):

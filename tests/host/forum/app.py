@@ -149,7 +149,7 @@ def add_budgets(app: Flask) -> None:
         GOVBUDGET_SCHEMA="ai_money",
         GOVBUDGET_URL_PREFIX="/money",
     )
-    home = GovBudget(challenge="Session").init_app(
+    gov = GovBudget(challenge="Session").init_app(
         app,
         engine=lambda: db.engine,
         identify=lambda: current_user.get_id(),  # noqa: PLW0108 - asked in each request
@@ -163,7 +163,7 @@ def add_budgets(app: Flask) -> None:
         connection = session.connection()
         connection.execute(sa.schema.CreateSchema("forum"))
         Model.metadata.create_all(connection)
-        upgrade(connection, home.settings.layout)
+        upgrade(connection, gov.settings.layout)
         session.add_all(User(id=name, is_founder=name == "fay") for name in ("ada", "mo", "fay"))
         boards = (
             ("cats & dogs", "pets", False),
@@ -183,8 +183,8 @@ def add_budgets(app: Flask) -> None:
     def limit_board(slug: str) -> ResponseReturnValue:
         """Set a limit in the session's own transaction, and then think better of it."""
         connection = db.session.connection()
-        with home.unit(current_user.id, connection=connection) as unit:
-            home.budgets.set(unit.authorize("update", group=slug), 1)
+        with gov.unit(current_user.id, connection=connection) as unit:
+            gov.budgets.set(unit.authorize("update", group=slug), 1)
         if request.args.get("keep"):
             db.session.commit()
         return "done\n"  # else the session is rolled back at the end of the request

@@ -11,13 +11,13 @@ AT_MOST = Tokens(input=1_000, output=1_000)
 
 
 def add_asking(app: Flask) -> None:
-    home: Installation = app.extensions["govbudget"]
+    gov: Installation = app.extensions["govbudget"]
 
     @app.post("/companies/<int:company_id>/ask")
     def ask(company_id: int) -> ResponseReturnValue:
         call = Call(company_id, require_login(), "acme", "parrot")
         try:
-            with home.hold(SHOP_ITSELF, call, AT_MOST) as hold:
+            with gov.hold(SHOP_ITSELF, call, AT_MOST) as hold:
                 answer, taken = call_model(request.form["question"])
                 hold.settle(taken)
         except GovBudgetError as refusal:
