@@ -105,7 +105,9 @@ def test_the_commands_of_the_readme_serve_and_the_last_one_is_a_hold():
         ".venv/bin/govbudget serve --embedded data",
     ]
     with open_folder() as folder, serving("--embedded", folder / "data") as server:
-        (paste,) = re.findall(r"export GOVBUDGET_DATABASE_URL=.*", "\n".join(server.said))
+        (paste,) = [
+            line for line in server.said if line.startswith("export GOVBUDGET_DATABASE_URL=")
+        ]
         script = ask.replace("localhost:8080", f"127.0.0.1:{server.port}")
         script = script.replace(".venv/bin/", f"{Path(sys.executable).parent}{os.sep}")
         done = subprocess.run(
