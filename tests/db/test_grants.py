@@ -246,3 +246,17 @@ def test_nothing_is_hidden_from_an_operator(world, connection):
     assert gone.object == Organization(world.stranger)
     with pytest.raises(Forbidden):
         authorize(connection, OPERATOR, Action.CREATE, prices=True)
+
+
+def test_the_text_of_an_id_is_the_id(world, engine, connection):
+    """As a host's form gives it; anything else is refused before a statement."""
+    grant = authorize(connection, world.org_admin, "update", group=str(world.a1).upper())
+    assert grant.object == Group(world.a1, world.a)
+    grant = authorize(connection, world.org_admin, "read", organization=str(world.a))
+    assert grant.object == Organization(world.a)
+    grant = authorize(connection, world.member, "read", member=(str(world.a), str(world.member)))
+    assert grant.object == Member(world.a, world.member)
+    for wrong in ({"group": None}, {"organization": 7}, {"member": (world.a, "x")}):
+        with count_statements(engine) as sent, pytest.raises(TypeError, match="an id"):
+            authorize(connection, world.owner, "read", **wrong)
+        assert sent == []

@@ -161,13 +161,19 @@ class Unit:
         audit trail and its spend.
 
         Raises Forbidden or NotFound (see `authz.authorize`), GrantRefused where the unit has ended,
-        ValueError for an unknown action, TypeError for no object or several. Never commits.
+        ValueError for an unknown action, TypeError for no object, several, or what is not an id of
+        the type of ids or its text. Never commits.
         """
         if not self.is_open:
             raise GrantRefused("the unit has ended; open another")
         if len(asked) != 1:
             raise TypeError(_ONE_OBJECT)
         ((noun, key),) = asked.items()
+        accept = self.gov.settings.id_type.accept
+        if noun in {"group", "organization"}:
+            key = accept(key)
+        elif noun == "member":
+            key = tuple(map(accept, key))
         caller = None if isinstance(self.caller, Operator) else self.caller
         subject, obj = self._load(noun, key, caller)
         if caller is None:
