@@ -223,7 +223,11 @@ def test_a_hostile_model_name_is_defused_in_csv_and_exact_in_json_lines(run, url
 @pytest.mark.long
 def test_a_reader_that_goes_away_ends_it_quietly(url, engine, estate):
     organization = uuid4()
-    row = {"organization_id": organization, "object_type": "x", "receipt": {"actor": "a" * 200}}
+    row = {
+        "organization_id": organization,
+        "object_type": "x",
+        "receipt": {**NOBODY, "actor": "a" * 200},
+    }
     with engine.begin() as connection:
         rows = [{**row, "object_id": str(number)} for number in range(1500)]
         connection.execute(sa.insert(TABLES.audit_log), rows)

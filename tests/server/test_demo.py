@@ -236,7 +236,7 @@ def changed_tour(tmp_path, change):
     """Run the demo of a checkout whose `demo.json` was changed; give its result."""
     for name in ("src", "policy"):
         shutil.copytree(CHECKOUT / name, tmp_path / name)
-    path = tmp_path / "src" / "govbudget" / "cli" / "demo.json"
+    path = tmp_path / "src" / "govbudget" / "server" / "demo.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
