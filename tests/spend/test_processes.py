@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.server.support import open_folder
 from tests.spend import gateways
 from tests.spend.gateways import PRICE, TOKENS, read_unfinished
 from tests.spend.test_store import Spender
@@ -308,11 +309,10 @@ def is_running(pid):
 
 
 @long
-def test_so_it_is_when_the_server_is_restarted_in_immediate_mode(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    journals = folder / "journals"
+def test_so_it_is_when_the_server_is_restarted_in_immediate_mode(tmp_path):
+    journals = tmp_path / "journals"
     journals.mkdir()
-    with own_server(folder) as server:
+    with open_folder() as folder, own_server(folder) as server:
         engine = sa.create_engine(server.url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             upgrade(connection, Layout())
