@@ -31,9 +31,9 @@ access_denied = _signals.signal(
 )
 call_refused = _signals.signal(
     "govbudget.call-refused",
-    doc="A call of a model was not admitted, over HTTP or in Python: `caller` (the service), "
-    "`call` (None: the body does not say), `refusal` (the error, with its code; of a "
-    "BudgetExceeded the figures, too), `request_id`.",
+    doc="A call of a model was refused, over HTTP or in Python: `caller` (the service), `call` "
+    "(None where the body does not describe one), `refusal` (the error, with its code; a "
+    "BudgetExceeded has the figures as well), `request_id`.",
 )
 policy_reloaded = _signals.signal(
     "govbudget.policy-reloaded", doc="The policy's files were read anew: `policy`."
