@@ -32,6 +32,11 @@ BROKEN = [
 ]  # fmt: skip
 
 
+# What makes a row unreadable, though its receipt is complete.
+UNREADABLE = ["'[]'", "'5'", "'true'", "'null'", "'\"x\"'"]
+TIMES = ["'10000-01-01 00:00+00'", "'infinity'", "'-infinity'", "'0044-03-15 12:00+00 BC'"]
+
+
 def insert(connection, organization, receipt):
     statement = sa.text(
         "INSERT INTO govbudget.audit_log (organization_id, object_type, object_id, receipt)"
@@ -47,6 +52,27 @@ def test_an_incomplete_receipt_can_not_be_stored(engine, world, receipt):
         pytest.raises(sa.exc.IntegrityError, match="audit_log_receipt_check"),
     ):
         insert(connection, world.a, receipt)
+
+
+def insert_entry(connection, organization, column, value):
+    statement = sa.text(
+        "INSERT INTO govbudget.audit_log"
+        f" (organization_id, object_type, object_id, receipt, {column})"
+        f" VALUES (:organization, 'x', 'y', CAST(:receipt AS jsonb), {value})"
+    )
+    connection.execute(statement, {"organization": organization, "receipt": json.dumps(NOBODY)})
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [*((c, v) for c in ("before", "after") for v in UNREADABLE), *(("at", t) for t in TIMES)],
+)
+def test_an_entry_that_no_reader_takes_can_not_be_stored(engine, world, column, value):
+    with (
+        engine.connect() as connection,
+        pytest.raises(sa.exc.IntegrityError, match="audit_log_readable_check"),
+    ):
+        insert_entry(connection, world.a, column, value)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +93,8 @@ def old(make_database):
     with engine.begin() as connection:
         for receipt in BROKEN:
             insert(connection, world.a, receipt)
+        for value in UNREADABLE:
+            insert_entry(connection, world.a, "before", value)
         upgrade(connection, Layout())
     yield world
     engine.dispose()
@@ -78,7 +106,8 @@ def test_a_trail_with_incomplete_receipts_is_read_all_the_same(old, run):
     assert put_limit(send, old.a1, old.owner).status_code == 200
     entries = send("GET", audit_path(old.a), old.owner).json["entries"]
     assert [entry["cause"] for entry in entries[:1]] == ["request"]
-    assert len(entries) == 1 + len(BROKEN)
+    assert len(entries) == 1 + len(BROKEN) + len(UNREADABLE)
+    assert {str(entry["before"]) for entry in entries[1:]} == {"None"}
     by_hand = entries[1:]
     assert {entry["cause"] for entry in by_hand} == {"call", "direct"}
     assert {entry["actor"] for entry in by_hand} == {None, "x"}

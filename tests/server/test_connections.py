@@ -89,6 +89,31 @@ def test_a_server_that_vanishes_is_given_up_on_and_a_url_says_how_soon(url):
         engine.dispose()
         assert (parameters["tcp_user_timeout"], parameters["connect_timeout"]) == ("1", "9")
         assert (parameters["keepalives_idle"], parameters["keepalives_count"]) == ("5", "2")
+        assert parameters["keepalives_interval"] == "2"
+
+
+def test_what_was_not_acknowledged_for_five_seconds_ends_a_connection(url):
+    engine = open_engine(normalize_url(url))
+    with engine.connect() as connection:
+        parameters = connection.connection.dbapi_connection.info.get_parameters()
+    engine.dispose()
+    assert (parameters["tcp_user_timeout"], parameters["connect_timeout"]) == ("5000", "5")
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("postgresql://h1,h2/db?port=5433", "5433,5433"),
+        ("host=h1,h2,h3 port=5433 dbname=db", "5433,5433,5433"),
+        ("postgresql://h1:1,h2:2/db", "1,2"),
+        ("postgresql://h/db?port=5433", "5433"),
+    ],
+)
+def test_one_port_is_the_port_of_every_host(text, ports):
+    """As libpq has it; SQLAlchemy takes as many ports as hosts."""
+    url = normalize_url(text)
+    assert url.query["port"] == ports
+    open_engine(url).dialect.create_connect_args(url)
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
@@ -139,7 +139,18 @@ def test_settling_again_with_other_tokens_is_a_conflict_and_books_once(meter):
     assert meter.spent_and_held == (1, 0)
 
 
-@pytest.mark.parametrize("wrong", [{"event_id": ""}, {"event_id": 5}, {"occurred_at": NAIVE}])
+NO_TIMES = [
+    *("2026-01-01T00:00:00Z", NAIVE.date(), NAIVE),
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+    datetime.min.replace(tzinfo=timezone(timedelta(hours=12))),
+]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"event_id": ""}, {"event_id": 5}, *({"occurred_at": time} for time in NO_TIMES)],
+    ids=str,
+)
 def test_tokens_that_were_told_are_spent_though_the_rest_cannot_be_taken(meter, wrong):
     with pytest.raises(GovBudgetError) as refused, meter.hold() as hold:
         hold.settle(ONE, **wrong)
@@ -216,6 +227,12 @@ def test_what_is_wrong_with_a_hold_is_an_error_of_ours_and_holds_nothing(meter, 
         pytest.fail("the block was entered")
     assert refused.value.code == code
     assert meter.spent_and_held == (0, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"provider": None}, {"model": None}, {"model": 5}], ids=str)
+def test_a_call_names_its_provider_and_model(meter, wrong):
+    with pytest.raises(TypeError, match="the provider and the model of a call are texts"):
+        replace(meter.call, **wrong)
 
 
 @pytest.mark.parametrize("tokens", [5, {"input": -1}, Tokens(input=10**12)])

@@ -99,7 +99,7 @@ def test_a_call_over_the_limit_is_refused_with_the_members_own_figures(send, lim
 
 def test_a_settled_hold_is_usage_and_the_same_event_again_gets_the_same_bytes(send, limited):
     hold_id = hold(send, limited, tokens={"input": 2}).json["hold_id"]
-    told = {"occurred_at": "2026-01-31T13:00:00+01:00"}
+    told = {"occurred_at": "2026-01-31t13:00:00+01:00"}  # RFC 3339 has small letters, too
     first = settle(send, limited, hold_id, "e1", **told)
     assert first.status_code == 200
     assert first.json["tokens"] == {"input": 1, "output": 0, "cache_read": 0, "cache_write": 0}

@@ -38,6 +38,11 @@ class Entry:
     receipt: dict[str, Any]
 
 
+def read_values(stored: Any) -> dict[str, Any] | None:  # noqa: ANN401 - any JSON
+    """Read what was before or after a change; what is no object was written by hand: None."""
+    return stored if isinstance(stored, dict) else None
+
+
 def read_receipt(stored: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
     """Read a receipt, whatever was stored: what is missing, or is of another type, is None.
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from govbudget.audit import statements
-from govbudget.audit.entry import CommandChange, Entry, read_receipt, write_command_receipt
+from govbudget.audit.entry import (
+    CommandChange,
+    Entry,
+    read_receipt,
+    read_values,
+    write_command_receipt,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +67,8 @@ def _page(limit: int, after: Position | None) -> dict[str, Any]:
 
 
 def _read_entry(row: Any) -> Entry:  # noqa: ANN401 - a row
-    return Entry(**{**row._mapping, "receipt": read_receipt(row.receipt)})  # noqa: SLF001 - public
+    values = {name: read_values(getattr(row, name)) for name in ("before", "after")}
+    return Entry(**{**row._mapping, **values, "receipt": read_receipt(row.receipt)})  # noqa: SLF001 - public
 
 
 def record_command(

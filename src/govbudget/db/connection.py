@@ -49,6 +49,8 @@ def normalize_url(text: str) -> sa.URL:
     user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
     if not all(port.isdecimal() for port in parts.get("port", "").split(",") if port):
         raise _refuse("the port is not a number")
+    if parts.get("port", "").isdecimal():  # one, for all hosts: SQLAlchemy wants one for each
+        parts["port"] = ",".join([parts["port"]] * (parts.get("host", "").count(",") + 1))
     return sa.URL.create("postgresql+psycopg", user, password, database=database, query=parts)
 
 

@@ -41,6 +41,12 @@ IS_COMPLETE = (
     *(MAY_BE.format(name, IS_LIST.format(name)) for name in ("roles", "lines")),
 )
 COMPLETE_RECEIPT = f"coalesce(receipt @@ '{' && '.join(IS_COMPLETE)}', false)"
+# What is there is an object, and its time one that Python has: no row makes a trail unreadable.
+READABLE_ENTRY = (
+    "coalesce(jsonb_typeof(before), 'object') = 'object'"
+    " AND coalesce(jsonb_typeof(after), 'object') = 'object'"
+    " AND at >= '0001-01-02 00:00:00+00' AND at < '9999-12-31 00:00:00+00'"
+)
 
 
 def id_sql_type(layout: Layout) -> sa.types.TypeEngine[Any]:
@@ -306,6 +312,7 @@ def audit_log(t: Tables) -> sa.Table:
         sa.Column("after", pg.JSONB(none_as_null=True)),
         sa.Column("receipt", pg.JSONB, nullable=False),
         sa.CheckConstraint(COMPLETE_RECEIPT, name="receipt"),
+        sa.CheckConstraint(READABLE_ENTRY, name="readable"),
         # Which budget an authorized delete took away; see the trigger. Not unique: a row that
         # was put back by hand has the revision that it had.
         sa.Column("deleted_revision", sa.Uuid),

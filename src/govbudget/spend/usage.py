@@ -20,6 +20,7 @@ DEFAULT_TTL_SECONDS = 600
 MAX_TTL_SECONDS = 86_400
 MAX_EVENT_ID = 255
 FIRST_YEAR, LAST_YEAR = 1970, 2999
+_FIRST, _END = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 
 
 def check_event_id(event_id: str) -> str:
@@ -31,9 +32,9 @@ def check_event_id(event_id: str) -> str:
     return event_id
 
 
-def check_time(time: datetime) -> datetime:
-    """Give a time back; raise ValueError without a time zone, or outside of 1970 to 2999."""
-    if time.tzinfo is None or not FIRST_YEAR <= time.astimezone(UTC).year <= LAST_YEAR:
+def check_time(time: object) -> datetime:
+    """Give a time back; raise ValueError without a time zone, or outside of 1970 to 2999 in UTC."""
+    if not isinstance(time, datetime) or time.utcoffset() is None or not _FIRST <= time < _END:
         message = f"a time has a time zone and is of the years {FIRST_YEAR} to {LAST_YEAR}"
         raise ValueError(message)
     return time
@@ -48,12 +49,16 @@ class LimitSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Whose call it is, and to which model."""
+    """Whose call it is, and to which model. Raises TypeError unless the latter two are texts."""
 
     organization_id: Id
     user_id: Id
     provider: str
     model: str
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (self.provider, self.model)):
+            raise TypeError("the provider and the model of a call are texts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""Units without a price are kept, a receipt is complete, and the audit functions are new."""
+"""Units without a price are kept, audit entries are complete, and the audit functions are new."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from govbudget.db.tables import COMPLETE_RECEIPT
+from govbudget.db.tables import COMPLETE_RECEIPT, READABLE_ENTRY
 from govbudget.db.triggers import quote
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ DROP INDEX {s}.ai_usage_unpriced_idx;
 CREATE INDEX ai_usage_unpriced_idx ON {s}.ai_usage (provider, model) WHERE unpriced IS NOT NULL
 """
 # An entry from before that is incomplete stays, as entries can't be changed.
-RECEIPT = """
-ALTER TABLE {s}.audit_log ADD CONSTRAINT audit_log_receipt_check CHECK ({check}) NOT VALID;
+CHECK = """
+ALTER TABLE {s}.audit_log ADD CONSTRAINT audit_log_{name}_check CHECK ({check}) NOT VALID;
 DO $$ BEGIN
-  ALTER TABLE {s}.audit_log VALIDATE CONSTRAINT audit_log_receipt_check;
+  ALTER TABLE {s}.audit_log VALIDATE CONSTRAINT audit_log_{name}_check;
 EXCEPTION WHEN check_violation THEN NULL;
 END $$
 """
@@ -47,6 +47,7 @@ def upgrade(op: Operations, tables: Tables) -> None:
     lacks = {unit: f"{unit}_tokens > 0 AND {unit}_price IS NULL" for unit in UNITS}
     units = ", ".join(f"CASE WHEN {lack} THEN '{unit}' END" for unit, lack in lacks.items())
     op.execute(UNPRICED.format(s=schema, units=units, lacks_price=" OR ".join(lacks.values())))
-    op.execute(RECEIPT.format(s=schema, check=COMPLETE_RECEIPT))
+    for name, check in {"receipt": COMPLETE_RECEIPT, "readable": READABLE_ENTRY}.items():
+        op.execute(CHECK.format(s=schema, name=name, check=check))
     for function in FUNCTIONS:
         op.execute(f"DROP FUNCTION {schema}.{function}() CASCADE")
