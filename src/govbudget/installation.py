@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from govbudget.audit.store import Audit
 from govbudget.budgets.store import Budgets
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from govbudget.directory.protocol import Directory
     from govbudget.settings import Settings
     from govbudget.web.call import Route
-
-T = TypeVar("T")
 
 
 class Installation(Gov):

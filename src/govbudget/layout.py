@@ -9,7 +9,7 @@ from govbudget.errors import SettingsError
 from govbudget.ids import IdType
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-OWN_GROUPS = "own"
+OWN_GROUPS, NO_GROUPS = "own", "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Layout:
             raise SettingsError(
                 f"GOVBUDGET_SCHEMA is `{self.schema}`, which is not govbudget's alone; name another"
             )
-        if self.groups not in {OWN_GROUPS, "none"}:
+        if self.groups not in {OWN_GROUPS, NO_GROUPS}:
             parts = self.groups.split(".")
             if len(parts) != len(("schema", "table", "column")) or not all(parts):
                 raise SettingsError(
@@ -47,10 +47,3 @@ class Layout:
     def owns_directory(self) -> bool:
         """Whether organizations, users, groups, roles and tokens are govbudget's own tables."""
         return self.groups == OWN_GROUPS
-
-    @property
-    def groups_key(self) -> str | None:
-        """The `schema.table.column` that the budget's foreign key points at, or None."""
-        if self.owns_directory:
-            return f"{self.schema}.groups.id"
-        return None if self.groups == "none" else self.groups

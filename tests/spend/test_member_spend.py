@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.reports import MemberSpend, Period
 
 MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
@@ -25,5 +26,6 @@ MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
 )
 def test_micros_are_whole_and_promise_nothing_that_would_be_refused(limit, spent, held, expected):
     spend = MemberSpend(1, 2, Period(MAY, JUNE), 3, limit, "group", spent, held)
-    assert (spend.spent_micros, spend.held_micros, spend.left_micros) == expected
-    assert spend.period_end == JUNE
+    answer = MemberSpendAnswer.model_validate(spend)
+    assert (answer.current_spend_micros, answer.held_micros, spend.left_micros) == expected
+    assert answer.period_end == JUNE

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.db.tables import id_sql_type
 from govbudget.db.times import IN_MICROSECONDS, Time
+from govbudget.db.triggers import quote
 from govbudget.money import TOKENS
 
 if TYPE_CHECKING:
@@ -49,11 +50,6 @@ def write(expression: ClauseElement) -> str:
     """Write an expression as SQL for a template, the host's own constants within it."""
     text = expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
     return _COLON.sub(r"\\:", str(text))
-
-
-def quote(name: str) -> str:
-    """Give a name as SQL writes it."""
-    return _DIALECT.identifier_preparer.quote(name)
 
 
 def read_time(expression: str, name: str) -> str:

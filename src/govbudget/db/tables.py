@@ -17,6 +17,7 @@ from govbudget.db.times import Time
 from govbudget.db.triggers import Audit, name_table, quote
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
+from govbudget.layout import NO_GROUPS
 from govbudget.money import MAX_LIMIT_MICROS, MAX_PRICE, PRICES
 from govbudget.parts import is_installed
 
@@ -104,9 +105,9 @@ class Tables:
         """The column that groups are referred to by; None: there is no foreign key."""
         if self.layout.owns_directory:
             return self.groups.c.id
-        if self.layout.groups_key is None:
+        if self.layout.groups == NO_GROUPS:
             return None
-        schema, table, column = self.layout.groups_key.split(".")
+        schema, table, column = self.layout.groups.split(".")
         return sa.Table(table, self._metadata, self.id(column), schema=schema).c[column]
 
     def add(self, name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Table:  # noqa: ANN401 - as SQLAlchemy's

@@ -206,11 +206,8 @@ class Unit:
         if noun not in _OF_THE_SITE or key is not True:
             raise TypeError(_ONE_OBJECT)
         site_wide = _OF_THE_SITE[noun]()
-        if caller is None:  # there is nothing to load, which would have begun a transaction
-            if not connection.in_transaction():
-                connection.begin()
-            return self._find_operator(), site_wide
-        return directory.load_subject(connection, caller), site_wide
+        subject = Subject(None) if caller is None else directory.load_subject(connection, caller)
+        return subject, site_wide
 
     def _find_operator(self) -> Subject:
         """Give the subject of a command: it holds every role of the site."""

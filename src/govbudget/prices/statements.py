@@ -17,6 +17,16 @@ jsonb_to_recordset(CAST(:batch AS jsonb)) AS b
 """
 IS_NAMED = "p.provider = :provider AND p.model = :model"
 
+
+def find_in_force(of: str) -> str:
+    """Join the price in force of what `of` names, as `p`; NULLs: none is known."""
+    return f"""LEFT JOIN LATERAL (
+    SELECT * FROM {{s}}.ai_model_prices p
+    WHERE p.provider = {of}.provider AND p.model = {of}.model
+    ORDER BY p.source DESC LIMIT 1  -- custom before book
+  ) p ON true"""
+
+
 # Custom before book: the first is the one in force.
 FIND = Governed(
     "prices.find",

@@ -83,10 +83,10 @@ class MemberSpendAnswer(Answer):
     effective_group_id: Id | None = _read("group_id")
     spend_limit_micros: int | None = _read("limit_micros")
     limit_source: LimitSource | None
-    current_spend_micros: int = _read("spent_micros")
-    held_micros: int
+    current_spend_micros: Micros = _read("spent_picos")
+    held_micros: Micros = _read("held_picos")
     period_start: Time = _read("period", "start")
-    period_end: Time
+    period_end: Time = _read("period", "end")
 
 
 class GroupSpendAnswer(Answer):

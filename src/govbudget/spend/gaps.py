@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
 from govbudget.money import PRICES, TOKENS, UNITS
+from govbudget.prices.statements import find_in_force
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -26,11 +27,7 @@ GAPS = Governed(
     f"""
 SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
        {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
-FROM {{s}}.ai_usage u LEFT JOIN LATERAL (
-  SELECT * FROM {{s}}.ai_model_prices p
-  WHERE p.provider = u.provider AND p.model = u.model
-  ORDER BY p.source DESC LIMIT 1  -- custom before book
-) p ON true
+FROM {{s}}.ai_usage u {find_in_force("u")}
 WHERE u.unpriced IS NOT NULL
 GROUP BY u.provider, u.model
 ORDER BY count(*) DESC, u.provider, u.model

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from govbudget.db.governed import describe_groups
-from govbudget.db.sql import quote, write
+from govbudget.db.sql import write
+from govbudget.db.triggers import quote
 from govbudget.settings import LimitRule, Unpriced
 
 if TYPE_CHECKING:

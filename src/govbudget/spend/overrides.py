@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import IntegrityError
 
-from govbudget.budgets.statements import BEFORE, delete_orphans
+from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
 from govbudget.db.governed import GROUPS, Governed
 from govbudget.db.retries import breaks_foreign_key
 from govbudget.errors import Forbidden, NotAMember, NotFound
@@ -30,6 +30,7 @@ SHOWN = (
     *("created_at", "updated_at"),
 )
 O_SHOWN = ", ".join(f"o.{name}" for name in SHOWN)
+O_BEFORE = f"jsonb_build_object('group_id', group_id) || {BEFORE}"
 
 # Of the groups that the member belongs to: an override of another one binds nobody.
 GET = Governed(
@@ -87,12 +88,8 @@ WITH deleted AS (
   DELETE FROM {{s}}.member_ai_overrides o
   WHERE o.organization_id = :organization_id AND o.user_id = :user_id AND {O_REACH}
   RETURNING {O_SHOWN}, revision
-), entry AS (
-  INSERT INTO {{s}}.audit_log
-    (organization_id, object_type, object_id, before, receipt, deleted_revision)
-  SELECT organization_id, 'member_ai_override', user_id::text,
-         jsonb_build_object('group_id', group_id, 'spend_limit_micros', spend_limit_micros),
-         :receipt, revision
+), entry AS ({ENTRY}
+  SELECT organization_id, 'member_ai_override', user_id::text, {O_BEFORE}, :receipt, revision
   FROM deleted
 )
 SELECT d.user_id, {O_REACH} AS is_reached
@@ -106,7 +103,7 @@ DELETE_ORPHANS = delete_orphans(
     "overrides.delete_orphans",
     "member_ai_overrides",
     entry=f"""organization_id, 'member_ai_override' AS object_type, user_id AS object_id,
-          jsonb_build_object('group_id', group_id) || {BEFORE} AS before""",
+          {O_BEFORE} AS before""",
 )
 
 

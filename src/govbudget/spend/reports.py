@@ -91,7 +91,7 @@ MEMBERS_PAGE = _governed(
     "members",
     Group,
     """
-SELECT p.period_start, p.period_end, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
+SELECT p.period_start, p.period_end, g.id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
 FROM period p, ({groups}) g LEFT JOIN LATERAL (
   SELECT * FROM {s}.ai_spend_rollups r
   WHERE r.organization_id = g.organization_id AND r.grain = 'month'
@@ -153,27 +153,12 @@ class MemberSpend:
     held_picos: int
 
     @property
-    def spent_micros(self) -> int:
-        """What was spent."""
-        return round_up_to_micros(self.spent_picos)
-
-    @property
-    def held_micros(self) -> int:
-        """What calls under way hold."""
-        return round_up_to_micros(self.held_picos)
-
-    @property
     def left_micros(self) -> int | None:
         """What can still be held; None: no limit holds."""
         if self.limit_micros is None:
             return None
         used = round_up_to_micros(self.spent_picos + self.held_picos)
         return max(0, self.limit_micros - used)
-
-    @property
-    def period_end(self) -> datetime:
-        """When the period ends, and all of the limit is left again."""
-        return self.period.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +240,7 @@ class Reports:
         rows = grant.run(MEMBERS_PAGE, **values).all()
         if not rows:
             raise NotFound("group")
-        group = grant.object.id
-        spenders = [
-            Spender(group, row[2], _read_sum(row[3:])) for row in rows if row[2] is not None
-        ]
-        return Period(rows[0].period_start, rows[0].period_end), spenders
+        return _read_spenders(rows)
 
     @staticmethod
     def list_organization(
@@ -271,10 +252,7 @@ class Reports:
         """
         values = _read_clock(grant)
         rows = grant.run(ORGANIZATION, **{**values, "now": at or values["now"]}).all()
-        spenders = [
-            Spender(row[2], row[3], _read_sum(row[4:])) for row in rows if row[3] is not None
-        ]
-        return Period(rows[0].period_start, rows[0].period_end), spenders
+        return _read_spenders(rows)
 
 
 def _read_clock(grant: Grant[Any]) -> dict[str, Any]:
@@ -284,6 +262,15 @@ def _read_clock(grant: Grant[Any]) -> dict[str, Any]:
 
 def _read_sum(values: Sequence[Any]) -> Sum:
     return Sum(*map(int, values))
+
+
+def _read_spenders(rows: Sequence[Row[Any]]) -> tuple[Period, Sequence[Spender]]:
+    found = [
+        Spender(group_id, user_id, _read_sum(sums))
+        for _start, _end, group_id, user_id, *sums in map(tuple, rows)
+        if user_id is not None
+    ]
+    return Period(rows[0].period_start, rows[0].period_end), found
 
 
 def _read_group(row: Row[Any]) -> GroupSpend:

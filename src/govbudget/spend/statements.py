@@ -11,19 +11,12 @@ everywhere: the event, the counter, its holds, its rollups.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from govbudget.db.governed import Governed
 from govbudget.db.sql import NOW, find_start
-from govbudget.db.tables import Tables
 from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PRICES, TOKENS, UNITS
+from govbudget.prices.statements import find_in_force
 from govbudget.spend.limits import describe_limits
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from govbudget.db.gov import Gov
 
 # What is known of what tokens `i` cost at prices `p` (NULL: there are some and none is priced), and
 # of which units there are some and no price.
@@ -59,16 +52,16 @@ WITH input AS (
          date_trunc('month', timezone(:time_zone, i.at))::date AS period,
          timezone(:time_zone, i.at)::date AS day
   FROM input i
-  LEFT JOIN LATERAL (
-    SELECT * FROM {{s}}.ai_model_prices p
-    WHERE p.provider = i.provider AND p.model = i.model
-    ORDER BY p.source DESC LIMIT 1  -- custom before book
-  ) p ON true
+  {find_in_force("i")}
   LEFT JOIN LATERAL ({{effective}}) e ON true
   CROSS JOIN {COST}
 )"""
 
 
+HOLDS = (
+    *("id", "organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES),
+    *("cost_picos", "unpriced", "is_open", "created_at", "expires_at"),
+)
 # Of whoever asks, by `asking`: what is known to cost nothing always fits.
 FITS = "(always_fits OR {taken} + cost <= most)"
 HOLD = Governed(
@@ -107,9 +100,7 @@ HOLD = Governed(
   )
   RETURNING spent_picos, held_picos, last_hold_id
 ), held AS (
-  INSERT INTO {{s}}.ai_holds
-    (id, organization_id, user_id, group_id, period, provider, model, {", ".join(PRICES)},
-     cost_picos, unpriced, is_open, created_at, expires_at)
+  INSERT INTO {{s}}.ai_holds ({", ".join(HOLDS)})
   SELECT :hold_id, organization_id, user_id, group_id, period, provider, model,
          {", ".join(PRICES)}, cost_picos, unpriced, true, now,
          -- from when it is held: the statement may have waited for the counter
@@ -180,12 +171,6 @@ def _add_up(freed: str) -> str:
 )"""
 
 
-def _describe_holds(gov: Gov) -> Mapping[str, object]:
-    columns = [column.name for column in Tables(gov.settings.layout).ai_holds.c]
-    of_priced = ", ".join(f"p.{name}" for name in columns)
-    return {"columns": ", ".join(columns), "of_priced": of_priced}
-
-
 # A call belongs to the period of its hold: its day is one of that month. Where its cost is not
 # wholly known and that of its hold was, it costs at least what the hold set aside: not free.
 SETTLE = Governed(
@@ -206,15 +191,14 @@ WITH input AS (
   FROM input i, {{s}}.ai_holds p, {COST} WHERE p.id = :hold_id
 ){_record("priced", where="true", hold_id="id", cost="cost", unpriced="lacks")}
 , closed AS (
-  INSERT INTO {{s}}.ai_holds AS h ({{columns}})
-  SELECT {{of_priced}} FROM priced p, recorded
+  INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
+  SELECT {", ".join(f"p.{name}" for name in HOLDS)} FROM priced p, recorded
   ON CONFLICT (id) DO UPDATE SET is_open = false WHERE h.is_open
   RETURNING h.cost_picos
 ){_add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 """,
     ("p.cost", *OF_RECORDED),
-    parts=_describe_holds,
 )
 
 RECORD = Governed(

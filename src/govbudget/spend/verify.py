@@ -10,7 +10,6 @@ from govbudget.money import PRICES, TOKENS
 from govbudget.spend.statements import COST
 
 if TYPE_CHECKING:
-    from govbudget.db.gov import Gov
     from govbudget.db.unit import Grant
     from govbudget.identity import Id
 
@@ -19,13 +18,25 @@ if TYPE_CHECKING:
 IS_UNPRICED = "(cost_picos IS NULL OR unpriced IS NOT NULL)"
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
 OF_BEFORE = f"i.cost_picos IS NULL AND (i.unpriced IS NOT NULL OR {NO_TOKENS})"
-# {asked}: of the organization asked about, or of any. One statement, and so one snapshot.
-TEXT = f"""
+# Of the organization asked about, or of any.
+ASKED, ASKED_OF_USAGE = (
+    f"(CAST(:organization_id AS {{id}}) IS NULL OR {of}organization_id = :organization_id)"
+    for of in ("", "u.")
+)
+# What usage takes over from the hold that it settles.
+COPIED = ("organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES)
+OF_HOLD, OF_USAGE = (", ".join(f"{of}.{name}" for name in COPIED) for of in ("h", "u"))
+# One statement, and so one snapshot.
+VERIFY = Governed(
+    "spend.verify",
+    Action.CREATE,
+    Ledger,
+    f"""
 WITH recorded AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
          count(*) AS calls,
          count(*) FILTER (WHERE {IS_UNPRICED}) AS unpriced
-  FROM {{s}}.ai_usage WHERE {{asked}}
+  FROM {{s}}.ai_usage WHERE {ASKED}
   GROUP BY organization_id, user_id, period, day, group_id
 ), counters AS (
   SELECT organization_id, user_id, period, sum(spent) AS spent, sum(recorded) AS recorded,
@@ -33,10 +44,10 @@ WITH recorded AS (
   FROM (
     SELECT organization_id, user_id, period, spent_picos AS spent, 0 AS recorded,
            held_picos AS held, 0 AS open
-    FROM {{s}}.ai_spend_counters WHERE {{asked}}
+    FROM {{s}}.ai_spend_counters WHERE {ASKED}
     UNION ALL SELECT organization_id, user_id, period, 0, cost, 0, 0 FROM recorded
     UNION ALL SELECT organization_id, user_id, period, 0, 0, 0, coalesce(cost_picos, 0)
-    FROM {{s}}.ai_holds WHERE is_open AND {{asked}}
+    FROM {{s}}.ai_holds WHERE is_open AND {ASKED}
   ) AS both_sides
   GROUP BY organization_id, user_id, period
 ), rollups AS (
@@ -47,7 +58,7 @@ WITH recorded AS (
   FROM (
     SELECT organization_id, user_id, grain, starts_on, group_id, false AS in_ledger,
            cost_picos AS c, calls AS n, unpriced_calls AS u
-    FROM {{s}}.ai_spend_rollups WHERE {{asked}}
+    FROM {{s}}.ai_spend_rollups WHERE {ASKED}
     UNION ALL SELECT organization_id, user_id, grain, starts_on, group_id, true, cost, calls,
                      unpriced
     FROM recorded, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)
@@ -86,12 +97,12 @@ WITH recorded AS (
                 coalesce(array_to_string(k.unpriced, ', '), 'none'))
     END
   )) AS said (sentence)
-  WHERE sentence IS NOT NULL AND {{asked}}
+  WHERE sentence IS NOT NULL AND {ASKED}
   UNION ALL
   SELECT organization_id, user_id,
          format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
                 to_char(day, 'YYYY-MM-DD'), to_char(period, 'YYYY-MM-DD'))
-  FROM {{s}}.ai_usage WHERE date_trunc('month', day::timestamp) <> period AND {{asked}}
+  FROM {{s}}.ai_usage WHERE date_trunc('month', day::timestamp) <> period AND {ASKED}
   UNION ALL
   SELECT u.organization_id, u.user_id,
          CASE WHEN h.is_open
@@ -100,7 +111,7 @@ WITH recorded AS (
            ELSE format('event %s is not of the member, group, month, model or prices of hold %s',
                        to_jsonb(event_id), h.id) END
   FROM {{s}}.ai_holds h JOIN {{s}}.ai_usage u ON u.hold_id = h.id
-  WHERE (h.is_open OR ({{of_hold}}) IS DISTINCT FROM ({{of_usage}})) AND {{asked_of_usage}}
+  WHERE (h.is_open OR ({OF_HOLD}) IS DISTINCT FROM ({OF_USAGE})) AND {ASKED_OF_USAGE}
 )
 SELECT members, calls,
        'organization ' || organization_id || ', user ' || user_id || ': ' || sentence AS finding
@@ -109,11 +120,8 @@ FROM (
            AS members,
          (SELECT coalesce(sum(calls), 0)::bigint FROM recorded) AS calls
 ) AS m LEFT JOIN findings f ON true ORDER BY organization_id, user_id, sentence
-"""
-
-
-# What usage takes over from the hold that it settles.
-COPIED = ("organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES)
+""",
+)
 
 
 class Verification(NamedTuple):
@@ -122,25 +130,6 @@ class Verification(NamedTuple):
     members: int
     calls: int
     findings: list[str]
-
-
-ASKED = "(CAST(:organization_id AS {{id}}) IS NULL OR {of}organization_id = :organization_id)"
-
-
-def _describe(_gov: Gov) -> dict[str, object]:
-    return {
-        "of_hold": ", ".join(f"h.{name}" for name in COPIED),
-        "of_usage": ", ".join(f"u.{name}" for name in COPIED),
-    }
-
-
-VERIFY = Governed(
-    "spend.verify",
-    Action.CREATE,
-    Ledger,
-    TEXT.replace("{asked}", ASKED.format(of="")).replace("{asked_of_usage}", ASKED.format(of="u.")),
-    parts=_describe,
-)
 
 
 def verify_spend(grant: Grant[Ledger], organization_id: Id | None = None) -> Verification:

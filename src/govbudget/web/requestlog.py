@@ -56,7 +56,6 @@ def note_allowed(record: dict[str, Any], allowed: Allowed[Any]) -> None:
     """Note an allowed decision."""
     record["decision"] = "allow"
     record["roles"], record["lines"] = allowed.roles, allowed.lines
-    record["digest"] = allowed.policy_digest
 
 
 def note_refused(
