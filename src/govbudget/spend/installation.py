@@ -103,13 +103,13 @@ class Installation(CoreInstallation):
         refusal = error if isinstance(error, GovBudgetError) else explain_outage(error)
         if refusal is None or not (refusal.status in {403, 503} or refusal.code == "not-a-member"):
             return []
-        known: dict[str, object] = {}
+        note_refused(record, refusal)
+        record.setdefault("digest", self.policy.digest)  # where no unit had come to a decision
         if call is not None:
-            known |= {"organization": call.organization_id, "user": call.user_id}
-            known |= {"provider": call.provider, "model": call.model}
+            record |= {"organization": call.organization_id, "user": call.user_id}
+            record |= {"provider": call.provider, "model": call.model}
         if isinstance(refusal, BudgetExceeded):
-            known |= refusal.members
-        note_refused(record, refusal, self.policy.digest, known)
+            record |= refusal.members
         facts = {"caller": record["caller"], "request_id": record["request_id"]}
         return [lambda: send(call_refused, self.app, call=call, refusal=refusal, **facts)]
 

@@ -278,8 +278,7 @@ def _note_denial(
         isinstance(error, NotFound) and "decision" in record
     ):
         return []
-    digest = record["digest"]
-    requestlog.note_refused(record, error, digest)
+    requestlog.note_refused(record, error)
     denied = {
         "caller": record["caller"],
         "action": route.action,
@@ -287,7 +286,7 @@ def _note_denial(
         "id": record["id"],
         "code": error.code,
         "would_allow": error.would_allow,
-        "policy_digest": digest,
+        "policy_digest": record["digest"],
         "request_id": record["request_id"],
     }
     return [partial(send, access_denied, gov.app, **denied)]

@@ -17,8 +17,6 @@ from flask import Response, g, request
 from govbudget.web.problems import dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from govbudget.authz.authorize import Allowed
     from govbudget.errors import GovBudgetError
 
@@ -58,21 +56,14 @@ def note_allowed(record: dict[str, Any], allowed: Allowed[Any]) -> None:
     record["roles"], record["lines"] = allowed.roles, allowed.lines
 
 
-def note_refused(
-    record: dict[str, Any],
-    error: GovBudgetError,
-    digest: str,
-    facts: Mapping[str, object] | None = None,
-) -> None:
-    """Note a denial: its code, the lines that would have allowed it, and what else is known."""
+def note_refused(record: dict[str, Any], error: GovBudgetError) -> None:
+    """Note a denial: its code, and the lines that would have allowed it."""
     record.update(
         decision="deny",
         roles=(),
         code=error.code,
         lines=getattr(error, "lines", ()),
         would_allow=getattr(error, "would_allow", ()),
-        digest=digest,
-        **(facts or {}),
     )
 
 
