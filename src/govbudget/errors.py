@@ -65,11 +65,6 @@ CATALOGUE = {
 }
 
 
-def say_extra(extra: str) -> str:
-    """Say how to install an extra: from a checkout, as no package index has govbudget."""
-    return f"run `pip install '.[{extra}]'` in a checkout of govbudget"
-
-
 class GovBudgetError(Exception):
     """The base of every error of govbudget.
 

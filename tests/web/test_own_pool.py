@@ -19,7 +19,7 @@ from tests.web.helpers import outcome, put_limit, read_row
 
 from govbudget import BudgetExceeded, GovBudget, Tokens
 from govbudget.db.own_pool import find_own
-from govbudget.db.retries import connect, run_unit
+from govbudget.db.retries import connect
 
 POOL = 5 + 10  # SQLAlchemy's defaults
 CALLERS = 40
@@ -90,9 +90,8 @@ def open_engine(url, **options):
 
 def ask_pid(engine):
     """Give the process of the server that a unit of work is served by."""
-    return run_unit(
-        engine, lambda connection: connection.scalar(sa.text("SELECT pg_backend_pid()"))
-    )
+    with connect(engine) as connection:
+        return connection.scalar(sa.text("SELECT pg_backend_pid()"))
 
 
 def read_alive(engine, pids):
@@ -119,7 +118,7 @@ def test_it_is_made_as_the_hosts_is_creator_listeners_options_and_all(database_u
     with open_engine("postgresql+psycopg://nobody@127.0.0.1:1/none") as engine:
 
         @sa.event.listens_for(engine, "do_connect")
-        def connect(dialect, _record, _arguments, _options):
+        def reach(dialect, _record, _arguments, _options):
             text = database_url.set(drivername="postgresql")
             return dialect.dbapi.connect(text.render_as_string(hide_password=False))
 
@@ -131,12 +130,9 @@ def test_it_is_made_as_the_hosts_is_creator_listeners_options_and_all(database_u
 
         own = find_own(engine.execution_options(the_hosts="option"))
         sa.event.listen(engine, "before_execute", lambda *_: told.append("executed"))
-
-        def look(connection):
-            path = connection.scalar(sa.text("SHOW search_path"))
-            return path, connection.get_execution_options()["the_hosts"]
-
-        assert run_unit(own, look) == ("the_hosts", "option")
+        with connect(own) as connection:
+            assert connection.scalar(sa.text("SHOW search_path")) == "the_hosts"
+            assert connection.get_execution_options()["the_hosts"] == "option"
     assert told == ["executed"]
 
 

@@ -67,16 +67,6 @@ def connect(
             yield connection
 
 
-def run_unit(engine: Engine | Connection, work: Callable[[Connection], T]) -> T:
-    """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock."""
-
-    def run() -> T:
-        with connect(engine) as connection:
-            return work(connection)
-
-    return retry(run)
-
-
 def explain_outage(error: Exception) -> GovBudgetError | None:
     """Give the error `unavailable` where the exception says that the database can't serve now."""
     away = isinstance(error, exc.TimeoutError)

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.db.own_pool import find_own
-from govbudget.db.retries import explain_outage, run_unit
+from govbudget.db.retries import T, connect, explain_outage, retry
 from govbudget.db.tables import require_own_tables
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
@@ -23,10 +23,10 @@ from govbudget.migrations import head_revision, read_revision
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, read_settings
 from govbudget.web import requestlog
-from govbudget.web.problems import answer, answer_http_error
+from govbudget.web.problems import answer_http_error, dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
@@ -124,7 +124,7 @@ def create_app(
     def finish_record(response: Response) -> Response:
         return response if request.blueprint else requestlog.finish_record(response)
 
-    app.get("/healthz", endpoint="healthz")(lambda: answer({"status": "ok"}))
+    app.get("/healthz", endpoint="healthz")(lambda: _answer("ok"))
     app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engine, settings))
     return app
 
@@ -135,27 +135,41 @@ def _identify(tokens: BearerTokens, engine: sa.Engine, /) -> Id:
     if credentials is not None and credentials.type == "bearer":
         secret = credentials.token or ""
         if secret.startswith(TOKEN_PREFIX):
-            user = run_unit(engine, lambda connection: tokens.find_user(connection, secret))
+            user = _run(engine, lambda connection: tokens.find_user(connection, secret))
     if user is None:
         hint = "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token"
         raise GovBudgetError("unauthenticated", hint)
     return user
 
 
+def _run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+    """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock."""
+
+    def run() -> T:
+        with connect(engine) as connection:
+            return work(connection)
+
+    return retry(run)
+
+
+def _answer(status: str, code: int = 200) -> Response:
+    return Response(dump_json({"status": status}), status=code, mimetype="application/json")
+
+
 def _answer_ready(engine: sa.Engine, settings: Settings) -> Response:
     try:
-        obstacle = cause = run_unit(engine, lambda c: find_obstacle(c, settings))
+        obstacle = cause = _run(engine, lambda c: find_obstacle(c, settings))
     except sa.exc.SQLAlchemyError as error:
         away = explain_outage(error) is not None
         obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
         cause = str(error).splitlines()[0]
     if obstacle is None:
-        return answer({"status": "ready"})
+        return _answer("ready")
     logger.error("not ready: %s", cause)
     # Connections keep some settings for life, and the server that they reached. The next ask has
     # new ones.
     engine.dispose()
-    return answer({"status": obstacle}, 503)
+    return _answer(obstacle, 503)
 
 
 def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from govbudget.errors import SettingsError, say_extra
+from govbudget.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,11 @@ STOP_SECONDS = 10
 
 # The wheel hands its paths to a shell-like reader without quotes.
 _UNUSABLE_PATH = re.compile(r"[\s\"'\\]")
+
+
+def say_extra(extra: str) -> str:
+    """Say how to install an extra: from a checkout, as no package index has govbudget."""
+    return f"run `pip install '.[{extra}]'` in a checkout of govbudget"
 
 
 @contextmanager

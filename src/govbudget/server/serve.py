@@ -19,11 +19,11 @@ from flask import Flask
 from govbudget.authz.policy import Policy
 from govbudget.cli.environment import find_host, read_database_url
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
-from govbudget.errors import GovBudgetError, SettingsError, say_extra
+from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.installation import Installation
 from govbudget.migrations import upgrade
 from govbudget.server.app import create_app, log_as_json, make_engine
-from govbudget.server.embedded import start_postgres
+from govbudget.server.embedded import say_extra, start_postgres
 from govbudget.settings import read_settings
 
 LISTENING = "listening on "

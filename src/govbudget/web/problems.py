@@ -29,11 +29,6 @@ CODES = {
 }
 
 
-def answer(value: Any, status: int = 200) -> Response:  # noqa: ANN401 - any JSON
-    """Answer with JSON. The host's JSON provider has no say: the bytes are the contract's."""
-    return Response(dump_json(value), status=status, mimetype="application/json")
-
-
 def answer_empty(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
     """Answer without a body, and so without the type of one."""
     response = Response(status=status, headers=headers)
