@@ -65,6 +65,11 @@ class Line:
         """Give the five fields as Casbin holds them."""
         return [self.role, str(self.scope), str(self.object), str(self.action), str(self.effect)]
 
+    @property
+    def text(self) -> str:
+        """Give it as a policy file has it."""
+        return ", ".join(("p", *self.fields))
+
 
 def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
     """Decode a file that may hold printable ASCII, tabs and newlines, and nothing else.

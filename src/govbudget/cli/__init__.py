@@ -13,7 +13,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.authz.reader import suggest
-from govbudget.db.retries import OTHER_SCHEMA
+from govbudget.db.retries import OTHER_SCHEMA, find_sqlstate
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 from govbudget.parts import is_installed
 
@@ -121,7 +121,7 @@ def _explain(error: Exception) -> Iterator[str]:
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
         cause = getattr(error, "orig", None) or error
-        hint = _HINTS.get(str(getattr(cause, "sqlstate", "")), "is GOVBUDGET_DATABASE_URL right?")
+        hint = _HINTS.get(find_sqlstate(error) or "", "is GOVBUDGET_DATABASE_URL right?")
         reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
     yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):

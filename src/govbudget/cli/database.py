@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.environment import find_settings, open_database
-from govbudget.db.retries import OTHER_SCHEMA, RETRIED, retry
+from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
 from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
@@ -65,7 +65,7 @@ def _upgrade(engine: sa.Engine, layout: Layout, timeouts: dict[str, int]) -> str
     try:
         return retry(run, RETRIED | _MADE_MEANWHILE)
     except sa.exc.DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None)
+        state = find_sqlstate(error)
         if state in _TIMEOUTS:
             name, waited = _TIMEOUTS[state]
             raise click.ClickException(

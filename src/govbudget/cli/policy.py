@@ -197,12 +197,12 @@ def _show_explanation(asked: str, explanation: Explanation) -> Iterator[str]:
     yield f"{'allowed' if decision.allowed else 'denied'}: {asked}"
     for line in explanation.matching:
         decides = ", which decides" if line.name in decision.lines else ""
-        yield f"  {line.name} matches: {line.effect}{decides}: {_show(line)}"
-    yield from (f"  {line.name} {why}: {_show(line)}" for line, why in explanation.dead)
+        yield f"  {line.name} matches: {line.effect}{decides}: {line.text}"
+    yield from (f"  {line.name} {why}: {line.text}" for line, why in explanation.dead)
     if not explanation.matching:
         nearest = "; the nearest lines:" if explanation.nearest else ""
         yield f"  no line matches, so it is denied{nearest}"
-    yield from (f"  {line.name} {why}: {_show(line)}" for line, why in explanation.nearest)
+    yield from (f"  {line.name} {why}: {line.text}" for line, why in explanation.nearest)
     if explanation.left_out:
         yield f"  and {explanation.left_out} more as near; `policy matrix` shows all"
 
@@ -235,12 +235,8 @@ def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str,
     ]
 
 
-def _show(line: Line) -> str:
-    return ", ".join(("p", *line.fields))
-
-
 def _describe(line: Line) -> dict[str, str]:
-    return {"line": line.name, "text": _show(line), "effect": line.effect}
+    return {"line": line.name, "text": line.text, "effect": line.effect}
 
 
 @policy.command("diff")

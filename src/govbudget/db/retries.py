@@ -36,7 +36,7 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
         try:
             return work()
         except exc.DBAPIError as error:
-            if not (left and _sqlstate(error) in states):
+            if not (left and find_sqlstate(error) in states):
                 raise
         time.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - spreads the tries, nothing secret
     message = "a try ends by returning or raising"
@@ -71,7 +71,7 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     """Give the error `unavailable` where the exception says that the database can't serve now."""
     away = isinstance(error, exc.TimeoutError)
     if isinstance(error, exc.DBAPIError):
-        state = _sqlstate(error)
+        state = find_sqlstate(error)
         if state in OTHER_SCHEMA:
             reason = "the database's schema is missing or of another version"
             return GovBudgetError("unavailable", f"{reason}; run `govbudget db upgrade`")
@@ -98,9 +98,10 @@ def explain_failure(error: Exception) -> GovBudgetError:
 
 def breaks_foreign_key(error: exc.DBAPIError) -> bool:
     """Whether what a row refers to was not there."""
-    return _sqlstate(error) == "23503"
+    return find_sqlstate(error) == "23503"
 
 
-def _sqlstate(error: exc.DBAPIError) -> str | None:
-    state = getattr(error.orig, "sqlstate", None)
+def find_sqlstate(error: Exception) -> str | None:
+    """Give the SQLSTATE of a refusal of the database, if that is what the error is."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state if isinstance(state, str) else None

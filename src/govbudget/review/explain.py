@@ -66,7 +66,7 @@ def explain_decision(
     if not decision.allowed and not decision.lines:
         lacking = [
             (line, missing)
-            for line in {tuple(line.fields): line for line in table.lines}.values()
+            for line in {line.text: line for line in table.lines}.values()
             if table.cell(line.role, line.object, line.action).verdict is Verdict.ALLOW
             and (missing := _find_missing(line, roles, object_type, act))
         ]

@@ -22,9 +22,9 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
     where its own role or one beside it would have been allowed. A role is idle where all its lines
     together change nothing.
     """
-    first: dict[tuple[str, ...], Line] = {}
+    first: dict[str, Line] = {}
     for line in table.lines:
-        earlier = first.setdefault(tuple(line.fields), line)
+        earlier = first.setdefault(line.text, line)
         cell = table.cell(line.role, line.object, line.action)
         if earlier is not line:
             sentence = f"says the same as line {earlier.number}; keep one"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AliasPath, BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from govbudget.money import round_up_to_micros
-from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid
+from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid, read
 
 # Micros, rounded up from picos.
 Micros = Annotated[int, BeforeValidator(round_up_to_micros)]
-
-
-def _read(*path: str) -> Any:  # noqa: ANN401 - as pydantic's Field
-    """Read a field from an attribute with another name."""
-    return Field(validation_alias=AliasPath(*path))
 
 
 class TokensAnswer(Answer):
@@ -34,11 +29,11 @@ class HoldAnswer(Answer):
     `tokens` that had no price.
     """
 
-    hold_id: Uuid = _read("id")
+    hold_id: Uuid = read("id")
     organization_id: Id
     user_id: Id
     group_id: Id | None
-    cost_micros: Micros | None = _read("cost_picos")
+    cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]
     expires_at: Time
 
@@ -58,7 +53,7 @@ class UsageAnswer(Answer):
     provider: str
     model: str
     tokens: TokensAnswer
-    cost_micros: Micros | None = _read("cost_picos")
+    cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]
     occurred_at: Time
     recorded_at: Time
@@ -80,24 +75,24 @@ class MemberSpendAnswer(Answer):
 
     organization_id: Id
     user_id: Id
-    effective_group_id: Id | None = _read("group_id")
-    spend_limit_micros: int | None = _read("limit_micros")
+    effective_group_id: Id | None = read("group_id")
+    spend_limit_micros: int | None = read("limit_micros")
     limit_source: LimitSource | None
-    current_spend_micros: Micros = _read("spent_picos")
-    held_micros: Micros = _read("held_picos")
-    period_start: Time = _read("period", "start")
-    period_end: Time = _read("period", "end")
+    current_spend_micros: Micros = read("spent_picos")
+    held_micros: Micros = read("held_picos")
+    period_start: Time = read("period", "start")
+    period_end: Time = read("period", "end")
 
 
 class GroupSpendAnswer(Answer):
     """What was spent in the month and attributed to the group; some calls may have no price."""
 
     group_id: Id
-    current_spend_micros: Micros = _read("sum", "cost_picos")
-    calls: int = _read("sum", "calls")
-    unpriced_calls: int = _read("sum", "unpriced_calls")
-    period_start: Time = _read("period", "start")
-    period_end: Time = _read("period", "end")
+    current_spend_micros: Micros = read("sum", "cost_picos")
+    calls: int = read("sum", "calls")
+    unpriced_calls: int = read("sum", "unpriced_calls")
+    period_start: Time = read("period", "start")
+    period_end: Time = read("period", "end")
 
 
 class GroupSpendPage(Answer):
@@ -111,9 +106,9 @@ class SpenderAnswer(Answer):
     """What one user spent in the month that is attributed to the group."""
 
     user_id: Id
-    current_spend_micros: Micros = _read("sum", "cost_picos")
-    calls: int = _read("sum", "calls")
-    unpriced_calls: int = _read("sum", "unpriced_calls")
+    current_spend_micros: Micros = read("sum", "cost_picos")
+    calls: int = read("sum", "calls")
+    unpriced_calls: int = read("sum", "unpriced_calls")
 
 
 class SpenderPage(Answer):

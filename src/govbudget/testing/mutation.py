@@ -42,7 +42,7 @@ def mutants(policy: Policy) -> Iterator[Mutant]:
     """
     files = read_policy_files(policy.folder)
     for edit, lines in _edit(policy.table):
-        text = "".join(", ".join(("p", *line.fields)) + "\n" for line in lines)
+        text = "".join(f"{line.text}\n" for line in lines)
         mutated = PolicyFiles(files.model, text.encode("ascii"), files.matrix)
         read, findings = read_policy(mutated)
         if findings:
@@ -74,4 +74,4 @@ def _edit(table: DecisionTable) -> Iterator[tuple[str, list[Line]]]:
                     yield f"change {old} to {new} in {line.name}", [*before, changed, *after]
     for role, obj, action in list_cells(table):
         deny = Line(0, role, table.scopes[role], obj, action, Effect.DENY)
-        yield f"add {', '.join(('p', *deny.fields))}", [*lines, deny]
+        yield f"add {deny.text}", [*lines, deny]

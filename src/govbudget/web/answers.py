@@ -45,6 +45,11 @@ class Answer(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
+def read(*path: str) -> Any:  # noqa: ANN401 - as pydantic's Field
+    """Read a field from another attribute of the value, or from what that holds."""
+    return Field(validation_alias=AliasPath(*path))
+
+
 class BudgetAnswer(Answer):
     """What each member of the group may spend in a month, in micros (1 USD is 1,000,000)."""
 
@@ -61,10 +66,6 @@ class BudgetPage(Answer):
     next_page_token: str | None
 
 
-def _of_receipt(name: str) -> Any:  # noqa: ANN401 - as pydantic's Field
-    return Field(validation_alias=AliasPath("receipt", name))
-
-
 class EntryAnswer(Answer):
     """One change: its values before and after, null where there was or is nothing; by whom, why."""
 
@@ -74,12 +75,12 @@ class EntryAnswer(Answer):
     object_id: str
     before: Values | None
     after: Values | None
-    actor: str | None = _of_receipt("actor")
-    roles: list[str] | None = _of_receipt("roles")
-    lines: list[str] | None = _of_receipt("lines")
-    policy_digest: str | None = _of_receipt("policy_digest")
-    request_id: str | None = _of_receipt("request_id")
-    cause: str = _of_receipt("cause")
+    actor: str | None = read("receipt", "actor")
+    roles: list[str] | None = read("receipt", "roles")
+    lines: list[str] | None = read("receipt", "lines")
+    policy_digest: str | None = read("receipt", "policy_digest")
+    request_id: str | None = read("receipt", "request_id")
+    cause: str = read("receipt", "cause")
 
 
 class EntryPage(Answer):
