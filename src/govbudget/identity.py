@@ -55,6 +55,23 @@ class Action(StrEnum):
     CREATE = "create"
 
 
+class Cause(StrEnum):
+    """How a change came about, as the audit trail has it.
+
+    - `request`: over HTTP.
+    - `call`: from Python.
+    - `command`: by the operator of a command.
+    - `cascade`: the group went, and its budget with it.
+    - `direct`: somebody wrote to the table behind govbudget's back; the actor is null.
+    """
+
+    REQUEST = "request"
+    CALL = "call"
+    COMMAND = "command"
+    CASCADE = "cascade"
+    DIRECT = "direct"
+
+
 class Domain(NamedTuple):
     """Where a role is held: the site, one organization, one group, or toward one user."""
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from govbudget.identity import OPERATOR
+from govbudget.identity import OPERATOR, Cause
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from govbudget.identity import Id
 
-COMMAND, CASCADE, DIRECT = "command", "cascade", "direct"
 # What a receipt says, to whoever reads it.
 TEXTS = ("actor", "cause", "policy_digest", "request_id")
 LISTS = ("roles", "lines")
@@ -23,9 +22,8 @@ LISTS = ("roles", "lines")
 class Entry:
     """One change: `before` and `after` are its values, None where there was or is nothing.
 
-    `receipt` says who and why: actor, roles, lines, policy_digest, request_id and cause. The cause
-    is `request` (HTTP), `call` (the library), `command`, `cascade` (the group went, and its budget
-    with it) or `direct` (somebody wrote to the table behind govbudget's back; the actor is null).
+    `receipt` says who and why: actor, roles, lines, policy_digest, request_id and cause (see
+    `Cause`).
     """
 
     id: UUID
@@ -49,7 +47,7 @@ def read_receipt(stored: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
     One that has no cause was written by hand: its cause is `direct`.
     """
     found = stored if isinstance(stored, dict) else {}
-    receipt = {**dict.fromkeys((*TEXTS, *LISTS)), "cause": DIRECT}
+    receipt = {**dict.fromkeys((*TEXTS, *LISTS)), "cause": Cause.DIRECT}
     for name, value in found.items():
         texts = [value] if name in TEXTS else value if name in LISTS else None
         if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
@@ -70,4 +68,4 @@ class CommandChange:
 
 def write_command_receipt() -> dict[str, Any]:
     """Write down that a command made a change: the database's operator, and no policy was asked."""
-    return {"id": str(uuid4()), "actor": str(OPERATOR), "cause": COMMAND}
+    return {"id": str(uuid4()), "actor": str(OPERATOR), "cause": Cause.COMMAND}

@@ -7,9 +7,8 @@ Where the group is there and nothing was changed, it gives a row of NULLs.
 
 from __future__ import annotations
 
-from govbudget.audit.entry import CASCADE
 from govbudget.db.governed import GROUPS, Governed, Ungoverned, describe_groups
-from govbudget.identity import Action, Group, Organization
+from govbudget.identity import Action, Cause, Group, Organization
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
 OF_B = tuple(f"b.{name}" for name in SHOWN)
@@ -121,7 +120,7 @@ WITH gone AS (
   WHERE NOT EXISTS (SELECT FROM ({{groups}}) g WHERE g.id = o.group_id) RETURNING o.*
 ), entry AS ({ENTRY}
   SELECT organization_id, object_type, object_id::text, before,
-         jsonb_build_object('actor', NULL, 'cause', '{CASCADE}',
+         jsonb_build_object('actor', NULL, 'cause', '{Cause.CASCADE}',
                             'organization_id', organization_id::text),
          revision
   FROM (SELECT {entry}, revision FROM gone o) e

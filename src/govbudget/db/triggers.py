@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.dialects import postgresql as pg
 
+from govbudget.identity import Cause
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,7 +62,7 @@ BEGIN
   IF TG_OP <> 'INSERT' AND NOT stays THEN
     receipt := {{direct_OLD}};
     IF {{gone}} THEN
-      receipt := receipt || jsonb_build_object('cause', 'cascade');
+      receipt := receipt || jsonb_build_object('cause', '{Cause.CASCADE}');
     END IF;
     {_LOG}
     VALUES ((receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_OLD}},
@@ -153,7 +155,7 @@ class Audit:
                 f"show_{row}": f"jsonb_build_object({shown})",
                 f"{row}_is_there": f"{row}.{key[0]} IS NOT NULL",
                 f"direct_{row}": "jsonb_build_object('actor', NULL) || jsonb_strip_nulls("
-                f"jsonb_build_object('cause', 'direct', 'organization_id', {place}))",
+                f"jsonb_build_object('cause', '{Cause.DIRECT}', 'organization_id', {place}))",
             }
         return (_OF_ROWS if self.each == "ROW" else _OF_SETS).format(**parts)
 

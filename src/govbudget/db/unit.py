@@ -13,6 +13,7 @@ from govbudget.identity import (
     SITE,
     Action,
     Assignment,
+    Cause,
     Ledger,
     Operator,
     Organization,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from govbudget.identity import Group, Id, Member
 
 
-REQUEST, COMMAND, CALL = "request", "command", "call"
 _OF_THE_SITE = {"prices": PriceBook, "ledger": Ledger}
 _ONE_OBJECT = "name one object: group=, organization=, member=, prices=True or ledger=True"
 
@@ -111,11 +111,7 @@ class Grant(Generic[ObjectT]):
         """Write down who changes something and why: what the audit trail keeps."""
         unit, allowed = self.unit, self.allowed
         organization = self.object.keys.get("organization_id")
-        cause = CALL
-        if unit.caller is OPERATOR:
-            cause = COMMAND
-        elif unit.request_id is not None:
-            cause = REQUEST
+        cause = Cause.CALL if unit.request_id is None else Cause.REQUEST
         return {
             "id": str(uuid4()),
             "organization_id": None if organization is None else str(organization),
@@ -124,7 +120,7 @@ class Grant(Generic[ObjectT]):
             "lines": list(allowed.lines),
             "policy_digest": allowed.policy_digest,
             "request_id": unit.request_id,
-            "cause": cause,
+            "cause": Cause.COMMAND if unit.caller is OPERATOR else cause,
         }
 
 
