@@ -14,7 +14,7 @@ from flask import Flask, request
 from tests.web.conformance import check_answer
 
 from govbudget import GovBudget, Layout, Policy
-from govbudget.db.gov import Gov, ask_database
+from govbudget.db.gov import Gov, leave_to_database
 from govbudget.db.tables import Tables
 from govbudget.db.unit import Unit
 from govbudget.directory.sql import own_directory
@@ -26,7 +26,7 @@ ROUTES = list_routes()
 packaged_policy = cache(Policy.load)
 
 
-def make_gov(policy=None, engine=None, directory=None, clock=ask_database, **settings):
+def make_gov(policy=None, engine=None, directory=None, clock=leave_to_database, **settings):
     """What units of work are opened from, over govbudget's own tables or another directory."""
     found = Settings(**settings)
     directory = directory or own_directory(Tables(found.layout))

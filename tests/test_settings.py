@@ -1,4 +1,4 @@
-"""Settings: read once, strictly; whatever can't be meant is an error that names its key."""
+"""Settings: read once, strictly; a wrong value is an error that names its key."""
 
 from __future__ import annotations
 

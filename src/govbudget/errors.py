@@ -39,14 +39,11 @@ CATALOGUE = {
         "hold-not-found": (404, "no such hold"),
         "member-not-found": (404, "no such member for this caller"),
         "not-found": (404, "no such path"),
-        "organization-not-found": (
-            404,
-            "no such organization for this caller",
-        ),
+        "organization-not-found": (404, "no such organization for this caller"),
         "override-not-set": (404, "the member has no override"),
         "price-not-found": (404, "no price is known for this provider and model"),
         "method-not-allowed": (405, "the path has no such method"),
-        "event-conflict": (409, "the event was booked with other contents, or its hold by another"),
+        "event-conflict": (409, "the event is recorded otherwise, or another one settled its hold"),
         "group-changed": (409, "the group moved or was deleted after the decision"),
         "price-jump": (409, "a price moves by more than a factor of 20, and jumps are not allowed"),
         "precondition-failed": (412, "`If-Match` or `If-None-Match` does not hold"),
@@ -59,7 +56,7 @@ CATALOGUE = {
         "hold-not-ended": (500, "a block of `hold` ended without settle, count or release"),
         "internal-error": (500, "the server failed; its log says more"),
         "policy-invalid": (500, "the policy has findings"),
-        "settings-invalid": (500, "a setting is unknown, missing or can't be meant"),
+        "settings-invalid": (500, "a setting is unknown, missing or wrong"),
         "unavailable": (503, "the database is away, busy or too slow"),
     }.items()
 }
@@ -238,7 +235,8 @@ class EventConflict(GovBudgetError):
     def __init__(self, event_id: str) -> None:
         super().__init__(
             "event-conflict",
-            f"the event `{event_id}` was booked with other contents, or its hold by another event",
+            f"the event `{event_id}` is recorded with other contents, or another event settled its"
+            " hold; a new call needs an event id of its own",
         )
 
 

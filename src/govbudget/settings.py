@@ -88,7 +88,7 @@ class Settings:
 def read_settings(config: Mapping[str, Any]) -> Settings:
     """Read the `GOVBUDGET_*` keys of a Flask configuration or of the environment.
 
-    Raises SettingsError for an unknown key or a value that can't be meant.
+    Raises SettingsError for an unknown key or a wrong value.
     """
     known = {f"{PREFIX}{field.name.upper()}": field for field in fields(Settings)}
     given = {key: value for key, value in config.items() if key.startswith(PREFIX)}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from govbudget.settings import Settings
 
 
-def ask_database() -> None:
-    """Leave the time to the database's clock."""
+def leave_to_database() -> None:
+    """Give no time: the database's clock counts."""
 
 
 class Gov:
@@ -40,7 +40,7 @@ class Gov:
         policy: Policy,
         directory: Directory,
         find_engine: Callable[[], Engine | Connection],
-        clock: Callable[[], datetime | None] = ask_database,
+        clock: Callable[[], datetime | None] = leave_to_database,
     ) -> None:
         self.settings, self.policy, self.directory = settings, policy, directory
         self.find_engine, self.clock = find_engine, clock
@@ -72,7 +72,7 @@ class Gov:
         On the given connection, on which it never commits, rolls back, closes or sets anything; or
         on one of its own: in AUTOCOMMIT, so that each statement commits itself, or `atomic`, in a
         transaction that is committed where the block ends well. Its grants end with it. Raises
-        TypeError for a caller that is no id, such as None: nobody is signed in.
+        TypeError for a caller that is not an id, such as None: nobody is signed in.
         """
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
         given = None if connection is None else nullcontext(connection)

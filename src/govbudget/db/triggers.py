@@ -145,17 +145,17 @@ class Audit:
         }
         for row, other in (("o", "o"), ("n", "n"), ("OLD", "OLD"), ("NEW", "OLD")):
             shown = ", ".join(f"'{column}', {row}.{column}" for column in self.shown)
-            places = [f"({self._find(row)})::text"] if self.find else []
-            places += [f"{row}.organization_id::text"] if "organization_id" in table.c else []
+            found = [f"({self._find(row)})::text"] if self.find else []
+            found += [f"{row}.organization_id::text"] if "organization_id" in table.c else []
             if self.each == "ROW":
-                places += [f"{r}.receipt ->> 'organization_id'" for r in (other, row)]
-            place = f"coalesce({', '.join(places)})" if places else "NULL"
+                found += [f"{r}.receipt ->> 'organization_id'" for r in (other, row)]
+            whose = f"coalesce({', '.join(found)})" if found else "NULL"
             parts |= {
                 f"name_{row}": " || '/' || ".join(f"{row}.{name}::text" for name in self.names),
                 f"show_{row}": f"jsonb_build_object({shown})",
                 f"{row}_is_there": f"{row}.{key[0]} IS NOT NULL",
                 f"direct_{row}": "jsonb_build_object('actor', NULL) || jsonb_strip_nulls("
-                f"jsonb_build_object('cause', '{Cause.DIRECT}', 'organization_id', {place}))",
+                f"jsonb_build_object('cause', '{Cause.DIRECT}', 'organization_id', {whose}))",
             }
         return (_OF_ROWS if self.each == "ROW" else _OF_SETS).format(**parts)
 

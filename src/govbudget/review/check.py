@@ -57,7 +57,7 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
 
 
 def _list_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Finding]:
-    """Find that there is no review, or roles of which no row says where they are held."""
+    """Find that there is no review, or roles whose scope no row of the matrix states."""
     if matrix is None:
         sentence = (
             "nobody has reviewed this policy: read `govbudget policy matrix`, then keep its "
@@ -69,7 +69,7 @@ def _list_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Fin
     pinned = {row[0] for _, row in rows if len(row) == len(HEADER)}
     for role in sorted(set(table.scopes) - pinned):
         sentence = (
-            f"no row says where `{role}` is held, so a change of that would not show; add "
+            f"no row states the scope of `{role}`, so a change of it would not be noticed; add "
             f"`,{table.scopes[role]}` to its rows"
         )
         yield Finding(MATRIX_FILE, 0, "scope-not-reviewed", sentence)

@@ -158,9 +158,10 @@ def _explain(spend: MemberSpend) -> str:
 @spend.command("verify")
 @click.option("--organization", help="An organization's id; without it: all of them.")
 def spend_verify(organization: str | None) -> int:
-    """Prove that ledger, rollups, counters and holds agree; status 1 and a line each: they don't.
+    """Prove that ledger, rollups, counters and holds agree.
 
-    It reads one snapshot and locks nothing: it may be run at any time.
+    Prints a line for each disagreement, and has status 1 then. It reads one snapshot and locks
+    nothing, so it may run at any time.
     """
     asked = None if organization is None else find_settings().id_type.parse(organization)
     seen = run_as_operator(lambda unit: verify_spend(unit.authorize("create", ledger=True), asked))

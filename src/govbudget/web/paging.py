@@ -31,9 +31,10 @@ PARAMETERS = ("page_size", "page_token")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """What a query asks for: at most `size` rows of a place, those after a position."""
+    """What a query asks for: at most `size` rows of a list, those after a position."""
 
-    place: Id
+    # That of the organization or group whose list it is.
+    list_id: Id
     size: int
     after: T | None
 
@@ -48,11 +49,11 @@ class Page(Generic[T]):
         """Give the rows of the page under a name, and the token of the next one, if any."""
         page = rows[: self.size]
         more = len(rows) > self.size
-        token = _write_token(self.place, *give_position(page[-1])) if more else None
+        token = _write_token(self.list_id, *give_position(page[-1])) if more else None
         return {name: page, "next_page_token": token}
 
 
-def read_id_page(place: Id, id_type: IdType) -> Page[Id]:
+def read_id_page(list_id: Id, id_type: IdType) -> Page[Id]:
     """Read the query of a list whose rows are ordered by an id; raise `invalid-query`."""
 
     def read_id(text: str) -> Id:
@@ -61,10 +62,10 @@ def read_id_page(place: Id, id_type: IdType) -> Page[Id]:
             raise ValueError(text)
         return found
 
-    return read_page(place, read_id)
+    return read_page(list_id, read_id)
 
 
-def read_page(place: Id, read_position: Callable[..., T]) -> Page[T]:
+def read_page(list_id: Id, read_position: Callable[..., T]) -> Page[T]:
     """Read the query of a page; raise `invalid-query`.
 
     `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
@@ -76,12 +77,12 @@ def read_page(place: Id, read_position: Callable[..., T]) -> Page[T]:
     if not 1 <= size <= MAX_PAGE_SIZE:
         errors.append(FieldError("page_size", f"must be a whole number from 1 to {MAX_PAGE_SIZE}"))
     token = query.get("page_token")
-    after = None if token is None else _read_token(token, place, read_position)
+    after = None if token is None else _read_token(token, list_id, read_position)
     if token is not None and after is None:
         sentence = "not a token of this list; take `next_page_token` of the page before"
         errors.append(FieldError("page_token", sentence))
     _refuse(errors)
-    return Page(place, size, after)
+    return Page(list_id, size, after)
 
 
 def read_flag(name: str) -> bool:
@@ -111,25 +112,25 @@ def _refuse(errors: list[FieldError]) -> None:
         raise InvalidInput("the query can't be understood", errors, code="invalid-query")
 
 
-def _write_token(place: Id, *position: object) -> str:
+def _write_token(list_id: Id, *position: object) -> str:
     """Write the token of the page after the one that ends at the position: below MAX_TOKEN."""
     # Not as `URLSafeSerializer`, which takes what is compressed: megabytes in a token of any size.
     content = json.dumps([*map(str, position)], ensure_ascii=False, separators=(",", ":"))
-    return _sign(place).sign(base64_encode(content)).decode()
+    return _sign(list_id).sign(base64_encode(content)).decode()
 
 
-def _read_token(token: str, place: Id, read_position: Callable[..., T]) -> T | None:
+def _read_token(token: str, list_id: Id, read_position: Callable[..., T]) -> T | None:
     if len(token) > MAX_TOKEN:
         return None
     try:
-        texts = json.loads(base64_decode(_sign(place).unsign(token)))
+        texts = json.loads(base64_decode(_sign(list_id).unsign(token)))
         position = read_position(*texts)
         # Only the one spelling that is written is a token of this list.
-        return position if _write_token(place, *texts) == token else None
+        return position if _write_token(list_id, *texts) == token else None
     except (BadData, ValueError, TypeError, AttributeError, RecursionError, GovBudgetError):
         return None
 
 
-def _sign(place: Id) -> Signer:
+def _sign(list_id: Id) -> Signer:
     """Give what signs the tokens of this list. It holds no secret: a token opens nothing."""
-    return Signer(f"{request.endpoint} {place}", salt="govbudget.page")
+    return Signer(f"{request.endpoint} {list_id}", salt="govbudget.page")

@@ -17,7 +17,7 @@ down_revision = "0004"
 
 UNITS = ("input", "output", "cache_read", "cache_write")
 
-# The costs of before stay as they were booked. A hold of before can't say which units it lacked.
+# Earlier costs stay as they were recorded. An earlier hold can't say which units had no price.
 UNPRICED = """
 ALTER TABLE {s}.ai_holds ADD COLUMN unpriced text[];
 ALTER TABLE {s}.ai_usage ADD COLUMN unpriced text[];
