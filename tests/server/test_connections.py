@@ -269,4 +269,4 @@ def test_a_command_that_meets_an_unknown_zone_names_the_setting(run, url, tmp_pa
     finally:
         zoneinfo.reset_tzpath()
     assert result.status == 2
-    assert result.sentence.endswith("is GOVBUDGET_TIME_ZONE right?")
+    assert "GOVBUDGET_TIME_ZONE; name a zone that it knows" in result.sentence

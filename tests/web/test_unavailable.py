@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import zoneinfo
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from tests.web.helpers import (
     read_row,
 )
 
+from govbudget import Call, GovBudgetError, Tokens
 from govbudget.db.own_pool import find_own
 from govbudget.layout import Layout
 from govbudget.migrations import upgrade
@@ -188,6 +190,33 @@ def test_connections_that_were_cut_are_503_once_and_then_served(own_url, own_eng
             connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
         assert outcome(send("GET", budget_path(place.a1), place.owner)) == UNAVAILABLE
         assert send("GET", budget_path(place.a1), place.owner).status_code == 200
+
+
+def test_a_time_zone_that_the_database_does_not_know_is_503_and_the_setting_is_named(
+    engine, policy, town, tmp_path
+):
+    """Its list of zones is not the one that Python has. What needs no zone is answered as ever."""
+    (tmp_path / "Nowhere").mkdir()
+    (tmp_path / "Nowhere" / "Town").write_bytes(b"TZif2" + bytes(39))
+    zoneinfo.reset_tzpath([tmp_path])
+    try:
+        app = make_app(engine, {"GOVBUDGET_TIME_ZONE": "Nowhere/Town"}, policy=policy)
+    finally:
+        zoneinfo.reset_tzpath()
+    send = Client(app)
+    answers = [
+        send("GET", f"/groups/{town.a1}/ai/spend", town.owner),
+        send("POST", "/ai/holds", town.gateway, json=spend_requests(town, "m")["hold"][2]),
+    ]
+    for answer in answers:
+        assert outcome(answer) == UNAVAILABLE
+        assert "GOVBUDGET_TIME_ZONE" in answer.json["detail"]
+    call = Call(town.a, town.member, "acme", "m")
+    ask = app.extensions["govbudget"].hold(town.gateway, call, Tokens(input=1))
+    with pytest.raises(GovBudgetError, match="GOVBUDGET_TIME_ZONE") as refused, ask:
+        pytest.fail("the block was entered")
+    assert refused.value.code == "unavailable"
+    assert send("GET", list_path(town.a), town.owner).status_code == 200
 
 
 def test_a_host_that_cannot_tell_who_calls_for_want_of_a_database_is_503(engine, policy, town):

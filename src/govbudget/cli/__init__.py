@@ -13,16 +13,11 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.authz.reader import suggest
-from govbudget.db.retries import OTHER_SCHEMA, find_sqlstate
+from govbudget.db.retries import MISFITS, find_sqlstate
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 from govbudget.parts import is_installed
 
 OK, NOT_SO, WRONG = 0, 1, 2
-
-_HINTS = {
-    **dict.fromkeys(OTHER_SCHEMA, "run `govbudget db upgrade`"),
-    "22023": "is GOVBUDGET_TIME_ZONE right?",  # invalid parameter value: an unknown zone
-}
 
 # In which module each command is, loaded when it is named; those of a part where it is installed.
 _MODULES = {
@@ -121,7 +116,7 @@ def _explain(error: Exception) -> Iterator[str]:
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
         cause = getattr(error, "orig", None) or error
-        hint = _HINTS.get(find_sqlstate(error) or "", "is GOVBUDGET_DATABASE_URL right?")
+        hint = MISFITS.get(find_sqlstate(error) or "", "is GOVBUDGET_DATABASE_URL right?")
         reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
     yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):

@@ -27,6 +27,14 @@ AWAY = frozenset({"57014", "55P03", "25006"})  # timeout or cancel, lock timeout
 # No such table, column, schema, function or unique key; a column of another type; a column that a
 # newer version fills. So a schema that is not there, or is of another version.
 OTHER_SCHEMA = frozenset({"42P01", "42703", "3F000", "42883", "42P10", "42804", "23502"})
+# What it means, and what to do. An invalid parameter value is a time zone: no other one is sent.
+MISFITS = {
+    **dict.fromkeys(
+        OTHER_SCHEMA,
+        "the database's schema is missing or of another version; run `govbudget db upgrade`",
+    ),
+    "22023": "the database does not know GOVBUDGET_TIME_ZONE; name a zone that it knows",
+}
 AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
 
 
@@ -72,9 +80,8 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     away = isinstance(error, exc.TimeoutError)
     if isinstance(error, exc.DBAPIError):
         state = find_sqlstate(error)
-        if state in OTHER_SCHEMA:
-            reason = "the database's schema is missing or of another version"
-            return GovBudgetError("unavailable", f"{reason}; run `govbudget db upgrade`")
+        if state in MISFITS:
+            return GovBudgetError("unavailable", MISFITS[state])
         away = (
             error.connection_invalidated
             or (state is None and isinstance(error, exc.OperationalError | exc.InterfaceError))
@@ -90,10 +97,11 @@ def explain_failure(error: Exception) -> GovBudgetError:
     """Give the error of ours for any failure of a call from Python, which has no log of its own."""
     if isinstance(error, GovBudgetError):
         return error
+    if outage := explain_outage(error):
+        return outage
+    is_input = isinstance(error, ValueError | TypeError | exc.DataError)
     text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    if isinstance(error, ValueError | TypeError | exc.DataError):
-        return GovBudgetError("input-invalid", text)
-    return explain_outage(error) or GovBudgetError("internal-error", text)
+    return GovBudgetError("input-invalid" if is_input else "internal-error", text)
 
 
 def breaks_foreign_key(error: exc.DBAPIError) -> bool:
