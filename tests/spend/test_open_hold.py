@@ -296,6 +296,29 @@ def test_a_database_that_is_away_is_an_error_of_ours(meter):
     assert refused.value.code == "unavailable"
 
 
+def test_a_call_refused_because_the_database_is_away_leaves_a_line_and_a_signal(meter, caplog):
+    """As every refusal does: who asked, for whom and why not."""
+    caplog.set_level(logging.INFO, "govbudget.request")
+    away = sa.create_engine("postgresql+psycopg://x@127.0.0.1:1/x")
+    app, told = Flask(__name__), []
+    host = GovBudget().init_app(app, engine=away, identify=lambda: None)
+
+    def receive(_app, **facts):
+        told.append(facts)
+
+    ask = host.hold(meter.world.gateway, meter.call, ONE)
+    with call_refused.connected_to(receive, app), pytest.raises(GovBudgetError) as refused, ask:
+        pytest.fail("the block was entered")
+    (facts,) = told
+    assert (facts["caller"], facts["call"]) == (meter.world.gateway, meter.call)
+    assert facts["refusal"].code == refused.value.code == "unavailable"
+    (line,) = (r.govbudget for r in caplog.records if r.name == "govbudget.request")
+    assert (line["decision"], line["code"]) == ("deny", "unavailable")
+    assert (line["organization"], line["user"]) == (meter.call.organization_id, meter.call.user_id)
+    assert (line["caller"], line["request_id"]) == (facts["caller"], facts["request_id"])
+    assert line["digest"] == host.policy.digest
+
+
 def test_a_host_whose_own_code_fails_in_a_hold_gets_an_error_of_ours(meter):
     def fail():
         raise KeyError("the host's")
