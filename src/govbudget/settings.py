@@ -26,6 +26,7 @@ AIBRIDGE = "aibridge"
 KNOWN_FEATURES = frozenset({AIBRIDGE})
 # Read by the command and the tests, not by the extension.
 COMMAND_KEYS = {
+    "GOVBUDGET_DOCS_URL": "where SARIF finds `findings.md`: the URL of this folder `docs`",
     "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`, as a PostgreSQL URL",
     "GOVBUDGET_TEST_DATABASE_URL": "the database of the tests; without it they start one",
 }

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, show_path
 from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
-from govbudget.cli import NOT_SO, OK
+from govbudget.cli import NOT_SO, OK, WRONG
 from govbudget.cli.environment import (
     find_directory,
     find_policy_dir,
@@ -30,15 +30,18 @@ from govbudget.review.diff import (
     Change,
     Side,
     check_approvals,
+    describe_change,
     diff_roles,
     diff_tables,
     load_side,
     read_approvals,
 )
 from govbudget.review.explain import Explanation, explain_decision, find_reason_against
+from govbudget.review.remarks import WRITERS, Remark, remark_changes, remark_findings
 from govbudget.review.render import RENDERERS, describe_cells, select_cells
 
 FORMAT = format_option("text", "json")
+REMARK_FORMAT = format_option("text", "json", *WRITERS)
 
 
 @click.group()
@@ -68,10 +71,11 @@ def _resolve(folder: Path) -> str:
     return show_path(Path(os.path.realpath(folder)))
 
 
-def _name(folder: Path, digest: str | None, form: str) -> None:
+def _name(folder: Path, digest: str | None, form: str) -> str:
     """Say what the answer is about: its first line, or on stderr where a program reads it."""
     line = f"policy: {_resolve(folder)} {digest or '(unreadable)'}"
     click.echo(line, err=form != "text")
+    return line
 
 
 def _open_table(folder: Path) -> DecisionTable:
@@ -84,13 +88,26 @@ def _open_table(folder: Path) -> DecisionTable:
     return review.table
 
 
+def _print_remarks(form: str, remarks: Iterable[Remark], *about: str) -> None:
+    docs = os.environ.get("GOVBUDGET_DOCS_URL", "urn:govbudget:docs")
+    for line in WRITERS[form](list(remarks), about, docs):
+        click.echo(line)
+
+
 @policy.command("check")
 @FOLDER
-@FORMAT
+@REMARK_FORMAT
 def policy_check(folder: Path, form: str) -> int:
-    """Print every finding as `file:line: code: sentence`; status 1 on any."""
+    """Print every finding as `file:line: code: sentence`; status 1 on any.
+
+    `sarif` (2.1.0), `github` (annotations of a workflow) and `md` name files by their path in the
+    repository.
+    """
     review = check_policy(folder, find_settings().policy_digest)
-    _name(folder, review.digest, form)
+    name = _name(folder, review.digest, form)
+    if form in WRITERS:
+        _print_remarks(form, remark_findings(review.findings, folder), "check", name)
+        return NOT_SO if review.findings else OK
     findings = [asdict(finding) for finding in review.findings]
     text = list(map(str, review.findings))
     if not findings and review.table is not None:
@@ -249,7 +266,7 @@ def _describe(line: Line) -> dict[str, str]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of approved gains: rows of the new `matrix.csv`, under its header.",
 )
-@FORMAT
+@REMARK_FORMAT
 def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
@@ -260,16 +277,29 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     reviewed.
     """
     default = find_policy_dir() or Path("policy")
-    old_side = _load_side("old", old, new, default)
-    new_side = _load_side("new", new, old, default)
+    old_side = _load_side("old", old, new, default, form)
+    new_side = _load_side("new", new, old, default, form)
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
     added, removed = diff_roles(before, after)
     approved = read_approvals(approvals) if approvals else frozenset()
     unapproved, unused = check_approvals(changes, approved)
+    sides = (("old", old_side), ("new", new_side))
+    names = [f"{which}: {side.origin} {side.table.digest}" for which, side in sides]
+    if form in WRITERS:
+        remarks = list(remark_changes(changes, approved, new_side.place))
+        for code, level, sentence in (
+            *(("differs", "note", text) for text in _show_tables(before, after, changes)),
+            *(("not-reviewed", "warning", text) for text in [new_side.unreviewed] if text),
+            *(("unused-approval", "error", f"nobody gains {','.join(right)}") for right in unused),
+        ):
+            path = str(new_side.place / MATRIX_FILE)
+            remarks.append(Remark(code, level, path, 0, " ".join(sentence.split()), sentence))
+        _print_remarks(form, remarks, "diff", *names)
+        return NOT_SO if unapproved else OK
     if form == "text":
-        for which, side in (("old", old_side), ("new", new_side)):
-            click.echo(f"{which}: {side.origin} {side.table.digest}", err=True)
+        for name in names:
+            click.echo(name, err=True)
         if new_side.unreviewed:
             click.echo(f"new: {new_side.unreviewed}", err=True)
     answer = {
@@ -288,13 +318,18 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     return NOT_SO if unapproved else OK
 
 
-def _load_side(which: str, name: str, other: str, default: Path) -> Side:
+def _load_side(which: str, name: str, other: str, default: Path, form: str) -> Side:
     """Load one side; findings are printed under the name of the side that has them."""
     try:
         return load_side(name, other, default)
-    except PolicyError:
-        click.echo(f"{which}: {name} can't be read as a policy", err=True)
-        raise
+    except PolicyError as error:
+        line = f"{which}: {name} can't be read as a policy"
+        click.echo(line, err=True)
+        if form not in WRITERS:
+            raise
+        # On stderr, where a workflow looks for commands too, a sentence would not be escaped.
+        _print_remarks(form, remark_findings(error.findings, Path(name)), "diff", line)
+        raise click.exceptions.Exit(WRONG) from None
 
 
 def _describe_change(change: Change, approved: frozenset[tuple[str, ...]]) -> dict[str, Any]:
@@ -330,10 +365,8 @@ def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -
     for (role, scope), its_changes in groupby(changes, key=lambda c: (c.role, c.scope)):
         yield f"{role} (held in scope {scope})"
         for change in its_changes:
-            sign = "+ gains" if change.is_gain else "- loses"
+            sign = "+" if change.is_gain else "-"
             note = " [approved]" if change.is_gain and change.right in approved else ""
-            lines = ", ".join(change.lines) or "no line"
-            what = f"{change.object} {change.action}: {change.before} -> {change.after}"
-            yield f"  {sign} {what} ({lines}){note}"
+            yield f"  {sign} {describe_change(change)}{note}"
     gains = sum(change.is_gain for change in changes)
     yield f"{gains} gained, {len(changes) - gains} lost"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from govbudget.authz.evaluator import read_table
@@ -62,6 +62,13 @@ class Change:
     def right(self) -> tuple[str, ...]:
         """The row of the new `matrix.csv`, which is also how the gain is approved."""
         return (self.role, self.object, self.action, self.after, self.scope)
+
+
+def describe_change(change: Change) -> str:
+    """Say what is gained or lost, and by which lines."""
+    lines = ", ".join(change.lines) or "no line"
+    verb, right = "gains" if change.is_gain else "loses", f"{change.object} {change.action}"
+    return f"{verb} {right}: {change.before} -> {change.after} ({lines})"
 
 
 def diff_roles(
@@ -125,10 +132,14 @@ def read_approvals(path: Path) -> frozenset[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two policies, where it was found, and what is to be said of its `matrix.csv`."""
+    """One of the two policies, where it was found, and what is to be said of its `matrix.csv`.
+
+    `place` is the path of its folder from the top of the repository.
+    """
 
     table: DecisionTable
     origin: str
+    place: PurePath
     unreviewed: str | None
 
 
@@ -151,15 +162,23 @@ def load_side(name: str, other: str, default: Path) -> Side:
     if is_folder:
         _check_folder(folder)
         files, origin = read_policy_files(folder), f"folder {show_path(folder.resolve())}"
+        place = find_place(folder)
     else:
-        files, origin = _read_revision(revision, folder_there)
+        files, origin, place = _read_revision(revision, folder_there)
     table = read_table(files)
     unreviewed = None
     if files.matrix is None:
         unreviewed = f"nobody has reviewed it: there is no {MATRIX_FILE}"
     elif compare_with_matrix(table, files.matrix):
         unreviewed = f"its {MATRIX_FILE} is of another policy, so a server would not start with it"
-    return Side(table, origin, unreviewed)
+    return Side(table, origin, place, unreviewed)
+
+
+def find_place(folder: Path) -> PurePath:
+    """Give a folder's path from the top of its repository; outside of one, its own name."""
+    real = Path(os.path.realpath(folder))
+    top = next((p for p in (real, *real.parents) if (p / ".git").exists()), real.parent)
+    return real.relative_to(top)
 
 
 def _check_folder(folder: Path) -> None:
@@ -179,7 +198,7 @@ def _check_folder(folder: Path) -> None:
         raise _refuse(f"`{show_path(folder)}` is in a submodule; run the command in the submodule")
 
 
-def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
+def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str, PurePath]:
     """Read a policy folder of a commit: regular files, as they were committed.
 
     Goes from tree to tree by the ids of git's objects, so that nothing but the literal path counts:
@@ -203,7 +222,7 @@ def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str]:
         for found_id in found
     )
     files = PolicyFiles(model or b"", lines or b"", matrix)
-    return files, f"revision {commit} of {show_path(path)}"
+    return files, f"revision {commit} of {show_path(path)}", path
 
 
 def _find_object(tree: str, commit: str, path: Path, wanted: str) -> str | None:
