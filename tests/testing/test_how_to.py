@@ -140,13 +140,6 @@ def test_a_gain_fails_the_checks_of_the_page_until_its_row_is_there(checkout):
 
 
 @pytest.mark.long
-def test_the_workflow_of_the_page_runs_its_two_lines():
-    (script,) = read_blocks("review-a-policy-change.md", "sh")
-    (workflow,) = read_blocks("review-a-policy-change.md", "yaml")
-    assert re.findall(r"- run: (govbudget .*)", workflow) == script.splitlines()
-
-
-@pytest.mark.long
 def test_each_command_that_the_page_tells_of_does_what_it_says(checkout):
     root, _ = checkout
     text = (HOW_TO / "review-a-policy-change.md").read_text()

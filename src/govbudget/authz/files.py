@@ -54,8 +54,12 @@ def packaged_policy_dir() -> Path:
 
 
 def show_path(path: Path) -> str:
-    """Write a path on one line: what can't be printed is escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+    """Write a path on one line: what can't be printed is escaped.
+
+    So is what starts a command anywhere in a line of a workflow's log.
+    """
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+    return shown.replace("##[", r"#\x23[")
 
 
 def read_regular_file(path: Path) -> bytes:

@@ -287,21 +287,11 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     sides = (("old", old_side), ("new", new_side))
     names = [f"{which}: {side.origin} {side.table.digest}" for which, side in sides]
     if form in WRITERS:
-        remarks = list(remark_changes(changes, approved, new_side.place))
-        for code, level, sentence in (
-            *(("differs", "note", text) for text in _show_tables(before, after, changes)),
-            *(("not-reviewed", "warning", text) for text in [new_side.unreviewed] if text),
-            *(("unused-approval", "error", f"nobody gains {','.join(right)}") for right in unused),
-        ):
-            path = str(new_side.place / MATRIX_FILE)
-            remarks.append(Remark(code, level, path, 0, " ".join(sentence.split()), sentence))
+        remarks = _remark_diff(old_side, new_side, changes, approved, unused)
         _print_remarks(form, remarks, "diff", *names)
         return NOT_SO if unapproved else OK
-    if form == "text":
-        for name in names:
-            click.echo(name, err=True)
-        if new_side.unreviewed:
-            click.echo(f"new: {new_side.unreviewed}", err=True)
+    for line in _list_warnings(names, new_side, unused) if form == "text" else ():
+        click.echo(line, err=True)
     answer = {
         "old": before.digest,
         "new": after.digest,
@@ -313,9 +303,30 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     }
     text = chain(_show_tables(before, after, changes), _show_changes(changes, approved))
     print_answer(form, answer, text)
-    for right in unused if form == "text" else ():
-        click.echo(f"approved, but nobody gains it: {', '.join(right)}", err=True)
     return NOT_SO if unapproved else OK
+
+
+def _list_warnings(names: list[str], new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:
+    yield from names
+    if new.unreviewed:
+        yield f"new: {new.unreviewed}"
+    yield from (f"approved, but nobody gains it: {', '.join(right)}" for right in unused)
+
+
+def _remark_diff(
+    old: Side,
+    new: Side,
+    changes: list[Change],
+    approved: frozenset[tuple[str, ...]],
+    unused: list[tuple[str, ...]],
+) -> Iterator[Remark]:
+    yield from remark_changes(changes, approved, new.place)
+    for code, level, text in (
+        *(("differs", "note", text) for text in _show_tables(old.table, new.table, changes)),
+        *(("not-reviewed", "warning", text) for text in [new.unreviewed] if text),
+        *(("unused-approval", "error", f"nobody gains {','.join(right)}") for right in unused),
+    ):
+        yield Remark(code, level, str(new.place / MATRIX_FILE), 0, " ".join(text.split()), text)
 
 
 def _load_side(which: str, name: str, other: str, default: Path, form: str) -> Side:
