@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -223,30 +224,79 @@ def test_the_matrix_as_json_agrees_with_the_csv(run, folder):
     assert all(cell["lines"] for cell in value["cells"] if cell["decision"] == "allow")
 
 
-def test_the_matrix_as_text_is_aligned_and_names_the_deciding_lines(run, folder):
-    _, header, *rows = run("policy", "matrix", folder).out.splitlines()
-    start = header.index("decided by")
-    assert all(row[start - 1] == " " and row[start] != " " for row in rows)
-    (row,) = [row for row in rows if row.split()[:4] == ["owner", "site", "group", "update"]]
-    number = next(
-        number
-        for number, line in enumerate((folder / "policy.csv").read_text().splitlines(), start=1)
-        if line == "p, owner, site, group, update, allow"
+GRID = """
+          owner     gateway   org-admin     user-admin    group-member  self
+held in   site      site      organization  organization  group         user
+group
+  read    allow 7   -         allow 17      allow 20      allow 25      -
+  update  allow 8   -         allow 18      allow 21      -             -
+ai_model_price
+  read    allow 9   -         -             -             -             -
+  update  allow 10  -         -             -             -             -
+ai_usage
+  create  -         allow 14  -             -             -             -
+ai_member_spend
+  read    allow 11  -         allow 19      allow 22      -             allow 28
+"""
+
+
+def test_the_matrix_as_text_is_a_grid_from_the_widest_scope_to_the_narrowest(run, folder):
+    """Objects down, roles across, the deciding lines in the cells, no wider than a screen."""
+    which, _, rest = run("policy", "matrix", folder).out.partition("\n")
+    assert which.startswith("policy: ")
+    assert rest.startswith(GRID[1:])
+    assert "A budget is decided as `group`." in rest
+
+
+def test_a_grid_that_is_wider_than_a_screen_goes_on_below(run, folder):
+    denied = "p, gateway, site, group, read, deny\n"
+    roles = "".join(f"p, viewer-of-kind-{n:02}, group, group, read, allow\n" for n in range(40))
+    append(folder / "policy.csv", denied + roles)
+    _, *lines = run("policy", "matrix", folder).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    heads = [line.split() for line, after in pairwise(lines) if after.startswith("held in")]
+    named = [role for head in heads for role in head]
+    assert len(named) == len(set(named)) == 46
+    assert named[-1] == "self"
+    assert sum("  update" in line for line in lines) == 2 * len(heads)
+    assert any("forbid 29" in line for line in lines)
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "json", "md", "html"])
+def test_the_matrix_shows_what_is_asked_and_the_rest_where_all_is_asked_for(run, folder, form):
+    shown = run("policy", "matrix", folder, "--format", form)
+    everything = run("policy", "matrix", folder, "--format", form, "--all")
+    assert (shown.status, everything.status) == (0, 0)
+    assert "group_ai_budget" not in shown.out
+    assert "group_ai_budget" in everything.out
+    assert len(everything.out) > len(shown.out)
+
+
+def test_what_nothing_asks_about_is_named_only_with_all(run, folder):
+    result = run("policy", "matrix", folder, "--object", "group_ai_budget")
+    assert (result.status, result.out) == (2, "")
+    assert "nothing asks about these under this policy; `--all` shows them" in result.err
+    assert run("policy", "matrix", folder, "--object", "group_ai_budget", "--all").status == 0
+
+
+def test_a_line_about_what_nothing_asks_is_a_finding_although_it_was_reviewed(run, folder):
+    append(folder / "policy.csv", "p, user-admin, organization, ai_member_spend, update, deny\n")
+    append(folder / "matrix.csv", "user-admin,ai_member_spend,update,forbid,organization\n")
+    result = run("policy", "check", folder)
+    assert result.status == 1
+    (line,) = result.out.splitlines()[1:]
+    assert line == (
+        "policy.csv:29: unasked-right: nothing asks for `update` on `ai_member_spend`, so the line "
+        "counts for nothing; remove the line"
     )
-    assert row.endswith(f"policy.csv:{number}")
 
 
-def test_the_matrix_as_markdown_has_a_row_for_each_role(run, folder):
+def test_the_matrix_as_markdown_has_a_row_for_each_right_and_a_column_for_each_role(run, folder):
     header, line, *rows = run("policy", "matrix", folder, "--format", "md").out.splitlines()
     assert set(line) == {"|", "-"}
-    assert [row.split("|")[1].strip() for row in rows] == [
-        "gateway",
-        "group-member",
-        "org-admin",
-        "owner",
-        "self",
-        "user-admin",
-    ]
+    assert header.startswith("| object | action | owner (site) | gateway (site) | org-admin (")
+    assert header.endswith("| group-member (group) | self (user) |")
+    assert rows[1].startswith("| group | update | allow (policy.csv:8) | deny | allow (policy.")
     assert {row.count("|") for row in rows} == {header.count("|")}
 
 

@@ -11,7 +11,10 @@ import sqlalchemy as sa
 from tools.write_rights import DOCUMENT, TRIGGERED, find_tables, write_page
 
 import govbudget
+from govbudget import Policy
+from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.governed import Governed, Ungoverned
+from govbudget.identity import ObjectType
 from govbudget.statements import MODULES, list_governed, list_ungoverned
 
 ROOT = Path(govbudget.__file__).parent
@@ -72,6 +75,17 @@ def test_every_statement_is_in_the_list_and_only_a_grant_runs_it(path):
         and not (isinstance(node.func.value, ast.Name) and node.func.value.id in {"gov", "self"})
     ]
     assert touched == []
+
+
+def test_the_policy_is_asked_what_some_governed_statement_needs_and_nothing_else():
+    """The policy's tools know it without the statements, which need a database's library."""
+    for folder in (packaged_policy_dir(), packaged_policy_dir() / "dedicated"):
+        table = Policy.load(folder).table
+        needed = {cell for s in list_governed().values() for cell in s.list_cells(table)}
+        # Where a budget is a resource of its own, its group is asked about for the 403 or 404.
+        known = {cell for cell in table.asked if cell[0] is ObjectType.GROUP}
+        assert set(table.asked) == needed | known
+        assert len(table.asked) == len(set(table.asked))
 
 
 def test_no_two_statements_have_one_name():

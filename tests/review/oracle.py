@@ -4,6 +4,16 @@ from __future__ import annotations
 
 OBJECTS = ("group", "group_ai_budget", "ai_model_price", "ai_usage", "ai_member_spend")
 ACTIONS = ("read", "update", "create")
+ASKED = {  # of the rest nothing is ever asked
+    ("group", "read"),
+    ("group", "update"),
+    ("group_ai_budget", "read"),
+    ("group_ai_budget", "update"),
+    ("ai_model_price", "read"),
+    ("ai_model_price", "update"),
+    ("ai_usage", "create"),
+    ("ai_member_spend", "read"),
+}
 REACHED_FROM = {  # a price has no organization and no group, a member no group, a group no user
     "group": {"site", "organization", "group"},
     "group_ai_budget": {"site", "organization", "group"},

@@ -161,6 +161,7 @@ EXAMPLES = {
     "dead-line": add("p, org-admin, organization, ai_model_price, read, allow\n"),
     "idle-deny": add("p, org-admin, organization, ai_model_price, read, deny\n"
                      "p, owner, site, group_ai_budget, read, deny\n"),
+    "unasked-right": add("p, user-admin, organization, ai_member_spend, update, deny\n"),
     "powerless-role": add("p, ghost, group, ai_model_price, read, allow\n"),
     "members-read-only": add("p, group-member, group, group, update, allow\n"),
     "ranks": swap("p, owner, site, group, update, allow\n", ""),

@@ -89,8 +89,8 @@ def authorize(
     site_wide = obj.domain(Scope.ORGANIZATION) is None
     if site_wide or any(
         table.decide(roles, known, other).allowed
-        for known in dict.fromkeys((asked, obj.type))
-        for other in Action
+        for known, other in table.asked
+        if known in {asked, obj.type}
     ):
         raise Forbidden(act, decision.lines, would_allow)
     raise NotFound("group" if isinstance(obj, Group) else "member", would_allow)

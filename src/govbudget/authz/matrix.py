@@ -111,17 +111,19 @@ def _compare(table: DecisionTable, reviewed: dict[tuple[str, ...], Row]) -> Iter
             yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
 
 
-def list_cells(table: DecisionTable) -> list[tuple[str, ObjectType, Action]]:
-    """Give every (role, object, action) of the closed domain, sorted."""
-    return sorted((role, *cell) for role in table.scopes for cell in CELLS)
+def list_cells(
+    table: DecisionTable, cells: Iterable[tuple[ObjectType, Action]] = CELLS
+) -> list[tuple[str, ObjectType, Action]]:
+    """Give every (role, object, action) of the closed domain, or of the given cells, sorted."""
+    return sorted((role, *cell) for role in table.scopes for cell in cells)
 
 
 def write_matrix(
     table: DecisionTable, cells: Iterable[tuple[str, ObjectType, Action]] | None = None
 ) -> str:
-    """Write cells (all of them by default) in the form of `matrix.csv`."""
+    """Write cells (those that are asked about by default) in the form of `matrix.csv`."""
     rows = (
         (*cell, table.cell(*cell).verdict, table.scopes[cell[0]])
-        for cell in (list_cells(table) if cells is None else cells)
+        for cell in (list_cells(table, table.asked) if cells is None else cells)
     )
     return "".join(f"{','.join(row)}\n" for row in (HEADER, *rows))

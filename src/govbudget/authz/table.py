@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 # Every question about one role.
 CELLS = tuple(product(ObjectType, Action))
+# INVARIANT: the policy is asked what some governed statement needs, and nothing else
+# Of a group, its budget is asked about where that is a resource of its own.
+ASKED = frozenset(
+    {
+        (ObjectType.GROUP, Action.READ),
+        (ObjectType.GROUP, Action.UPDATE),
+        (ObjectType.AI_MODEL_PRICE, Action.READ),
+        (ObjectType.AI_MODEL_PRICE, Action.UPDATE),
+        (ObjectType.AI_USAGE, Action.CREATE),
+        (ObjectType.AI_MEMBER_SPEND, Action.READ),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +76,16 @@ class DecisionTable:
     look-up a role.
     """
 
-    __slots__ = ("_cells", "_default", "_would_allow", "budget_object", "digest", "lines", "scopes")
+    __slots__ = (
+        *("_cells", "_default", "_would_allow"),
+        *("asked", "budget_object", "digest", "lines", "scopes"),
+    )
 
     # What budgets are decided as: a resource of their own where a line names it, else the group.
     budget_object: ObjectType
+    # The cells that are ever asked about, in order. A group is asked about beside its budget, to
+    # say whether a caller who is refused may know of it.
+    asked: tuple[tuple[ObjectType, Action], ...]
 
     digest: str
     lines: tuple[Line, ...]
@@ -94,6 +112,8 @@ class DecisionTable:
         put = object.__setattr__
         own = any(line.object is ObjectType.GROUP_AI_BUDGET for line in lines)
         put(self, "budget_object", ObjectType.GROUP_AI_BUDGET if own else ObjectType.GROUP)
+        budgets = {(self.budget_object, a) for obj, a in ASKED if obj is ObjectType.GROUP}
+        put(self, "asked", tuple(cell for cell in CELLS if cell in ASKED | budgets))
         put(self, "digest", digest)
         put(self, "lines", lines)
         put(self, "scopes", MappingProxyType(scopes))

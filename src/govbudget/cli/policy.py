@@ -123,17 +123,23 @@ def policy_check(folder: Path, form: str) -> int:
 @click.option("--role", multiple=True, help="Only this role; may be repeated.")
 @click.option("--object", "obj", multiple=True, help="Only this object type; may be repeated.")
 @click.option("--action", multiple=True, help="Only this action; may be repeated.")
+@click.option("--all", "everything", is_flag=True, help="Also what nothing asks about.")
 @format_option("text", *sorted({"json", *RENDERERS} - {"text"}))
-def policy_matrix(
-    folder: Path, role: tuple[str, ...], obj: tuple[str, ...], action: tuple[str, ...], form: str
+def policy_matrix(  # noqa: PLR0917 - click passes them by name
+    folder: Path,
+    role: tuple[str, ...],
+    obj: tuple[str, ...],
+    action: tuple[str, ...],
+    everything: bool,  # noqa: FBT001 - a flag of click's
+    form: str,
 ) -> None:
-    """Print every decision, with its deciding lines.
+    """Print every decision that is ever asked for, with its deciding lines.
 
     `--format csv` is the form of `matrix.csv`.
     """
     table = _open_table(folder)
     try:
-        cells = select_cells(table, role, obj, action)
+        cells = select_cells(table, role, obj, action, everything=everything)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _name(folder, table.digest, form)

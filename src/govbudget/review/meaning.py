@@ -15,8 +15,9 @@ from govbudget.identity import Action, ObjectType, Scope
 
 
 def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
-    """Find lines whose removal changes no decision of any set of roles, and idle roles.
+    """Find lines whose removal changes no answer to any set of roles, and idle roles.
 
+    A line about a cell that nothing asks about is idle, whatever it says.
     A set of roles is allowed by an `allow` of one and no `forbid` of any (see `Verdict`). So an
     allow line counts unless its cell is forbidden or another line says the same; a deny line counts
     where its own role or one beside it would have been allowed. A role is idle where all its lines
@@ -29,6 +30,12 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
         if earlier is not line:
             sentence = f"says the same as line {earlier.number}; keep one"
             yield Finding(LINES_FILE, line.number, "duplicate-line", sentence)
+        elif (line.object, line.action) not in table.asked:
+            sentence = (
+                f"nothing asks for `{line.action}` on `{line.object}`, so the line counts for "
+                "nothing; remove the line"
+            )
+            yield Finding(LINES_FILE, line.number, "unasked-right", sentence)
         elif line not in (*cell.allow, *cell.deny):
             sentence = f"{describe_dead_line(line)}; remove the line"
             yield Finding(LINES_FILE, line.number, "dead-line", sentence)
@@ -40,7 +47,7 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
             yield Finding(LINES_FILE, line.number, "idle-deny", sentence)
     declared = {line.role: line for line in reversed(table.lines)}
     for role in sorted(table.scopes):
-        cells = [table.cell(role, obj, action) for obj, action in CELLS]
+        cells = [table.cell(role, obj, action) for obj, action in table.asked]
         if not any(_matters(table, cell) for cell in cells):
             sentence = (
                 f"role `{role}` can do nothing and changes nothing; remove its lines or fix them"

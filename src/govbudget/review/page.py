@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 def write_page(
     table: DecisionTable,
-    columns: list[tuple[ObjectType, Action]],
-    rows: list[tuple[str, list[Cell]]],
+    roles: list[str],
+    rows: list[tuple[tuple[ObjectType, Action], list[Cell]]],
 ) -> str:
-    """Write the page: the matrix, laid out in columns and rows; invariants and idle lines."""
+    """Write the page: the matrix, laid out in roles and rights; invariants and idle lines."""
     environment = Environment(autoescape=True, keep_trailing_newline=True)
     environment.filters["digest"] = _digest
     template = environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
     broken = [(i.statement, [example for _, example in i.find(table)]) for i in INVARIANTS]
     idle = list(map(str, find_idle_lines(table)))
-    return template.render(table=table, columns=columns, rows=rows, invariants=broken, idle=idle)
+    return template.render(table=table, roles=roles, rows=rows, invariants=broken, idle=idle)
 
 
 def _digest(style: str) -> str:

@@ -6,7 +6,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import list_cells, write_matrix
-from govbudget.identity import Action, ObjectType
+from govbudget.authz.table import CELLS
+from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,30 +16,65 @@ if TYPE_CHECKING:
 
 Cells = list[tuple[str, ObjectType, Action]]
 
+SCREEN = 80  # columns
+_LEGEND = """\
+allow: a line allows it. -: no line does; another role may allow it.
+forbid: a line denies it, whatever else the caller holds.
+The numbers are the deciding lines of policy.csv.
+A budget is decided as `{}`.
+"""
+
 
 def select_cells(
-    table: DecisionTable, roles: Sequence[str], objects: Sequence[str], actions: Sequence[str]
+    table: DecisionTable,
+    roles: Sequence[str],
+    objects: Sequence[str],
+    actions: Sequence[str],
+    *,
+    everything: bool = False,
 ) -> Cells:
-    """Give the cells of the named roles, objects and actions (none named: all).
+    """Give the cells that are asked about, of the named roles, objects and actions (none: all).
 
-    Raises ValueError for a name that the policy does not know.
+    `everything`: also those that nothing asks about. Raises ValueError for a name that the policy
+    does not know, and where nothing is left.
     """
     named = set(product(roles or table.scopes, objects or ObjectType, actions or Action))
     for role, obj, action in sorted(named):
         table.decide((role,), obj, action)
-    return [cell for cell in list_cells(table) if cell in named]
+    cells = list_cells(table, CELLS if everything else table.asked)
+    if found := [cell for cell in cells if cell in named]:
+        return found
+    raise ValueError("nothing asks about these under this policy; `--all` shows them")
 
 
 def render_text(table: DecisionTable, cells: Cells) -> str:
-    """Write an aligned table, with the scope of each role and the deciding lines."""
-    rows = [("role", "held in", "object", "action", "decision", "decided by")]
-    for role, obj, action in cells:
-        cell = table.cell(role, obj, action)
-        lines = ", ".join(cell.decision.lines) or "no line"
-        rows.append((role, table.scopes[role], obj, action, cell.verdict, lines))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "".join(f"{line}\n" for line in aligned)
+    """Write the grid; where it is wider than a screen, in several, one below the other."""
+    roles, rows = _lay_out(table, cells)
+    labels = ["", "held in"]
+    columns = [[role, str(table.scopes[role])] for role in roles]
+    for (obj, action), row in rows:
+        if obj not in labels:
+            labels.append(obj)
+            columns = [[*column, ""] for column in columns]
+        labels.append(f"  {action}")
+        columns = [[*column, _show(cell)] for column, cell in zip(columns, row, strict=True)]
+    # The name of an object stands alone on its line, so it may be wider than its column.
+    grids: list[list[list[str]]] = []
+    width = SCREEN
+    for column in columns:
+        needed = 2 + max(map(len, column))
+        if width + needed > SCREEN:
+            grids.append([[label.ljust(len("  update")) for label in labels]])
+            width = len("  update")
+        grids[-1].append([f"  {entry.ljust(needed - 2)}" for entry in column])
+        width += needed
+    lines = ("".join(line).rstrip() for grid in grids for line in (*zip(*grid, strict=True), ""))
+    return "".join(f"{line}\n" for line in lines) + _LEGEND.format(table.budget_object)
+
+
+def _show(cell: Cell) -> str:
+    numbers = ",".join(line.rpartition(":")[2] for line in cell.decision.lines)
+    return f"{cell.verdict} {numbers}" if numbers else "-"
 
 
 def describe_cells(table: DecisionTable, cells: Cells) -> dict[str, object]:
@@ -56,12 +92,12 @@ def describe_cells(table: DecisionTable, cells: Cells) -> dict[str, object]:
 
 
 def render_markdown(table: DecisionTable, cells: Cells) -> str:
-    """Write a Markdown table: a row a role, a column an object and action."""
-    columns, rows = _lay_out(table, cells)
-    out = ["| role | held in |" + "".join(f" {obj} {action} |" for obj, action in columns)]
-    out.append("|---|---|" + "---|" * len(columns))
-    for role, row in rows:
-        line = f"| {role} | {table.scopes[role]} |"
+    """Write the grid as a Markdown table."""
+    roles, rows = _lay_out(table, cells)
+    out = ["| object | action |" + "".join(f" {r} ({table.scopes[r]}) |" for r in roles)]
+    out.append("|---|---|" + "---|" * len(roles))
+    for (obj, action), row in rows:
+        line = f"| {obj} | {action} |"
         for cell in row:
             lines = f" ({', '.join(cell.decision.lines)})" if cell.decision.lines else ""
             line += f" {cell.verdict}{lines} |"
@@ -70,20 +106,24 @@ def render_markdown(table: DecisionTable, cells: Cells) -> str:
 
 
 def render_html(table: DecisionTable, cells: Cells) -> str:
-    """Write a page of HTML, laid out as in Markdown."""
+    """Write the grid as a page of HTML."""
     from govbudget.review.page import write_page  # noqa: PLC0415 - Jinja, for this form alone
 
-    columns, rows = _lay_out(table, cells)
-    return write_page(table, columns, rows)
+    return write_page(table, *_lay_out(table, cells))
 
 
 def _lay_out(
     table: DecisionTable, cells: Cells
-) -> tuple[list[tuple[ObjectType, Action]], list[tuple[str, list[Cell]]]]:
-    """Give the columns, each an object and action, and a row of cells for each role."""
-    columns = list(dict.fromkeys((obj, action) for _, obj, action in cells))
-    roles = dict.fromkeys(role for role, _, _ in cells)
-    return columns, [(role, [table.cell(role, *column) for column in columns]) for role in roles]
+) -> tuple[list[str], list[tuple[tuple[ObjectType, Action], list[Cell]]]]:
+    """Lay out a grid: the roles across, from the widest scope to the narrowest; rights down."""
+    scopes = list(Scope)
+    named = {role for role, _, _ in cells}
+    roles = [role for role in table.scopes if role in named]
+    roles.sort(key=lambda role: scopes.index(table.scopes[role]))
+    rights = {(obj, action) for _, obj, action in cells}
+    return roles, [
+        (right, [table.cell(role, *right) for role in roles]) for right in CELLS if right in rights
+    ]
 
 
 RENDERERS: dict[str, Callable[[DecisionTable, Cells], str]] = {
