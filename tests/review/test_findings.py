@@ -9,7 +9,7 @@ from pathlib import Path
 
 import casbin
 import pytest
-from tests.review.helpers import FOLDERS, append, copy_policy
+from tests.review.helpers import FOLDERS, append, copy_policy, make_table, write_rows
 
 from govbudget import Policy, PolicyError
 from govbudget.authz import evaluator
@@ -166,6 +166,10 @@ EXAMPLES = {
     "members-read-only": add("p, group-member, group, group, update, allow\n"),
     "ranks": swap("p, owner, site, group, update, allow\n", ""),
     "separate-duties": add("p, org-admin, organization, group_ai_budget, update, allow\n"),
+    "update-without-read": swap("p, org-admin, organization, group, read, allow\n", ""),
+    "scope-by-name": swap("p, self, user,", "p, self, site,"),
+    "near-name": add("p, org-adm1n, organization, group, update, deny\n"),
+    "hidden-text": add("\t" * 60 + " " * 3000 + "p, viewer, organization, group, read, allow\n"),
     # These three can't be broken by any lines under the pinned model, so the evaluator is broken.
     "no-role-no-right": break_table("decide", decide_as_anyone_may),
     "organizations-apart": let_strangers_in,
@@ -285,6 +289,9 @@ def test_these_are_the_invariants():
         "ranks",
         "deny-wins",
         "separate-duties",
+        "update-without-read",
+        "scope-by-name",
+        "near-name",
     ]
 
 
@@ -295,6 +302,9 @@ COUNTER_EXAMPLES = {
     "ranks": "org-admin may `update` a `group` and owner may not",
     "deny-wins": "group-member with owner, org-admin, user-admin may `update` a `group`",
     "separate-duties": "org-admin may update both",
+    "update-without-read": "org-admin may `update` a `group` and not `read` it",
+    "scope-by-name": "`self` has the scope `site` here",
+    "near-name": "`org-adm1n` looks like `org-admin`",
 }
 
 
@@ -347,3 +357,79 @@ def test_each_rank_is_compared_with_the_next(lower, higher, line, folder):
     swap(line, "")(folder, None)
     (finding,) = (f for f in check_policy(folder).findings if f.code == "ranks")
     assert f"{lower} may `read` a `group` and {higher} may not" in finding.sentence
+
+
+# -- names and text that mislead --
+
+
+NEAR = [
+    ("owner", "ownr"),
+    ("owner", "owner2"),
+    ("owner", "wner"),
+    ("owner", "ownre"),
+    ("sec-ops", "sec-0p5"),
+    ("org-admin", "orgadmin"),
+    ("member", "rnernber"),
+    ("billing", "bi11ing"),
+    ("viewer", "vievver"),
+    ("self", "s3lf"),
+]
+APART = [
+    ("org-admin", "user-admin"),
+    ("budget-admin", "user-admin"),
+    ("owner", "viewer"),
+    ("read-all", "read-own"),
+    ("lead", "member"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "is_near"), [(n, True) for n in NEAR] + [(n, False) for n in APART]
+)
+def test_a_role_whose_name_can_be_taken_for_anothers_is_found(names, is_near):
+    for one, other in (names, names[::-1]):
+        table = make_table(
+            write_rows([(r, "site", "group", "read", "allow") for r in (one, other)])
+        )
+        found = [f for f in meaning.find_broken_invariants(table) if f.code == "near-name"]
+        assert [f.line for f in found] == ([2] if is_near else [])
+        if is_near:
+            assert f"`{other}` looks like `{one}`" in found[0].sentence
+
+
+def test_group_member_is_a_role_of_the_scope_group(folder):
+    """The directory reports it in groups: at another scope nobody would hold it."""
+    swap("p, group-member, group, group", "p, group-member, organization, group")(folder, None)
+    assert "scope-by-name" in {finding.code for finding in check_policy(folder).findings}
+
+
+RIGHT = "p, viewer, organization, group, read, allow"
+ROW = "viewer,group,read,allow,organization"
+LONGEST = f"p, {'v' * 64}, organization, group_ai_budget, update, allow"
+HIDDEN = {
+    "tabs and spaces": ("\t" * 60 + " " * 3000, "", 1),
+    "two tabs": ("\t\t", "", 1),
+    "tabs with spaces between": ("\t \t", "", 1),
+    "a screen's width of spaces": (" " * 120, "", 1),
+    "a comment that goes on": ("# x" + " " * 200, "", 1),
+    "a screen of blank lines": ("\n" * 25, "", 26),
+    "a screen of lines with a blank": (" \n" * 25, "", 26),
+    "spaces behind": ("", " " * 120, 1),
+}
+
+
+@pytest.mark.parametrize("name", ["policy.csv", "matrix.csv"])
+@pytest.mark.parametrize(("before", "after", "line"), HIDDEN.values(), ids=HIDDEN)
+def test_a_right_that_is_off_the_screen_is_found(name, before, after, line, folder):
+    append(folder / "policy.csv", f"{RIGHT}\n" if name == "matrix.csv" else "")
+    number = (folder / name).read_text().count("\n")
+    append(folder / name, f"{before}{RIGHT if name == 'policy.csv' else ROW}{after}\n")
+    found = [f for f in check_policy(folder).findings if f.code == "hidden-text"]
+    assert [(f.file, f.line) for f in found] == [(name, number + line)]
+
+
+@pytest.mark.parametrize("text", [RIGHT.replace(", ", ",\t"), RIGHT.replace(", ", " , "), LONGEST,
+                                  "\t" + RIGHT, "\n" * 24 + RIGHT])  # fmt: skip
+def test_what_is_seen_is_not_hidden(text, folder):
+    append(folder / "policy.csv", f"{text}\n")
+    assert "hidden-text" not in {finding.code for finding in check_policy(folder).findings}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.authz.evaluator import ensure_one_casbin, read_table
-from govbudget.authz.files import MATRIX_FILE, read_policy_files
+from govbudget.authz.files import LINES_FILE, MATRIX_FILE, read_policy_files
 from govbudget.authz.matrix import HEADER, find_unreviewed
-from govbudget.authz.reader import read_rows
+from govbudget.authz.reader import decode, read_rows
 from govbudget.errors import Finding, PolicyError
 from govbudget.review.meaning import find_broken_invariants, find_idle_lines
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from govbudget.authz.table import DecisionTable
+
+
+# The longest line that is a right has 113 columns.
+SCREEN_COLUMNS, SCREEN_LINES = 120, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,34 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
     except PolicyError as error:
         return Review(digest, None, error.findings)
     differing = find_unreviewed(table, files.matrix)
-    meaning = (*find_idle_lines(table), *find_broken_invariants(table))
+    meaning = (
+        *find_idle_lines(table),
+        *find_broken_invariants(table),
+        *find_hidden_text(LINES_FILE, files.lines),
+        *find_hidden_text(MATRIX_FILE, files.matrix or b""),
+    )
     other = files.compare_digest(demanded_digest, folder)
     is_said = files.matrix is None and differing
     unreviewed = () if is_said else _list_unreviewed(files.matrix, table)
     findings = (*other, *meaning, *differing, *unreviewed)
     return Review(digest, table, findings, not differing)
+
+
+def find_hidden_text(file: str, content: bytes) -> Iterator[Finding]:
+    """Find lines that an editor shows in part, or so far off that nobody looks there."""
+    blank = 0
+    for number, line in enumerate(decode(content, file)[0].split("\n"), start=1):
+        sentence = None
+        if re.search(r"\t *\t", line):
+            sentence = "several tabs in a row can hide what follows; write one space"
+        elif len(line.expandtabs()) > SCREEN_COLUMNS:
+            sentence = f"longer than {SCREEN_COLUMNS} columns, so its end can be off the screen; "
+            sentence += "keep it shorter"
+        elif line.strip() and blank > SCREEN_LINES:
+            sentence = f"stands below {blank} blank lines, off the screen; remove them"
+        if sentence:
+            yield Finding(file, number, "hidden-text", sentence)
+        blank = 0 if line.strip() else blank + 1
 
 
 def _list_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Finding]:

@@ -45,14 +45,13 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
         elif line.effect is Effect.DENY and not (cell.allow or _is_allowed_to_others(table, cell)):
             sentence = "denies what no line allows to anybody; remove the line"
             yield Finding(LINES_FILE, line.number, "idle-deny", sentence)
-    declared = {line.role: line for line in reversed(table.lines)}
-    for role in sorted(table.scopes):
+    for number, role in _list_declared(table):
         cells = [table.cell(role, obj, action) for obj, action in table.asked]
         if not any(_matters(table, cell) for cell in cells):
             sentence = (
                 f"role `{role}` can do nothing and changes nothing; remove its lines or fix them"
             )
-            yield Finding(LINES_FILE, declared[role].number, "powerless-role", sentence)
+            yield Finding(LINES_FILE, number, "powerless-role", sentence)
 
 
 def describe_dead_line(line: Line) -> str:
@@ -163,6 +162,63 @@ def _separate_duties(table: DecisionTable) -> Broken:
             yield budget.allow[0].number, f"{role} may update both"
 
 
+@partial(Invariant, "update-without-read", "who may update something may read it")
+def _update_reads(table: DecisionTable) -> Broken:
+    for role in table.scopes:
+        for obj, action in table.asked:
+            cell = table.cell(role, obj, action)
+            reads = table.cell(role, obj, Action.READ).decision.allowed
+            if action is Action.UPDATE and cell.decision.allowed and not reads:
+                yield cell.allow[0].number, f"{role} may `update` a `{obj}` and not `read` it"
+
+
+@partial(Invariant, "scope-by-name", "`self` is held by a user, and `group-member` in a group")
+def _scopes_by_name(table: DecisionTable) -> Broken:
+    meant = {"self": Scope.USER, "group-member": Scope.GROUP}
+    for number, role in _list_declared(table):
+        scope = table.scopes[role]
+        if meant.get(role, scope) is not scope:
+            yield number, f"`{role}` has the scope `{scope}` here"
+
+
+@partial(Invariant, "near-name", "no role is called nearly as another")
+def _names_apart(table: DecisionTable) -> Broken:
+    earlier: list[str] = []
+    for number, role in _list_declared(table):
+        near = [other for other in earlier if _is_near(role, other)]
+        if near:
+            yield number, f"`{role}` looks like `{near[0]}`"
+        earlier.append(role)
+
+
+def _list_declared(table: DecisionTable) -> list[tuple[int, str]]:
+    """Give each role with its first line, in order."""
+    first = {line.role: line.number for line in reversed(table.lines)}
+    return sorted((number, role) for role, number in first.items())
+
+
+_LOOK_ALIKES = str.maketrans("01i25689", "ollzsbbg", "-")
+
+
+def _is_near(one: str, other: str) -> bool:
+    """Whether two names are one edit apart (neighbours swapped, too), or can be misread."""
+
+    def fold(name: str) -> str:
+        for pair, letter in (("rn", "m"), ("vv", "w"), ("cl", "d")):
+            name = name.replace(pair, letter)
+        return name.translate(_LOOK_ALIKES)
+
+    short, long = sorted((one, other), key=len)
+    return fold(one) == fold(other) or any(
+        long[:i] == short[:i]
+        and (
+            long[i + 1 :] in {short[i:], short[i + 1 :]}
+            or long[i : i + 2][::-1] + long[i + 2 :] == short[i:]
+        )
+        for i in range(len(long))
+    )
+
+
 INVARIANTS = (
     _no_role_no_right,
     _organizations_apart,
@@ -170,4 +226,7 @@ INVARIANTS = (
     _ranks,
     _deny_wins,
     _separate_duties,
+    _update_reads,
+    _scopes_by_name,
+    _names_apart,
 )
