@@ -1,7 +1,7 @@
 # From a fresh clone: `make demo` shows it working, `make test` checks it. Both do all the set-up.
 # With arguments: make demo ARGS="--serve", make test ARGS="-k budgets".
 # With another Python, for a new .venv: make demo PYTHON=/path/to/python
-.PHONY: demo test test-all test-oldest lint wheel docs bench clean
+.PHONY: demo test test-all test-oldest lint wheel docs release bench clean
 
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
 test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
@@ -10,5 +10,6 @@ test-oldest: ; @tools/bootstrap dev && .venv/bin/python tools/install_oldest.py 
 lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
 docs:     ; @tools/bootstrap dev && .venv/bin/sphinx-build -q -W --keep-going -c docs . build/site && echo build/site/index.html
+release:  ; @tools/bootstrap dev && .venv/bin/python tools/release.py
 bench:    ; @tools/bootstrap demo && .venv/bin/python benchmarks/install.py && .venv-bench/bin/python -m benchmarks $(ARGS)
 clean:    ; rm -rf .venv .venv-bench .venv-oldest build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
