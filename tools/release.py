@@ -76,7 +76,8 @@ def build(root: Path, folder: Path, *options: str) -> list[Path]:
     """Build the commit, in a new folder; give the two files."""
     source, built = folder / "source", folder / "built"
     archive = run("git", "archive", "--format=tar", "HEAD", cwd=root)
-    tarfile.open(fileobj=io.BytesIO(archive)).extractall(source, filter="data")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        opened.extractall(source, filter="data")
     backend = export(source, folder / "backend.txt", "--only-group", "release")
     locked = ("--build-constraints", backend, "--require-hashes", "--python", sys.executable)
     epoch = ask_git(root, "log", "-1", "--format=%ct")
