@@ -3,11 +3,13 @@
 # With another Python, for a new .venv: make demo PYTHON=/path/to/python
 .PHONY: demo test test-all test-oldest lint wheel docs release bench clean
 
+WORKFLOWS = .venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml && .venv/bin/zizmor -q --offline --strict-collection --pedantic .github && .venv/bin/pre-commit validate-config
+
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
 test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" -n auto --dist loadfile $(ARGS)
 test-oldest: ; @tools/bootstrap dev && .venv/bin/python tools/install_oldest.py && .venv-oldest/bin/python -m pytest -n auto --dist loadfile $(ARGS)
-lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
+lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && $(WORKFLOWS)
 wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
 docs:     ; @tools/bootstrap dev && .venv/bin/sphinx-build -q -W --keep-going -c docs . build/site && echo build/site/index.html
 release:  ; @tools/bootstrap dev && .venv/bin/python tools/release.py

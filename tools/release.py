@@ -44,14 +44,18 @@ def read_version(root: Path) -> str:
     return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"])
 
 
+def has_section(root: Path, version: str) -> bool:
+    """Say whether the changelog has a section of the version, with a date, and not empty."""
+    section = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n++(?!## |\Z)"
+    return bool(re.search(section, (root / "CHANGELOG.md").read_text(), re.MULTILINE))
+
+
 def find_obstacles(root: Path) -> list[str]:
     """Say why this checkout can't be released; nothing where it can."""
     version, found = read_version(root), []
     if ask_git(root, "status", "--porcelain"):
         found.append("there are changes that are not committed: commit them, or remove them")
-    text = (root / "CHANGELOG.md").read_text()
-    section = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n+(?!## |\Z)"
-    if not re.search(section, text, re.MULTILINE):
+    if not has_section(root, version):
         found.append(
             f"CHANGELOG.md has no section of {version}: write `## [{version}] - YYYY-MM-DD`, and "
             "under it what changed"
