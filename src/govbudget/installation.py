@@ -9,7 +9,7 @@ from govbudget.budgets.store import Budgets
 from govbudget.db.gov import Gov
 from govbudget.errors import GovBudgetError
 from govbudget.prices.store import Prices
-from govbudget.settings import AIBRIDGE
+from govbudget.settings import AIBRIDGE, Settings
 from govbudget.statements import list_ungoverned
 from govbudget.web.signals import policy_reloaded, send
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from govbudget.authz.policy import Policy
     from govbudget.directory.protocol import Directory
-    from govbudget.settings import Settings
     from govbudget.web.call import Route
 
 

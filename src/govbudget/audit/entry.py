@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from govbudget.identity import OPERATOR, Cause
+from govbudget.identity import OPERATOR, Cause, Id
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from govbudget.identity import Id
 
 # What a receipt says, to whoever reads it.
 TEXTS = ("actor", "cause", "policy_digest", "request_id")

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from govbudget.authz.files import MATRIX_FILE
-from govbudget.authz.reader import read_rows, suggest
-from govbudget.authz.table import CELLS, Verdict
+from govbudget.authz.reader import Row, read_rows, suggest
+from govbudget.authz.table import CELLS, DecisionTable, Verdict
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from govbudget.authz.reader import Row
-    from govbudget.authz.table import DecisionTable
 
 HEADER = ("role", "object", "action", "decision", "scope")
 REQUIRED = HEADER[:-1]

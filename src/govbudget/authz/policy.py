@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from govbudget.authz.authorize import authorize
+from govbudget.authz.authorize import Allowed, ObjectT, authorize
 from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.matrix import find_unreviewed
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from os import PathLike
 
-    from govbudget.authz.authorize import Allowed, ObjectT
     from govbudget.authz.table import Decision, DecisionTable
     from govbudget.identity import Subject
 

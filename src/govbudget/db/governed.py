@@ -10,14 +10,13 @@ import sqlalchemy as sa
 
 from govbudget.authz.authorize import ObjectT
 from govbudget.db.sql import prepare, write
-from govbudget.identity import Group, Ledger, Member, ObjectType, PriceBook
+from govbudget.identity import Action, Group, Ledger, Member, ObjectType, PriceBook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from govbudget.authz.table import DecisionTable
     from govbudget.db.gov import Gov
-    from govbudget.identity import Action
 
 GROUPS, MEMBERS = ObjectType.GROUP, ObjectType.AI_MEMBER_SPEND
 # What the policy is asked about an object of a kind. About an organization it is asked what is

@@ -9,16 +9,10 @@ from __future__ import annotations
 
 import os
 from threading import Lock
-from typing import TYPE_CHECKING
-from weakref import finalize, ref
+from weakref import ReferenceType, finalize, ref
 
-from sqlalchemy import NullPool, QueuePool, StaticPool, event
+from sqlalchemy import Engine, NullPool, Pool, QueuePool, StaticPool, event
 from sqlalchemy.engine.base import OptionEngine
-
-if TYPE_CHECKING:
-    from weakref import ReferenceType
-
-    from sqlalchemy import Engine, Pool
 
 _KEY = "_govbudget_own"
 

@@ -17,14 +17,13 @@ from govbudget.db.times import Time
 from govbudget.db.triggers import Audit, name_table, quote
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
-from govbudget.layout import NO_GROUPS
+from govbudget.layout import NO_GROUPS, Layout
 from govbudget.money import MAX_LIMIT_MICROS, MAX_PRICE, PRICES
 from govbudget.parts import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from govbudget.layout import Layout
 
 OF_PARTS = ("spend.tables", "server.tables")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, final, overload
 from uuid import uuid4
 
-from govbudget.authz.authorize import ObjectT, authorize, reach_members
-from govbudget.db.governed import GROUPS
+from govbudget.authz.authorize import Allowed, ObjectT, authorize, reach_members
+from govbudget.db.governed import GROUPS, Governed
 from govbudget.errors import Forbidden, GrantRefused, NotFound
 from govbudget.identity import (
     OPERATOR,
@@ -25,9 +25,7 @@ from govbudget.identity import (
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Transaction
 
-    from govbudget.authz.authorize import Allowed
     from govbudget.db.gov import Gov
-    from govbudget.db.governed import Governed
     from govbudget.identity import Group, Id, Member
 
 

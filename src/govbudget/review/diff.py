@@ -6,7 +6,6 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 from govbudget.authz.evaluator import read_table
 from govbudget.authz.files import (
@@ -22,10 +21,7 @@ from govbudget.authz.matrix import HEADER, compare_with_matrix
 from govbudget.authz.reader import read_rows
 from govbudget.authz.table import CELLS, DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput
-from govbudget.identity import ObjectType
-
-if TYPE_CHECKING:
-    from govbudget.identity import Action, Scope
+from govbudget.identity import Action, ObjectType, Scope
 
 FILES = (MODEL_FILE, LINES_FILE, MATRIX_FILE)
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.authz.effective import find_effective_roles
-from govbudget.authz.table import Verdict
-from govbudget.identity import Action, ObjectType, Scope, Subject
+from govbudget.authz.table import Decision, DecisionTable, Verdict
+from govbudget.identity import Action, Assignment, Group, ObjectType, Scope, Subject
 from govbudget.review.meaning import describe_dead_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from govbudget.authz.reader import Line
-    from govbudget.authz.table import Decision, DecisionTable
-    from govbudget.identity import Assignment, Group
 
 MAX_NEAREST = 5
 

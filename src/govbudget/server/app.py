@@ -21,7 +21,7 @@ from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
-from govbudget.settings import PREFIX, read_settings
+from govbudget.settings import PREFIX, Settings, read_settings
 from govbudget.web import requestlog
 from govbudget.web.problems import answer_http_error, dump_json
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
-    from govbudget.settings import Settings
 
 logger = logging.getLogger("govbudget")
 

@@ -7,7 +7,7 @@ is taken away. Users are added and renamed, never removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID, uuid4
@@ -24,8 +24,6 @@ from govbudget.ids import PRINTABLE, IdType
 from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Connection
 
     from govbudget.db.tables import Tables

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import sqlalchemy as sa
 
-from govbudget.db.tables import required, timestamp
+from govbudget.db.tables import Tables, required, timestamp
 from govbudget.db.times import Time
-
-if TYPE_CHECKING:
-    from govbudget.db.tables import Tables
 
 
 def api_tokens(t: Tables) -> sa.Table:

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -16,8 +16,6 @@ from govbudget.audit.store import record_command
 from govbudget.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from sqlalchemy import Connection
 
     from govbudget.db.tables import Tables

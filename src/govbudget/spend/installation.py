@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,26 +12,22 @@ from flask import current_app, has_app_context
 
 from govbudget.db.retries import explain_failure, explain_outage
 from govbudget.errors import BudgetExceeded, GovBudgetError
-from govbudget.identity import Action
+from govbudget.identity import Action, Id, Ledger
 from govbudget.installation import Installation as CoreInstallation
-from govbudget.spend.open_hold import open_hold, read_tokens
+from govbudget.spend.open_hold import OpenHold, open_hold, read_tokens
 from govbudget.spend.overrides import Overrides
 from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
-from govbudget.spend.usage import DEFAULT_TTL_SECONDS
+from govbudget.spend.usage import DEFAULT_TTL_SECONDS, Call, Hold
 from govbudget.web.call import Target
 from govbudget.web.requestlog import note_refused, write_line
 from govbudget.web.signals import call_refused, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from govbudget.db.unit import Grant, Unit
-    from govbudget.identity import Id, Ledger
-    from govbudget.spend.open_hold import OpenHold
     from govbudget.spend.tokens import Tokens
-    from govbudget.spend.usage import Call, Hold
 
 T = TypeVar("T")
 

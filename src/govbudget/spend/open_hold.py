@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.errors import GovBudgetError
 from govbudget.spend.store import Spend
-from govbudget.spend.usage import check_event_id, check_time
+from govbudget.spend.usage import Hold, Usage, check_event_id, check_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant
     from govbudget.identity import Ledger
     from govbudget.spend.tokens import Tokens
-    from govbudget.spend.usage import Hold, Usage
 
     # Runs one act as a unit of work of its own, with a grant to `create` on the ledger; raises
     # GovBudgetError and nothing else.

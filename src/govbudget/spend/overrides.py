@@ -12,7 +12,7 @@ from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
 from govbudget.db.governed import GROUPS, Governed
 from govbudget.db.retries import breaks_foreign_key
 from govbudget.errors import Forbidden, NotAMember, NotFound
-from govbudget.identity import Action, Member, Organization
+from govbudget.identity import Action, Id, Member, Organization
 from govbudget.money import check_limit
 from govbudget.spend.limits import describe_limits
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from govbudget.db.unit import Grant
-    from govbudget.identity import Id
 
 # A grant reaches a group that is listed in it, or, where it goes everywhere, one that is not.
 REACH = "({group_id} = ANY (:exceptions)) <> :allowed_elsewhere"

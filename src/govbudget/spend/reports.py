@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from govbudget.db.governed import GROUPS, MEMBERS, Governed
 from govbudget.db.sql import NOW, find_start, read_time
 from govbudget.errors import NotFound
-from govbudget.identity import Action, Group, Member, ObjectType, Organization
+from govbudget.identity import Action, Group, Id, Member, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.usage import LimitSource
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from govbudget.authz.authorize import ObjectT
     from govbudget.db.unit import Grant
-    from govbudget.identity import Id
 
 NEXT_MONTH = "(starts_on + interval '1 month')"
 # The period that the time is in, and its bounds.

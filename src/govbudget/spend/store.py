@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
 
@@ -22,6 +22,7 @@ from govbudget.spend import statements
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_TTL_SECONDS,
+    Call,
     Hold,
     Usage,
     check_event_id,
@@ -30,13 +31,10 @@ from govbudget.spend.usage import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
-    from uuid import UUID
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Ledger
     from govbudget.spend.tokens import Tokens
-    from govbudget.spend.usage import Call
 
 
 class Spend:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.db.tables import check_limits, required, timestamp
+from govbudget.db.tables import Tables, check_limits, required, timestamp
 from govbudget.db.times import Time
 from govbudget.db.triggers import Audit, name_table
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
-
-if TYPE_CHECKING:
-    from govbudget.db.tables import Tables
 
 PICOS = sa.Numeric(38, 0)
 # Rows that are updated all the time stay on their page, so that no index is written.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from govbudget.db.governed import Governed
-from govbudget.identity import Action, Ledger
+from govbudget.identity import Action, Id, Ledger
 from govbudget.money import PRICES, TOKENS
 from govbudget.spend.statements import COST
 
 if TYPE_CHECKING:
     from govbudget.db.unit import Grant
-    from govbudget.identity import Id
 
 # Recorded before the units without a price were kept: a cost that was not wholly known is NULL, and
 # so is that of no tokens of a model that nobody knew.

@@ -9,11 +9,11 @@ from uuid import UUID
 from werkzeug.exceptions import HTTPException
 
 from govbudget.errors import GovBudgetError
-from govbudget.spend.overrides import Overrides
-from govbudget.spend.reports import Reports
+from govbudget.spend.overrides import Override, Overrides
+from govbudget.spend.reports import GroupSpend, MemberSpend, Reports
 from govbudget.spend.store import Spend
-from govbudget.spend.usage import Call
-from govbudget.web.call import Known
+from govbudget.spend.usage import Call, Hold, Usage
+from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
 from govbudget.web.paging import read_id_page
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from govbudget.identity import Group, Ledger, Member, Organization
     from govbudget.spend.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
     from govbudget.spend.installation import Installation
-    from govbudget.spend.overrides import Override
-    from govbudget.spend.reports import GroupSpend, MemberSpend
-    from govbudget.spend.usage import Hold, Usage
-    from govbudget.web.call import AuthorizedRequest as Asked, Later
 
 
 def post_holds(asked: Asked[Ledger]) -> Hold:

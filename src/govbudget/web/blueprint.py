@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import PathConverter
+from werkzeug.routing import PathConverter, Rule
 
 from govbudget.db.retries import explain_outage
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flask.sansio.blueprints import BlueprintSetupState
-    from werkzeug.routing import Rule
 
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Id

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
 from govbudget.money import MAX_LIMIT_MICROS
 from govbudget.web.answers import Id
 
 if TYPE_CHECKING:
-    from pydantic import ValidationInfo
-
     from govbudget import identity
     from govbudget.ids import IdType
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import request
+from flask import Response, request
 
 from govbudget.web.paging import read_id_page
 from govbudget.web.preconditions import is_unchanged, read_condition
@@ -18,8 +18,6 @@ from govbudget.web.requestlog import request_id
 from govbudget.web.signals import budget_changed, send
 
 if TYPE_CHECKING:
-    from flask import Response
-
     from govbudget.budgets.budget import Budget
     from govbudget.identity import Group, Organization
     from govbudget.web.bodies import BudgetBody

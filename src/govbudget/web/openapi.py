@@ -14,14 +14,13 @@ from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_TEXT_ID, IdType
 from govbudget.prices.price import MAX_NAME
 from govbudget.web.answers import Problem
-from govbudget.web.call import ME, Target, load
+from govbudget.web.call import ME, Route, Target, load
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from govbudget.settings import Settings
-    from govbudget.web.call import Route
 
 REF = "#/components/schemas/"
 ID = {"$ref": f"{REF}Id"}

@@ -6,13 +6,12 @@ import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from govbudget.budgets.budget import Condition
+from govbudget.budgets.budget import Budget, Condition
 
 if TYPE_CHECKING:
     from flask import Request
     from werkzeug.datastructures import ETags
 
-    from govbudget.budgets.budget import Budget
 
 _REVISION = re.compile(r"[0-9a-f]{32}")
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from blinker import Namespace
+from blinker import NamedSignal, Namespace
 
 if TYPE_CHECKING:
-    from blinker import NamedSignal
     from flask import Flask
 
 logger = logging.getLogger("govbudget")

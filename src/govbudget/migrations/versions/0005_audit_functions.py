@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from govbudget.db.tables import COMPLETE_RECEIPT, READABLE_ENTRY
+from govbudget.db.tables import COMPLETE_RECEIPT, READABLE_ENTRY, Tables
 from govbudget.db.triggers import quote
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
 
-    from govbudget.db.tables import Tables
 
 revision = "0005"
 down_revision = "0004"
