@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.audit.store import Audit
@@ -9,7 +10,7 @@ from govbudget.budgets.store import Budgets
 from govbudget.db.gov import Gov
 from govbudget.errors import GovBudgetError
 from govbudget.prices.store import Prices
-from govbudget.settings import AIBRIDGE, Settings
+from govbudget.settings import AIBRIDGE
 from govbudget.statements import list_ungoverned
 from govbudget.web.signals import policy_reloaded, send
 
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
-    from govbudget.authz.policy import Policy
-    from govbudget.directory.protocol import Directory
     from govbudget.web.call import Route
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Installation(Gov):
     """govbudget inside one Flask application (`app.extensions["govbudget"]`)."""
 
@@ -31,21 +31,11 @@ class Installation(Gov):
     budgets = Budgets
     prices = Prices
 
-    def __init__(  # noqa: PLR0917 - made in one place
-        self,
-        settings: Settings,
-        policy: Policy,
-        directory: Directory,
-        find_engine: Callable[[], Engine | Connection],
-        identify: Callable[[], object],
-        find_features: Callable[[], frozenset[str]],
-        challenge: str,
-        app: Flask,
-        routes: tuple[Route, ...],
-    ) -> None:
-        super().__init__(settings, policy, directory, find_engine)
-        self.identify, self.find_features = identify, find_features
-        self.challenge, self.app, self.routes = challenge, app, routes
+    identify: Callable[[], object]
+    find_features: Callable[[], frozenset[str]]
+    challenge: str
+    app: Flask
+    routes: tuple[Route, ...]
 
     def require_feature(self) -> None:
         """Raise `feature-disabled` unless the feature is on now."""

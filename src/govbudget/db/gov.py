@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from govbudget.db.retries import T, connect, retry
@@ -27,6 +28,7 @@ def leave_to_database() -> None:
     """Give no time: the database's clock counts."""
 
 
+@dataclass(eq=False, repr=False)
 class Gov:
     """A policy, a directory and a database: what units of work are opened from.
 
@@ -34,24 +36,21 @@ class Gov:
     its zone), or None for the database's.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        policy: Policy,
-        directory: Directory,
-        find_engine: Callable[[], Engine | Connection],
-        clock: Callable[[], datetime | None] = leave_to_database,
-    ) -> None:
-        self.settings, self.policy, self.directory = settings, policy, directory
-        self.find_engine, self.clock = find_engine, clock
-        self._prepared: dict[Governed[Any], dict[tuple[bool, bool], sa.Executable]] = {}
+    settings: Settings
+    policy: Policy
+    directory: Directory
+    find_engine: Callable[[], Engine | Connection]
+    clock: Callable[[], datetime | None] = leave_to_database
+    _prepared: dict[tuple[Governed[Any], bool, bool], sa.Executable] = field(
+        init=False, default_factory=dict
+    )
 
     def find(self, governed: Governed[Any], elsewhere: bool, is_first: bool) -> sa.Executable:  # noqa: FBT001 - the key of a case
         """Give the statement as this installation has it; it is prepared when first asked for."""
-        cases = self._prepared.get(governed)
-        if cases is None:
-            cases = self._prepared[governed] = governed.prepare(self)
-        return cases[elsewhere, is_first]
+        case = governed, elsewhere, is_first
+        if case not in self._prepared:
+            self._prepared[case] = governed.prepare(self, elsewhere=elsewhere, is_first=is_first)
+        return self._prepared[case]
 
     def execute(self, connection: Connection, ungoverned: Ungoverned, **values: object) -> Any:  # noqa: ANN401 - rows, which SQLAlchemy 2.0 and 2.1 type differently
         """Run a statement that needs no right, on the caller's connection. Never commits."""

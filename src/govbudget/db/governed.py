@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Generic
 
 import sqlalchemy as sa
@@ -74,27 +73,14 @@ class Governed(Generic[ObjectT]):
             if asked is not None:
                 yield table.asked_as(asked), self.action
 
-    def prepare(self, gov: Gov) -> dict[tuple[bool, bool], sa.Executable]:
-        """Make it for an installation: by `reach.elsewhere`, and whether it is for a first page."""
-        reach = {True: f"{self.column} <> ALL (:exceptions)"}
-        reach[False] = f"{self.column} = ANY (:exceptions)"
-        after = {True: "", False: f"AND {self.column} > :after"}
-        parts = self.parts(gov)
-        layout = gov.settings.layout
-        if not self.column:
-            statement = prepare(self.text, layout, self.answer, **parts)
-            return dict.fromkeys(product(reach, after), statement)
-        return {
-            (elsewhere, is_first): prepare(
-                self.text,
-                layout,
-                self.answer,
-                reach=reach[elsewhere],
-                after=after[is_first],
-                **parts,
-            )
-            for elsewhere, is_first in product(reach, after)
+    def prepare(self, gov: Gov, *, elsewhere: bool, is_first: bool) -> sa.Executable:
+        """Make it for an installation, for `reach.elsewhere` and for a first page or another."""
+        parts = {
+            **self.parts(gov),
+            "reach": f"{self.column} {'<> ALL' if elsewhere else '= ANY'} (:exceptions)",
+            "after": "" if is_first else f"AND {self.column} > :after",
         }
+        return prepare(self.text, gov.settings.layout, self.answer, **parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
