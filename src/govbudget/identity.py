@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Final, NamedTuple, Protocol, final
+from typing import ClassVar, Final, NamedTuple, final
 from uuid import UUID
 
 Id = UUID | int | str
@@ -117,21 +117,6 @@ class Subject:
     assignments: tuple[Assignment, ...] = ()
 
 
-class Object(Protocol):
-    """What is acted on: an immutable value, never a database row."""
-
-    @property
-    def type(self) -> ObjectType:
-        """The name that the policy has for it."""
-
-    @property
-    def id(self) -> Id | None:
-        """Its id; None where there is only one such object."""
-
-    def domain(self, scope: Scope) -> Domain | None:
-        """Give its own domain of that scope; None where it lacks one, which nobody can hold."""
-
-
 @dataclass(frozen=True, slots=True)
 class Group:
     """A group of one organization.
@@ -231,3 +216,7 @@ class Organization:
     def keys(self) -> dict[str, Id]:
         """What a statement about it is bound to."""
         return {"organization_id": self.id}
+
+
+# What the policy is asked about; about an organization it is asked what is in it.
+Object = Group | Member | PriceBook | Ledger

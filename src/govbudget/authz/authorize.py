@@ -13,11 +13,10 @@ from govbudget.identity import (
     Action,
     Domain,
     Group,
-    Ledger,
     Member,
+    Object,
     ObjectType,
     Organization,
-    PriceBook,
     Scope,
 )
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from govbudget.authz.table import DecisionTable
     from govbudget.identity import Id, Subject
 
-ObjectT = TypeVar("ObjectT", bound=Group | Organization | Member | PriceBook | Ledger)
+ObjectT = TypeVar("ObjectT", bound=Object | Organization)
 
 # A look-up takes a fifth of the time of `Action(action)`.
 _ACTIONS: dict[str, Action] = {action: action for action in Action}

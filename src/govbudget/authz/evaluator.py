@@ -20,7 +20,7 @@ from govbudget.authz.model import PINNED_MODEL
 from govbudget.authz.reader import Effect, Line, read_policy
 from govbudget.authz.table import CELLS, DecisionTable
 from govbudget.errors import Finding, PolicyError
-from govbudget.identity import Action, Group, Ledger, Member, ObjectType, PriceBook, Scope
+from govbudget.identity import Action, Group, Ledger, Member, Object, ObjectType, PriceBook, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ NOWHERE = "nowhere"
 # Makes another organization, group and user of the example's.
 ELSEWHERE = "-elsewhere"
 
-EXAMPLES: dict[ObjectType, Group | PriceBook | Ledger | Member] = {
+EXAMPLES: dict[ObjectType, Object] = {
     ObjectType.GROUP: Group("g", "o"),
     ObjectType.GROUP_AI_BUDGET: Group("g", "o"),
     ObjectType.AI_MODEL_PRICE: PriceBook(),

@@ -67,32 +67,15 @@ class SqlDirectory:
             roles=_open("role_assignments", role_assignments, "user_id", "role", "organization_id"),
             member_role=member_role,
         )
-        self._sources = sources
+        # The policy's roles that the mapping names; empty without one.
+        self.named_roles = frozenset((self._names or {}).values())
+        self.groups, self.group_members = sources.groups, sources.members
+        self.organization_members = sources.everybody
         self._subject = sources.select_site_roles()
         self._group = sources.select_group()
         self._organization = sources.select_organization()
         self._member = sources.select_member()
         self._assignments = sources.select_assignments()
-
-    @property
-    def groups(self) -> FromClause:
-        """The groups as the database has them."""
-        return self._sources.groups
-
-    @property
-    def group_members(self) -> FromClause:
-        """Who is in which group, Everyone groups apart."""
-        return self._sources.members
-
-    @property
-    def organization_members(self) -> FromClause:
-        """Who is in which organization."""
-        return self._sources.everybody
-
-    @property
-    def named_roles(self) -> frozenset[str]:
-        """The policy's roles that the mapping `roles` names; empty without one."""
-        return frozenset((self._names or {}).values())
 
     def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""

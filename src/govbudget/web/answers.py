@@ -90,24 +90,6 @@ class EntryPage(Answer):
     next_page_token: str | None
 
 
-class PriceAnswer(Answer):
-    """What a model costs, in micros per one million tokens; null: it is not known."""
-
-    provider: str
-    model: str
-    input_price: int | None
-    output_price: int | None
-    cache_read_price: int | None
-    cache_write_price: int | None
-
-
-class BatchAnswer(Answer):
-    """How many prices were sent, and how many of them are other than they were."""
-
-    received: int
-    changed: int
-
-
 class FieldProblem(TypedDict):
     """What is wrong at one place: a JSON pointer into the body or a parameter's name."""
 
