@@ -245,9 +245,7 @@ def test_a_zone_that_the_server_does_not_know_is_not_ready(serve, tmp_path, capl
         zoneinfo.reset_tzpath()
     ready = send("GET", "/readyz")
     assert ready.status_code == 503
-    assert ready.json["status"].startswith(
-        "the database does not know GOVBUDGET_TIME_ZONE `Nowhere/Town`"
-    )
+    assert ready.json["status"].startswith("the database does not know GOVBUDGET_TIME_ZONE")
     assert "Nowhere/Town" in caplog.text
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy.exc import IntegrityError
-
 from govbudget.budgets import statements
 from govbudget.budgets.budget import UNCONDITIONAL, Budget, Condition
-from govbudget.db.retries import breaks_foreign_key
+from govbudget.db.retries import referring
 from govbudget.errors import GroupChanged, NotFound, PreconditionFailed
 from govbudget.money import check_limit
 
@@ -54,15 +52,9 @@ class Budgets:
             statement = statements.CREATE
         elif condition.must_exist or condition.must_be is not None:
             statement = statements.REPLACE
-        limit = check_limit(limit_micros)
-        try:
-            row = grant.run(
-                statement, limit=limit, revision=uuid4(), **_write_terms(condition)
-            ).one_or_none()
-        except IntegrityError as error:
-            if breaks_foreign_key(error):
-                raise GroupChanged from error
-            raise
+        values = {"limit": check_limit(limit_micros), "revision": uuid4()}
+        with referring(GroupChanged()):
+            row = grant.run(statement, **values, **_write_terms(condition)).one_or_none()
         if row is None:
             raise GroupChanged
         if row.group_id is None:

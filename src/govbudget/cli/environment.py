@@ -23,7 +23,7 @@ from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
-from govbudget.errors import SettingsError
+from govbudget.errors import NotFound, SettingsError
 from govbudget.identity import OPERATOR, Id
 from govbudget.installation import Installation
 from govbudget.settings import Settings, read_settings
@@ -125,10 +125,18 @@ def open_gov() -> Iterator[Gov]:
         yield Gov(settings, policy, directory, lambda: engine)
 
 
-def run_as_operator(work: Callable[[Unit], T]) -> T:
-    """Run work as the operator, all or nothing; see `Gov.run`."""
-    with open_gov() as gov:
-        return gov.run(OPERATOR, work, atomic=True)
+def run_as_operator(work: Callable[[Unit], T], missing: str = "") -> T:
+    """Run work as the operator, all or nothing; see `Gov.run`.
+
+    Raises NotSo with the sentence `missing`, where there is one, in place of NotFound.
+    """
+    try:
+        with open_gov() as gov:
+            return gov.run(OPERATOR, work, atomic=True)
+    except NotFound:
+        if missing:
+            raise NotSo(missing) from None
+        raise
 
 
 def require_known(unit: Unit, organization: Id) -> None:

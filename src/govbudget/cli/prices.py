@@ -8,11 +8,9 @@ from typing import BinaryIO
 
 import click
 
-from govbudget.cli import NotSo
 from govbudget.cli.environment import run_as_operator
 from govbudget.cli.formats import print_answer
 from govbudget.db.unit import Unit
-from govbudget.errors import NotFound
 from govbudget.money import PRICES
 from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
 from govbudget.prices.price import parse_prices, read_shipped_prices
@@ -95,15 +93,11 @@ def prices_show(provider: str, model: str) -> None:
 
     Prices are micros per one million tokens.
     """
-    try:
-        found = run_as_operator(
-            lambda unit: Prices.find(unit.authorize("read", prices=True), provider, model)
-        )
-    except NotFound:
-        raise NotSo(
-            f"no price is known for `{provider}` `{model}`; check both names, or load prices "
-            "with `govbudget prices load --shipped` or from a file"
-        ) from None
+    found = run_as_operator(
+        lambda unit: Prices.find(unit.authorize("read", prices=True), provider, model),
+        f"no price is known for `{provider}` `{model}`; check both names, or load prices "
+        "with `govbudget prices load --shipped` or from a file",
+    )
     in_force, price = next(iter(found.items()))
     shown = {**price.model_dump(), "in_force": in_force.value}
     for source in PriceSource:
@@ -117,10 +111,8 @@ def prices_show(provider: str, model: str) -> None:
 @click.argument("model")
 def prices_remove(provider: str, model: str) -> None:
     """Take a model's custom price away, so that the book's is in force; status 1: it has none."""
-    try:
-        run_as_operator(
-            lambda unit: Prices.remove(unit.authorize("update", prices=True), provider, model)
-        )
-    except NotFound:
-        raise NotSo(f"no custom price of `{provider}` `{model}`") from None
+    run_as_operator(
+        lambda unit: Prices.remove(unit.authorize("update", prices=True), provider, model),
+        f"no custom price of `{provider}` `{model}`",
+    )
     click.echo(f"removed the custom price of `{provider}` `{model}`")

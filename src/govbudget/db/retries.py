@@ -103,9 +103,15 @@ def explain_failure(error: Exception) -> GovBudgetError:
     return GovBudgetError("input-invalid" if is_input else "internal-error", text)
 
 
-def breaks_foreign_key(error: exc.DBAPIError) -> bool:
-    """Whether what a row refers to was not there."""
-    return find_sqlstate(error) == "23503"
+@contextmanager
+def referring(missing: GovBudgetError) -> Iterator[None]:
+    """Write a row that refers to others; raise `missing` where one of them is not there."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if find_sqlstate(error) == "23503":  # foreign key violation
+            raise missing from error
+        raise
 
 
 def find_sqlstate(error: Exception) -> str | None:

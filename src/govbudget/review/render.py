@@ -80,13 +80,13 @@ def _show(cell: Cell) -> str:
 def describe_cells(table: DecisionTable, cells: Cells) -> dict[str, object]:
     """Give what is printed as JSON: the digest, the roles' scopes and every cell."""
     keys = ("role", "object", "action", "decision", "lines")
-    decided = [(table.cell(*key).verdict, table.cell(*key).decision.lines) for key in cells]
     return {
         "policy_digest": table.digest,
         "roles": dict(sorted(table.scopes.items())),
         "cells": [
-            dict(zip(keys, (*key, *decision), strict=True))
-            for key, decision in zip(cells, decided, strict=True)
+            dict(zip(keys, (*key, cell.verdict, cell.decision.lines), strict=True))
+            for key in cells
+            for cell in [table.cell(*key)]
         ],
     }
 

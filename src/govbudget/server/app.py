@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.db.own_pool import find_own
-from govbudget.db.retries import T, connect, explain_outage, retry
+from govbudget.db.retries import MISFITS, T, connect, explain_outage, find_sqlstate, retry
 from govbudget.db.tables import require_own_tables
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
@@ -161,6 +161,7 @@ def _answer_ready(engine: sa.Engine, settings: Settings) -> Response:
     except sa.exc.SQLAlchemyError as error:
         away = explain_outage(error) is not None
         obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
+        obstacle = MISFITS.get(find_sqlstate(error) or "", obstacle)
         cause = str(error).splitlines()[0]
     if obstacle is None:
         return _answer("ready")
@@ -184,13 +185,6 @@ def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:
     if revision != needed:
         found = "not there" if revision is None else f"at revision `{revision}`"
         return f"the schema is {found}, and `{needed}` is needed; run `govbudget db upgrade`"
-    return _find_unknown_zone(connection, settings.time_zone)
-
-
-def _find_unknown_zone(connection: sa.Connection, time_zone: str) -> str | None:
-    """Say so if the server does not know the zone: its list is not the one that Python has."""
-    try:
-        connection.execute(sa.select(sa.func.timezone(time_zone, sa.func.now())))
-    except sa.exc.DataError:
-        return f"the database does not know GOVBUDGET_TIME_ZONE `{time_zone}`; name another zone"
+    # It fails if the server does not know the zone: its list is not the one that Python has.
+    connection.execute(sa.select(sa.func.timezone(settings.time_zone, sa.func.now())))
     return None

@@ -10,13 +10,12 @@ from typing import Any
 
 import click
 
-from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli import NOT_SO, OK
 from govbudget.cli.environment import find_settings, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.prices import prices
 from govbudget.db.unit import Unit
-from govbudget.errors import NotFound
-from govbudget.identity import Id, Member
+from govbudget.identity import Id
 from govbudget.money import TOKENS, round_up_to_micros
 from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.gaps import PriceGap, list_gaps
@@ -128,12 +127,11 @@ def spend_member(organization: str, user: str, form: str) -> None:
     member of the organization.
     """
     parse = find_settings().id_type.parse
-    member = Member(parse(organization), parse(user))
-    asked = member.organization_id, member.user_id
-    try:
-        found = run_as_operator(lambda unit: Reports.member(unit.authorize("read", member=asked)))
-    except NotFound:
-        raise NotSo(f"`{user}` is not a member of the organization `{organization}`") from None
+    asked = parse(organization), parse(user)
+    found = run_as_operator(
+        lambda unit: Reports.member(unit.authorize("read", member=asked)),
+        f"`{user}` is not a member of the organization `{organization}`",
+    )
     answer = MemberSpendAnswer.model_validate(found).model_dump(mode="json")
     facts = {**answer, "left_micros": found.left_micros}
     limit, left = facts["spend_limit_micros"], facts["left_micros"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from flask import current_app, has_app_context
 
-from govbudget.db.retries import explain_failure, explain_outage
+from govbudget.db.retries import T, explain_failure, explain_outage
 from govbudget.errors import BudgetExceeded, GovBudgetError
 from govbudget.identity import Action, Id, Ledger
 from govbudget.installation import Installation as CoreInstallation
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from govbudget.db.unit import Grant, Unit
     from govbudget.spend.tokens import Tokens
-
-T = TypeVar("T")
 
 
 class Installation(CoreInstallation):

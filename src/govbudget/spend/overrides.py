@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy.exc import IntegrityError
-
 from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
 from govbudget.db.governed import GROUPS, Governed
-from govbudget.db.retries import breaks_foreign_key
+from govbudget.db.retries import referring
 from govbudget.errors import Forbidden, NotAMember, NotFound
 from govbudget.identity import Action, Id, Member, Organization
 from govbudget.money import check_limit
@@ -141,12 +139,8 @@ class Overrides:
         reach, NotAMember where the user is not a member of the group; nothing is written then.
         """
         values = {"group_id": group_id, "limit": check_limit(limit_micros), "revision": uuid4()}
-        try:
+        with referring(NotAMember()):
             row = grant.run(SET, user_id=user_id, **values).one()
-        except IntegrityError as error:
-            if breaks_foreign_key(error):
-                raise NotAMember from error
-            raise
         if row.is_reached and row.named_group_id is None:
             raise NotAMember
         if row.user_id is None:
