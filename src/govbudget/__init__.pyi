@@ -4,18 +4,15 @@ from govbudget.db.unit import Grant as Grant
 from govbudget.directory.protocol import Directory as Directory
 from govbudget.directory.sql import SqlDirectory as SqlDirectory
 from govbudget.errors import (
-    BudgetExceeded as BudgetExceeded,
     Forbidden as Forbidden,
     GovBudgetError as GovBudgetError,
     GrantRefused as GrantRefused,
     GroupChanged as GroupChanged,
     InvalidInput as InvalidInput,
-    NotAMember as NotAMember,
     NotFound as NotFound,
     PolicyError as PolicyError,
     PreconditionFailed as PreconditionFailed,
     SettingsError as SettingsError,
-    UnpricedModel as UnpricedModel,
 )
 from govbudget.extension import GovBudget as GovBudget
 from govbudget.identity import (
@@ -30,6 +27,11 @@ from govbudget.identity import (
 )
 from govbudget.ids import IdType as IdType
 from govbudget.layout import Layout as Layout
+from govbudget.spend.errors import (
+    BudgetExceeded as BudgetExceeded,
+    NotAMember as NotAMember,
+    UnpricedModel as UnpricedModel,
+)
 from govbudget.spend.installation import Installation as Installation
 from govbudget.spend.tokens import Tokens as Tokens
 from govbudget.spend.usage import Call as Call

@@ -1,19 +1,15 @@
-"""Every error that govbudget raises, with its stable code, HTTP status and sentence."""
+"""The errors of the core; and of every error the stable code, its HTTP status and when it occurs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-
-from govbudget.money import round_up_to_micros
-from govbudget.text import write_id, write_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from govbudget.identity import Action, Id
+    from govbudget.identity import Action
 
 # How many places an error lists.
 MAX_ERRORS = 50
@@ -162,81 +158,6 @@ class GroupChanged(GovBudgetError):
 
     def __init__(self) -> None:
         super().__init__("group-changed", "the group moved or was deleted meanwhile; try again")
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class BudgetExceeded(GovBudgetError):
-    """A call does not fit under the member's limit; nothing was held.
-
-    `limit_source` is `group` or `user_override`, `group_id` the group that it names; costs are
-    picos (1 USD = 10^12). It speaks of the member alone.
-    """
-
-    limit_micros: int
-    limit_source: str
-    group_id: Id
-    spent_picos: int
-    held_picos: int
-    cost_picos: int
-    period_end: datetime
-
-    def __post_init__(self) -> None:
-        """Say the figures."""
-        costs = self.spent_picos, self.held_picos, self.cost_picos
-        spent, held, asked = map(round_up_to_micros, costs)
-        super().__init__(
-            "budget-exceeded",
-            f"this call does not fit under the member's limit: limit {self.limit_micros}, spent "
-            f"{spent}, held {held}, asked {asked} micros; the period ends at "
-            f"{self.period_end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        )
-
-    @property
-    def members(self) -> dict[str, Any]:
-        """The member's own figures, in micros, and what set the limit."""
-        return {
-            "spend_limit_micros": self.limit_micros,
-            "limit_source": self.limit_source,
-            "group_id": write_id(self.group_id),
-            "current_spend_micros": round_up_to_micros(self.spent_picos),
-            "held_micros": round_up_to_micros(self.held_picos),
-            "cost_micros": round_up_to_micros(self.cost_picos),
-            "period_end": write_time(self.period_end),
-        }
-
-
-class UnpricedModel(GovBudgetError):
-    """The cost of a call is not wholly known, and the member has a limit; nothing was held.
-
-    `unpriced` names the units that have no price, such as `output`.
-    """
-
-    def __init__(self, provider: str, model: str, unpriced: Sequence[str]) -> None:
-        units = ", ".join(f"`{unit}`" for unit in unpriced)
-        super().__init__(
-            "unpriced-model",
-            f"`{provider}` `{model}` has no price for {units}; set one, or let unpriced calls pass"
-            " with the setting GOVBUDGET_UNPRICED",
-        )
-        self.unpriced = tuple(unpriced)
-
-
-class NotAMember(GovBudgetError):
-    """The user is not a member of the organization or group that was named."""
-
-    def __init__(self) -> None:
-        super().__init__("not-a-member", "the user is not a member there")
-
-
-class EventConflict(GovBudgetError):
-    """The event is known with other contents, or its hold was settled by another event."""
-
-    def __init__(self, event_id: str) -> None:
-        super().__init__(
-            "event-conflict",
-            f"the event `{event_id}` is recorded with other contents, or another event settled its"
-            " hold; a new call needs an event id of its own",
-        )
 
 
 class GrantRefused(GovBudgetError):

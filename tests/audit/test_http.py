@@ -182,8 +182,7 @@ def write_policy(folder, *lines):
 
 def join_and_leave(engine, world):
     """Enter membership changes of a1 and a2 and a role of organization a, as the command does."""
-    from govbudget.audit.entry import CommandChange
-    from govbudget.audit.store import record_command
+    from govbudget.server.audit import CommandChange, record_command
 
     changes = [
         CommandChange(world.a, "group_member", str(world.joined), None, {"group_id": str(g)})

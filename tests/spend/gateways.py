@@ -28,9 +28,9 @@ from govbudget.db.gov import Gov
 from govbudget.db.retries import explain_outage
 from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
-from govbudget.errors import BudgetExceeded, EventConflict
 from govbudget.layout import Layout
 from govbudget.settings import Settings
+from govbudget.spend.errors import BudgetExceeded, EventConflict
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call

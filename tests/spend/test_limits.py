@@ -12,8 +12,8 @@ from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, make_gov
 
 from govbudget.directory.sql import SqlDirectory
-from govbudget.errors import BudgetExceeded, NotAMember, UnpricedModel
 from govbudget.settings import LimitRule, Unpriced
+from govbudget.spend.errors import BudgetExceeded, NotAMember, UnpricedModel
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
 

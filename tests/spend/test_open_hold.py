@@ -23,7 +23,7 @@ from govbudget import (
     NotAMember,
     Tokens,
 )
-from govbudget.errors import EventConflict
+from govbudget.spend.errors import EventConflict
 from govbudget.spend.usage import Call
 from govbudget.web.signals import call_refused
 

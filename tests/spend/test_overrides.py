@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.support import TABLES, authorize, wait_for_waiters
 
-from govbudget.errors import NotAMember
+from govbudget.spend.errors import NotAMember
 from govbudget.spend.overrides import Overrides
 
 OVERRIDES = TABLES.member_ai_overrides

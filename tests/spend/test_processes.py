@@ -28,10 +28,10 @@ from tests.spend.test_store import Spender
 from tests.support import TABLES, World, authorize, make_gov
 
 from govbudget.db.connection import normalize_url
-from govbudget.errors import BudgetExceeded
 from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 from govbudget.server.embedded import start_postgres
+from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend
 

@@ -13,7 +13,7 @@ from tests.spend.test_verify import verify
 from tests.support import authorize, count_statements, make_gov
 
 from govbudget.db.retries import MAX_TRIES, explain_outage
-from govbudget.errors import BudgetExceeded
+from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 

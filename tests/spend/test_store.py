@@ -19,15 +19,9 @@ from tests.support import (
     wait_for_waiters,
 )
 
-from govbudget.errors import (
-    BudgetExceeded,
-    EventConflict,
-    InvalidInput,
-    NotAMember,
-    NotFound,
-    UnpricedModel,
-)
+from govbudget.errors import InvalidInput, NotFound
 from govbudget.settings import Unpriced
+from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember, UnpricedModel
 from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens

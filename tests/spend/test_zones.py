@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from govbudget.db.sql import find_start, prepare, read_time
+from govbudget.db.sql import prepare, read_time
 from govbudget.layout import Layout
+from govbudget.spend.statements import find_start
 
 
 def first_moment(zone, day):

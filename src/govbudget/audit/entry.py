@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
 
-from govbudget.identity import OPERATOR, Cause, Id
+from govbudget.identity import Cause, Id
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from uuid import UUID
 
 
 # What a receipt says, to whoever reads it.
@@ -52,19 +52,3 @@ def read_receipt(stored: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
             receipt[name] = value
     return receipt
-
-
-@dataclass(frozen=True, slots=True)
-class CommandChange:
-    """What a command changed: a role, a membership, a token."""
-
-    organization_id: Id | None
-    object_type: str
-    object_id: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-
-
-def write_command_receipt() -> dict[str, Any]:
-    """Write down that a command made a change: the database's operator, and no policy was asked."""
-    return {"id": str(uuid4()), "actor": str(OPERATOR), "cause": Cause.COMMAND}

@@ -6,28 +6,16 @@ and a budget that goes with its group has one too.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from govbudget.audit import statements
-from govbudget.audit.entry import (
-    CommandChange,
-    Entry,
-    read_receipt,
-    read_values,
-    write_command_receipt,
-)
+from govbudget.audit.entry import Entry, read_receipt, read_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
     from govbudget.db.unit import Grant
     from govbudget.identity import Organization, PriceBook
 
@@ -69,13 +57,3 @@ def _page(limit: int, after: Position | None) -> dict[str, Any]:
 def _read_entry(row: Any) -> Entry:  # noqa: ANN401 - a row
     values = {name: read_values(getattr(row, name)) for name in ("before", "after")}
     return Entry(**{**row._mapping, **values, "receipt": read_receipt(row.receipt)})  # noqa: SLF001 - public
-
-
-def record_command(
-    connection: Connection, tables: Tables, changes: Sequence[CommandChange]
-) -> None:
-    """Write the entries of changes that a command makes, in the transaction of the changes."""
-    if changes:
-        receipt = write_command_receipt()
-        rows = [{**asdict(change), "receipt": receipt} for change in changes]
-        connection.execute(sa.insert(tables.audit_log), rows)

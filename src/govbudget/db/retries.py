@@ -92,17 +92,6 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
     return GovBudgetError("unavailable", "the database does not answer in time; try again later")
 
 
-def explain_failure(error: Exception) -> GovBudgetError:
-    """Give the error of ours for any failure of a call from Python, which has no log of its own."""
-    if isinstance(error, GovBudgetError):
-        return error
-    if outage := explain_outage(error):
-        return outage
-    is_input = isinstance(error, ValueError | TypeError | exc.DataError)
-    text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return GovBudgetError("input-invalid" if is_input else "internal-error", text)
-
-
 @contextmanager
 def referring(missing: GovBudgetError) -> Iterator[None]:
     """Write a row that refers to others; raise `missing` where one of them is not there."""

@@ -43,7 +43,6 @@ _TYPES: Mapping[str, Any] = {
     "ttl": sa.Interval(),
     "receipt": pg.JSONB(),
 }
-NOW = "coalesce(:now, statement_timestamp())"
 
 
 def write(expression: ClauseElement) -> str:
@@ -55,16 +54,6 @@ def write(expression: ClauseElement) -> str:
 def read_time(expression: str, name: str) -> str:
     """Select a time, under one of the names in `TIMES`, in a form that no setting changes."""
     return f"{IN_MICROSECONDS.format(expression)} AS {name}"
-
-
-def find_start(day: str) -> str:
-    """Find when a day starts in `:time_zone`; `day` is a date or a timestamp.
-
-    PostgreSQL gives the second midnight of a day whose clock is set back at midnight.
-    """
-    start = f"timezone(:time_zone, {day}::timestamp)"
-    an_hour_before = f"timezone(:time_zone, {start} - interval '1 hour')"
-    return f"{start} + ({day}::timestamp - interval '1 hour' - {an_hour_before})"
 
 
 def prepare(

@@ -15,12 +15,11 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
 
-from govbudget.audit.entry import CommandChange
-from govbudget.audit.store import record_command
 from govbudget.authz.reader import suggest
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
 from govbudget.ids import PRINTABLE, IdType
+from govbudget.server.audit import CommandChange, record_command
 from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:

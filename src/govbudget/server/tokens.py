@@ -11,9 +11,8 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from govbudget.audit.entry import CommandChange
-from govbudget.audit.store import record_command
 from govbudget.errors import InvalidInput
+from govbudget.server.audit import CommandChange, record_command
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

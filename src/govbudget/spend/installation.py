@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from flask import current_app, has_app_context
+from sqlalchemy.exc import DataError
 
-from govbudget.db.retries import T, explain_failure, explain_outage
-from govbudget.errors import BudgetExceeded, GovBudgetError
+from govbudget.db.retries import T, explain_outage
+from govbudget.errors import GovBudgetError
 from govbudget.identity import Action, Id, Ledger
 from govbudget.installation import Installation as CoreInstallation
+from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.open_hold import OpenHold, open_hold, read_tokens
 from govbudget.spend.overrides import Overrides
 from govbudget.spend.reports import Reports
@@ -113,7 +115,15 @@ class Installation(CoreInstallation):
             is_ours = has_app_context() and current_app == self.app
             with nullcontext() if is_ours else self.app.app_context():
                 return act()
+        except GovBudgetError:
+            raise
         except Exception as error:
-            if isinstance(error, GovBudgetError):
-                raise
-            raise explain_failure(error) from error
+            raise _explain_failure(error) from error
+
+
+def _explain_failure(error: Exception) -> GovBudgetError:
+    """Give the error of ours for a failure of a call from Python, which has no log of its own."""
+    is_input = isinstance(error, ValueError | TypeError | DataError)
+    text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    known = GovBudgetError("input-invalid" if is_input else "internal-error", text)
+    return explain_outage(error) or known

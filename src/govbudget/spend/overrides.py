@@ -9,9 +9,10 @@ from uuid import uuid4
 from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
 from govbudget.db.governed import GROUPS, Governed
 from govbudget.db.retries import referring
-from govbudget.errors import Forbidden, NotAMember, NotFound
+from govbudget.errors import Forbidden, NotFound
 from govbudget.identity import Action, Id, Member, Organization
 from govbudget.money import check_limit
+from govbudget.spend.errors import NotAMember
 from govbudget.spend.limits import describe_limits
 
 if TYPE_CHECKING:

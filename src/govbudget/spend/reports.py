@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed
-from govbudget.db.sql import NOW, find_start, read_time
+from govbudget.db.sql import read_time
 from govbudget.errors import NotFound
 from govbudget.identity import Action, Group, Id, Member, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
+from govbudget.spend.statements import NOW, find_start
 from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ everywhere: the event, the counter, its holds, its rollups.
 from __future__ import annotations
 
 from govbudget.db.governed import Governed
-from govbudget.db.sql import NOW, find_start
 from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PRICES, TOKENS, UNITS
 from govbudget.prices.statements import find_in_force
@@ -31,8 +30,19 @@ COST = """LATERAL (
     )
 )
 
+NOW = "coalesce(:now, statement_timestamp())"
 # When a call was made: as its caller says, else now.
 AT = "coalesce(:occurred_at, :now, statement_timestamp())"
+
+
+def find_start(day: str) -> str:
+    """Find when a day starts in `:time_zone`; `day` is a date or a timestamp.
+
+    PostgreSQL gives the second midnight of a day whose clock is set back at midnight.
+    """
+    start = f"timezone(:time_zone, {day}::timestamp)"
+    an_hour_before = f"timezone(:time_zone, {start} - interval '1 hour')"
+    return f"{start} + ({day}::timestamp - interval '1 hour' - {an_hour_before})"
 
 
 # Who asks, and for what.

@@ -8,17 +8,10 @@ from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
 
-from govbudget.errors import (
-    BudgetExceeded,
-    EventConflict,
-    FieldError,
-    InvalidInput,
-    NotAMember,
-    NotFound,
-    UnpricedModel,
-)
+from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.spend import statements
+from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember, UnpricedModel
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_TTL_SECONDS,
