@@ -1,4 +1,4 @@
-"""The errors of the core; and of every error the stable code, its HTTP status and when it occurs."""
+"""The errors of the core, and the code, HTTP status and title of every error."""
 
 from __future__ import annotations
 

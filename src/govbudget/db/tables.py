@@ -93,7 +93,7 @@ class Tables:
     @property
     def metadata(self) -> sa.MetaData:
         """All tables of the layout, and enough of the host's groups for the foreign key."""
-        for module in _find_modules():
+        for module in find_modules():
             directory = module.OF_DIRECTORY if self.layout.owns_directory else ()
             for describe in (*directory, *module.OTHERS):
                 getattr(self, describe.__name__)
@@ -141,7 +141,7 @@ def require_own_tables(layout: Layout) -> Tables:
 
 
 @cache
-def _find_modules() -> tuple[Any, ...]:
+def find_modules() -> tuple[Any, ...]:
     """Find the modules that describe tables: this one, and one of each installed part."""
     installed = [f"govbudget.{module}" for module in OF_PARTS if is_installed(module)]
     return (sys.modules[__name__], *map(import_module, installed))
@@ -151,7 +151,7 @@ def _find_modules() -> tuple[Any, ...]:
 def _find_descriptions() -> Mapping[str, Callable[[Tables], sa.Table]]:
     return {
         describe.__name__: describe
-        for module in _find_modules()
+        for module in find_modules()
         for describe in (*module.OF_DIRECTORY, *module.OTHERS)
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from govbudget.db.tables import find_modules
 from govbudget.identity import SITE, Assignment, Domain, Group, Member, Organization, Scope, Subject
 
 if TYPE_CHECKING:
@@ -18,15 +19,8 @@ if TYPE_CHECKING:
     from govbudget.directory.protocol import Directory
     from govbudget.identity import Id
 
-FORBIDDEN_TABLES = (
-    "group_ai_budgets",
-    "member_ai_overrides",
-    "ai_model_prices",
-    "ai_holds",
-    "ai_usage",
-    "ai_spend_counters",
-    "ai_spend_rollups",
-)
+# All but those of the directory.
+FORBIDDEN_TABLES = [describe.__name__ for module in find_modules() for describe in module.OTHERS]
 
 
 @dataclass(frozen=True, slots=True)
