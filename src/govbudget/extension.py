@@ -24,7 +24,7 @@ from govbudget.installation import Installation
 from govbudget.parts import load_part
 from govbudget.settings import Settings, read_features, read_settings
 from govbudget.web.blueprint import NAME, make_blueprint
-from govbudget.web.routes import ROUTES
+from govbudget.web.routes import list_routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set as AbstractSet
@@ -114,10 +114,8 @@ def _install(app: Flask, given: Options) -> Installation:
     if isinstance(directory, SqlDirectory):
         _check_roles(directory, policy)
         _check_groups(directory, tables)
-    make, routes = Installation, ROUTES
-    if given.get("spend", True):
-        part = load_part("spend")
-        make, routes = part.Installation, ROUTES + part.ROUTES
+    spend = bool(given.get("spend", True))
+    make = load_part("spend").Installation if spend else Installation
     return make(
         settings=settings,
         policy=policy,
@@ -127,7 +125,7 @@ def _install(app: Flask, given: Options) -> Installation:
         find_features=_find_features(given.get("features"), settings),
         challenge=given.get("challenge") or "Bearer",
         app=app,
-        routes=routes,
+        routes=list_routes(spend=spend),
     )
 
 
@@ -206,9 +204,7 @@ def _find_with(given: AnyEngine | Callable[[], AnyEngine]) -> Callable[[], AnyEn
 def _find_features(
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None, settings: Settings
 ) -> Callable[[], frozenset[str]]:
-    if features is None:
-        return lambda: settings.features
     if callable(features):
         return lambda: read_features("features=", features())
-    fixed = read_features("features=", features)
+    fixed = settings.features if features is None else read_features("features=", features)
     return lambda: fixed
