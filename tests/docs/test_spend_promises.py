@@ -12,12 +12,12 @@ from govbudget import Tokens
 
 REFERENCE = ROOT / "docs" / "reference.md"
 THREATS = ROOT / "docs" / "threat-model.md"
-# Each with the test that shows it is true.
+# Each with the test in tests/spend/test_limits.py that shows it is true.
 SENTENCES = {
-    # tests/spend/test_limits.py: a member without a budget has no limit
+    # test_the_limit_that_holds
     "**No budget means no limit.** Where none of a member's groups has one, calls are metered and"
     " none is refused.": ROOT / "README.md",
-    # tests/spend/test_limits.py: what the threat model says takes spend over a limit does
+    # test_what_the_threat_model_says_takes_spend_over_a_limit_does
     "**A hold that expired and is settled.** An expired hold counts for nothing, so its money is"
     " there for the next one, and usage that comes late is recorded all the same.": THREATS,
     "**A provider that bills more than was held.** The settlement is recorded in full": THREATS,
