@@ -60,3 +60,19 @@ def test_the_policys_own_tests_pass_with_pycasbin_and_pytest_alone(python):
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/policy")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
+
+
+def test_the_plugin_tests_every_decision_with_pycasbin_and_pytest_alone(python):
+    """And it loads only where it is asked for."""
+    script = (
+        "import pytest, sys; sys.path.insert(0, 'src');"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+    )
+    done = run(python, "-c", script, "-p", "govbudget.testing.plugin", "policy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [
+        len(path.read_text().splitlines()) - 1 for path in CHECKOUT.glob("policy/**/matrix.csv")
+    ]
+    assert f"{sum(rows)} passed" in done.stdout
+    without = run(python, "-c", script, "policy")
+    assert "no tests ran" in without.stdout

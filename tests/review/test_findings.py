@@ -225,7 +225,7 @@ def read_page():
 
 ENTRIES = read_page()
 # What `diff` reports in the same forms (test_remarks.py).
-CHANGES = {"gain", "loss", "differs", "unused-approval"}
+CHANGES = {"gain", "loss", "differs"}
 
 
 def test_the_page_has_an_entry_for_every_code_and_no_other():

@@ -267,7 +267,7 @@ def test_a_gain_is_an_error_beside_its_line_and_a_loss_or_an_approved_gain_a_not
     assert [(kind, values) for kind, values, _ in commands] == [
         ("notice", file | {"title": "loss"}),
         ("error", file | {"line": str(last), "title": "gain"}),
-        ("warning", {"file": "config/policy/matrix.csv", "title": "not-reviewed"}),
+        ("warning", file | {"title": "differs"}),
     ]
     gain = "viewer (held in scope organization) gains group read: deny -> allow"
     assert commands[1][2] == f"{gain} (new policy.csv:{last})"
@@ -277,7 +277,8 @@ def test_a_gain_is_an_error_beside_its_line_and_a_loss_or_an_approved_gain_a_not
     log, rules = read_sarif(answer.out)
     levels = [(result["ruleId"], result["level"]) for result in log["results"]]
     assert levels[:2] == [("loss", "note"), ("gain", "note")]
-    assert ("unused-approval", "error") in levels
+    assert levels[2:] == [("differs", "warning")] * 2
+    assert "nobody gains it: x##[x], a, b, c, d" in log["results"][-1]["message"]["text"]
     assert log["automationDetails"]["id"] == "govbudget-policy-diff/"
     assert rules["gain"]["helpUri"] == "urn:govbudget:docs/findings.md#gain"
 

@@ -11,7 +11,7 @@ from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 HEADER = ("role", "object", "action", "decision", "scope")
@@ -29,7 +29,10 @@ def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
     that start with `#` are passed over; everything else must be a row of the closed sets.
     """
     reviewed, findings = read_matrix(table, content)
-    return sorted(findings or _compare(table, reviewed), key=lambda finding: finding.line)
+    differing = (
+        finding for cell in list_cells(table) for finding in compare_cell(table, cell, reviewed)
+    )
+    return sorted(findings or differing, key=lambda finding: finding.line)
 
 
 def read_matrix(
@@ -88,25 +91,29 @@ def _check_row(table: DecisionTable, fields: tuple[str, ...], earlier: int | Non
         yield f"the cell is on line {earlier} already; keep one"
 
 
-def _compare(table: DecisionTable, reviewed: dict[tuple[str, ...], Row]) -> Iterator[Finding]:
-    for cell in list_cells(table):
-        verdict, scope = table.cell(*cell).verdict, table.scopes[cell[0]]
-        number, (expected, *scopes) = reviewed.get(cell, (0, (Verdict.DENY,)))
-        if verdict != expected:
-            listed = "says" if number else "lists nothing, which means"
-            lines = ", ".join(table.cell(*cell).decision.lines)
-            why = f"by {lines}" if lines else "since no line allows it"
-            sentence = (
-                f"{', '.join(cell)}: the review {listed} `{expected}`, the policy decides "
-                f"`{verdict}`, {why}; {_ADVICE}"
-            )
-            yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
-        if scopes and scopes != [scope]:
-            sentence = (
-                f"{cell[0]}: the review says held in scope `{scopes[0]}`, the policy `{scope}`; "
-                f"{_ADVICE}"
-            )
-            yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
+def compare_cell(
+    table: DecisionTable,
+    cell: tuple[str, ObjectType, Action],
+    reviewed: Mapping[tuple[str, ...], Row],
+) -> Iterator[Finding]:
+    """Find in what the decision of one cell, and the scope of its role, are not as reviewed."""
+    verdict, scope = table.cell(*cell).verdict, table.scopes[cell[0]]
+    number, (expected, *scopes) = reviewed.get(cell, (0, (Verdict.DENY,)))
+    if verdict != expected:
+        listed = "says" if number else "lists nothing, which means"
+        lines = ", ".join(table.cell(*cell).decision.lines)
+        why = f"by {lines}" if lines else "since no line allows it"
+        sentence = (
+            f"{', '.join(cell)}: the review {listed} `{expected}`, the policy decides "
+            f"`{verdict}`, {why}; {_ADVICE}"
+        )
+        yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
+    if scopes and scopes != [scope]:
+        sentence = (
+            f"{cell[0]}: the review says held in scope `{scopes[0]}`, the policy `{scope}`; "
+            f"{_ADVICE}"
+        )
+        yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
 
 
 def list_cells(

@@ -292,11 +292,13 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     unapproved, unused = check_approvals(changes, approved)
     sides = (("old", old_side), ("new", new_side))
     names = [f"{which}: {side.origin} {side.table.digest}" for which, side in sides]
+    warnings = list(_list_warnings(new_side, unused))
     if form in WRITERS:
-        remarks = _remark_diff(old_side, new_side, changes, approved, unused)
+        others = (*_show_tables(before, after, changes), *warnings)
+        remarks = remark_changes(changes, approved, others, new_side.place)
         _print_remarks(form, remarks, "diff", *names)
         return NOT_SO if unapproved else OK
-    for line in _list_warnings(names, new_side, unused) if form == "text" else ():
+    for line in (*names, *warnings) if form == "text" else ():
         click.echo(line, err=True)
     answer = {
         "old": before.digest,
@@ -312,27 +314,10 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     return NOT_SO if unapproved else OK
 
 
-def _list_warnings(names: list[str], new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:
-    yield from names
+def _list_warnings(new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:
     if new.unreviewed:
         yield f"new: {new.unreviewed}"
     yield from (f"approved, but nobody gains it: {', '.join(right)}" for right in unused)
-
-
-def _remark_diff(
-    old: Side,
-    new: Side,
-    changes: list[Change],
-    approved: frozenset[tuple[str, ...]],
-    unused: list[tuple[str, ...]],
-) -> Iterator[Remark]:
-    yield from remark_changes(changes, approved, new.place)
-    for code, level, text in (
-        *(("differs", "note", text) for text in _show_tables(old.table, new.table, changes)),
-        *(("not-reviewed", "warning", text) for text in [new.unreviewed] if text),
-        *(("unused-approval", "error", f"nobody gains {','.join(right)}") for right in unused),
-    ):
-        yield Remark(code, level, str(new.place / MATRIX_FILE), 0, " ".join(text.split()), text)
 
 
 def _load_side(which: str, name: str, other: str, default: Path, form: str) -> Side:

@@ -66,39 +66,38 @@ def remark_findings(findings: Iterable[Finding], folder: Path) -> Iterator[Remar
 
 
 def remark_changes(
-    changes: Iterable[Change], approved: frozenset[tuple[str, ...]], place: PurePath
+    changes: Iterable[Change],
+    approved: frozenset[tuple[str, ...]],
+    others: Iterable[str],
+    place: PurePath,
 ) -> Iterator[Remark]:
-    """Remark each gain and each loss in the new side's folder, whose place this is.
+    """Remark each gain, each loss and what else is said, in the new side's folder (`place`).
 
-    Its identity is the right. What nobody has to look at is a note.
+    The identity of a change is the right. What nobody has to look at is a note.
     """
+    path = str(place / LINES_FILE)
     for change in changes:
         code = "gain" if change.is_gain else "loss"
         level = "error" if change.is_gain and change.right not in approved else "note"
         number = next((n for n in change.lines if n.startswith("new ")), ":0").rpartition(":")[2]
         sentence = f"{change.role} (held in scope {change.scope}) {describe_change(change)}"
-        path, identity = str(place / LINES_FILE), ",".join(change.right)
-        yield Remark(code, level, path, int(number), sentence, identity)
+        yield Remark(code, level, path, int(number), sentence, ",".join(change.right))
+    for text in others:
+        yield Remark("differs", "warning", path, 0, " ".join(text.split()), text)
 
 
 def write_sarif(remarks: Sequence[Remark], about: Sequence[str], docs: str) -> Iterator[str]:
     """Write one SARIF log. `docs` is the URI of the folder that has `findings.md`."""
+    helps = {r.code: f"{docs}/findings.md#{r.code}" for r in remarks}
     rules = [
-        {
-            "id": code,
-            "shortDescription": {"text": code.replace("-", " ")},
-            "helpUri": (uri := f"{docs}/findings.md#{code}"),
-            "help": {"text": f"What to avoid, what to write instead, and why: {uri}"},
-        }
-        for code in sorted({remark.code for remark in remarks})
+        {"id": code, "shortDescription": {"text": code}, "helpUri": uri, "help": {"text": uri}}
+        for code, uri in helps.items()
     ]
     driver = {"name": "govbudget", "version": version("govbudget"), "rules": rules}
     seen: Counter[str] = Counter()
-    run = {
-        "tool": {"driver": driver},
-        "automationDetails": {"id": f"govbudget-policy-{about[0]}/"},  # a host keeps one of each
-        "results": [_describe(remark, seen) for remark in remarks],
-    }
+    results = [_describe(remark, seen) for remark in remarks]
+    kept_as = {"id": f"govbudget-policy-{about[0]}/"}  # a code host keeps the newest run of each
+    run = {"tool": {"driver": driver}, "automationDetails": kept_as, "results": results}
     yield json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
@@ -122,7 +121,7 @@ def _describe(remark: Remark, seen: Counter[str]) -> dict[str, Any]:
 def write_github(remarks: Sequence[Remark], _about: Sequence[str], _docs: str) -> Iterator[str]:
     """Write workflow commands, one a line. No text of a file can end one or start another."""
     for remark in remarks:
-        kind = "notice" if remark.level == "note" else remark.level
+        kind = remark.level.replace("note", "notice")
         line = f",line={remark.line}" if remark.line else ""
         file, sentence = remark.path.translate(_PROPERTY), remark.sentence.translate(_DATA)
         yield f"::{kind} file={file}{line},title={remark.code}::{sentence}"
