@@ -3,7 +3,7 @@
 # With another Python, for a new .venv: make demo PYTHON=/path/to/python
 .PHONY: demo test test-all test-oldest lint wheel docs release bench clean
 
-WORKFLOWS = .venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml && .venv/bin/zizmor -q --offline --strict-collection --pedantic .github && .venv/bin/pre-commit validate-config
+WORKFLOWS = .venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml && .venv/bin/zizmor -q --offline --strict-collection --pedantic . && .venv/bin/pre-commit validate-config
 
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
 test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)

@@ -110,7 +110,7 @@ def test_a_python_that_was_named_and_does_not_fit_is_not_replaced_by_another(mac
     machine.add("python3", PYTHON, "3.12 fit")
     machine.add("old", PYTHON, "3.9 unfit")
     said = refuse(machine.bootstrap("dev", PYTHON="old"))
-    assert said == "PYTHON=old is not a Python 3.11 to 3.14: name another, or unset it."
+    assert said == "PYTHON=old does not run a Python 3.11 to 3.14: name another, or unset it."
 
 
 def test_a_real_python_says_that_it_fits(capsys):

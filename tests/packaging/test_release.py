@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,17 @@ def test_a_tag_of_another_version_is_an_obstacle_and_its_own_is_not(checkout):
     (found,) = find_obstacles(checkout)
     git(checkout, "tag", "--delete", "v0.0.1", f"v{VERSION}")
     assert found.startswith(f"the tag v0.0.1 is not that of version {VERSION}: ")
+
+
+def test_the_version_stands_in_one_place_of_the_code():
+    """In pyproject.toml; docs/openapi.json and uv.lock are written from it, and tests hold them."""
+    for folder in ("src", "tools", "benchmarks"):
+        for path in (CHECKOUT / folder).rglob("*.py"):
+            assert f'"{VERSION}"' not in path.read_text(), path
+
+
+def test_the_command_says_this_version():
+    assert metadata.version("govbudget") == VERSION
 
 
 def test_this_version_has_its_section():
