@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+__all__ = ["MatrixWarning"]  # pytest finds the rest by itself
+
 
 class MatrixWarning(pytest.PytestWarning):
     """Decisions that something asks for and `matrix.csv` does not list; tested as `deny`."""
