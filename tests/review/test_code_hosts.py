@@ -54,15 +54,15 @@ class Repository:
     def commit(self):
         self.run("git", "add", "--all")
         assert self.run("git", "commit", "--quiet", "-m", "change").returncode == 0
-        return self.run("git", "rev-parse", "HEAD").stdout.strip()
+        self.head = self.run("git", "rev-parse", "HEAD").stdout.strip()
+        return self.head
 
     def review(self, **inputs):
         """Run the action's steps but the first, as a runner does; the answers, and the summary."""
         defaults = {name: value["default"] for name, value in ACTION["inputs"].items()}
-        assert defaults["base"] == "${{ github.event.pull_request.base.sha }}"
-        known = {
-            f"inputs.{name}": v for name, v in (defaults | {"base": self.base} | inputs).items()
-        }
+        known = {f"inputs.{name}": value for name, value in (defaults | inputs).items()}
+        event = "github.event.pull_request"
+        known |= {f"{event}.base.sha": self.base, f"{event}.head.sha": self.head}
         known["runner.temp"] = str(self.temp)
         summary = self.root / "summary.md"
         summary.write_text("")
@@ -145,18 +145,43 @@ def test_a_gain_fails_beside_its_line_until_it_is_approved(repository):
     assert [parse_command(line)[0] for line in find_commands(log)] == ["notice"]
 
 
-@pytest.mark.long
-def test_what_others_merged_meanwhile_is_not_the_changes(repository):
-    """The target lost a right after the change parted from it, which seen from there is a gain."""
+@pytest.fixture
+def parted(repository):
+    """A change, and a target that has gone on: it lost one right, and gave another."""
     append(repository.policy / "policy.csv", "# a comment\n")
-    head = repository.commit()
+    change = repository.commit()
     repository.run("git", "checkout", "--quiet", "--detach", repository.base)
     lines = repository.policy / "policy.csv"
-    lines.write_text(lines.read_text().replace(UPDATE, ""))
+    lines.write_text("# of the target\n" + lines.read_text().replace(UPDATE, "\n") + VIEWER)
     target = repository.commit()
-    repository.run("git", "checkout", "--quiet", "--detach", head)
-    statuses, log, _ = repository.review(base=target)
-    assert (statuses, find_commands(log)) == ([0, 0], [])
+    repository.head = change
+    return repository, target, change
+
+
+@pytest.mark.long
+def test_what_others_merged_meanwhile_is_not_the_changes(parted):
+    """Seen from the change, what the target lost would be a gain."""
+    repository, target, change = parted
+    repository.run("git", "checkout", "--quiet", "--detach", change)
+    repository.base = target
+    assert repository.review()[0] == [0, 0]
+    assert repository.review(base=target)[0] == [0, 0]
+
+
+@pytest.mark.long
+def test_nor_is_it_in_the_merge_that_github_makes_however_old_the_event_is(parted):
+    """The event names the target of when it was made, the merge has that of now."""
+    repository, target, change = parted
+    (repository.policy / "matrix.csv").unlink()
+    target = repository.commit()
+    repository.run("git", "merge", "--quiet", "--no-edit", "-X", "theirs", change)
+    repository.head = change
+    assert repository.run("git", "rev-parse", "HEAD^1", "HEAD^2").stdout.split() == [target, change]
+    statuses, log, _ = repository.review()
+    assert statuses[1] == 0, log
+    append(repository.policy / "policy.csv", VIEWER.replace("viewer", "other"))
+    repository.run("git", "commit", "--quiet", "--all", "--amend", "--no-edit")
+    assert repository.review()[0][1] == 1
 
 
 @pytest.mark.long

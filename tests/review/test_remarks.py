@@ -7,6 +7,7 @@ import json
 import re
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema_rs
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, strategies as st
 from tests.review.helpers import FOLDERS, append, copy_policy
 from tests.review.test_findings import CHANGES, CODES, ENTRIES, EXAMPLES
 
+from govbudget.authz.files import show_path
 from govbudget.errors import Finding
 from govbudget.review.check import check_policy
 from govbudget.review.remarks import Remark, remark_findings, write_github, write_sarif
@@ -214,6 +216,11 @@ def test_no_line_of_a_policy_starts_a_command_of_its_own(policy, run, text, comm
 
 
 ANYTHING = st.text(st.sampled_from("%\r\n:,#[]=0AD25 é\u2028"), max_size=12)
+
+
+def test_a_path_that_is_shown_starts_no_command_either():
+    shown = show_path(Path("a\n::error::/##[add-mask]b"))
+    assert shown == "a\\n::error::/#\\x23[add-mask]b"
 
 
 @given(ANYTHING, ANYTHING)
