@@ -12,7 +12,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from govbudget.authz.files import MATRIX_FILE, packaged_policy_dir, show_path
+from govbudget.authz.files import LINES_FILE, MATRIX_FILE, packaged_policy_dir, show_path
 from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK, WRONG
@@ -295,7 +295,7 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     warnings = list(_list_warnings(new_side, unused))
     if form in WRITERS:
         others = (*_show_tables(before, after, changes), *warnings)
-        remarks = remark_changes(changes, approved, others, new_side.place)
+        remarks = remark_changes(changes, approved, others, str(new_side.place / LINES_FILE))
         _print_remarks(form, remarks, "diff", *names)
         return NOT_SO if unapproved else OK
     for line in (*names, *warnings) if form == "text" else ():

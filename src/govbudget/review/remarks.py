@@ -17,8 +17,8 @@ from govbudget.authz.reader import decode
 from govbudget.review.diff import FILES, describe_change, find_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path, PurePath
+    from collections.abc import Container, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from govbudget.errors import Finding
     from govbudget.review.diff import Change
@@ -66,23 +66,19 @@ def remark_findings(findings: Iterable[Finding], folder: Path) -> Iterator[Remar
 
 
 def remark_changes(
-    changes: Iterable[Change],
-    approved: frozenset[tuple[str, ...]],
-    others: Iterable[str],
-    place: PurePath,
+    changes: Iterable[Change], approved: Container[tuple[str, ...]], rest: Iterable[str], path: str
 ) -> Iterator[Remark]:
-    """Remark each gain, each loss and what else is said, in the new side's folder (`place`).
+    """Remark each gain, each loss and the rest of what is said, in the file of lines at this path.
 
     The identity of a change is the right. What nobody has to look at is a note.
     """
-    path = str(place / LINES_FILE)
     for change in changes:
         code = "gain" if change.is_gain else "loss"
         level = "error" if change.is_gain and change.right not in approved else "note"
         number = next((n for n in change.lines if n.startswith("new ")), ":0").rpartition(":")[2]
         sentence = f"{change.role} (held in scope {change.scope}) {describe_change(change)}"
         yield Remark(code, level, path, int(number), sentence, ",".join(change.right))
-    for text in others:
+    for text in rest:
         yield Remark("differs", "warning", path, 0, " ".join(text.split()), text)
 
 
@@ -105,9 +101,8 @@ def _describe(remark: Remark, seen: Counter[str]) -> dict[str, Any]:
     named = f"{remark.code}\0{remark.path}\0{remark.identity}"
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     seen[digest] += 1
-    place: dict[str, Any] = {"artifactLocation": {"uri": quote(remark.path)}}
-    if remark.line:
-        place["region"] = {"startLine": remark.line}
+    region = {"region": {"startLine": remark.line}} if remark.line else {}
+    place = {"artifactLocation": {"uri": quote(remark.path)}, **region}
     return {
         "ruleId": remark.code,
         "level": remark.level,
@@ -141,8 +136,4 @@ def _escape(text: str) -> str:
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
-WRITERS: dict[str, Callable[[Sequence[Remark], Sequence[str], str], Iterator[str]]] = {
-    "sarif": write_sarif,
-    "github": write_github,
-    "md": write_markdown,
-}
+WRITERS = {"sarif": write_sarif, "github": write_github, "md": write_markdown}
