@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,7 +17,6 @@ _SITE, _ORGANIZATION, _GROUP = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Sources:
     """Where groups, members and roles are selected from.
 
@@ -27,11 +25,24 @@ class Sources:
     and the caller has no role toward it, it gives one row of NULLs.
     """
 
-    groups: FromClause
-    members: FromClause
-    everybody: FromClause
-    roles: FromClause
-    member_role: str
+    def __init__(
+        self,
+        groups: FromClause,
+        members: FromClause,
+        everybody: FromClause,
+        roles: FromClause,
+        member_role: str,
+    ) -> None:
+        self.groups, self.members = groups, members
+        self.everybody, self.roles = everybody, roles
+        self._user = sa.bindparam("user", type_=_widen(members.c.user_id.type))
+        self._asked = sa.bindparam("asked", type_=_widen(groups.c.id.type))
+        self._is_everyone = groups.c.get("is_everyone", sa.false())
+        self._member = sa.literal(member_role, sa.Text())
+        # What is stored may be an enumeration or a number.
+        self._role = sa.cast(roles.c.role, sa.Text)
+        of_asked = sa.select(groups.c.id).where(groups.c.organization_id == self._asked)
+        self._has_group = sa.exists(of_asked)
 
     def select_site_roles(self) -> sa.Select[Any]:
         """Select the roles held on the site."""
@@ -127,32 +138,6 @@ class Sources:
             .join_from(groups, everybody, everybody.c.organization_id == groups.c.organization_id)
             .where(self._is_everyone, everybody.c.user_id == self._user, *where)
         )
-
-    @property
-    def _has_group(self) -> sa.Exists:
-        groups = self.groups.c
-        return sa.exists(sa.select(groups.id).where(groups.organization_id == self._asked))
-
-    @property
-    def _is_everyone(self) -> sa.ColumnElement[bool]:
-        return self.groups.c.get("is_everyone", sa.false())
-
-    @property
-    def _user(self) -> sa.BindParameter[Any]:
-        return sa.bindparam("user", type_=_widen(self.members.c.user_id.type))
-
-    @property
-    def _asked(self) -> sa.BindParameter[Any]:
-        return sa.bindparam("asked", type_=_widen(self.groups.c.id.type))
-
-    @property
-    def _member(self) -> sa.ColumnElement[str]:
-        return sa.literal(self.member_role, sa.Text())
-
-    @property
-    def _role(self) -> sa.ColumnElement[str]:
-        """The stored role, which may be an enumeration or a number."""
-        return sa.cast(self.roles.c.role, sa.Text)
 
 
 def _widen(id_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
