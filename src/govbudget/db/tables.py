@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.db.times import Time
-from govbudget.db.triggers import Audit, name_table, quote
+from govbudget.db.triggers import Audited, name_table, quote
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
 from govbudget.layout import NO_GROUPS, Layout
@@ -276,7 +276,7 @@ def group_ai_budgets(t: Tables) -> sa.Table:
         timestamp("updated_at"),
         sa.Column("receipt", pg.JSONB),
         check_limits(),
-        info={"audit": Audit("group_ai_budget", ("group_id",), ("spend_limit_micros",), find)},
+        info={"audit": Audited("group_ai_budget", ("group_id",), ("spend_limit_micros",), find)},
     )
 
 
@@ -295,7 +295,7 @@ def ai_model_prices(t: Tables) -> sa.Table:
         sa.Column("receipt", pg.JSONB),
         *(sa.CheckConstraint(f"{p} BETWEEN 0 AND {MAX_PRICE}", name=p) for p in PRICES),
         sa.CheckConstraint("source IN ('book', 'custom')", name="source"),
-        info={"audit": Audit("ai_model_price", names, shown, each="STATEMENT")},
+        info={"audit": Audited("ai_model_price", names, shown, each="STATEMENT")},
     )
 
 

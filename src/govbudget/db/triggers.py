@@ -1,6 +1,6 @@
 """The triggers: each change of a budget, a price or an override leaves its entry in the audit log.
 
-Each audited table has one function. Its text stands here once, with what `Audit` says filled in:
+Each audited table has one function. Its text stands here once, with what `Audited` says filled in:
 functions that read columns by name keep their plans, and are as fast as any.
 """
 
@@ -115,7 +115,7 @@ END """  # noqa: S608 - our names
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class Audited:
     """What the entries of a table's changes say.
 
     - `names`: the columns that name the object, whose type is `object_type`; `shown`: the columns
@@ -191,7 +191,7 @@ def list_triggers(table: sa.Table) -> Iterator[Trigger]:
     if table.info.get("is_append_only"):
         events = ("UPDATE", "DELETE", "TRUNCATE")
         yield Trigger("append_only", "BEFORE", events, "STATEMENT", "refuse_audit_change")
-    audit: Audit | None = table.info.get("audit")
+    audit: Audited | None = table.info.get("audit")
     if audit is not None:
         function = f"record_{table.name}"
         if audit.each == "ROW":

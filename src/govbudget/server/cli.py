@@ -12,7 +12,7 @@ from govbudget.cli import NotSo
 from govbudget.cli.environment import find_settings, run_as_operator, run_on_database
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
-from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, Change, load_directory
+from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory
 from govbudget.server.tokens import MAX_DAYS, BearerTokens
 
 
@@ -34,7 +34,7 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     """
     content, tables = file.read(), require_own_tables(find_settings().layout)
 
-    def load(unit: Unit) -> list[Change]:
+    def load(unit: Unit) -> list[RowChange]:
         with unit.connection.begin_nested() as savepoint:
             changes = load_directory(unit.connection, tables, content, unit.table.scopes)
             if dry_run:

@@ -211,7 +211,7 @@ FILE = TypeAdapter(DirectoryFile)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RowChange:
     """One row that a load `added`, `changed` or `removed`: its key, and all of it."""
 
     verb: str
@@ -241,7 +241,7 @@ class Change:
 
 def load_directory(
     connection: Connection, tables: Tables, content: bytes, scopes: Mapping[str, Scope]
-) -> list[Change]:
+) -> list[RowChange]:
     """Bring the tables to what the file says, in the caller's transaction, and say what changed.
 
     `scopes` are the policy's roles. Raises InvalidInput that names every wrong entry, and has then
@@ -337,7 +337,7 @@ def _apply(
     plan: dict[sa.Table, list[Row]],
     stored: Mapping[sa.Table, Mapping[Key, Row]],
     ours: set[UUID | None],
-) -> Iterator[Change]:
+) -> Iterator[RowChange]:
     """Change what differs, the things referred to first, and take away in the other order.
 
     `ours` are the organizations that the file is about; None: roles on the site.
@@ -347,7 +347,7 @@ def _apply(
         for key, row in stored[table].items():
             if row.get("organization_id", "of no organization") in ours and key not in wanted:
                 connection.execute(sa.delete(table).where(*_is(table, row)))
-                yield Change(REMOVED, table.name, key, row)
+                yield RowChange(REMOVED, table.name, key, row)
     for table, rows in plan.items():
         for row in rows:
             key = _find_key(table, row)
@@ -355,10 +355,10 @@ def _apply(
             if before is None:
                 its_id = {"id": uuid4()} if "role" in table.c else {}
                 connection.execute(sa.insert(table), {**row, **its_id})
-                yield Change(ADDED, table.name, key, row)
+                yield RowChange(ADDED, table.name, key, row)
             elif not row.items() <= before.items():
                 connection.execute(sa.update(table).where(*_is(table, row)).values(row))
-                yield Change(CHANGED, table.name, key, row)
+                yield RowChange(CHANGED, table.name, key, row)
 
 
 def _is(table: sa.Table, row: Row) -> list[sa.ColumnElement[bool]]:

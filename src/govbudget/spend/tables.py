@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.db.tables import Tables, check_limits, required, timestamp
 from govbudget.db.times import Time
-from govbudget.db.triggers import Audit, name_table
+from govbudget.db.triggers import Audited, name_table
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
 
 PICOS = sa.Numeric(38, 0)
@@ -36,7 +36,7 @@ def member_ai_overrides(t: Tables) -> sa.Table:
         sa.Column("receipt", pg.JSONB),
         *keys,
         check_limits(),
-        info={"audit": Audit("member_ai_override", ("user_id",), shown, find)},
+        info={"audit": Audited("member_ai_override", ("user_id",), shown, find)},
     )
 
 
