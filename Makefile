@@ -6,7 +6,7 @@
 WORKFLOWS = .venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml && .venv/bin/zizmor -q --offline --strict-collection --pedantic . && .venv/bin/pre-commit validate-config
 
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
-test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" -n auto --dist loadfile $(ARGS)
 test-oldest: ; @tools/bootstrap dev && .venv/bin/python tools/install_oldest.py && .venv-oldest/bin/python -m pytest -n auto --dist loadfile $(ARGS)
 lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && $(WORKFLOWS)

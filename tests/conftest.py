@@ -75,10 +75,54 @@ def template(make_database):
     return url.database
 
 
-@pytest.fixture(scope="module")
-def database_url(make_database, template):
-    """A migrated database for the tests of one file: each makes its own world in it."""
+@pytest.fixture(scope="session")
+def shared_url(make_database, template):
+    """The database of this process, which the files of tests use one after the other."""
     return make_database(template=template)
+
+
+@pytest.fixture(scope="module")
+def database_url(shared_url):
+    """A migrated database for the tests of one file, without rows: each makes its own world in it.
+
+    A file that changes more than rows overrides this fixture with a database of its own.
+    """
+    with _admin(shared_url) as connection:
+        _empty(connection)
+        before = _describe(connection)
+    yield shared_url
+    with _admin(shared_url) as connection:
+        assert _describe(connection) == before, "these tests need a database of their own"
+
+
+def _empty(connection):
+    """Take every row out, and whoever is still connected; the trail refuses it from others."""
+    connection.exec_driver_sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    names = connection.exec_driver_sql(
+        "SELECT string_agg(schemaname || '.' || tablename, ', ') FROM pg_tables "
+        "WHERE schemaname = 'govbudget' AND tablename <> 'alembic_version'"
+    ).scalar_one()
+    connection.exec_driver_sql("SET session_replication_role = replica")
+    connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY")
+
+
+def _describe(connection):
+    """Give what a database has besides rows: relations, triggers, constraints, functions."""
+    return connection.exec_driver_sql("""
+        SELECT string_agg(what, E'\\n' ORDER BY what) FROM (
+            SELECT concat(oid::regclass, relkind) FROM pg_class
+            UNION ALL SELECT concat(tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
+            UNION ALL SELECT concat(conrelid::regclass, pg_get_constraintdef(oid))
+                FROM pg_constraint
+            UNION ALL SELECT concat(proname, md5(prosrc)) FROM pg_proc
+                WHERE pronamespace >= 16384 OR pronamespace = 'public'::regnamespace
+            UNION ALL SELECT setconfig::text FROM pg_db_role_setting s JOIN pg_database d
+                ON d.oid = s.setdatabase AND datname = current_database()
+        ) AS found(what)
+    """).scalar_one()
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,25 @@ ROUTES = list_routes()
 packaged_policy = cache(Policy.load)
 
 
+@cache
+def find_directory(layout):
+    """Give the directory over govbudget's own tables; it is described once for all tests."""
+    return own_directory(TABLES if layout == TABLES.layout else Tables(layout))
+
+
 def make_gov(policy=None, engine=None, directory=None, clock=leave_to_database, **settings):
     """What units of work are opened from, over govbudget's own tables or another directory."""
     found = Settings(**settings)
-    directory = directory or own_directory(Tables(found.layout))
+    directory = directory or find_directory(found.layout)
     return Gov(found, policy or packaged_policy(), directory, lambda: engine, clock)
 
 
 def authorize(connection, person, action, *, policy=None, gov=None, **asked):
     """Give the grant of a unit on the connection, which stays open."""
-    return Unit(gov or make_gov(policy), person, connection, None).authorize(action, **asked)
+    return Unit(gov or _find_gov(policy), person, connection, None).authorize(action, **asked)
+
+
+_find_gov = cache(make_gov)  # its statements are prepared once for all tests
 
 
 BUDGET_TABLES = re.compile(
@@ -53,7 +62,7 @@ class World:
     def __init__(self, engine):
         self.engine = engine
         self.tables = TABLES
-        self.directory = own_directory(TABLES)
+        self.directory = find_directory(TABLES.layout)
         names = (
             "owner",
             "org_admin",
@@ -67,25 +76,27 @@ class World:
         self.people = {name: uuid4() for name in (*names, "nobody")}
         self.stranger = uuid4()
         self.a, self.b = uuid4(), uuid4()
+        self.a1, self.a2, self.b1 = uuid4(), uuid4(), uuid4()
+        members = [(self.a, p) for p in ("org_admin", "user_admin", "member", "joined")]
+        members += [(self.b, p) for p in ("outsider", "b_admin")]
+        roles = {
+            "owner": ("owner", None),
+            "org_admin": ("org-admin", self.a),
+            "user_admin": ("user-admin", self.a),
+            "b_admin": ("org-admin", self.b),
+            "gateway": ("gateway", None),
+        }
         with engine.begin() as connection:
-            self._put(connection, "users", [{"id": i, "name": n} for n, i in self.people.items()])
-            for organization in (self.a, self.b):
-                self.add_organization(connection, organization)
-            self.a1, self.a2, self.b1 = (
-                self.add_group(connection, organization)
-                for organization in (self.a, self.a, self.b)
-            )
-            for person in ("org_admin", "user_admin", "member", "joined"):
-                self.join(connection, self.a, person)
-            for person in ("outsider", "b_admin"):
-                self.join(connection, self.b, person)
-            self.join_group(connection, self.a, self.a1, "member")
-            self.join_group(connection, self.b, self.b1, "outsider")
-            self.assign(connection, "owner", "owner", None)
-            self.assign(connection, "org_admin", "org-admin", self.a)
-            self.assign(connection, "user_admin", "user-admin", self.a)
-            self.assign(connection, "b_admin", "org-admin", self.b)
-            self.assign(connection, "gateway", "gateway", None)
+            users = [{"id": i, "name": name} for name, i in self.people.items()]
+            self._put(connection, "users", *users)
+            self.add_organization(connection, self.a, self.b)
+            groups = [(self.a, self.a1), (self.a, self.a2), (self.b, self.b1)]
+            self._put(connection, "groups", *(self._group(*group) for group in groups))
+            self._put(connection, "organization_members", *(self._member(*m) for m in members))
+            in_groups = [(self.a, self.a1, "member"), (self.b, self.b1, "outsider")]
+            self._put(connection, "group_members", *(self._in_group(*row) for row in in_groups))
+            held = [self._held(person, *role) for person, role in roles.items()]
+            self._put(connection, "role_assignments", *held)
 
     def __getattr__(self, name):
         try:
@@ -93,33 +104,45 @@ class World:
         except KeyError:
             raise AttributeError(name) from None
 
-    def _put(self, connection, table, rows):
+    def _put(self, connection, table, *rows):
         connection.execute(sa.insert(getattr(self.tables, table)), rows)
 
-    def add_organization(self, connection, organization):
-        self._put(connection, "organizations", [{"id": organization, "name": "an organization"}])
-        everyone = {"id": organization, "organization_id": organization, "name": "Everyone"}
-        self._put(connection, "groups", [everyone])
+    def _find(self, person):
+        return self.people.get(person, person)
+
+    def _group(self, organization, group):
+        return {"id": group, "organization_id": organization, "name": "a group"}
+
+    def _member(self, organization, person):
+        return {"organization_id": organization, "user_id": self._find(person)}
+
+    def _in_group(self, organization, group, person):
+        user = self._find(person)
+        return {"organization_id": organization, "group_id": group, "user_id": user}
+
+    def _held(self, person, role, organization):
+        user = self._find(person)
+        return {"id": uuid4(), "user_id": user, "role": role, "organization_id": organization}
+
+    def add_organization(self, connection, *organizations):
+        rows = [{"id": id_, "name": "an organization"} for id_ in organizations]
+        self._put(connection, "organizations", *rows)
+        everyone = [{**self._group(id_, id_), "name": "Everyone"} for id_ in organizations]
+        self._put(connection, "groups", *everyone)
 
     def add_group(self, connection, organization, group=None):
         group = group or uuid4()
-        row = {"id": group, "organization_id": organization, "name": "a group"}
-        self._put(connection, "groups", [row])
+        self._put(connection, "groups", self._group(organization, group))
         return group
 
     def join(self, connection, organization, person):
-        row = {"organization_id": organization, "user_id": self.people.get(person, person)}
-        self._put(connection, "organization_members", [row])
+        self._put(connection, "organization_members", self._member(organization, person))
 
     def join_group(self, connection, organization, group, person):
-        user = self.people.get(person, person)
-        row = {"organization_id": organization, "group_id": group, "user_id": user}
-        self._put(connection, "group_members", [row])
+        self._put(connection, "group_members", self._in_group(organization, group, person))
 
     def assign(self, connection, person, role, organization):
-        user = self.people.get(person, person)
-        row = {"id": uuid4(), "user_id": user, "role": role, "organization_id": organization}
-        self._put(connection, "role_assignments", [row])
+        self._put(connection, "role_assignments", self._held(person, role, organization))
 
 
 def make_app(engine, config=None, **arguments):

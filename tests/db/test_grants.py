@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import sqlalchemy as sa
-from tests.support import authorize, count_statements, make_gov
+from tests.support import World, authorize, count_statements, make_gov
 
 from govbudget import Forbidden, GrantRefused, NotFound
 from govbudget.db.unit import Grant, Unit
@@ -15,8 +15,19 @@ from govbudget.identity import OPERATOR, Action, Group, Ledger, Member, Organiza
 from govbudget.statements import list_governed
 
 GOVERNED = list_governed()
+GOV = make_gov()
 NO_ID = r"expected an id|is not an id"
+RIGHTS = {}  # the statements of each right
+for governed in GOVERNED.values():
+    RIGHTS.setdefault((governed.action, governed.kind), []).append(governed)
+EACH_RIGHT = pytest.mark.parametrize("right", sorted(RIGHTS, key=str), ids=str)
 EACH = pytest.mark.parametrize("statement", GOVERNED.values(), ids=GOVERNED)
+
+
+@pytest.fixture(scope="module")
+def world(engine):
+    """One for all: what a test does is rolled back."""
+    return World(engine)
 
 
 @pytest.fixture
@@ -37,10 +48,20 @@ def name_object(world, kind):
     }[kind]
 
 
+def name_caller(world, right):
+    """Give somebody who has the right."""
+    return world.gateway if right[1] is Ledger else world.owner
+
+
+def find_grant(world, connection, right):
+    """Give the grant of a right."""
+    action, kind = right
+    return authorize(connection, name_caller(world, right), action, **name_object(world, kind))
+
+
 def find_right(world, connection, statement):
     """Give the grant that a statement needs."""
-    person = world.gateway if statement.kind is Ledger else world.owner
-    return authorize(connection, person, statement.action, **name_object(world, statement.kind))
+    return find_grant(world, connection, (statement.action, statement.kind))
 
 
 def run(grant, statement):
@@ -58,6 +79,12 @@ def refuse(engine, grant, statement, **values):
     return caught.value.detail
 
 
+def refuse_all(engine, grant, right):
+    """Make sure that none of the right's statements runs: the grant has ended."""
+    for statement in RIGHTS[right]:
+        assert "has ended" in refuse(engine, grant, statement), statement.name
+
+
 @EACH
 def test_a_statement_runs_by_the_grant_that_it_needs_alone(world, engine, connection, statement):
     """One statement goes out; whether these values make sense to it is the store's affair."""
@@ -70,15 +97,16 @@ def test_a_statement_runs_by_the_grant_that_it_needs_alone(world, engine, connec
     assert len(sent) == 1
 
 
-@EACH
+@EACH_RIGHT
 def test_a_grant_runs_the_statements_that_need_its_own_right_and_no_other(
-    world, engine, connection, statement
+    world, engine, connection, right
 ):
-    for other in GOVERNED.values():
-        if (other.action, other.kind) == (statement.action, statement.kind):
-            continue
-        reason = refuse(engine, find_right(world, connection, other), statement)
-        assert f"needs a grant to {statement.action} a {statement.kind.__name__}" in reason
+    grant = find_grant(world, connection, right)
+    for statement in GOVERNED.values():
+        if (statement.action, statement.kind) != right:
+            reason = refuse(engine, grant, statement)
+            needed = f"needs a grant to {statement.action} a {statement.kind.__name__}"
+            assert needed in reason, statement.name
 
 
 @EACH
@@ -95,37 +123,37 @@ def test_a_value_that_is_passed_never_replaces_a_key_of_the_grants_object(
         assert "from its grant alone" in refuse(engine, grant, statement, **{name: world.b})
 
 
-@EACH
-def test_a_grant_ends_with_its_unit(world, engine, connection, statement):
-    person = world.gateway if statement.kind is Ledger else world.owner
-    with make_gov().unit(person, connection=connection) as unit:
-        grant = unit.authorize(statement.action, **name_object(world, statement.kind))
-    assert "has ended" in refuse(engine, grant, statement)
-    with make_gov().unit(person, connection=connection) as other:
-        other.authorize(statement.action, **name_object(world, statement.kind))
-        assert "has ended" in refuse(engine, grant, statement)
+@EACH_RIGHT
+def test_a_grant_ends_with_its_unit(world, engine, connection, right):
+    asked = name_caller(world, right), right[0], name_object(world, right[1])
+    with GOV.unit(asked[0], connection=connection) as unit:
+        grant = unit.authorize(asked[1], **asked[2])
+    refuse_all(engine, grant, right)
+    with GOV.unit(asked[0], connection=connection) as other:
+        other.authorize(asked[1], **asked[2])
+        refuse_all(engine, grant, right)
 
 
-@EACH
+@EACH_RIGHT
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_grant_ends_with_its_transaction(world, engine, connection, statement, end):
-    grant = find_right(world, connection, statement)
+def test_a_grant_ends_with_its_transaction(world, engine, connection, right, end):
+    grant = find_grant(world, connection, right)
     getattr(connection, end)()
-    assert "has ended" in refuse(engine, grant, statement)
+    refuse_all(engine, grant, right)
     connection.execute(sa.text("SELECT 1"))
-    assert "has ended" in refuse(engine, grant, statement)
+    refuse_all(engine, grant, right)
 
 
-@EACH
+@EACH_RIGHT
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_a_grant_ends_with_the_transaction_or_savepoint_that_it_was_loaded_in(
-    world, engine, connection, statement, end
+    world, engine, connection, right, end
 ):
     connection.execute(sa.text("SELECT 1"))
     savepoint = connection.begin_nested()
-    grant = find_right(world, connection, statement)
+    grant = find_grant(world, connection, right)
     getattr(savepoint, end)()
-    assert "has ended" in refuse(engine, grant, statement)
+    refuse_all(engine, grant, right)
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])

@@ -75,7 +75,7 @@ class Town(World):
         with engine.begin() as connection:
             for role, here, member in product(ROLES, (True, False), (True, False)):
                 person = self.cast[role, here, member] = uuid4()
-                self._put(connection, "users", [{"id": person, "name": f"{role}"}])
+                self._put(connection, "users", {"id": person, "name": f"{role}"})
                 organization, group = (self.a, self.a1) if here else (self.b, self.b1)
                 groups = {(self.a, self.a1)} if member else set()
                 scope = SCOPES.get(role)

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask, current_app
 from tests.spend.test_store import Spender
-from tests.support import TABLES
+from tests.support import TABLES, packaged_policy
 
 from govbudget import (
     BudgetExceeded,
@@ -40,7 +40,9 @@ class Meter:
         self.spender.limit(world.a1, 3)
         self.call = self.spender.call
         self.app = Flask(__name__)
-        self.govbudget = GovBudget().init_app(self.app, engine=world.engine, identify=lambda: None)
+        self.govbudget = GovBudget().init_app(
+            self.app, engine=world.engine, identify=lambda: None, policy=packaged_policy()
+        )
 
     def hold(self, tokens=TWO, gateway=None, call=None, **options):
         gateway = gateway or self.world.gateway

@@ -36,7 +36,7 @@ class Estate(World):
                 {"group_id": group, "spend_limit_micros": 1, "revision": uuid4()}
                 for group in self.groups
             ]
-            self._put(connection, "group_ai_budgets", rows)
+            self._put(connection, "group_ai_budgets", *rows)
 
 
 @pytest.fixture(scope="module")
