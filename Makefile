@@ -1,14 +1,18 @@
 # From a fresh clone: `make demo` shows it working, `make test` checks it. Both do all the set-up.
 # With arguments: make demo ARGS="--serve", make test ARGS="-k budgets".
 # With another Python, for a new .venv: make demo PYTHON=/path/to/python
-.PHONY: demo test test-all test-oldest lint wheel docs release bench clean
+.PHONY: demo test test-slow test-all test-oldest lint wheel docs release bench clean
+
+# The suite starts many processes, and none should compile all modules anew.
+export PYTHONDONTWRITEBYTECODE =
 
 WORKFLOWS = .venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml && .venv/bin/zizmor -q --offline --strict-collection --pedantic . && .venv/bin/pre-commit validate-config
 
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
 test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
-test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" -n auto --dist loadfile $(ARGS)
-test-oldest: ; @tools/bootstrap dev && .venv/bin/python tools/install_oldest.py && .venv-oldest/bin/python -m pytest -n auto --dist loadfile $(ARGS)
+test-slow: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "(slow or hypothesis) and not long and not wheel" -n auto --dist worksteal $(ARGS)
+test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" -n auto --dist worksteal $(ARGS)
+test-oldest: ; @tools/bootstrap dev && .venv/bin/python tools/install_oldest.py && .venv-oldest/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && $(WORKFLOWS)
 wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
 docs:     ; @tools/bootstrap dev && .venv/bin/sphinx-build -q -W --keep-going -c docs . build/site && echo build/site/index.html

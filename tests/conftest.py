@@ -11,6 +11,19 @@ from uuid import uuid4
 
 import pytest
 
+QUICK = "not slow and not long and not wheel"  # as in pyproject.toml
+
+
+def pytest_configure(config):
+    """Try few examples of a generated test in the quick suite, and many where more is asked for."""
+    try:
+        from hypothesis import settings
+    except ImportError:
+        return
+    few = config.option.markexpr == QUICK
+    settings.register_profile("govbudget", deadline=None, max_examples=8 if few else 60)
+    settings.load_profile("govbudget")
+
 
 @pytest.fixture(scope="session")
 def postgres_url():

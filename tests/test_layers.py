@@ -121,6 +121,7 @@ assert "budgets.set" in list_governed() and "spend.hold" not in list_governed()
 """
 
 
+@pytest.mark.slow
 def test_the_core_stands_without_the_parts(tmp_path):
     """The tree is copied, the parts are deleted, and an application has budgets and prices."""
     shutil.copytree(

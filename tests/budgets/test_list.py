@@ -218,7 +218,6 @@ def check_that_list_and_get_agree(engine, scene, lines):
 
 
 @given(scene=scenes(), lines=policies())
-@settings(max_examples=30, deadline=None)
 def test_list_and_get_agree_for_every_group_of_a_random_world_and_policy(engine, scene, lines):
     """In pages of every size, in order, the same budgets."""
     check_that_list_and_get_agree(engine, scene, lines)

@@ -22,6 +22,8 @@ from govbudget.layout import Layout
 from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.server.directory_file import DirectoryFile, load_directory
 
+pytestmark = pytest.mark.slow
+
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"
 
 # A command that installs, or a requirement that names, what no package index has.

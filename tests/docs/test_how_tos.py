@@ -41,6 +41,8 @@ from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
 from govbudget.server.serve import serve
 from govbudget.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 HOW_TO = ROOT / "docs" / "how-to"
 LIMIT = {"spend_limit_micros": 10**12}
 

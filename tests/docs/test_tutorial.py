@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.host.servers import serve
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 SHOP = ROOT / "tests" / "host" / "shop"

@@ -29,6 +29,8 @@ from govbudget import (
 )
 from govbudget.migrations import head_revision, read_revision, upgrade
 
+pytestmark = pytest.mark.slow
+
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 TABLES, ROLES = HOW_TO / "your-own-tables.md", HOW_TO / "your-own-roles.md"
 BLOCK = re.compile(r"(?:^`([\w./]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

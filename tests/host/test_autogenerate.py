@@ -16,6 +16,8 @@ from alembic.util import CommandError
 from govbudget import Layout
 from govbudget.migrations import exclude_govbudget, find_differences, upgrade
 
+pytestmark = pytest.mark.slow
+
 # As docs/how-to/your-own-tables.md tells a host to write it; the options come from the test.
 ENV = """
 from alembic import context

@@ -16,6 +16,8 @@ from tests.host.small_host import create_app, create_bare_app
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.connection import normalize_url
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = "postgresql://127.0.0.1:1/elsewhere"
 
 

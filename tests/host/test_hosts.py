@@ -16,6 +16,8 @@ from govbudget import IdType, Layout
 from govbudget.db.tables import Tables
 from govbudget.migrations import upgrade
 
+pytestmark = pytest.mark.slow
+
 LIMIT = {"spend_limit_micros": 5}
 SECRET = "a secret of the host's"
 

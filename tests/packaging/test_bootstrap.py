@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[2]
 LOCK = tomllib.loads((CHECKOUT / "uv.lock").read_text())
 

@@ -56,6 +56,7 @@ def test_the_environment_has_no_other_dependency(python, missing):
     assert f"No module named '{missing}'" in run(python, "-c", f"import {missing}").stderr
 
 
+@pytest.mark.slow
 def test_the_policys_own_tests_pass_with_pycasbin_and_pytest_alone(python):
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/policy")
     assert done.returncode == 0, done.stdout + done.stderr

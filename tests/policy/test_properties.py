@@ -49,7 +49,7 @@ SUBJECTS = st.lists(
     st.tuples(st.sampled_from((*ROLES, "unknown")), st.sampled_from(DOMAINS)), max_size=6
 ).map(lambda held: hold(*((role, *domain) for role, domain in held)))
 
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @FEW

@@ -136,6 +136,7 @@ def decide_during(reload, times, policy):
     return strange
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [50, pytest.param(1000, marks=pytest.mark.long)])
 def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_answer(
     tmp_path, quick_switches, times

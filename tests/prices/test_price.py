@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from govbudget import InvalidInput
@@ -175,7 +175,6 @@ ROWS = st.fixed_dictionaries({"provider": NAME, "model": NAME, **dict.fromkeys(P
 
 
 @given(value=st.lists(ROWS | JSON, max_size=4) | JSON)
-@settings(max_examples=40, deadline=None)
 def test_whatever_json_is_sent_is_read_exactly_or_refused(value):
     """Nothing is guessed, converted or dropped, and nothing but InvalidInput is raised."""
     try:

@@ -366,7 +366,6 @@ BATCHES = st.lists(
 
 
 @given(batches=BATCHES)
-@settings(max_examples=25, deadline=None)
 def test_any_batches_leave_what_a_dictionary_would_hold(engine, batches):
     """Rows, counts, and exactly the times of exactly the models that changed."""
     check_against_a_dictionary(engine, batches)
@@ -393,7 +392,6 @@ FOUR = st.tuples(*[EDGES] * 4)
 
 
 @given(old=FOUR, new=FOUR)
-@settings(max_examples=60, deadline=None)
 def test_exactly_what_moves_by_more_than_a_factor_of_20_is_refused_and_named(engine, old, new):
     """As integers say it, in the statement as in the sentence; of 0 and null see below."""
     jumping = [

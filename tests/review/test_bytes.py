@@ -75,9 +75,7 @@ def folders(draw):
     return contents
 
 
-fuzz = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzz = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(folders())
@@ -151,6 +149,7 @@ def test_the_largest_policy_that_can_be_is_checked_soon(tmp_path):
     assert compare_with_matrix(review.table, write_matrix(review.table).encode()) == []
 
 
+@pytest.mark.slow
 def test_two_thousand_lines_can_be_had(tmp_path):
     lines = b"p, owner, site, group, read, allow\n" * 2000
     review, _ = check_bytes(tmp_path / "long", (MODEL, lines, b""))
@@ -268,6 +267,7 @@ def sample(content, count, seed):
     return random.Random(seed).sample(edits, count)
 
 
+@pytest.mark.slow
 @both_policies
 def test_some_edits_of_one_character_are_found_or_show(shipped):
     name = next(name for name, folder in FOLDERS.items() if folder == shipped)

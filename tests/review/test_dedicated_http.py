@@ -24,6 +24,8 @@ from govbudget import Policy, PolicyError
 from govbudget.authz.matrix import write_matrix
 from govbudget.review.check import check_policy
 
+pytestmark = pytest.mark.slow
+
 DEDICATED = FOLDERS["dedicated"]
 
 with (DEDICATED / "matrix.csv").open(newline="") as file:

@@ -9,7 +9,7 @@ import subprocess
 from functools import cached_property
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.review.helpers import (
     FOLDERS,
     append,
@@ -23,6 +23,8 @@ from tests.review.test_bytes import find_changes
 from tests.review.test_table import list_sets
 
 from govbudget.review.diff import diff_tables
+
+pytestmark = pytest.mark.slow
 
 SHIPPED, DEDICATED = FOLDERS.values()
 LINE = "p, org-admin, organization, group, update, allow\n"
@@ -178,7 +180,6 @@ def has_gain(before, after, roles):
 
 
 @given(policy_rows(objects=("group", "ai_model_price")), st.data())
-@settings(max_examples=30, deadline=None)
 def test_somebody_gains_where_a_change_is_a_gain_and_nowhere_else(before, data):
     """The two lists of lines share their roles and scopes; an ally may join whoever is asked."""
     rows = st.sampled_from([*before, *((*row[:4], "deny") for row in before)])

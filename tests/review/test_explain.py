@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import request
 from flask.cli import FlaskGroup
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.review.helpers import FOLDERS, append, make_table, policy_rows, write_rows
 from tests.review.oracle import ACTIONS, OBJECTS, is_allowed
 from tests.support import budget_path, make_app
@@ -175,7 +175,6 @@ def test_what_everyone_may_toward_themselves_is_near(run, folder):
 
 
 @given(policy_rows(), st.sampled_from(OBJECTS), st.sampled_from(ACTIONS), st.data())
-@settings(max_examples=30, deadline=None)
 def test_what_an_explanation_says_is_so(rows, obj, action, data):
     """Each role that is said to help does help, and nobody who would help is left out."""
     table = make_table(write_rows(rows))

@@ -11,6 +11,8 @@ from tests.review.oracle import ACTIONS, OBJECTS, REACHED_FROM, decide_all, read
 from govbudget import Policy
 from govbudget.testing import mutants
 
+pytestmark = pytest.mark.slow
+
 SCOPES, EFFECTS = ("site", "organization", "group", "user"), ("allow", "deny")
 
 

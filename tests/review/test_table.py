@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, combinations
 
 import casbin
-from hypothesis import given, settings
+from hypothesis import given
 from tests.review.helpers import (
     FOLDERS,
     both_policies,
@@ -56,7 +56,6 @@ def test_the_reviewed_matrix_of_a_shipped_policy_is_what_its_lines_say(shipped):
 
 
 @given(policy_rows())
-@settings(max_examples=25, deadline=None)
 def test_any_policy_decides_what_its_lines_say_for_every_set_of_roles(rows):
     table = make_table(write_rows(rows))
     assert read_cells(table) == decide_all(rows)
@@ -64,7 +63,6 @@ def test_any_policy_decides_what_its_lines_say_for_every_set_of_roles(rows):
 
 
 @given(policy_rows())
-@settings(max_examples=25, deadline=None)
 def test_the_deciding_lines_are_all_the_lines_that_say_so(rows):
     table = make_table(write_rows(rows))
     for roles in list_sets(table.scopes):

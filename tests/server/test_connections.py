@@ -205,6 +205,7 @@ def test_a_url_overrides_what_the_server_sets(serve, options, statement_timeout,
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == lock_timeout
 
 
+@pytest.mark.slow
 def test_a_row_that_is_locked_for_long_starves_nobody_else(serve):
     """A counter that somebody keeps locked: whoever waits for it gives its connection back."""
     world, send, _ = serve(connections=2)

@@ -27,6 +27,8 @@ from govbudget.prices.price import read_shipped_prices
 from govbudget.server.demo import MODEL, MOST, PROVIDER, TOOK
 from govbudget.server.tour import explain
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 60
 CHECKOUT = Path(__file__).parents[2]
 

@@ -59,6 +59,7 @@ def test_it_runs_as_this_user_and_leaves_nothing(folder):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_can_see_that_an_ordinary_user_can_start_it_too(folder):
     become = shutil.which("setpriv")
@@ -150,6 +151,7 @@ def test_a_server_that_does_not_start_is_a_sentence_with_its_reason(folder):
     assert "\n" not in raised.value.detail
 
 
+@pytest.mark.slow
 def test_without_the_wheel_a_sentence_says_what_to_do():
     block = (
         "import sys\n"

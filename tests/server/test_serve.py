@@ -38,6 +38,8 @@ from govbudget.server.embedded import start_postgres
 from govbudget.server.serve import _require_free
 from govbudget.server.workers import BYTES_PER_SECOND, SILENCE_SECONDS, Client
 
+pytestmark = pytest.mark.slow
+
 API = "/api/v2"
 PROBLEM = "application/problem+json"
 

@@ -35,6 +35,8 @@ from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend
 
+pytestmark = pytest.mark.slow
+
 long = pytest.mark.long
 CALL_MICROS = PRICE * TOKENS // 10**6
 NEVER = "40001", "40P01", "23514"  # not serializable, deadlock, over the limit

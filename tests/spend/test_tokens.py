@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 from pydantic import ValidationError
 from tests.spend.costs import cost_in_picos
 
@@ -20,7 +20,6 @@ from govbudget.spend.tokens import Tokens
 NAMES = ("input", "output", "cache_read", "cache_write")
 COUNTS = st.tuples(*[st.sampled_from([0, 1, MAX_TOKENS]) | st.integers(0, MAX_TOKENS)] * 4)
 KNOWN = st.sampled_from([0, 1, MAX_PRICE]) | st.integers(0, MAX_PRICE)
-frugal = settings(max_examples=60, deadline=None)
 
 
 def make(counts):
@@ -30,7 +29,6 @@ def make(counts):
 @given(COUNTS, st.tuples(*[KNOWN] * 4))
 @example((MAX_TOKENS,) * 4, (MAX_PRICE,) * 4)
 @example((1, 0, 0, 0), (1, 0, 0, 0))
-@frugal
 def test_a_cost_is_the_sum_of_the_exact_products(counts, prices):
     """In USD: tokens times the price of one token, as fractions."""
     cost = cost_in_picos(make(counts), prices)
@@ -42,7 +40,6 @@ def test_a_cost_is_the_sum_of_the_exact_products(counts, prices):
 
 
 @given(COUNTS, st.tuples(*[st.none() | KNOWN] * 4))
-@frugal
 def test_what_is_known_of_a_cost_is_its_cost_and_none_is_where_nothing_is(counts, prices):
     used = [price for count, price in zip(counts, prices, strict=True) if count]
     cost = cost_in_picos(make(counts), prices)
@@ -52,7 +49,6 @@ def test_what_is_known_of_a_cost_is_its_cost_and_none_is_where_nothing_is(counts
 
 
 @given(COUNTS, COUNTS, st.tuples(*[KNOWN] * 4))
-@frugal
 def test_costs_add_up_however_the_calls_are_cut(first, second, prices):
     """Nothing is lost to rounding: two calls cost what one call of both would."""
     both = [sum(pair) for pair in zip(first, second, strict=True)]
@@ -94,7 +90,6 @@ def test_a_count_out_of_range_or_of_another_type_is_refused(name, count):
 @given(st.integers(0, 4 * MAX_TOKENS * MAX_PRICE))
 @example(1)
 @example(10**6)
-@frugal
 def test_micros_for_showing_are_rounded_up_by_less_than_one(picos):
     micros = round_up_to_micros(picos)
     assert type(micros) is int

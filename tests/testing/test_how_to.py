@@ -56,6 +56,7 @@ def run_pytest(project):
     return ran.returncode, ran.stdout
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_page_pass_without_flask_and_without_a_database(project):
     status, said = run_pytest(project)
     assert status == 0, said

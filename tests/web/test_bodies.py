@@ -10,7 +10,7 @@ import tracemalloc
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.support import Client, budget_path, make_app
 from tests.web.helpers import exchange, outcome, put_limit, read_problem, read_row, serve
 
@@ -51,7 +51,6 @@ def is_limit(value):
     return type(value) is int and 0 <= value <= 10**12
 
 
-@settings(max_examples=80, deadline=None)
 @given(value=VALUES)
 def test_only_an_integer_within_bounds_is_a_limit(engine, town, put, value):
     put(f'{{"{KEY}": 123}}')
@@ -64,7 +63,6 @@ def test_only_an_integer_within_bounds_is_a_limit(engine, town, put, value):
         assert read_row(engine, town.a1) == 123
 
 
-@settings(max_examples=40, deadline=None)
 @given(value=VALUES)
 def test_a_body_of_any_other_form_is_refused(put, value):
     """Whatever JSON it is, only an object with the one key passes."""
@@ -73,7 +71,6 @@ def test_a_body_of_any_other_form_is_refused(put, value):
         assert outcome(response) == INVALID
 
 
-@settings(max_examples=80, deadline=None)
 @given(body=st.binary(max_size=40))
 def test_any_bytes_get_an_answer_and_never_a_500(put, body):
     assert put(body).status_code in {200, 400}

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.support import Client, count_statements, make_app
 from tests.web.helpers import is_of_the_host, outcome, put_limit
 
@@ -157,7 +157,6 @@ def test_a_bigint_that_is_nobodys_is_not_found(bigint):
         assert outcome(bigint.send("GET", path_of(group), bigint.owner)) == UNKNOWN
 
 
-@settings(max_examples=50, deadline=None)
 @given(group=st.integers(-(2**70), 2**70) | st.integers(EDGE - 3, EDGE + 3))
 def test_a_number_is_a_bigint_exactly_within_its_bounds(bigint, group):
     expected = UNKNOWN if -EDGE <= group < EDGE else INVALID
@@ -259,7 +258,6 @@ def test_a_slash_in_a_text_is_another_path(text):
         assert is_of_the_host(text.send("GET", path, text.owner))
 
 
-@settings(max_examples=50, deadline=None)
 @given(group=st.text(max_size=20))
 def test_any_text_gets_an_answer_and_never_a_500(text, group):
     response = text.send("GET", path_of(group.encode("utf-8", "replace").decode()), text.owner)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.support import TABLES
 from tests.web.helpers import outcome, read_problem
 
@@ -90,7 +90,6 @@ def test_a_model_of_any_name_is_put_and_read_back_under_that_name(put, get, prov
     assert (response.status_code, response.json) == (200, given_row)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     model=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30),
     prices=st.tuples(*[st.none() | st.integers(0, 10**12)] * 4),

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Response
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.support import Client, budget_path, count_statements, list_path, make_app
 from tests.web.helpers import exchange, is_of_the_host, outcome, put_limit, read_problem, serve
 
@@ -74,7 +74,6 @@ def test_an_unknown_path_is_the_hosts_and_in_serve_a_problem(engine, send, servi
     assert sent == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(raw=st.binary(max_size=30))
 def test_any_bytes_in_a_path_get_a_problem(serving, raw):
     encoded = "".join(f"%{byte:02X}" for byte in raw)

@@ -10,6 +10,8 @@ from tests.audit.test_http import audit_path
 from tests.support import Client, World, budget_path, list_path, make_app
 from tests.web.helpers import put_limit, read_row
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "SQL dates": "-c datestyle=SQL,DMY",
     "German dates": "-c datestyle=German",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -44,16 +45,18 @@ class Sources:
         of_asked = sa.select(groups.c.id).where(groups.c.organization_id == self._asked)
         self._has_group = sa.exists(of_asked)
 
-    def select_site_roles(self) -> sa.Select[Any]:
-        """Select the roles held on the site."""
+    @cached_property
+    def site_roles(self) -> sa.Select[Any]:
+        """The roles held on the site."""
         roles, id_type = self.roles.c, _widen(self.groups.c.id.type)
         nowhere = sa.null() if isinstance(id_type, sa.types.NullType) else sa.null().cast(id_type)
         return sa.select(
             _SITE.label("scope"), nowhere.label("domain_id"), self._role.label("role")
         ).where(roles.user_id == self._user, roles.organization_id.is_(None))
 
-    def select_group(self) -> sa.Select[Any]:
-        """Select the group, its organization, and the caller's roles toward it."""
+    @cached_property
+    def group(self) -> sa.Select[Any]:
+        """The group, its organization, and the caller's roles toward it."""
         groups = self.groups.c
         target = (
             sa.select(groups.id, groups.organization_id, self._is_everyone.label("is_everyone"))
@@ -61,7 +64,7 @@ class Sources:
             .cte("target")
         )
         held = sa.union_all(
-            self.select_site_roles(),
+            self.site_roles,
             self._select_roles(self.roles.c.organization_id == target.c.organization_id),
             self._select_member_of(self.members.c.group_id == target.c.id),
             sa.select(_GROUP, target.c.id, self._member).where(
@@ -74,20 +77,22 @@ class Sources:
             held.c.scope, held.c.domain_id, held.c.role, target.c.id, target.c.organization_id
         ).select_from(target.outerjoin(held, sa.true()))
 
-    def select_organization(self) -> sa.Select[Any]:
-        """Select the caller's roles on the site, in the organization and in its groups."""
+    @cached_property
+    def organization(self) -> sa.Select[Any]:
+        """The caller's roles on the site, in the organization and in its groups."""
         groups = self.groups.c
         here = groups.organization_id == self._asked
         return self._where(
             self._has_group,
-            self.select_site_roles(),
+            self.site_roles,
             self._select_roles(self.roles.c.organization_id == self._asked),
             self._select_member_of(here, groups.id == self.members.c.group_id),
             self._select_everyone(here),
         )
 
-    def select_member(self) -> sa.Select[Any]:
-        """Select the caller's roles on the site and in the organization of a member."""
+    @cached_property
+    def member(self) -> sa.Select[Any]:
+        """The caller's roles on the site and in the organization of a member."""
         everybody = self.everybody.c
         whom = sa.bindparam("whom", type_=_widen(everybody.user_id.type))
         is_member = sa.exists(
@@ -97,14 +102,15 @@ class Sources:
         )
         return self._where(
             sa.and_(self._has_group, is_member),
-            self.select_site_roles(),
+            self.site_roles,
             self._select_roles(self.roles.c.organization_id == self._asked),
         )
 
-    def select_assignments(self) -> sa.CompoundSelect[Any]:
-        """Select every role that the caller holds anywhere."""
+    @cached_property
+    def assignments(self) -> sa.CompoundSelect[Any]:
+        """Every role that the caller holds anywhere."""
         return sa.union_all(
-            self.select_site_roles(),
+            self.site_roles,
             self._select_roles(self.roles.c.organization_id.is_not(None)),
             self._select_member_of(),
             self._select_everyone(),

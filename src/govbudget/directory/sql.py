@@ -56,9 +56,9 @@ class SqlDirectory:
         roles: Mapping[str, str] | None = None,
         member_role: str = GROUP_MEMBER,
     ) -> None:
-        """Prepare the statements; sends no SQL. Raises SettingsError where a column is missing."""
+        """Sends no SQL. Raises SettingsError where a column is missing."""
         self._names = None if roles is None else dict(roles)
-        sources = Sources(
+        self._sources = sources = Sources(
             groups=_open("groups", groups, "id", "organization_id"),
             members=_open("group_members", group_members, "group_id", "user_id"),
             everybody=_open(
@@ -71,25 +71,20 @@ class SqlDirectory:
         self.named_roles = frozenset((self._names or {}).values())
         self.groups, self.group_members = sources.groups, sources.members
         self.organization_members = sources.everybody
-        self._subject = sources.select_site_roles()
-        self._group = sources.select_group()
-        self._organization = sources.select_organization()
-        self._member = sources.select_member()
-        self._assignments = sources.select_assignments()
 
     def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""
-        return self._load(connection, self._subject, subject_id)[0]
+        return self._load(connection, self._sources.site_roles, subject_id)[0]
 
     def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
         """Give every role that a user holds anywhere, for `policy explain`. One statement."""
-        return self._load(connection, self._assignments, user_id)[0].assignments
+        return self._load(connection, self._sources.assignments, user_id)[0].assignments
 
     def load_group(
         self, connection: Connection, subject_id: Id | None, group_id: Id
     ) -> tuple[Subject, Group | None]:
         """Load a group and the caller's roles toward it. One statement; never commits."""
-        subject, found = self._load(connection, self._group, subject_id, asked=group_id)
+        subject, found = self._load(connection, self._sources.group, subject_id, asked=group_id)
         return subject, None if found is None else Group(*found[3:])
 
     def load_organization(
@@ -100,7 +95,7 @@ class SqlDirectory:
         One statement; never commits.
         """
         asked = {"asked": organization_id}
-        subject, found = self._load(connection, self._organization, subject_id, **asked)
+        subject, found = self._load(connection, self._sources.organization, subject_id, **asked)
         return subject, None if found is None else Organization(organization_id)
 
     def load_member(
@@ -111,7 +106,7 @@ class SqlDirectory:
         One statement; never commits.
         """
         asked = {"asked": organization_id, "whom": user_id}
-        subject, found = self._load(connection, self._member, subject_id, **asked)
+        subject, found = self._load(connection, self._sources.member, subject_id, **asked)
         return subject, None if found is None else Member(organization_id, user_id)
 
     def _load(
