@@ -164,7 +164,7 @@ def make_core_app(
             row = connection.execute(budget.construct, values).one_or_none()
         if row is None or row[1] is None:
             abort(404)
-        return write_answer(row[1:6])
+        return write_answer(row)
 
     @app.get(VIEW)
     def get(group: UUID) -> Response:
@@ -197,7 +197,7 @@ def make_psycopg_app(url: sa.URL, sent: Statements) -> Flask:
         row = connection.execute(budget.text, values).fetchone()
         if row is None or row[1] is None:
             abort(404)
-        return write_answer(row[1:6])
+        return write_answer(row)
 
     @app.get(VIEW)
     def get(group: UUID) -> Response:

@@ -14,7 +14,7 @@ PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None}
 NEXT = {"page_size": 50, "after": UUID(int=7), "at": NOW, "entry_id": UUID(int=7)}
-CLOCK = {"now": NOW, "time_zone": "UTC"}
+CLOCK = {"now": NOW}
 
 
 def explain(connection, grant, statement, values):

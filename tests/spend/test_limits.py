@@ -14,6 +14,8 @@ from tests.support import TABLES, make_gov
 from govbudget.directory.sql import SqlDirectory
 from govbudget.settings import LimitRule, Unpriced
 from govbudget.spend.errors import BudgetExceeded, NotAMember, UnpricedModel
+from govbudget.spend.overrides import Overrides
+from govbudget.spend.reports import Reports
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
 
@@ -510,3 +512,41 @@ def test_the_databases_own_clock_is_the_default(world):
     assert timedelta(seconds=90) < left < timedelta(seconds=110)
     ((period,),) = spender.read("ai_holds", "period")
     assert period.day == 1
+
+
+@pytest.fixture(params=["period input asked", "groups found target"])
+def named_like_ours(request, world):
+    """A directory over views of the host's that have the names of what our statements make."""
+    own = world.directory
+    sources = (own.groups, own.group_members, own.organization_members)
+    views = dict(zip(request.param.split(), sources, strict=True))
+    with world.engine.begin() as connection:
+        for name, source in views.items():
+            text = sa.select(source).compile(connection, compile_kwargs={"literal_binds": True})
+            connection.exec_driver_sql(f"CREATE VIEW {name} AS {text}")
+    groups, members, everybody = (
+        sa.table(name, *(sa.column(column.name, column.type) for column in source.c))
+        for name, source in views.items()
+    )
+    yield SqlDirectory(
+        groups=groups,
+        group_members=members,
+        organization_members=everybody,
+        role_assignments=TABLES.role_assignments,
+    )
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP VIEW {', '.join(views)}")
+
+
+def test_a_hosts_tables_may_have_the_names_of_parts_of_our_statements(world, named_like_ours):
+    spender = Spender(world, directory=named_like_ours)
+    spender.limit(world.a1, 5)
+    with spender.gov.unit(world.owner) as unit:
+        Overrides.set(unit.authorize("update", organization=world.a), world.member, world.a1, 10**6)
+        member = unit.authorize("read", member=(world.a, world.member))
+        assert Overrides.get(member).group_id == world.a1
+        assert Reports.member(member).group_id == world.a1
+    assert resolve(spender) == (world.a1, 1, "user_override")
+    assert spender("record", "e1", spender.call, ONE)[0].group_id == world.a1
+    of_member, of_group, (of_spender,) = spender.report()
+    assert of_member.spent_picos == of_group.sum.cost_picos == of_spender.sum.cost_picos == DOLLAR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -441,3 +442,26 @@ def test_another_body_is_a_conflict_however_much_it_would_cost(spender):
     spender("settle", hold.id, "e1", ONE)
     with pytest.raises(EventConflict):
         spender("settle", hold.id, "e1", Tokens(input=10**12))
+
+
+def test_the_figures_of_a_refusal_are_exact_however_the_host_reads_json(world):
+    """Such as by orjson, which takes a number of more than 64 bits for a float."""
+
+    def read_json(text):
+        return json.loads(
+            text, parse_int=lambda digits: (int if len(digits) < 19 else float)(digits)
+        )
+
+    spender = Spender(world)
+    spender.limit(world.a1, 1)
+    spent = 10**24 + 1
+    spender("record", "e1", spender.call, ONE)
+    with world.engine.begin() as connection:
+        connection.execute(sa.update(TABLES.ai_spend_counters).values(spent_picos=spent))
+    engine = sa.create_engine(world.engine.url, json_deserializer=read_json)
+    spender.gov = make_gov(engine=engine)
+    with pytest.raises(BudgetExceeded) as refused:
+        spender("hold", spender.call, ONE)
+    engine.dispose()
+    assert refused.value.spent_picos == spent
+    assert refused.value.limit_micros == 10**6

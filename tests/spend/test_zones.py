@@ -38,5 +38,5 @@ def test_a_day_starts_with_its_first_midnight(engine, zone, day):
     asked = f"DATE '{day}'"
     select = f"SELECT {read_time(find_start(asked), 'period_start')}"
     with engine.connect() as connection:
-        found = connection.execute(prepare(select, Layout()), {"time_zone": zone}).scalar_one()
+        found = connection.execute(prepare(select, Layout(), zone=f"'{zone}'")).scalar_one()
     assert found == first_moment(zone, day)

@@ -2,7 +2,7 @@
 
 Every statement starts from the group's row, by its id and the organization that was authorized. So
 one that runs after the group moved or went touches nothing, and says so: it gives no row at all.
-Where the group is there and nothing was changed, it gives a row of NULLs.
+Where the group is there and has no budget, or nothing was changed, the rest of the row is NULLs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from govbudget.identity import Action, Cause, Group, Organization
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
 OF_B = tuple(f"b.{name}" for name in SHOWN)
 B_SHOWN = ", ".join(OF_B)
-FOUND = ("a.id", *OF_B)
-CHANGED = ("a.id", *(f"c.{name}" for name in SHOWN))
+FOUND, CHANGED = (
+    ("a.id AS group_id", *(f"{of}.{name}" for name in SHOWN[1:])) for of in ("b", "c")
+)
 
 AUTHORIZED = """
 WITH authorized AS (

@@ -33,9 +33,9 @@ class Budgets:
         row = grant.run(statements.GET).one_or_none()
         if row is None:
             raise NotFound("group")
-        if row[1] is None:
+        if row.revision is None:
             raise NotFound("budget")
-        return Budget(*row[1:])
+        return Budget(*row)
 
     @staticmethod
     def set(grant: Grant[Group], limit_micros: int, condition: Condition = UNCONDITIONAL) -> Budget:
@@ -57,9 +57,9 @@ class Budgets:
             row = grant.run(statement, **values, **_write_terms(condition)).one_or_none()
         if row is None:
             raise GroupChanged
-        if row.group_id is None:
+        if row.revision is None:
             raise PreconditionFailed
-        return Budget(*row[1:6])
+        return Budget(*row)
 
     @staticmethod
     def delete(grant: Grant[Group], condition: Condition = UNCONDITIONAL) -> Budget:
@@ -75,8 +75,8 @@ class Budgets:
         row = grant.run(statements.DELETE, **terms).one_or_none()
         if row is None:
             raise GroupChanged
-        if row.group_id is not None:
-            return Budget(*row[1:6])
+        if row.revision is not None:
+            return Budget(*row[:-1])
         if row.existed and condition != UNCONDITIONAL:
             raise PreconditionFailed
         raise NotFound("budget")

@@ -13,6 +13,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 IN_MICROSECONDS = "CAST(extract(epoch FROM {}) * 1000000 AS bigint)"
 
 
+def find_time(microseconds: int) -> datetime:
+    """Give the time, in UTC, that was read as microseconds."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
 class Time(sa.TypeDecorator[datetime]):
     """A time with its zone, which is read in UTC, whatever the settings of the session are."""
 
@@ -30,4 +35,4 @@ class Time(sa.TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: object) -> datetime | None:  # noqa: ANN401, ARG002 - as overridden
         """Make a time of the microseconds that were selected."""
-        return None if value is None else EPOCH + timedelta(microseconds=value)
+        return None if value is None else find_time(value)

@@ -23,7 +23,8 @@ class Sources:
 
     A statement gives roles as rows of `scope`, `domain_id` and `role`. Its parameters are `user`,
     the caller; `asked`, the group or organization; `whom`, another user. Where the object is there
-    and the caller has no role toward it, it gives one row of NULLs.
+    and the caller has no role toward it, it gives one row of NULLs. Its CTEs are named
+    `govbudget_...`: a table of the host's may have any other name.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Sources:
         target = (
             sa.select(groups.id, groups.organization_id, self._is_everyone.label("is_everyone"))
             .where(groups.id == self._asked)
-            .cte("target")
+            .cte("govbudget_target")
         )
         held = sa.union_all(
             self.site_roles,
@@ -118,7 +119,7 @@ class Sources:
 
     def _where(self, is_there: sa.ColumnElement[bool], *held: sa.Select[Any]) -> sa.Select[Any]:
         """Select what is held, where the object is there."""
-        found = sa.select(sa.literal(1).label("found")).where(is_there).cte("found")
+        found = sa.select(sa.literal(1).label("found")).where(is_there).cte("govbudget_found")
         roles = sa.union_all(*held).subquery("held")
         return sa.select(roles.c.scope, roles.c.domain_id, roles.c.role).select_from(
             found.outerjoin(roles, sa.true())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from govbudget.db.gov import Gov
+    from govbudget.directory.protocol import Directory
 
 
 def describe_limits(gov: Gov) -> Mapping[str, object]:
@@ -22,11 +23,13 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
 
     `i` is whatever has the columns `organization_id` and `user_id`.
 
-    - `{groups}`: the groups as the directory has them.
+    - `{directory}`: CTEs of the directory, which the parts below name. They come first, and their
+      names are nobody else's: what a host's own selects name is never one of our CTEs.
     - `{is_member}`: whether the user is a member of the organization, and it is there.
     - `{memberships}`: the groups of the organization that the user belongs to.
     - `{effective}`: the limit that holds, and the group that spend is attributed to; one row, or
       none: unlimited, and for whoever is not a member.
+    - `{zone}`: the time zone of periods.
     - `{allows_unpriced}`: whether a call is let through whose cost is not wholly known.
 
     1. The member's override, while the member belongs to the group that it names; else
@@ -34,49 +37,62 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
        highest (or lowest) limit, and of equal ones the smaller group id; else
     3. none: unlimited, attributed to the Everyone group, where there is one.
     """
-    directory, settings = gov.directory, gov.settings
+    settings = gov.settings
+    effective = _EFFECTIVE.format(
+        s=quote(settings.layout.schema),
+        memberships=_MEMBERSHIPS,
+        order="DESC" if settings.limit_rule is LimitRule.HIGHEST else "ASC",
+    )
+    return {
+        **describe_groups(gov),
+        "directory": _write_directory(gov.directory),
+        "is_member": _IS_MEMBER,
+        "memberships": _MEMBERSHIPS,
+        "zone": write(sa.literal(settings.time_zone, sa.Text())),
+        "allows_unpriced": settings.unpriced is Unpriced.ALLOW,
+        "effective": effective,
+    }
+
+
+def _write_directory(directory: Directory) -> str:
+    """Write the CTEs; each is planned as if it were written where it is named."""
     groups, members = directory.groups.alias("g"), directory.group_members.alias("m")
     everybody = directory.organization_members.alias("e")
     is_everyone = groups.c.get("is_everyone", sa.false()).label("is_everyone")
-    parts = {
-        "groups": write(sa.select(groups.c.id, groups.c.organization_id, is_everyone)),
-        "members": write(sa.select(members.c.group_id, members.c.user_id)),
-        "everybody": write(sa.select(everybody.c.organization_id, everybody.c.user_id)),
-        "s": quote(settings.layout.schema),
-        "order": "DESC" if settings.limit_rule is LimitRule.HIGHEST else "ASC",
+    selects = {
+        "groups": sa.select(groups.c.id, groups.c.organization_id, is_everyone),
+        "members": sa.select(members.c.group_id, members.c.user_id),
+        "everybody": sa.select(everybody.c.organization_id, everybody.c.user_id),
     }
-    parts["memberships"] = _MEMBERSHIPS.format(**parts)
-    return {
-        **describe_groups(gov),
-        "is_member": _IS_MEMBER.format(**parts),
-        "memberships": parts["memberships"],
-        "allows_unpriced": settings.unpriced is Unpriced.ALLOW,
-        "effective": _EFFECTIVE.format(**parts),
-    }
+    return ", ".join(
+        f"govbudget_{name} AS NOT MATERIALIZED ({write(select)})"
+        for name, select in selects.items()
+    )
 
 
 _IS_MEMBER = """
-EXISTS (SELECT FROM ({everybody}) e
+EXISTS (SELECT FROM govbudget_everybody e
         WHERE e.organization_id = i.organization_id AND e.user_id = i.user_id)
-AND EXISTS (SELECT FROM ({groups}) g WHERE g.organization_id = i.organization_id)
+AND EXISTS (SELECT FROM govbudget_groups g WHERE g.organization_id = i.organization_id)
 """
 _MEMBERSHIPS = """
-SELECT g.id AS group_id, g.is_everyone FROM ({groups}) g JOIN ({members}) m ON m.group_id = g.id
+SELECT g.id AS group_id, g.is_everyone
+FROM govbudget_groups g JOIN govbudget_members m ON m.group_id = g.id
 WHERE g.organization_id = i.organization_id AND m.user_id = i.user_id
 UNION ALL
-SELECT g.id, g.is_everyone FROM ({groups}) g, ({everybody}) e
+SELECT g.id, g.is_everyone FROM govbudget_groups g, govbudget_everybody e
 WHERE g.is_everyone AND g.organization_id = i.organization_id
   AND e.organization_id = i.organization_id AND e.user_id = i.user_id
 """
 _EFFECTIVE = """
 SELECT m.group_id,
-       CASE WHEN o.group_id IS NOT NULL THEN o.spend_limit_micros ELSE b.spend_limit_micros END
+       CASE WHEN o.group_id IS NULL THEN b.spend_limit_micros ELSE o.spend_limit_micros END
          AS spend_limit_micros,
        CASE WHEN o.group_id IS NOT NULL THEN 'user_override'
             WHEN b.group_id IS NOT NULL THEN 'group' END AS limit_source
-FROM ({memberships}) AS m
+FROM ({memberships}) m
 LEFT JOIN {s}.member_ai_overrides o
-  ON o.organization_id = i.organization_id AND o.user_id = i.user_id AND o.group_id = m.group_id
+  ON (o.organization_id, o.user_id, o.group_id) = (i.organization_id, i.user_id, m.group_id)
 LEFT JOIN {s}.group_ai_budgets b ON b.group_id = m.group_id
 WHERE o.group_id IS NOT NULL OR b.group_id IS NOT NULL OR m.is_everyone
 ORDER BY o.group_id IS NULL, b.group_id IS NULL, b.spend_limit_micros {order}, m.group_id

@@ -36,7 +36,7 @@ GET = Governed(
     Action.READ,
     Member,
     """
-SELECT {answer} FROM {s}.member_ai_overrides i
+WITH {directory} SELECT {answer} FROM {s}.member_ai_overrides i
 WHERE i.organization_id = :organization_id AND i.user_id = :user_id
   AND EXISTS (SELECT FROM ({memberships}) m WHERE m.group_id = i.group_id)
 """,
@@ -50,7 +50,7 @@ SET = Governed(
     Action.UPDATE,
     Organization,
     f"""
-WITH input AS (
+WITH {{directory}}, input AS (
   SELECT CAST(:organization_id AS {{id}}) AS organization_id, CAST(:user_id AS {{id}}) AS user_id,
          {REACH.format(group_id="CAST(:group_id AS {id})")} AS is_reached
 ), named AS (

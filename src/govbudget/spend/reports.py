@@ -11,7 +11,7 @@ from govbudget.errors import NotFound
 from govbudget.identity import Action, Group, Id, Member, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
-from govbudget.spend.statements import NOW, find_start
+from govbudget.spend.statements import NOW, find_start, take
 from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 NEXT_MONTH = "(starts_on + interval '1 month')"
 # The period that the time is in, and its bounds.
-PERIOD = f"""
-WITH month AS (
-  SELECT date_trunc('month', timezone(:time_zone, {NOW}))::date AS starts_on
+PERIOD = f"""month AS (
+  SELECT date_trunc('month', timezone({{zone}}, {NOW}))::date AS starts_on
 ), period AS (
   SELECT starts_on, {read_time(find_start("starts_on"), "period_start")},
          {read_time(find_start(NEXT_MONTH), "period_end")}
@@ -36,14 +35,20 @@ WITH month AS (
 
 
 def _governed(
-    name: str, kind: type[ObjectT], text: str, reach: ObjectType | None = None, column: str = ""
+    name: str,
+    kind: type[ObjectT],
+    text: str,
+    reach: ObjectType | None = None,
+    column: str = "",
+    *,
+    first: str = "",
 ) -> Governed[ObjectT]:
-    """Make the statement of a report, which needs the right to `read`."""
+    """Make the statement of a report, which needs the right to `read`; `first` are CTEs."""
     return Governed(
         f"reports.{name}",
         Action.READ,
         kind,
-        PERIOD + text,
+        f"WITH {first}{PERIOD}{text}",
         reach=reach,
         column=column,
         parts=describe_limits,
@@ -54,16 +59,13 @@ MEMBER = _governed(
     "member",
     Member,
     f"""
-, input AS (
-  SELECT :organization_id AS organization_id, :user_id AS user_id,
-         {NOW} AS now
-)
+, {take("organization_id", "user_id", "now")}
 SELECT p.period_start, p.period_end, {{is_member}} AS is_member, e.group_id, e.spend_limit_micros,
        e.limit_source, coalesce(c.spent_picos, 0) AS spent_picos,
        coalesce(c.held_picos, 0) - (
          SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
          WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
-           AND h.period = p.starts_on AND h.is_open AND h.expires_at <= i.now
+           AND h.period = p.starts_on AND h.is_open AND h.expires_at <= i.at
        ) AS held_picos
 FROM period p, input i
 LEFT JOIN LATERAL ({{effective}}) e ON true
@@ -71,11 +73,14 @@ LEFT JOIN {{s}}.ai_spend_counters c
   ON c.organization_id = i.organization_id AND c.user_id = i.user_id
   AND c.period = (SELECT starts_on FROM month)
 """,
+    first="{directory}, ",
 )
 
+# Before the names that a statement makes, of which a host's table may have one.
+GROUPS_FIRST = "govbudget_groups AS ({groups}), "
 SPENT_FOR_GROUPS = """
 SELECT p.period_start, p.period_end, g.id, s.cost_picos, s.calls, s.unpriced_calls
-FROM period p, ({groups}) g, LATERAL (
+FROM period p, govbudget_groups g, LATERAL (
   SELECT coalesce(sum(r.cost_picos), 0) AS cost_picos, coalesce(sum(r.calls), 0) AS calls,
          coalesce(sum(r.unpriced_calls), 0) AS unpriced_calls
   FROM {s}.ai_spend_rollups r
@@ -83,16 +88,18 @@ FROM period p, ({groups}) g, LATERAL (
     AND r.starts_on = p.starts_on AND r.group_id = g.id
 ) s
 WHERE g.organization_id = :organization_id AND """
-GROUP = _governed("group", Group, SPENT_FOR_GROUPS + "g.id = :group_id")
+GROUP = _governed("group", Group, SPENT_FOR_GROUPS + "g.id = :group_id", first=GROUPS_FIRST)
 PAGE = "{reach} {after} ORDER BY g.id LIMIT :page_size"
-GROUPS_PAGE = _governed("groups", Organization, SPENT_FOR_GROUPS + PAGE, GROUPS, "g.id")
+GROUPS_PAGE = _governed(
+    "groups", Organization, SPENT_FOR_GROUPS + PAGE, GROUPS, "g.id", first=GROUPS_FIRST
+)
 
 MEMBERS_PAGE = _governed(
     "members",
     Group,
     """
 SELECT p.period_start, p.period_end, g.id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
-FROM period p, ({groups}) g LEFT JOIN LATERAL (
+FROM period p, govbudget_groups g LEFT JOIN LATERAL (
   SELECT * FROM {s}.ai_spend_rollups r
   WHERE r.organization_id = g.organization_id AND r.grain = 'month'
     AND r.starts_on = (SELECT starts_on FROM month) AND r.group_id = g.id AND {reach} {after}
@@ -103,6 +110,7 @@ ORDER BY r.user_id
 """,
     MEMBERS,
     "r.user_id",
+    first=GROUPS_FIRST,
 )
 
 ORGANIZATION = _governed(
@@ -256,8 +264,7 @@ class Reports:
 
 
 def _read_clock(grant: Grant[Any]) -> dict[str, Any]:
-    gov = grant.unit.gov
-    return {"now": gov.clock(), "time_zone": gov.settings.time_zone}
+    return {"now": grant.unit.gov.clock()}
 
 
 def _read_sum(values: Sequence[Any]) -> Sum:

@@ -12,8 +12,9 @@ everywhere: the event, the counter, its holds, its rollups.
 from __future__ import annotations
 
 from govbudget.db.governed import Governed
+from govbudget.db.times import IN_MICROSECONDS
 from govbudget.identity import Action, Ledger
-from govbudget.money import MAX_COST_PICOS, PRICES, TOKENS, UNITS
+from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS, UNITS
 from govbudget.prices.statements import find_in_force
 from govbudget.spend.limits import describe_limits
 
@@ -32,35 +33,37 @@ COST = """LATERAL (
 
 NOW = "coalesce(:now, statement_timestamp())"
 # When a call was made: as its caller says, else now.
-AT = "coalesce(:occurred_at, :now, statement_timestamp())"
+AT = "occurred_at, now"
 
 
 def find_start(day: str) -> str:
-    """Find when a day starts in `:time_zone`; `day` is a date or a timestamp.
+    """Find when a day starts in the time zone `{zone}`; `day` is a date or a timestamp.
 
     PostgreSQL gives the second midnight of a day whose clock is set back at midnight.
     """
-    start = f"timezone(:time_zone, {day}::timestamp)"
-    an_hour_before = f"timezone(:time_zone, {start} - interval '1 hour')"
+    start = f"timezone({{zone}}, {day}::timestamp)"
+    an_hour_before = f"timezone({{zone}}, {start} - interval '1 hour')"
     return f"{start} + ({day}::timestamp - interval '1 hour' - {an_hour_before})"
 
 
-# Who asks, and for what.
-def _ask(at: str) -> str:
-    """Write the CTEs `input` and `asked` of a call at a time."""
+def take(*names: str, at: str = "now") -> str:
+    """Write the CTE `input`: parameters under their own names, and the time of the call as `at`.
+
+    Each stands here alone: psycopg reads the text of a long statement at every call, and that
+    takes the longer the more parameters it names.
+    """
+    passed = ", ".join(f":{name} AS {name}" for name in names)
+    time = f"coalesce({at}, statement_timestamp()) AS at"
+    return f"input AS (SELECT *, {time} FROM (SELECT {passed}) passed)"
+
+
+def _ask(*more: str, at: str = "now") -> str:
+    """Write the CTEs `input` and `asked`: who asks, and for what. `more` is passed besides."""
+    names = ("organization_id", "user_id", "provider", "model", *TOKENS, "now", *more)
     return f"""
-WITH input AS (
-  SELECT :organization_id AS organization_id, :user_id AS user_id,
-         CAST(:provider AS text) AS provider, CAST(:model AS text) AS model,
-         {", ".join(f":{count} AS {count}" for count in TOKENS)},
-         {NOW} AS now, {at} AS at
-), asked AS (
-  SELECT i.*, {{is_member}} AS is_member, e.group_id, e.limit_source, e.spend_limit_micros,
-         e.spend_limit_micros::numeric * 1000000 AS limit_picos,
-         {", ".join(f"p.{price}" for price in PRICES)},
-         k.cost_picos, k.unpriced,
-         date_trunc('month', timezone(:time_zone, i.at))::date AS period,
-         timezone(:time_zone, i.at)::date AS day
+WITH {{directory}}, {take(*names, at=at)}, asked AS (
+  SELECT i.*, {{is_member}} AS is_member, e.*, k.*, {", ".join(f"p.{price}" for price in PRICES)},
+         date_trunc('month', timezone({{zone}}, i.at))::date AS period
   FROM input i
   {find_in_force("i")}
   LEFT JOIN LATERAL ({{effective}}) e ON true
@@ -72,38 +75,45 @@ HOLDS = (
     *("id", "organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES),
     *("cost_picos", "unpriced", "is_open", "created_at", "expires_at"),
 )
-# Of whoever asks, by `asking`: what is known to cost nothing always fits.
-FITS = "(always_fits OR {taken} + cost <= most)"
+# Of a call that is not held. One value: the driver takes its time over each column of an answer.
+REFUSAL = f"""jsonb_build_object(
+  'is_member', a.is_member, 'limit_micros', a.spend_limit_micros, 'limit_source', a.limit_source,
+  -- texts: a reader of JSON may take so large a number for a float
+  'spent_picos', c.spent_picos::text, 'held_picos', c.held_picos::text,
+  'period_end', {IN_MICROSECONDS.format(find_start("(a.period + interval '1 month')"))}
+)"""
+# What may be taken in all is `most`: what is known to cost nothing always fits, and what is not
+# wholly known costs more than what is known.
 HOLD = Governed(
     "spend.hold",
     Action.CREATE,
     Ledger,
-    f"""{_ask(NOW)}
+    f"""{_ask("hold_id")}
 , asking AS (
   SELECT *, coalesce(cost_picos, 0) AS cost,
-         limit_picos IS NULL OR cost_picos = 0 AND unpriced IS NULL AS always_fits,
-         -- what is not wholly known costs more than what is known
-         limit_picos - (unpriced IS NOT NULL)::integer AS most
+         CASE WHEN spend_limit_micros IS NULL OR cost_picos = 0 AND unpriced IS NULL
+              THEN 'infinity'
+              ELSE spend_limit_micros::numeric * {PICOS_PER_MICRO} - (unpriced IS NOT NULL)::integer
+         END AS most
   FROM asked
   WHERE is_member AND coalesce(cost_picos <= {MAX_COST_PICOS}, true)
-    AND (unpriced IS NULL OR {{allows_unpriced}} OR limit_picos IS NULL)
+    AND (unpriced IS NULL OR {{allows_unpriced}} OR spend_limit_micros IS NULL)
 ), expired AS (
   UPDATE {{s}}.ai_holds h SET is_open = false FROM asking a
   WHERE h.organization_id = a.organization_id AND h.user_id = a.user_id AND h.period = a.period
-    AND h.is_open AND h.expires_at <= a.now
+    AND h.is_open AND h.expires_at <= a.at
   RETURNING h.cost_picos
 ), counter AS (
   INSERT INTO {{s}}.ai_spend_counters AS c
     (organization_id, user_id, period, spent_picos, held_picos, last_hold_id)
   SELECT organization_id, user_id, period, 0,
-         CASE WHEN {FITS.format(taken="0")} THEN cost ELSE 0 END,
-         CASE WHEN {FITS.format(taken="0")} THEN :hold_id END
+         CASE WHEN cost <= most THEN cost ELSE 0 END, CASE WHEN cost <= most THEN hold_id END
   FROM asking
   ON CONFLICT (organization_id, user_id, period) DO UPDATE SET (held_picos, last_hold_id) = (
     SELECT CASE WHEN fits THEN live + cost ELSE live END,
-           CASE WHEN fits THEN :hold_id ELSE c.last_hold_id END
+           CASE WHEN fits THEN hold_id ELSE c.last_hold_id END
     FROM (
-      SELECT live, cost, {FITS.format(taken="c.spent_picos + live")} AS fits
+      SELECT live, cost, hold_id, c.spent_picos + live + cost <= most AS fits
       FROM asking,
         (SELECT c.held_picos - coalesce(sum(cost_picos), 0) AS live FROM expired) AS h
     ) AS decided
@@ -111,19 +121,18 @@ HOLD = Governed(
   RETURNING spent_picos, held_picos, last_hold_id
 ), held AS (
   INSERT INTO {{s}}.ai_holds ({", ".join(HOLDS)})
-  SELECT :hold_id, organization_id, user_id, group_id, period, provider, model,
-         {", ".join(PRICES)}, cost_picos, unpriced, true, now,
+  SELECT hold_id, organization_id, user_id, group_id, period, provider, model,
+         {", ".join(PRICES)}, cost_picos, unpriced, true, at,
          -- from when it is held: the statement may have waited for the counter
-         coalesce(:now, clock_timestamp()) + :ttl
-  FROM asking, counter WHERE last_hold_id = :hold_id
+         coalesce(now, clock_timestamp()) + :ttl
+  FROM asking, counter WHERE last_hold_id = hold_id
   RETURNING expires_at
 )
 SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON true
 """,
     (
-        *("a.is_member", "a.group_id", "a.limit_source", "a.spend_limit_micros", "a.cost_picos"),
-        *("a.unpriced", "c.spent_picos", "c.held_picos", "h.expires_at"),
-        find_start("(a.period + interval '1 month')") + " AS period_end",
+        *("a.group_id", "a.cost_picos", "a.unpriced", "h.expires_at"),
+        f"CASE WHEN h.expires_at IS NULL THEN {REFUSAL} END AS refusal",
     ),
     parts=describe_limits,
 )
@@ -133,22 +142,19 @@ USAGE = (
     *("provider", "model", *PRICES, *TOKENS, "cost_picos", "unpriced"),
     *("occurred_at", "recorded_at"),
 )
-# Of a row of usage, what its caller does not know.
-RECORDED = (
-    *("organization_id", "user_id", "group_id", "provider", "model"),
-    *("cost_picos", "recorded_at"),
-)
+# Of a row of usage, what its caller does not know, besides the cost.
+RECORDED = ("organization_id", "user_id", "group_id", "provider", "model", "recorded_at")
 OF_RECORDED = ("u.unpriced", *(f"u.{name}" for name in RECORDED))
 
 
-def _record(source: str, *, where: str, hold_id: str, cost: str, unpriced: str) -> str:
+def _record(source: str, *, where: str, hold_id: str, day: str, cost: str, unpriced: str) -> str:
     """Write the CTE `recorded`: the row of usage, unless its event is known."""
     return f"""
 , recorded AS (
   INSERT INTO {{s}}.ai_usage ({", ".join(USAGE)})
-  SELECT organization_id, CAST(:event_id AS text), user_id, group_id, {hold_id}, period, day,
+  SELECT organization_id, event_id, user_id, group_id, {hold_id}, period, {day},
          provider, model, {", ".join(PRICES)}, {", ".join(TOKENS)}, {cost}, {unpriced},
-         :occurred_at, now
+         occurred_at, coalesce(now, statement_timestamp())
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
   RETURNING *
@@ -188,18 +194,15 @@ SETTLE = Governed(
     Action.CREATE,
     Ledger,
     f"""
-WITH input AS (
-  SELECT {", ".join(f":{count} AS {count}" for count in TOKENS)},
-         {NOW} AS now, {AT} AS at
-), priced AS (
+WITH {take("event_id", *TOKENS, "now", "occurred_at", "hold_id", at=AT)}, priced AS (
   SELECT i.*, p.*,
          greatest(k.cost_picos, CASE WHEN k.unpriced IS NOT NULL AND p.unpriced IS NULL
                                      THEN p.cost_picos END) AS cost,
          k.unpriced AS lacks,
-         least(greatest(timezone(:time_zone, i.at)::date, p.period),
+         least(greatest(timezone({{zone}}, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
-  FROM input i, {{s}}.ai_holds p, {COST} WHERE p.id = :hold_id
-){_record("priced", where="true", hold_id="id", cost="cost", unpriced="lacks")}
+  FROM input i, {{s}}.ai_holds p, {COST} WHERE p.id = i.hold_id
+){_record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
   SELECT {", ".join(f"p.{name}" for name in HOLDS)} FROM priced p, recorded
@@ -208,24 +211,26 @@ WITH input AS (
 ){_add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 """,
-    ("p.cost", *OF_RECORDED),
+    ("p.cost AS cost_picos", *OF_RECORDED),
+    parts=describe_limits,
 )
 
 RECORD = Governed(
     "spend.record",
     Action.CREATE,
     Ledger,
-    _ask(AT)
+    _ask("event_id", "occurred_at", at=AT)
     + _record(
         "asked",
         where="is_member",
         hold_id="CAST(NULL AS uuid)",
+        day="timezone({zone}, at)::date",
         cost="cost_picos",
         unpriced="unpriced",
     )
     + _add_up("0")
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
-    ("a.is_member", "a.cost_picos AS cost", *OF_RECORDED),
+    ("a.is_member", "a.cost_picos", *OF_RECORDED),
     parts=describe_limits,
 )
 
@@ -266,7 +271,11 @@ FIND_EVENT = Governed(
 SELECT {answer} FROM {s}.ai_usage u
 WHERE u.organization_id = :organization_id AND u.event_id = :event_id
 """,
-    (_same("user_id", "provider", "model", *REPORTED, hold_id="NULL"), *OF_RECORDED),
+    (
+        _same("user_id", "provider", "model", *REPORTED, hold_id="NULL"),
+        "u.cost_picos",
+        *OF_RECORDED,
+    ),
 )
 
 # What stands in the way of settling a hold: its event, or another one that it was settled by.
@@ -280,5 +289,5 @@ JOIN {s}.ai_usage u
   ON u.organization_id = h.organization_id AND u.event_id = :event_id OR u.hold_id = h.id
 WHERE h.id = :hold_id ORDER BY u.event_id = :event_id DESC LIMIT 1
 """,
-    (_same("event_id", "hold_id", *REPORTED), *OF_RECORDED),
+    (_same("event_id", "hold_id", *REPORTED), "u.cost_picos", *OF_RECORDED),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
 
+from govbudget.db.times import find_time
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.spend import statements
@@ -65,8 +66,9 @@ class Spend:
         row = grant.run(
             statements.HOLD, **_write_call(call), **_write_tokens(grant, tokens), **values
         ).one()
-        cost = None if row.cost_picos is None else int(row.cost_picos)
-        _check_admission(call, row, cost)
+        cost = _read_cost(row)
+        if row.refusal is not None:
+            _refuse(call, row, cost, row.refusal)
         who = call.organization_id, call.user_id, row.group_id
         return Hold(hold_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
 
@@ -101,7 +103,7 @@ class Spend:
         if row.recorded_at is None:
             known = grant.run(statements.FIND_SETTLED, **values).one_or_none()
             if known is None:
-                _refuse_excess(row.cost)
+                _refuse_excess(_read_cost(row))
             if known is None or not known.is_same:
                 raise EventConflict(event_id)
             row = known
@@ -142,29 +144,28 @@ class Spend:
         if known is None:
             if not row.is_member:
                 raise NotAMember
-            _refuse_excess(row.cost)
+            _refuse_excess(_read_cost(row))
         if known is None or not known.is_same:  # none: it is recorded and taken back just now
             raise EventConflict(event_id)
         return _read_usage(known, tokens, values), False
 
 
-def _check_admission(call: Call, row: Any, cost: int | None) -> None:  # noqa: ANN401 - a row
-    """Raise what kept the call from being held, if anything did."""
-    if not row.is_member:
+def _refuse(call: Call, row: Any, cost: int | None, facts: Mapping[str, Any]) -> NoReturn:  # noqa: ANN401 - a row
+    """Raise what kept the call from being held."""
+    if not facts["is_member"]:
         raise NotAMember
     _refuse_excess(cost)
-    if row.spent_picos is None:
+    if facts["spent_picos"] is None:
         raise UnpricedModel(call.provider, call.model, row.unpriced)
-    if row.expires_at is None:
-        raise BudgetExceeded(
-            limit_micros=row.spend_limit_micros,
-            limit_source=row.limit_source,
-            group_id=row.group_id,
-            spent_picos=int(row.spent_picos),
-            held_picos=int(row.held_picos),
-            cost_picos=cost or 0,
-            period_end=row.period_end,
-        )
+    raise BudgetExceeded(
+        limit_micros=facts["limit_micros"],
+        limit_source=facts["limit_source"],
+        group_id=row.group_id,
+        spent_picos=int(facts["spent_picos"]),
+        held_picos=int(facts["held_picos"]),
+        cost_picos=cost or 0,
+        period_end=find_time(facts["period_end"]),
+    )
 
 
 def _write_call(call: Call) -> dict[str, Any]:
@@ -174,11 +175,10 @@ def _write_call(call: Call) -> dict[str, Any]:
 
 def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
     """Write the counts, and the time at which they are counted."""
-    gov = grant.unit.gov
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
     # statement anew for each combination of types.
     counts = dict(zip(TOKENS, map(Int8, tokens.counts), strict=True))
-    return {**counts, "now": gov.clock(), "time_zone": gov.settings.time_zone}
+    return {**counts, "now": grant.unit.gov.clock()}
 
 
 def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  # noqa: ANN401 - a row
@@ -188,14 +188,20 @@ def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  
         hold_id=values.get("hold_id"),
         tokens=tokens,
         reported_occurred_at=values["occurred_at"],
+        cost_picos=_read_cost(row),
         unpriced=tuple(row.unpriced or ()),
         **{name: getattr(row, name) for name in statements.RECORDED},
     )
 
 
+def _read_cost(row: Any) -> int | None:  # noqa: ANN401 - a row
+    """Read what is known of a cost, which is a Decimal where it was worked out."""
+    return None if row.cost_picos is None else int(row.cost_picos)
+
+
 def _refuse_excess(cost: int | None) -> None:
     if cost is not None and cost > MAX_COST_PICOS:
         raise InvalidInput(
-            f"the call would cost {int(cost)} picos; one call is at most {MAX_COST_PICOS}",
+            f"the call would cost {cost} picos; one call is at most {MAX_COST_PICOS}",
             [FieldError("/tokens", "these many tokens cost more than one call may")],
         )
