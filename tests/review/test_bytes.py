@@ -217,7 +217,10 @@ def decide(rows):
 
 
 def find_changes(old, new):
-    """The cells that differ between two answers of the oracle; a role that is not there: deny."""
+    """The cells that differ between two answers of the oracle; a role that is not there: deny.
+
+    A deny line that comes or goes counts where some role is allowed the same beside it.
+    """
 
     def look_up(decisions, role, scope, right):
         cells, scopes = decisions
@@ -230,7 +233,14 @@ def find_changes(old, new):
         for role, scope in held
         for right in rights
     }
-    return {cell: pair for cell, pair in pairs.items() if pair[0] != pair[1]}
+
+    def counts(cell, pair):
+        if set(pair) != {"deny", "forbid"}:
+            return pair[0] != pair[1]
+        cells, scopes = new if pair[1] == "deny" else old
+        return "allow" in {cells[role, *cell[2:]] for role in scopes}
+
+    return {cell: pair for cell, pair in pairs.items() if counts(cell, pair)}
 
 
 @cache

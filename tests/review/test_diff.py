@@ -42,8 +42,13 @@ class Compared:
     def __init__(self, run, arguments):
         self.run, self.arguments = run, arguments
         result = run("diff", *arguments)
-        self.status, self.out, self.err = result.status, result.out, result.err
-        assert self.status != 2 or self.out == ""
+        self.status, self.err = result.status, result.err
+        # The answer starts with what was compared.
+        old, self.new, self.out = ("", "", "")
+        if self.status != 2:
+            old, self.new, self.out = result.out.split("\n", 2)
+            assert old.startswith("old: ")
+        self.old = old
 
     @cached_property
     def value(self):
@@ -169,30 +174,55 @@ def test_a_new_side_that_nobody_reviewed_or_reviewed_otherwise_is_named(diff, fo
     assert "nobody has" not in diff(folder, SHIPPED).err
 
 
-def has_gain(before, after, roles):
-    """Whether some set of roles may do something that it might not before, by brute force."""
-    return any(
-        is_allowed(after, held, obj, action) and not is_allowed(before, held, obj, action)
-        for held in list_sets(roles)
-        for obj in OBJECTS
-        for action in ACTIONS
-    )
+def list_gains(before, after, roles):
+    """Each right that some set of roles has now and had not before, by brute force."""
+    for held in list_sets(roles):
+        for obj in OBJECTS:
+            for action in ACTIONS:
+                asked = (held, obj, action)
+                if is_allowed(after, *asked) and not is_allowed(before, *asked):
+                    yield asked
 
 
 @given(policy_rows(objects=("group", "ai_model_price")), st.data())
-def test_somebody_gains_where_a_change_is_a_gain_and_nowhere_else(before, data):
-    """The two lists of lines share their roles and scopes; an ally may join whoever is asked."""
+def test_a_gain_or_a_loss_is_one_that_some_set_of_roles_has(before, data):
+    """The two lists of lines share their roles and scopes."""
     rows = st.sampled_from([*before, *((*row[:4], "deny") for row in before)])
     after = data.draw(st.lists(rows, min_size=1, max_size=len(before) + 2))
     changes = diff_tables(make_table(write_rows(before)), make_table(write_rows(after)))
     assert {
         (c.role, str(c.scope), str(c.object), str(c.action)): (c.before, c.after) for c in changes
     } == find_changes(decide_all(before), decide_all(after))
-    allies = [("ally", "site", obj, action, "allow") for obj in OBJECTS for action in ACTIONS]
-    roles = {row[0] for row in before} | {"ally"}
-    gains = has_gain([*before, *allies], [*after, *allies], roles)
-    gains |= has_gain(before, after, roles)
-    assert any(change.is_gain for change in changes) is gains
+    roles = {row[0] for row in before}
+    for is_gain, sides in ((True, (before, after)), (False, (after, before))):
+        named = {(c.role, c.object, c.action) for c in changes if c.is_gain is is_gain}
+        found = list(list_gains(*sides, roles))
+        for role, obj, action in named:
+            assert any(role in held and right == [obj, action] for held, *right in found)
+        for held, obj, action in found:
+            assert named & {(role, obj, action) for role in held}
+
+
+def test_the_advice_of_idle_deny_is_neither_a_gain_nor_a_loss(diff, folder, run):
+    append(folder / "policy.csv", "p, group-member, group, group_ai_budget, read, deny\n")
+    line = "p, user-admin, organization, group_ai_budget, read, deny\n"
+    advised = copy_policy(folder, folder.parent / "advised")
+    append(folder / "policy.csv", line)
+    assert "idle-deny: denies what no line allows to anybody; remove the line" in (
+        run("check", folder).out
+    )
+    for sides in ((folder, advised), (advised, folder)):
+        result = diff(*sides)
+        assert (result.status, result.changes) == (0, [])
+        assert result.out == "no decision differs\n"
+
+
+def test_a_deny_beside_an_allow_is_a_loss_and_its_end_a_gain(diff, folder):
+    append(folder / "policy.csv", "p, group-member, group, group, update, deny\n")
+    right = ("group-member", "group", "group", "update")
+    assert diff(SHIPPED, folder).changes == [("loss", *right, "deny", "forbid")]
+    back = diff(folder, SHIPPED)
+    assert (back.status, back.changes) == (1, [("gain", *right, "forbid", "deny")])
 
 
 # -- the other design, on one page --
@@ -230,11 +260,13 @@ def test_the_dedicated_policy_differs_from_the_shipped_one_in_this(diff):
             assert source[number - 1].startswith(f"p, {change['role']}, {change['scope']}, ")
 
 
-def test_both_sides_are_named_with_their_digests_on_stderr(diff):
+def test_the_answer_starts_with_the_path_and_the_digest_of_both_sides(diff):
     result = diff(SHIPPED, DEDICATED)
-    old, new = result.err.splitlines()
-    assert old == f"old: folder {SHIPPED} {result.value['old']}"
-    assert new == f"new: folder {DEDICATED} {result.value['new']}"
+    old, new = result.value["old"], result.value["new"]
+    assert (old["path"], old["revision"]) == (str(SHIPPED), None)
+    assert (new["path"], new["revision"]) == (str(DEDICATED), None)
+    assert result.old == f"old: folder {SHIPPED} {old['digest']}"
+    assert result.new == f"new: folder {DEDICATED} {new['digest']}"
 
 
 # -- what was approved --
@@ -284,10 +316,10 @@ def test_a_gain_that_nobody_approved_is_status_1(diff, gained, approve, rows):
     assert diff(SHIPPED, gained, *approve(HEADER + rows)).status == 1
 
 
-def test_an_approval_that_no_gain_uses_is_named(diff, gained, approve):
+def test_an_approval_that_no_gain_uses_is_named_and_status_1(diff, gained, approve):
     stale = "org-admin,group,update,allow,organization"
     result = diff(SHIPPED, gained, *approve(HEADER + GAINS + stale + "\n"))
-    assert result.status == 0
+    assert result.status == 1
     assert f"approved, but nobody gains it: {stale.replace(',', ', ')}" in result.err
     assert result.value["unused_approvals"] == [stale.split(",")]
 
@@ -357,6 +389,15 @@ def repository(made_repository, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     monkeypatch.chdir(root)
     return root
+
+
+def test_a_revision_is_named_by_its_commit_and_the_path_in_the_repository(diff, repository):
+    result = diff("v1", "rules")
+    old, new = result.value["old"], result.value["new"]
+    assert (old["path"], new["path"]) == ("rules", str(repository / "rules"))
+    assert len(old["revision"]) == 40
+    assert new["revision"] is None
+    assert result.old == f"old: revision {old['revision']} of rules {old['digest']}"
 
 
 LOSS = ("loss", "org-admin", "organization", "group", "update", "allow", "deny")

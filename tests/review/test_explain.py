@@ -32,6 +32,8 @@ def explain(run, *arguments, **variables):
     assert value.status == result.status
     which, *said = result.out.splitlines()
     assert which.startswith("policy: /")
+    if "budget" in said[0]:
+        assert said.pop(0).startswith("budgets are decided as `group")
     return result.status, said, json.loads(value.out)
 
 
@@ -91,12 +93,7 @@ def test_a_default_deny_names_the_nearest_lines_and_what_each_lacked(run):
         assert line["line"] == line_of(line["text"])
 
 
-def test_what_nobody_may_do_has_lines_near_it_that_lack_more(run):
-    _, _, value = explain(run, "--role", "org-admin", "--object", "group_ai_budget", *READ)
-    assert {line["lacks"] for line in value["nearest"]} == {
-        "is about `group`, not `group_ai_budget`",
-        "is about `ai_member_spend`, not `group_ai_budget`",
-    }
+def test_of_lines_as_near_the_ones_about_the_same_come_first(run):
     _, _, value = explain(run, "--role", "group-member", "--object", "ai_model_price", *UPDATE)
     assert [line["text"] for line in value["nearest"]] == [
         "p, owner, site, ai_model_price, update, allow"
@@ -207,6 +204,7 @@ def test_what_an_explanation_says_is_so(rows, obj, action, data):
         READ,
         ["--role", "owner", "--user", str(UUID(int=4)), "--group", str(UUID(int=4)), *READ],
         ["--user", str(UUID(int=4)), *READ],
+        ["--role", "owner", "--member", str(UUID(int=4)), *READ],
         ["--group", str(UUID(int=4)), *READ],
         ["--role", "owner", "--group", str(UUID(int=4)), *READ],
     ],
@@ -214,6 +212,61 @@ def test_what_an_explanation_says_is_so(rows, obj, action, data):
 def test_a_mistyped_name_or_half_a_question_is_wrong_usage(run, arguments):
     result = run("explain", *arguments)
     assert (result.status, result.out) == (2, "")
+
+
+# -- what is asked --
+
+
+def test_what_nothing_asks_about_is_neither_allowed_nor_denied(run, folder):
+    """An override of a member's limit is set by `update` on a group: this line denies nothing."""
+    append(folder / "policy.csv", "p, user-admin, organization, ai_member_spend, update, deny\n")
+    asked = ("--role", "user-admin", "--object", "ai_member_spend", *UPDATE)
+    result = run("explain", folder, *asked)
+    assert (result.status, result.out) == (2, "")
+    assert (
+        "nothing asks for `update` on `ai_member_spend`, so it is neither allowed nor" in result.err
+    )
+    assert "budgets are decided as `group` by this policy" in result.err
+    assert "`update` on `group`" in result.err
+    budget = run("explain", folder, "--role", "owner", "--object", "group_ai_budget", *READ)
+    assert (budget.status, budget.out) == (2, "")
+
+
+DEDICATED = FOLDERS["dedicated"]
+
+
+def test_it_says_what_budgets_are_decided_as_and_asks_about_that(run):
+    def ask(*arguments):
+        result = run("explain", *arguments, "--role", "user-admin", *UPDATE)
+        return result.status, *result.out.splitlines()[1:3]
+
+    said = "budgets are decided as `group` by this policy"
+    assert ask() == (0, said, "allowed: user-admin, group, update")
+    said = "budgets are decided as `group_ai_budget` by this policy"
+    assert ask(DEDICATED) == (1, said, "denied: user-admin, group_ai_budget, update")
+    group = "; this is about a group, not its budget"
+    assert ask(DEDICATED, "--object", "group") == (
+        0, said + group, "allowed: user-admin, group, update"
+    )  # fmt: skip
+    result = run("explain", DEDICATED, "--role", "owner", *UPDATE, "--format", "json")
+    assert json.loads(result.out)["budgets_decided_as"] == "group_ai_budget"
+
+
+def test_what_everyone_may_toward_themselves_is_not_called_denied(run, folder):
+    asked = ("--role", "group-member", "--object", "ai_member_spend", *READ)
+    status, said, value = explain(run, *asked)
+    assert (status, value["decision"], value["own"]) == (1, "deny", "allow")
+    assert said[0] == "denied, but for what is their own: group-member, ai_member_spend, read"
+    append(folder / "policy.csv", "p, self, user, ai_member_spend, read, deny\n")
+    status, said, value = explain(run, folder, *asked)
+    assert (status, said[0], value["own"]) == (1, "denied: " + said[0].partition(": ")[2], "deny")
+    status, said, _ = explain(run, folder, "--role", "owner", *asked[2:])
+    assert (status, said[0]) == (
+        0,
+        "allowed, but for what is their own: owner, ai_member_spend, read",
+    )
+    status, said, _ = explain(run, "--role", "self", *asked[2:])
+    assert (status, said[0]) == (0, "allowed: self, ai_member_spend, read")
 
 
 # -- people of a database --
@@ -334,6 +387,84 @@ def test_what_explain_says_is_what_the_answers_are(run, world, engine, database_
         assert (said.status == 0) is may_read
 
 
+def spend_of(world, person):
+    return ("--member", world.people[person], *READ)
+
+
+def test_the_spend_of_a_member_is_asked_about_with_the_group_that_names_the_organization(
+    explain_user, world, engine
+):
+    """As over HTTP: one's own, by `self`; another member's is not for a member."""
+    client = make_app(engine).test_client()
+    own = explain_user("member", world.a1, *spend_of(world, "member"))
+    other = explain_user("member", world.a1, *spend_of(world, "joined"))
+    admin = explain_user("org_admin", world.a1, *spend_of(world, "member"))
+    for (status, *_), caller, whose in (
+        (own, "member", "member"), (other, "member", "joined"), (admin, "org_admin", "member"),
+    ):  # fmt: skip
+        path = f"/api/v2/organizations/{world.a}/members/{world.people[whose]}/ai/spend"
+        answer = client.get(path, headers={"X-User": str(world.people[caller])})
+        assert (answer.status_code == 200) is (status == 0)
+    me = world.people["member"]
+    assert f"holds self in user:{me}: counts" in own[1]
+    assert "allowed: self, ai_member_spend, read" in own[1]
+    them = world.people["joined"]
+    assert (
+        f"holds self in user:{me}: does not count: the member asked about is user:{them}"
+        in (other[1])
+    )
+    assert f"holds org-admin in organization:{world.a}: counts" in admin[1]
+
+
+def test_a_role_in_another_organization_or_in_a_group_does_not_count_toward_a_member(
+    explain_user, world
+):
+    _, said, _ = explain_user("b_admin", world.a1, *spend_of(world, "member"))
+    assert (
+        f"holds org-admin in organization:{world.b}: does not count: "
+        f"the member is in organization:{world.a}"
+    ) in said
+    _, said, _ = explain_user("member", world.a1, *spend_of(world, "joined"))
+    assert (
+        f"holds group-member in group:{world.a1}: does not count: a `ai_member_spend` has no group"
+    ) in said
+
+
+def test_a_user_is_asked_about_the_prices_of_the_site_without_a_group(run, world, database_url):
+    url = database_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    price = ("--object", "ai_model_price", *UPDATE)
+    owner, admin = (
+        explain(run, "--user", world.people[who], *price, database_url=url)
+        for who in ("owner", "org_admin")
+    )
+    assert (owner[0], admin[0]) == (0, 1)
+    assert any(
+        "does not count: a `ai_model_price` has no organization" in line for line in admin[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--group", "a1", "--object", "ai_member_spend"), "--group and --member say whose"),
+        (("--member", "m"), "--group and --member say whose"),
+        (("--group", "a1", "--member", "m", "--object", "group"), "--group alone says which"),
+        ((), "--group alone says which"),
+    ],
+)
+def test_a_user_without_the_object_is_asked_which(run, arguments, said):
+    result = run("explain", "--user", "m", *arguments, *READ)
+    assert (result.status, result.out) == (2, "")
+    assert said in result.err
+
+
+def test_a_member_that_is_not_there_is_unreadable_input(run, world, database_url):
+    url = database_url.set(drivername="postgresql").render_as_string(hide_password=False)
+    asked = ("--user", world.member, "--group", world.a1, "--member", uuid4(), *READ)
+    result = run("explain", *asked, database_url=url)
+    assert (result.status, result.out) == (2, "")
+
+
 # -- inside a host --
 
 NUMBER = sa.BigInteger
@@ -383,7 +514,7 @@ def run_flask(host, directory, *arguments):
 
 def test_inside_a_host_the_hosts_own_directory_is_asked(host):
     result = run_flask(host, host[1], "--user", 1, "--group", 100, *UPDATE)
-    assert (result.exit_code, result.stdout.splitlines()[1:3]) == (
+    assert (result.exit_code, result.stdout.splitlines()[2:4]) == (
         0,
         ["holds org-admin in organization:10: counts", "allowed: org-admin, group, update"],
     )

@@ -153,6 +153,10 @@ class DecisionTable:
         """Give what one role may do, with every line that matches."""
         return self._cells[obj, action][role]
 
+    def is_allowed_to_some(self, obj: ObjectType, action: Action) -> bool:
+        """Whether some role is allowed this, by itself."""
+        return any(cell.verdict is Verdict.ALLOW for cell in self._cells[obj, action].values())
+
     def would_allow(self, obj: ObjectType, action: Action) -> tuple[str, ...]:
         """Name every line that allows this to somebody, with the role and scope it asks for."""
         return self._would_allow[obj, action]

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from govbudget.authz.evaluator import EXAMPLES
 from govbudget.authz.files import LINES_FILE, MATRIX_FILE, packaged_policy_dir, show_path
 from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
@@ -24,7 +25,7 @@ from govbudget.cli.environment import (
 )
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.errors import NotFound, PolicyError
-from govbudget.identity import Assignment, Group
+from govbudget.identity import Assignment, Domain, ObjectType, Scope
 from govbudget.review.check import check_policy
 from govbudget.review.diff import (
     Change,
@@ -36,7 +37,12 @@ from govbudget.review.diff import (
     load_side,
     read_approvals,
 )
-from govbudget.review.explain import Explanation, explain_decision, find_reason_against
+from govbudget.review.explain import (
+    Explanation,
+    explain_decision,
+    find_reason_against,
+    require_asked,
+)
 from govbudget.review.remarks import WRITERS, Remark, remark_changes, remark_findings
 from govbudget.review.render import RENDERERS, describe_cells, select_cells
 
@@ -153,45 +159,58 @@ def policy_matrix(  # noqa: PLR0917 - click passes them by name
 @FOLDER
 @click.option("--role", "roles", multiple=True, help="An effective role; may be repeated.")
 @click.option("--user", help="Instead of roles: a user's id, in the database ...")
-@click.option("--group", help="... and the id of the group that is asked about.")
-@click.option("--object", "obj", default="group", help="The object type asked about.")
+@click.option("--group", help="... the id of the group that is asked about ...")
+@click.option("--member", help="... and, of its organization, of the member whose spend is.")
+@click.option(
+    "--object", "obj", help="The object type; by default a budget, or what a member spends."
+)
 @click.option("--action", required=True, help="The action asked about, such as `read`.")
 @FORMAT
-def policy_explain(  # noqa: PLR0917 - click passes them by name
-    folder: Path,
-    roles: tuple[str, ...],
-    user: str | None,
-    group: str | None,
-    obj: str,
-    action: str,
-    form: str,
+def policy_explain(
+    folder: Path, roles: tuple[str, ...], obj: str | None, action: str, form: str, **ids: str | None
 ) -> int:
     """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking.
 
     Of a line that never applies it says why, and where no line matches, which are nearest. With a
-    user and a group, it says of each role that the user holds whether it counts, and why not. On
-    stderr: where a server would not start with the folder.
+    user, it says of each role that the user holds whether it counts toward the group, or the member
+    of the group's organization, and why not. It says what budgets are decided as. What nothing asks
+    about is wrong usage. On stderr: where a server would not start with the folder.
     """
-    if bool(roles) == bool(user) or bool(user) != bool(group):
-        raise click.UsageError("give either --role (once or more), or --user and --group")
+    user = ids["user"]
+    if bool(roles) == bool(user) or (roles and any(ids.values())):
+        raise click.UsageError("give either --role (once or more), or --user with --group")
     table = _open_table(folder)
-    held = _explain_user(table, user, group) if user and group else []
-    if user:
-        roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
+    obj = obj or (ObjectType.AI_MEMBER_SPEND if ids["member"] else table.budget_object)
     try:
+        require_asked(table, obj, action)
+        held = []
+        if user:
+            held = _explain_user(table, ObjectType(obj), user, ids["group"], ids["member"])
+            roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
         explanation = explain_decision(table, roles, obj, action)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _name(folder, table.digest, form)
-    asked = f"{', '.join(roles) or 'no role'}, {obj}, {action}"
+    asked = f": {', '.join(roles) or 'no role'}, {obj}, {action}"
+    if not user and explanation.own is not explanation.decision.allowed:
+        asked = f", but for what is their own{asked}"
     answer = {
         "policy_dir": _resolve(folder),
         "policy_digest": table.digest,
+        "object": obj,
+        "budgets_decided_as": table.budget_object,
         **_describe_explanation(roles, explanation),
-        **({"held": held} if user else {}),
+        **({"held": held} if user else {"own": "allow" if explanation.own else "deny"}),
     }
-    print_answer(form, answer, [*_show_held(user, held), *_show_explanation(asked, explanation)])
+    text = (_show_held(user, held), _show_explanation(asked, explanation))
+    print_answer(form, answer, chain(_show_budgets(table, obj), *text))
     return OK if explanation.decision.allowed else NOT_SO
+
+
+def _show_budgets(table: DecisionTable, obj: str) -> Iterator[str]:
+    if obj in {ObjectType.GROUP, ObjectType.GROUP_AI_BUDGET}:
+        other = "" if obj == table.budget_object else "; this is about a group, not its budget"
+        yield f"budgets are decided as `{table.budget_object}` by this policy{other}"
 
 
 def _describe_explanation(roles: tuple[str, ...], explanation: Explanation) -> dict[str, Any]:
@@ -211,13 +230,13 @@ def _show_held(user: str | None, held: list[dict[str, Any]]) -> Iterator[str]:
     for item in held:
         counts = "counts" if item["counts"] else f"does not count: {item['why']}"
         yield f"holds {item['role']} in {item['domain']}: {counts}"
-    if user and not held:
+    if user and all(item["domain"] == f"{Scope.USER}:{user}" for item in held):
         yield f"{user} holds no role anywhere (or there is no such user)"
 
 
 def _show_explanation(asked: str, explanation: Explanation) -> Iterator[str]:
     decision = explanation.decision
-    yield f"{'allowed' if decision.allowed else 'denied'}: {asked}"
+    yield f"{'allowed' if decision.allowed else 'denied'}{asked}"
     for line in explanation.matching:
         decides = ", which decides" if line.name in decision.lines else ""
         yield f"  {line.name} matches: {line.effect}{decides}: {line.text}"
@@ -230,31 +249,47 @@ def _show_explanation(asked: str, explanation: Explanation) -> Iterator[str]:
         yield f"  and {explanation.left_out} more as near; `policy matrix` shows all"
 
 
-def _explain_user(table: DecisionTable, user: str, group: str) -> list[dict[str, Any]]:
-    """Find where a user holds roles, and say of each whether it counts toward the group.
+def _explain_user(
+    table: DecisionTable, obj: ObjectType, user: str, group: str | None, member: str | None
+) -> list[dict[str, Any]]:
+    """Find where a user holds roles, and say of each whether it counts toward the object.
 
     Asks the host's directory inside a host. One that can't list all that a user holds
-    (`load_assignments`) is asked for what it would report to a request about this group.
+    (`load_assignments`) is asked for what it would report to a request about this object.
     """
+    of_site, of_member = EXAMPLES[obj], obj is ObjectType.AI_MEMBER_SPEND
+    is_of_site = of_site.domain(Scope.ORGANIZATION) is None
+    if not is_of_site and (not group or bool(member) is not of_member):
+        which = "--group and --member say whose" if of_member else "--group alone says which"
+        raise click.UsageError(f"a `{obj}` is asked about; {which}")
     parse, directory = find_settings().id_type.parse, find_directory()
-    user_id, group_id = parse(user), parse(group)
+    user_id = parse(user)
 
-    def load(connection: Connection) -> tuple[Iterable[Assignment], Group]:
-        subject, found = directory.load_group(connection, user_id, group_id)
+    def load(connection: Connection) -> tuple[Iterable[Assignment], Any]:
+        found: Any = of_site
+        if is_of_site:
+            subject = directory.load_subject(connection, user_id)
+        else:
+            subject, found = directory.load_group(connection, user_id, parse(str(group)))
+        if of_member and found is not None:
+            place = found.organization_id
+            subject, found = directory.load_member(connection, user_id, place, parse(str(member)))
         if found is None:
-            raise NotFound("group")
+            raise NotFound("member" if of_member else "group")
         load_all = getattr(directory, "load_assignments", None)
         return load_all(connection, user_id) if load_all else subject.assignments, found
 
     assignments, found = run_on_database(load)
+    own_roles = [role for role, s in table.scopes.items() if s is Scope.USER and of_member]
+    own = (Assignment(role, Domain(Scope.USER, user_id)) for role in own_roles)
     return [
         {
             "role": assignment.role,
             "domain": str(assignment.domain),
-            "counts": (why := find_reason_against(table, assignment, found)) is None,
+            "counts": (why := find_reason_against(table, user_id, assignment, found)) is None,
             "why": why,
         }
-        for assignment in assignments
+        for assignment in (*assignments, *own)
     ]
 
 
@@ -275,6 +310,9 @@ def _describe(line: Line) -> dict[str, str]:
 @REMARK_FORMAT
 def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
+
+    Status 1, too, where an approval is of nothing that anyone gains. The answer starts with the
+    path, revision and digest of both.
 
     Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. A revision is looked up in
     the repository of the working directory, at the path as it is written from there. A path through
@@ -297,21 +335,23 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
         others = (*_show_tables(before, after, changes), *warnings)
         remarks = remark_changes(changes, approved, others, str(new_side.place / LINES_FILE))
         _print_remarks(form, remarks, "diff", *names)
-        return NOT_SO if unapproved else OK
-    for line in (*names, *warnings) if form == "text" else ():
+        return NOT_SO if unapproved or unused else OK
+    for line in warnings if form == "text" else ():
         click.echo(line, err=True)
-    answer = {
-        "old": before.digest,
-        "new": after.digest,
+    answer: dict[str, object] = {
+        **{
+            which: {"path": side.path, "revision": side.revision, "digest": side.table.digest}
+            for which, side in sides
+        },
         "changes": [_describe_change(change, approved) for change in changes],
         "roles_added": [{"role": role, "scope": scope} for role, scope in added],
         "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
         "new_unreviewed": new_side.unreviewed,
         "unused_approvals": unused,
     }
-    text = chain(_show_tables(before, after, changes), _show_changes(changes, approved))
+    text = chain(names, _show_tables(before, after, changes), _show_changes(changes, approved))
     print_answer(form, answer, text)
-    return NOT_SO if unapproved else OK
+    return NOT_SO if unapproved or unused else OK
 
 
 def _list_warnings(new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:

@@ -79,8 +79,9 @@ def diff_roles(
 
 
 def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
-    """Find every right that differs; nothing for comments, order and duplicates.
+    """Find every right that differs for some set of roles; nothing for comments and order.
 
+    A deny that comes or goes is a loss or a gain where somebody is allowed the same beside it.
     A role whose scope changed has lost everything in the old scope and gained it in the new one.
     Where one of the two policies has no lines on budgets of their own, it decides them as
     groups, and is compared so.
@@ -95,9 +96,12 @@ def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
                 asked = budget_objects
             before, old_lines = _look_up(old, "old", role, scope, (asked[0], action))
             after, new_lines = _look_up(new, "new", role, scope, (asked[1], action))
-            if before is not after:
-                lines = (*old_lines, *new_lines)
-                changes.append(Change(role, scope, obj, action, before, after, lines))
+            if before is after:
+                continue
+            change = Change(role, scope, obj, action, before, after, (*old_lines, *new_lines))
+            table, kind = (new, asked[1]) if change.is_gain else (old, asked[0])
+            if Verdict.ALLOW in {before, after} or table.is_allowed_to_some(kind, action):
+                changes.append(change)
     return changes
 
 
@@ -130,13 +134,22 @@ def read_approvals(path: Path) -> frozenset[tuple[str, ...]]:
 class Side:
     """One of the two policies, where it was found, and what is to be said of its `matrix.csv`.
 
-    `place` is the path of its folder from the top of the repository.
+    `path` is that of its folder: in the repository where it is of a `revision`, a full one else.
+    `place` is its path from the top of the repository.
     """
 
     table: DecisionTable
-    origin: str
+    path: str
+    revision: str | None
     place: PurePath
     unreviewed: str | None
+
+    @property
+    def origin(self) -> str:
+        """Say where it was found."""
+        return (
+            f"revision {self.revision} of {self.path}" if self.revision else f"folder {self.path}"
+        )
 
 
 def load_side(name: str, other: str, default: Path) -> Side:
@@ -157,17 +170,18 @@ def load_side(name: str, other: str, default: Path) -> Side:
         )
     if is_folder:
         _check_folder(folder)
-        files, origin = read_policy_files(folder), f"folder {show_path(folder.resolve())}"
-        place = find_place(folder)
+        files, place = read_policy_files(folder), find_place(folder)
+        commit = None
     else:
-        files, origin, place = _read_revision(revision, folder_there)
+        files, place, commit = _read_revision(revision, folder_there)
     table = read_table(files)
     unreviewed = None
     if files.matrix is None:
         unreviewed = f"nobody has reviewed it: there is no {MATRIX_FILE}"
     elif compare_with_matrix(table, files.matrix):
         unreviewed = f"its {MATRIX_FILE} is of another policy, so a server would not start with it"
-    return Side(table, origin, place, unreviewed)
+    path = show_path(Path(place) if commit else folder.resolve())
+    return Side(table, path, commit, place, unreviewed)
 
 
 def find_place(folder: Path) -> PurePath:
@@ -194,7 +208,7 @@ def _check_folder(folder: Path) -> None:
         raise _refuse(f"`{show_path(folder)}` is in a submodule; run the command in the submodule")
 
 
-def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str, PurePath]:
+def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, PurePath, str]:
     """Read a policy folder of a commit: regular files, as they were committed.
 
     Goes from tree to tree by the ids of git's objects, so that nothing but the literal path counts:
@@ -217,8 +231,7 @@ def _read_revision(revision: str, folder: Path) -> tuple[PolicyFiles, str, PureP
         None if found_id is None else _run_git("cat-file", "blob", found_id) or b""
         for found_id in found
     )
-    files = PolicyFiles(model or b"", lines or b"", matrix)
-    return files, f"revision {commit} of {show_path(path)}", path
+    return PolicyFiles(model or b"", lines or b"", matrix), path, commit
 
 
 def _find_object(tree: str, commit: str, path: Path, wanted: str) -> str | None:

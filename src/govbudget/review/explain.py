@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from govbudget.authz.effective import find_effective_roles
 from govbudget.authz.table import Decision, DecisionTable, Verdict
-from govbudget.identity import Action, Assignment, Group, ObjectType, Scope, Subject
+from govbudget.identity import Action, Assignment, Id, Object, ObjectType, Scope, Subject
 from govbudget.review.meaning import describe_dead_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class Explanation:
     """A decision, every line that matches it, and the nearest lines that do not.
 
     `dead` are lines of the roles that name this object and action and can't apply; `left_out` is
-    how many lines are as near as `nearest` and not in it.
+    how many lines are as near as `nearest` and not in it. `own`: whether it is allowed toward
+    oneself, where the roles of the scope `user` are held, too.
     """
 
     decision: Decision
@@ -38,6 +39,18 @@ class Explanation:
     dead: tuple[tuple[Line, str], ...]
     nearest: tuple[tuple[Line, str], ...]
     left_out: int
+    own: bool
+
+
+def require_asked(table: DecisionTable, obj: str, action: str) -> None:
+    """Raise ValueError where nothing asks this policy about it, or a name is unknown."""
+    table.decide((), obj, action)
+    if (obj, action) not in table.asked:
+        asked = ", ".join(f"`{known}` on `{kind}`" for kind, known in table.asked)
+        raise ValueError(
+            f"nothing asks for `{action}` on `{obj}`, so it is neither allowed nor denied; budgets "
+            f"are decided as `{table.budget_object}` by this policy, and asked are {asked}"
+        )
 
 
 def explain_decision(
@@ -77,7 +90,10 @@ def explain_decision(
         nearest = [(line, "; ".join(missing)) for line, missing in lacking]
     in_order = tuple(sorted(matching, key=lambda line: line.number))
     left_out = max(0, len(nearest) - MAX_NEAREST)
-    return Explanation(decision, in_order, dead, tuple(nearest[:MAX_NEAREST]), left_out)
+    own = {*roles, *(role for role, scope in table.scopes.items() if scope is Scope.USER)}
+    shown = tuple(nearest[:MAX_NEAREST])
+    toward_oneself = table.decide(own, obj, action).allowed
+    return Explanation(decision, in_order, dead, shown, left_out, toward_oneself)
 
 
 def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: Action) -> list[str]:
@@ -94,18 +110,20 @@ def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: A
     return [verb.format(line.role, held), *elsewhere]
 
 
-def find_reason_against(table: DecisionTable, assignment: Assignment, group: Group) -> str | None:
-    """Say why a role that somebody holds does not count toward a group; None: it counts."""
+def find_reason_against(
+    table: DecisionTable, user: Id, assignment: Assignment, obj: Object
+) -> str | None:
+    """Say why a role that a user holds does not count toward an object; None: it counts."""
     role, domain = assignment
     scope = table.scopes.get(role)
     if scope is None:
         return "the policy declares no such role"
     if scope is not domain.scope:
         return f"the role's scope is `{scope}`, and it is held in `{domain.scope}`"
-    if find_effective_roles(Subject("", (assignment,)), group, table.scopes):
+    if role in find_effective_roles(Subject(user, (assignment,)), obj, table.scopes):
         return None
-    if scope is Scope.USER:
-        return "all hold it toward themselves, and nobody by an assignment"
-    if scope is Scope.ORGANIZATION:
-        return f"the group is in organization:{group.organization_id}"
-    return f"the group asked about is group:{group.id}"
+    own = obj.domain(scope)
+    if own is None:
+        return f"a `{obj.type}` has no {scope}"
+    noun = "member" if obj.type is ObjectType.AI_MEMBER_SPEND else "group"
+    return f"the {noun} {'is in' if scope is Scope.ORGANIZATION else 'asked about is'} {own}"

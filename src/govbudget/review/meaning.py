@@ -9,7 +9,7 @@ from functools import partial
 from govbudget.authz.evaluator import list_reached_elsewhere
 from govbudget.authz.files import LINES_FILE
 from govbudget.authz.reader import Effect, Line
-from govbudget.authz.table import CELLS, Cell, DecisionTable, Verdict
+from govbudget.authz.table import CELLS, DecisionTable, Verdict
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
 
@@ -42,12 +42,17 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
         elif line.effect is Effect.ALLOW and cell.deny:
             sentence = f"changes nothing: line {cell.deny[0].number} denies the same; keep one"
             yield Finding(LINES_FILE, line.number, "dead-line", sentence)
-        elif line.effect is Effect.DENY and not (cell.allow or _is_allowed_to_others(table, cell)):
+        elif line.effect is Effect.DENY and not (
+            cell.allow or table.is_allowed_to_some(line.object, line.action)
+        ):
             sentence = "denies what no line allows to anybody; remove the line"
             yield Finding(LINES_FILE, line.number, "idle-deny", sentence)
     for number, role in _list_declared(table):
-        cells = [table.cell(role, obj, action) for obj, action in table.asked]
-        if not any(_matters(table, cell) for cell in cells):
+        # A cell matters to sets of roles: it allows, or denies what some role is allowed.
+        if not any(
+            table.cell(role, *cell).verdict is not Verdict.DENY and table.is_allowed_to_some(*cell)
+            for cell in table.asked
+        ):
             sentence = (
                 f"role `{role}` can do nothing and changes nothing; remove its lines or fix them"
             )
@@ -57,20 +62,6 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
 def describe_dead_line(line: Line) -> str:
     """Say why a line never applies: its object lacks its scope."""
     return f"never applies: a `{line.object}` has no {line.scope}"
-
-
-def _matters(table: DecisionTable, cell: Cell) -> bool:
-    """Whether a role's cell changes the decision of some set of roles that it is in."""
-    if cell.verdict is Verdict.FORBID:
-        return _is_allowed_to_others(table, cell)
-    return cell.verdict is Verdict.ALLOW
-
-
-def _is_allowed_to_others(table: DecisionTable, cell: Cell) -> bool:
-    """Whether some role is allowed what this cell's deny lines deny."""
-    line = cell.deny[0]
-    others = (table.cell(role, line.object, line.action) for role in table.scopes)
-    return any(other.verdict is Verdict.ALLOW for other in others)
 
 
 Broken = Iterator[tuple[int, str]]
