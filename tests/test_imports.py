@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import govbudget
+from govbudget.authz.files import packaged_policy_dir
 
 ROOT = Path(govbudget.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py"))
@@ -62,3 +63,24 @@ def test_a_policy_is_loaded_and_asked_without_flask_or_a_database():
 def test_a_host_starts_without_pydantic_and_alembic():
     """Which is half of the time; they are loaded with the first body, or migration."""
     assert list_loaded(INSTALL) & {"pydantic", "pydantic_core", "alembic"} == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check"],
+        ["matrix"],
+        ["explain", "--role", "owner", "--action", "read"],
+        ["diff", str(packaged_policy_dir()), str(packaged_policy_dir())],
+    ],
+)
+def test_a_reviewers_command_loads_neither_flask_nor_a_databases_library(arguments):
+    """Which takes longer than the command itself."""
+    program = (
+        "import sys\nfrom govbudget.cli import main\n"
+        f"try: main({['policy', *arguments]!r})\n"
+        "except SystemExit as ended: assert not ended.code\n"
+    )
+    loaded = list_loaded(program)
+    assert {"govbudget", "casbin"} <= loaded
+    assert loaded & {"flask", "werkzeug", "sqlalchemy", "psycopg", "pydantic", "alembic"} == set()

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.authz.reader import suggest
-from govbudget.db.retries import MISFITS, find_sqlstate
 from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 from govbudget.parts import is_installed
 
@@ -68,7 +66,7 @@ class _Commands(click.Group):
         except BrokenPipeError:  # who read our output has gone; nothing is left to say
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 128 + signal.SIGPIPE
-        except (GovBudgetError, click.ClickException, OSError, SQLAlchemyError) as error:
+        except _list_known() as error:
             for line in _explain(error):
                 click.echo(line, err=True)
             status = NOT_SO if isinstance(error, NotSo) else WRONG
@@ -97,6 +95,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(status if isinstance(status, int) else OK)
 
 
+def _list_known() -> tuple[type[Exception], ...]:
+    """Give the errors that a command explains; a database's where its library is loaded at all."""
+    library = sys.modules.get("sqlalchemy.exc")
+    refusals = (library.SQLAlchemyError,) if library else ()
+    return (GovBudgetError, click.ClickException, OSError, *refusals)
+
+
 def _explain(error: Exception) -> Iterator[str]:
     """Say what was wrong: one line, and one more for each finding or wrong entry."""
     if isinstance(error, PolicyError):
@@ -115,6 +120,8 @@ def _explain(error: Exception) -> Iterator[str]:
     elif isinstance(error, OSError):
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
+        from govbudget.db.retries import MISFITS, find_sqlstate
+
         cause = getattr(error, "orig", None) or error
         hint = MISFITS.get(find_sqlstate(error) or "", "is GOVBUDGET_DATABASE_URL right?")
         reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"

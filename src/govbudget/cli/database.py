@@ -8,7 +8,8 @@ import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, NotSo
-from govbudget.cli.environment import find_settings, open_database
+from govbudget.cli.environment import open_database
+from govbudget.cli.place import find_settings
 from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
 from govbudget.errors import SettingsError
 from govbudget.layout import Layout

@@ -6,16 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import cast
 
 import sqlalchemy as sa
-from flask import current_app, has_app_context
 from sqlalchemy import Connection, Engine
 from werkzeug.local import LocalProxy
 
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
+from govbudget.cli.place import find_host, find_policy_dir, find_settings
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.db.gov import Gov
 from govbudget.db.retries import T, retry
@@ -25,24 +24,6 @@ from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
 from govbudget.errors import NotFound, SettingsError
 from govbudget.identity import OPERATOR, Id
-from govbudget.installation import Installation
-from govbudget.settings import Settings, read_settings
-
-POLICY_DIR = "GOVBUDGET_POLICY_DIR"
-
-
-def find_host() -> Installation | None:
-    """Give the installation of the host application that the command runs in, if any."""
-    host: Installation | None = None
-    if has_app_context():
-        host = current_app.extensions.get("govbudget")
-    return host
-
-
-def find_settings() -> Settings:
-    """Give the host's settings, else the environment's."""
-    host = find_host()
-    return read_settings(os.environ) if host is None else host.settings
 
 
 def find_directory() -> Directory:
@@ -53,15 +34,6 @@ def find_directory() -> Directory:
         if host is None
         else host.directory
     )
-
-
-def find_policy_dir(argument: str | None = None) -> Path | None:
-    """Give the folder asked about: the argument, the host's, the environment's; else None."""
-    host = find_host()
-    if not argument and host is not None:
-        return host.policy.folder
-    folder = argument or os.environ.get(POLICY_DIR)
-    return Path(folder) if folder else None
 
 
 def read_database_url() -> sa.URL:

@@ -10,22 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import Connection
 
-from govbudget.authz.evaluator import EXAMPLES
 from govbudget.authz.files import LINES_FILE, MATRIX_FILE, packaged_policy_dir, show_path
 from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK, WRONG
-from govbudget.cli.environment import (
-    find_directory,
-    find_policy_dir,
-    find_settings,
-    run_on_database,
-)
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.errors import NotFound, PolicyError
-from govbudget.identity import Assignment, Domain, ObjectType, Scope
+from govbudget.cli.place import find_policy_dir, find_settings
+from govbudget.errors import PolicyError
+from govbudget.identity import ObjectType, Scope
 from govbudget.review.check import check_policy
 from govbudget.review.diff import (
     Change,
@@ -37,12 +30,7 @@ from govbudget.review.diff import (
     load_side,
     read_approvals,
 )
-from govbudget.review.explain import (
-    Explanation,
-    explain_decision,
-    find_reason_against,
-    require_asked,
-)
+from govbudget.review.explain import Explanation, explain_decision, require_asked
 from govbudget.review.remarks import WRITERS, Remark, remark_changes, remark_findings
 from govbudget.review.render import RENDERERS, describe_cells, select_cells
 
@@ -185,7 +173,10 @@ def policy_explain(
         require_asked(table, obj, action)
         held = []
         if user:
-            held = _explain_user(table, ObjectType(obj), user, ids["group"], ids["member"])
+            # What asks the database is imported for that alone.
+            from govbudget.cli.held import explain_held
+
+            held = explain_held(table, ObjectType(obj), user, ids["group"], ids["member"])
             roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
         explanation = explain_decision(table, roles, obj, action)
     except ValueError as error:
@@ -194,14 +185,10 @@ def policy_explain(
     asked = f": {', '.join(roles) or 'no role'}, {obj}, {action}"
     if not user and explanation.own is not explanation.decision.allowed:
         asked = f", but for what is their own{asked}"
-    answer = {
-        "policy_dir": _resolve(folder),
-        "policy_digest": table.digest,
-        "object": obj,
-        "budgets_decided_as": table.budget_object,
-        **_describe_explanation(roles, explanation),
-        **({"held": held} if user else {"own": "allow" if explanation.own else "deny"}),
-    }
+    about = {"policy_dir": _resolve(folder), "policy_digest": table.digest, "object": obj}
+    about["budgets_decided_as"] = table.budget_object
+    who = {"held": held} if user else {"own": "allow" if explanation.own else "deny"}
+    answer = about | _describe_explanation(roles, explanation) | who
     text = (_show_held(user, held), _show_explanation(asked, explanation))
     print_answer(form, answer, chain(_show_budgets(table, obj), *text))
     return OK if explanation.decision.allowed else NOT_SO
@@ -249,50 +236,6 @@ def _show_explanation(asked: str, explanation: Explanation) -> Iterator[str]:
         yield f"  and {explanation.left_out} more as near; `policy matrix` shows all"
 
 
-def _explain_user(
-    table: DecisionTable, obj: ObjectType, user: str, group: str | None, member: str | None
-) -> list[dict[str, Any]]:
-    """Find where a user holds roles, and say of each whether it counts toward the object.
-
-    Asks the host's directory inside a host. One that can't list all that a user holds
-    (`load_assignments`) is asked for what it would report to a request about this object.
-    """
-    of_site, of_member = EXAMPLES[obj], obj is ObjectType.AI_MEMBER_SPEND
-    is_of_site = of_site.domain(Scope.ORGANIZATION) is None
-    if not is_of_site and (not group or bool(member) is not of_member):
-        which = "--group and --member say whose" if of_member else "--group alone says which"
-        raise click.UsageError(f"a `{obj}` is asked about; {which}")
-    parse, directory = find_settings().id_type.parse, find_directory()
-    user_id = parse(user)
-
-    def load(connection: Connection) -> tuple[Iterable[Assignment], Any]:
-        found: Any = of_site
-        if is_of_site:
-            subject = directory.load_subject(connection, user_id)
-        else:
-            subject, found = directory.load_group(connection, user_id, parse(str(group)))
-        if of_member and found is not None:
-            place = found.organization_id
-            subject, found = directory.load_member(connection, user_id, place, parse(str(member)))
-        if found is None:
-            raise NotFound("member" if of_member else "group")
-        load_all = getattr(directory, "load_assignments", None)
-        return load_all(connection, user_id) if load_all else subject.assignments, found
-
-    assignments, found = run_on_database(load)
-    own_roles = [role for role, s in table.scopes.items() if s is Scope.USER and of_member]
-    own = (Assignment(role, Domain(Scope.USER, user_id)) for role in own_roles)
-    return [
-        {
-            "role": assignment.role,
-            "domain": str(assignment.domain),
-            "counts": (why := find_reason_against(table, user_id, assignment, found)) is None,
-            "why": why,
-        }
-        for assignment in (*assignments, *own)
-    ]
-
-
 def _describe(line: Line) -> dict[str, str]:
     return {"line": line.name, "text": line.text, "effect": line.effect}
 
@@ -311,38 +254,34 @@ def _describe(line: Line) -> dict[str, str]:
 def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
-    Status 1, too, where an approval is of nothing that anyone gains. The answer starts with the
-    path, revision and digest of both.
-
-    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. A revision is looked up in
-    the repository of the working directory, at the path as it is written from there. A path through
-    a symbolic link or a submodule is refused on either side, and replaced objects do not count.
-    Names roles that are new or gone without a right, and, on stderr, a new side that nobody
-    reviewed.
+    Status 1, too, where nobody gains what was approved. The answer starts with the path, revision
+    and digest of both. Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. A
+    revision is looked up in the repository of the working directory, at the path as it is written
+    from there. A path through a symbolic link or a submodule is refused on either side, and
+    replaced objects do not count. Names roles that are new or gone without a right, and, on stderr,
+    a new side that nobody reviewed.
     """
     default = find_policy_dir() or Path("policy")
     old_side = _load_side("old", old, new, default, form)
     new_side = _load_side("new", new, old, default, form)
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
-    added, removed = diff_roles(before, after)
     approved = read_approvals(approvals) if approvals else frozenset()
     unapproved, unused = check_approvals(changes, approved)
-    sides = (("old", old_side), ("new", new_side))
-    names = [f"{which}: {side.origin} {side.table.digest}" for which, side in sides]
+    status = NOT_SO if unapproved or unused else OK
+    names = [f"{which}: {side}" for which, side in (("old", old_side), ("new", new_side))]
     warnings = list(_list_warnings(new_side, unused))
     if form in WRITERS:
         others = (*_show_tables(before, after, changes), *warnings)
         remarks = remark_changes(changes, approved, others, str(new_side.place / LINES_FILE))
         _print_remarks(form, remarks, "diff", *names)
-        return NOT_SO if unapproved or unused else OK
+        return status
     for line in warnings if form == "text" else ():
         click.echo(line, err=True)
-    answer: dict[str, object] = {
-        **{
-            which: {"path": side.path, "revision": side.revision, "digest": side.table.digest}
-            for which, side in sides
-        },
+    added, removed = diff_roles(before, after)
+    answer = {
+        "old": old_side.describe(),
+        "new": new_side.describe(),
         "changes": [_describe_change(change, approved) for change in changes],
         "roles_added": [{"role": role, "scope": scope} for role, scope in added],
         "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
@@ -351,7 +290,7 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     }
     text = chain(names, _show_tables(before, after, changes), _show_changes(changes, approved))
     print_answer(form, answer, text)
-    return NOT_SO if unapproved or unused else OK
+    return status
 
 
 def _list_warnings(new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:

@@ -144,12 +144,14 @@ class Side:
     place: PurePath
     unreviewed: str | None
 
-    @property
-    def origin(self) -> str:
-        """Say where it was found."""
-        return (
-            f"revision {self.revision} of {self.path}" if self.revision else f"folder {self.path}"
-        )
+    def __str__(self) -> str:
+        """Say where it was found, and which it is."""
+        revision = f"revision {self.revision} of" if self.revision else "folder"
+        return f"{revision} {self.path} {self.table.digest}"
+
+    def describe(self) -> dict[str, str | None]:
+        """Give the same as fields."""
+        return {"path": self.path, "revision": self.revision, "digest": self.table.digest}
 
 
 def load_side(name: str, other: str, default: Path) -> Side:

@@ -73,27 +73,34 @@ def explain_decision(
         and line.role in roles
         and line not in matching
     )
-    nearest: list[tuple[Line, str]] = []
+    nearest = []
     if not decision.allowed and not decision.lines:
-        lacking = [
-            (line, missing)
-            for line in {line.text: line for line in table.lines}.values()
-            if table.cell(line.role, line.object, line.action).verdict is Verdict.ALLOW
-            and (missing := _find_missing(line, roles, object_type, act))
-        ]
-        fewest = min((len(missing) for _, missing in lacking), default=0)
-        # A line for this very object and action comes first: it is the one to be given.
-        lacking = sorted(
-            (item for item in lacking if len(item[1]) == fewest),
-            key=lambda item: ((item[0].object, item[0].action) != (object_type, act),),
-        )
-        nearest = [(line, "; ".join(missing)) for line, missing in lacking]
+        nearest = _find_nearest(table, roles, object_type, act)
     in_order = tuple(sorted(matching, key=lambda line: line.number))
     left_out = max(0, len(nearest) - MAX_NEAREST)
     own = {*roles, *(role for role, scope in table.scopes.items() if scope is Scope.USER)}
     shown = tuple(nearest[:MAX_NEAREST])
     toward_oneself = table.decide(own, obj, action).allowed
     return Explanation(decision, in_order, dead, shown, left_out, toward_oneself)
+
+
+def _find_nearest(
+    table: DecisionTable, roles: Collection[str], obj: ObjectType, action: Action
+) -> list[tuple[Line, str]]:
+    """Give the lines that lack least, each with what it lacks."""
+    lacking = [
+        (line, missing)
+        for line in {tuple(line.fields): line for line in table.lines}.values()
+        if table.cell(line.role, line.object, line.action).verdict is Verdict.ALLOW
+        and (missing := _find_missing(line, roles, obj, action))
+    ]
+    fewest = min((len(missing) for _, missing in lacking), default=0)
+    # A line for this very object and action comes first: it is the one to be given.
+    lacking = sorted(
+        (item for item in lacking if len(item[1]) == fewest),
+        key=lambda item: (item[0].object, item[0].action) != (obj, action),
+    )
+    return [(line, "; ".join(missing)) for line, missing in lacking]
 
 
 def _find_missing(line: Line, roles: Collection[str], obj: ObjectType, action: Action) -> list[str]:

@@ -47,6 +47,10 @@ def find_idle_lines(table: DecisionTable) -> Iterator[Finding]:
         ):
             sentence = "denies what no line allows to anybody; remove the line"
             yield Finding(LINES_FILE, line.number, "idle-deny", sentence)
+    yield from _find_idle_roles(table)
+
+
+def _find_idle_roles(table: DecisionTable) -> Iterator[Finding]:
     for number, role in _list_declared(table):
         # A cell matters to sets of roles: it allows, or denies what some role is allowed.
         if not any(

@@ -9,7 +9,8 @@ from uuid import UUID
 import click
 
 from govbudget.cli import NotSo
-from govbudget.cli.environment import find_settings, run_as_operator, run_on_database
+from govbudget.cli.environment import run_as_operator, run_on_database
+from govbudget.cli.place import find_settings
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory

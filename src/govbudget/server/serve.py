@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from govbudget.authz.policy import Policy
-from govbudget.cli.environment import find_host, read_database_url
+from govbudget.cli.environment import read_database_url
+from govbudget.cli.place import find_host
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.installation import Installation

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from govbudget.cli import NOT_SO, OK
-from govbudget.cli.environment import find_settings, require_known, run_as_operator
+from govbudget.cli.environment import require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.place import find_settings
 from govbudget.cli.prices import prices
 from govbudget.db.unit import Unit
 from govbudget.identity import Id
