@@ -218,7 +218,7 @@ def test_each_load_is_one_statement_that_names_the_hosts_tables_only(host, conne
             load_it()
         assert (len(sent), seen) == (1, [])
         assert not names_budget_table(sent[0])
-        assert "govbudget." not in sent[0]  # the schema; parts of the statement are named govbudget_...
+        assert "govbudget." not in sent[0]  # the schema; CTEs are named govbudget_...
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
