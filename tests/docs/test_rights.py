@@ -26,6 +26,7 @@ TOUCHING = {
     "testing": "looks at what a directory loads",
     "cli/database.py": "migrations: the operator's",
     "cli/environment.py": "opens the database of a command",
+    "cli/people.py": "who and diff --people ask the directory and nothing else",
     "cli/policy.py": "explain --user asks the directory and nothing else",
     "server/app.py": "/readyz looks at the server",
     "server/audit.py": "what a command changed, in its transaction",

@@ -108,7 +108,9 @@ def test_the_directory_that_asks_the_log_in_service_is_right_too(names, engine, 
     """It knows the owner, whom the tables do not know any more."""
     with engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM supporter")
-    vouched = names["VouchedDirectory"](directory, lambda user: ["owner"] if user == 300 else [])
+    vouched = names["VouchedDirectory"](
+        directory, lambda user: ["owner"] if user == 300 else [], lambda: [300]
+    )
     names["test_directory"](engine, vouched)
     with engine.begin() as connection:
         found = names["check_directory"](directory, connection, names["FACTS"])

@@ -165,6 +165,9 @@ class Broken:
     def load_member(self, connection, subject_id, organization_id, user_id):
         return self.inner.load_member(connection, subject_id, organization_id, user_id)
 
+    def list_subjects(self, connection):
+        return self.inner.list_subjects(connection)
+
 
 LOADERS = ("load_subject", "load_group", "load_organization", "load_member")
 
@@ -224,6 +227,30 @@ def refuse_operator(name):
         return getattr(self.inner, name)(connection, *ids) if ids[0] is not None else fail()
 
     return type("Refusing", (Broken,), {name: load})
+
+
+def change_list(change):
+    """A directory whose list of people is changed."""
+
+    def list_subjects(self, connection):
+        return change(self, connection, self.inner.list_subjects(connection))
+
+    return type("Listing", (Broken,), {"list_subjects": list_subjects})
+
+
+def give_all(subject, *more):
+    return replace(subject, assignments=(*subject.assignments, *more))
+
+
+def commit(_, connection, subjects):
+    listed = list(subjects)
+    connection.commit()
+    return listed
+
+
+def name_prices(_, connection, subjects):
+    connection.execute(sa.text("SELECT count(*) FROM govbudget.ai_model_prices"))
+    return subjects
 
 
 OPERATING = Subject(None, (Assignment("owner", SITE),))
@@ -324,6 +351,36 @@ BREAKAGES = {
         )
         for name in LOADERS
     },
+    "there is no list of people": (
+        type("Unlisted", (Broken,), {"list_subjects": property()}),
+        "list_subjects is not there",
+    ),
+    "the list leaves somebody out": (
+        change_list(lambda broken, _, them: (s for s in them if s.id != broken.facts.site_holder)),
+        "list_subjects left out owner in site",
+    ),
+    "the list leaves the members of a group out": (
+        change_list(
+            lambda _, __, them: (
+                replace(s, assignments=[a for a in s.assignments if a.role != "group-member"])
+                for s in them
+            )
+        ),
+        "list_subjects left out group-member in group:",
+    ),
+    "the list makes everyone an owner": (
+        change_list(lambda _, __, them: (give_all(s, Assignment("owner", SITE)) for s in them)),
+        "list_subjects reported owner in site",
+    ),
+    "the list has somebody twice": (
+        change_list(lambda _, __, them: 2 * list(them)),
+        "list_subjects gave somebody more than once",
+    ),
+    "the list does a commit": (change_list(commit), "list_subjects did a commit"),
+    "the list names the prices": (
+        change_list(name_prices),
+        "list_subjects names the table ai_model_prices",
+    ),
     "load_group reports the other groups of the caller": (
         change_subject("load_group", hold(in_group("group"))),
         "load_group reported group-member in group:",

@@ -50,3 +50,13 @@ def is_holdable(domain: Domain) -> bool:
     """
     scope, domain_id = domain
     return scope is _SITE or (domain_id is not None and scope is not _USER)
+
+
+def find_fault(role: str, domain: Domain, scopes: Mapping[str, Scope]) -> str | None:
+    """Say why a role that is held there counts toward nothing; None: it may count."""
+    scope = scopes.get(role)
+    if scope is None:
+        return "the policy declares no such role"
+    if scope is not domain.scope:
+        return f"the role's scope is `{scope}`, and it is held in `{domain.scope}`"
+    return None

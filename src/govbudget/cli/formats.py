@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -40,12 +41,13 @@ def print_answer(
     """Print the answer of a command: one object, or rows.
 
     As `text`, the lines given; as `json`, over several lines; rows as `jsonl`, one a line, or as
-    `csv`, with these columns.
+    `csv`, with these columns. The last value of an object may be an iterator, which is printed row
+    by row.
     """
     lines = text
     if form == "json":
         whole = answer if isinstance(answer, Mapping) else list(answer)
-        lines = [json.dumps(whole, indent=2, default=str)]
+        lines = _write_json(whole) if isinstance(whole, Mapping) else [_to_json(whole, indent=2)]
     elif form == "jsonl":
         lines = map(json.dumps, answer)
     elif form == "csv":
@@ -53,6 +55,21 @@ def print_answer(
         lines = map(write_csv, chain([columns], ([row[c] for c in columns] for row in rows)))
     for line in lines:
         click.echo(line)
+
+
+_to_json = partial(json.dumps, default=str)
+
+
+def _write_json(whole: Mapping[str, Any]) -> Iterator[str]:
+    """Write an object over several lines, rows that are its last value as they are read."""
+    *_, (name, rows) = whole.items()
+    if not isinstance(rows, Iterator):
+        yield _to_json(whole, indent=2)
+        return
+    yield _to_json({**whole, name: []}, indent=2).removesuffix("]\n}")
+    for index, row in enumerate(rows):
+        yield f"  {', ' if index else '  '}{_to_json(row)}"
+    yield "  ]\n}"
 
 
 def write_csv(row: Iterable[object]) -> str:

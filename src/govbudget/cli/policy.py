@@ -1,9 +1,9 @@
-"""Commands that work on policy files; only `explain --user` asks a database."""
+"""Commands that work on policy files; those that are about people ask a database, too."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain, groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from govbudget.cli import NOT_SO, OK, WRONG
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_policy_dir, find_settings
 from govbudget.errors import PolicyError
-from govbudget.identity import ObjectType, Scope
+from govbudget.identity import Action, ObjectType, Scope
 from govbudget.review.check import check_policy
 from govbudget.review.diff import (
     Change,
@@ -240,6 +240,40 @@ def _describe(line: Line) -> dict[str, str]:
     return {"line": line.name, "text": line.text, "effect": line.effect}
 
 
+@policy.command("who")
+@click.argument("action", type=click.Choice(list(map(str, Action))))
+@click.argument("obj", metavar="OBJECT", type=click.Choice(list(map(str, ObjectType))))
+@FOLDER
+@click.option("--organization", help="Only in this organization (an id).")
+@click.option("--group", help="Only on this group (an id).")
+@click.option("--user", help="Only on what this member of the organization spends (an id).")
+@FORMAT
+def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None) -> None:
+    """List everybody in the directory who may do ACTION on OBJECT, where, and by which roles.
+
+    OBJECT is an object type of the policy; a group stands for its budget. A `group` may be asked
+    about by --group, or in one --organization, and `ai_member_spend` in one --organization, with
+    --user on that member alone. Without them it is the whole site. Each line is a person and the
+    widest place in which they have the right, with what is excepted in it, every role that gives it
+    to them there, where they hold that, and the line of the policy. Inside a host it asks the
+    host's directory. It reads one snapshot, and prints while it reads.
+    """
+    table = _open_table(folder)
+    kind = ObjectType.GROUP if obj == ObjectType.GROUP_AI_BUDGET else ObjectType(obj)
+    try:
+        require_asked(table, table.asked_as(kind), action)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    from govbudget.cli.people import open_reached, show_people
+
+    with open_reached(table, kind, Action(action), ids) as rows:
+        _name(folder, table.digest, form)
+        answer = {"policy_dir": _resolve(folder), "policy_digest": table.digest, "action": action}
+        answer["object"] = table.asked_as(kind)
+        lines = show_people(rows, f"people who may {action} `{answer['object']}`")
+        print_answer(form, answer | {"people": rows}, lines)
+
+
 @policy.command("diff")
 @click.argument("old")
 @click.argument("new")
@@ -250,8 +284,9 @@ def _describe(line: Line) -> dict[str, str]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of approved gains: rows of the new `matrix.csv`, under its header.",
 )
+@click.option("--people", is_flag=True, help="Also who in the directory gains or loses, and where.")
 @REMARK_FORMAT
-def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
+def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people: bool) -> int:
     """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
 
     Status 1, too, where nobody gains what was approved. The answer starts with the path, revision
@@ -261,9 +296,9 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
     replaced objects do not count. Names roles that are new or gone without a right, and, on stderr,
     a new side that nobody reviewed.
     """
-    default = find_policy_dir() or Path("policy")
-    old_side = _load_side("old", old, new, default, form)
-    new_side = _load_side("new", new, old, default, form)
+    if people and form in WRITERS:
+        raise click.UsageError("--people is printed as `text` or `json`")
+    old_side, new_side = _load_side("old", old, new, form), _load_side("new", new, old, form)
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
     approved = read_approvals(approvals) if approvals else frozenset()
@@ -289,8 +324,22 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str) -> int:
         "unused_approvals": unused,
     }
     text = chain(names, _show_tables(before, after, changes), _show_changes(changes, approved))
-    print_answer(form, answer, text)
+    _print_diff(form, answer, text, (before, after) if people else ())
     return status
+
+
+def _print_diff(
+    form: str, answer: Mapping[str, object], text: Iterable[str], tables: Sequence[DecisionTable]
+) -> None:
+    """Print the answer, and where people of the directory gain or lose by the tables, if given."""
+    if not tables:
+        print_answer(form, answer, text)
+        return
+    from govbudget.cli.people import open_changes, show_people
+
+    with open_changes(*tables) as rows:
+        lines = chain(text, show_people(rows, "people who gain or lose"))
+        print_answer(form, {**answer, "people": rows}, lines)
 
 
 def _list_warnings(new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:
@@ -299,10 +348,10 @@ def _list_warnings(new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:
     yield from (f"approved, but nobody gains it: {', '.join(right)}" for right in unused)
 
 
-def _load_side(which: str, name: str, other: str, default: Path, form: str) -> Side:
+def _load_side(which: str, name: str, other: str, form: str) -> Side:
     """Load one side; findings are printed under the name of the side that has them."""
     try:
-        return load_side(name, other, default)
+        return load_side(name, other, find_policy_dir() or Path("policy"))
     except PolicyError as error:
         line = f"{which}: {name} can't be read as a policy"
         click.echo(line, err=True)

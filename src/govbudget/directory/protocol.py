@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection, FromClause
 
     from govbudget.identity import Group, Id, Member, Organization, Subject
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 class Directory(Protocol):
     """Where subjects and groups are loaded from. It reports assignments and decides nothing.
 
+    Requests ask the selectables and the `load_*`; `list_subjects` is for commands about everybody.
     Each `load_*` sends one statement on the connection that it is given, names no budget, price or
     spend table in it, and never commits. A subject that it does not know has no assignments; None
     is the operator of a command, who has none, and for whom the object alone is loaded.
@@ -53,4 +56,11 @@ class Directory(Protocol):
         """Load a member of an organization, and the caller's roles on the site and in it.
 
         There is none where the user is not a member, or the organization has no group (is deleted).
+        """
+
+    def list_subjects(self, connection: Connection) -> Iterator[Subject]:
+        """List everyone who holds a role anywhere, each once, with all of their roles.
+
+        They come one by one, so that nobody holds 100,000 of them in memory: rows that are ordered
+        by user are enough, on a connection that reads them in portions. Never commits.
         """

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from govbudget.identity import Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import FromClause
 
 _SITE, _ORGANIZATION, _GROUP = (
@@ -108,14 +110,32 @@ class Sources:
         )
 
     @cached_property
-    def assignments(self) -> sa.CompoundSelect[Any]:
+    def assignments(self) -> sa.Select[Any]:
         """Every role that the caller holds anywhere."""
-        return sa.union_all(
-            self.site_roles,
-            self._select_roles(self.roles.c.organization_id.is_not(None)),
-            self._select_member_of(),
-            self._select_everyone(),
+        user_id, *role = self._held
+        return sa.select(*role).where(user_id == self._user)
+
+    @cached_property
+    def subjects(self) -> sa.Select[Any]:
+        """Every role that anybody holds anywhere, behind their id; in a fixed order."""
+        user_id, *role = self._held
+        return sa.select(user_id, *role).where(user_id.is_not(None)).order_by(user_id, *role)
+
+    @property
+    def _held(self) -> Iterable[sa.ColumnElement[Any]]:
+        """The columns of all roles that are held: the user's id, scope, domain and role."""
+        roles, members = self.roles.c, self.members.c
+        groups, everybody = self.groups, self.everybody
+        scope = sa.case((roles.organization_id.is_(None), _SITE), else_=_ORGANIZATION)
+        everyone = sa.select(everybody.c.user_id, _GROUP, groups.c.id, self._member).join_from(
+            groups, everybody, everybody.c.organization_id == groups.c.organization_id
         )
+        held = sa.union_all(
+            sa.select(roles.user_id, scope, roles.organization_id, self._role),
+            sa.select(members.user_id, _GROUP, members.group_id, self._member),
+            everyone.where(self._is_everyone),
+        )
+        return held.subquery("held").c
 
     def _where(self, is_there: sa.ColumnElement[bool], *held: sa.Select[Any]) -> sa.Select[Any]:
         """Select what is held, where the object is there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -21,7 +23,7 @@ from govbudget.identity import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, FromClause
 
@@ -57,6 +59,7 @@ class SqlDirectory:
         member_role: str = GROUP_MEMBER,
     ) -> None:
         """Sends no SQL. Raises SettingsError where a column is missing."""
+        self.member_role = member_role
         self._names = None if roles is None else dict(roles)
         self._sources = sources = Sources(
             groups=_open("groups", groups, "id", "organization_id"),
@@ -79,6 +82,15 @@ class SqlDirectory:
     def load_assignments(self, connection: Connection, user_id: Id) -> tuple[Assignment, ...]:
         """Give every role that a user holds anywhere, for `policy explain`. One statement."""
         return self._load(connection, self._sources.assignments, user_id)[0].assignments
+
+    def list_subjects(self, connection: Connection) -> Iterator[Subject]:
+        """List everyone who holds a role anywhere, with all of their roles. One statement.
+
+        A group's members are listed, and those of an Everyone group. Ordered by id. Never commits.
+        """
+        rows = connection.execute(self._sources.subjects)
+        for user_id, held in groupby(rows, itemgetter(0)):
+            yield Subject(user_id, self._read(row[1:] for row in held))
 
     def load_group(
         self, connection: Connection, subject_id: Id | None, group_id: Id
@@ -114,15 +126,18 @@ class SqlDirectory:
     ) -> tuple[Subject, Any]:
         """Give the caller with the roles held, and a row, if any: the object is there."""
         rows = connection.execute(statement, {"user": user, **asked}).all()
-        names = self._names
-        held = []
+        return Subject(user, self._read(rows)), next(iter(rows), None)
+
+    def _read(self, rows: Iterable[Sequence[Any]]) -> tuple[Assignment, ...]:
+        """Give the roles that rows begin with, in the policy's words."""
+        names, held = self._names, []
         for scope, domain_id, stored, *_ in rows:
             # The role of a group's members is named by `member_role`, in the policy's words.
             role = stored if names is None or scope == Scope.GROUP else names.get(stored)
             if role is not None:
                 domain = SITE if scope == Scope.SITE else Domain(Scope(scope), domain_id)
                 held.append(Assignment(role, domain))
-        return Subject(user, tuple(held)), next(iter(rows), None)
+        return tuple(held)
 
 
 def own_directory(tables: Tables) -> SqlDirectory:

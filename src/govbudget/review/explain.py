@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from govbudget.authz.effective import find_effective_roles
+from govbudget.authz.effective import find_effective_roles, find_fault
 from govbudget.authz.table import Decision, DecisionTable, Verdict
 from govbudget.identity import Action, Assignment, Id, Object, ObjectType, Scope, Subject
 from govbudget.review.meaning import describe_dead_line
@@ -121,13 +121,10 @@ def find_reason_against(
     table: DecisionTable, user: Id, assignment: Assignment, obj: Object
 ) -> str | None:
     """Say why a role that a user holds does not count toward an object; None: it counts."""
-    role, domain = assignment
-    scope = table.scopes.get(role)
-    if scope is None:
-        return "the policy declares no such role"
-    if scope is not domain.scope:
-        return f"the role's scope is `{scope}`, and it is held in `{domain.scope}`"
-    if role in find_effective_roles(Subject(user, (assignment,)), obj, table.scopes):
+    if fault := find_fault(*assignment, table.scopes):
+        return fault
+    scope = assignment.domain.scope
+    if assignment.role in find_effective_roles(Subject(user, (assignment,)), obj, table.scopes):
         return None
     own = obj.domain(scope)
     if own is None:

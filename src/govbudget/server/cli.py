@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
+from itertools import starmap
 from typing import BinaryIO
 from uuid import UUID
 
 import click
 
-from govbudget.cli import NotSo
-from govbudget.cli.environment import run_as_operator, run_on_database
+from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli.environment import open_gov, run_as_operator, run_on_database
+from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
+from govbudget.db.retries import connect
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
+from govbudget.directory.people import Idle, find_idle
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory
 from govbudget.server.tokens import MAX_DAYS, BearerTokens
+from govbudget.statements import list_ungoverned
 
 
 @click.group()
@@ -48,6 +54,26 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     counts = Counter(change.verb for change in changes)
     summary = ", ".join(f"{counts[verb]} {verb}" for verb in (ADDED, CHANGED, REMOVED))
     click.echo(summary + (" (dry run: nothing was changed)" if dry_run else ""))
+
+
+@directory.command("check")
+@format_option("text", "json")
+def directory_check(form: str) -> int:
+    """Print every stored assignment that counts for nothing, and why; status 1 on any.
+
+    Roles that the policy does not know, that are held at another scope than theirs, or in an
+    organization or group that is not there; members of a group who are not in its organization;
+    overrides that name a group that the user is not in. Inside a host it asks the host's directory.
+    """
+    with open_gov() as gov, connect(gov.find_engine(), "REPEATABLE READ") as connection:
+        found = list(find_idle(connection, gov.directory, gov.policy.table))
+        for name, statement in list_ungoverned().items():
+            if name.endswith(".list_idle"):
+                found += starmap(Idle, gov.execute(connection, statement))
+    answer = {"policy_digest": gov.policy.digest, "findings": list(map(asdict, found))}
+    text = list(map(str, found)) or ["no findings: every stored assignment counts"]
+    print_answer(form, answer, text)
+    return NOT_SO if found else OK
 
 
 @click.group()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
-from govbudget.db.governed import GROUPS, Governed
+from govbudget.db.governed import GROUPS, Governed, Ungoverned
 from govbudget.db.retries import referring
 from govbudget.errors import Forbidden, NotFound
 from govbudget.identity import Action, Id, Member, Organization
@@ -102,6 +102,18 @@ DELETE_ORPHANS = delete_orphans(
     "member_ai_overrides",
     entry=f"""organization_id, 'member_ai_override' AS object_type, user_id AS object_id,
           {O_BEFORE} AS before""",
+)
+
+LIST_IDLE = Ungoverned(
+    "overrides.list_idle",
+    "it shows no limit: who has an override that names a group they are not in",
+    """
+WITH {directory} SELECT user_id, 'override', 'group:' || group_id, 'the user is not in the group'
+FROM {s}.member_ai_overrides i
+WHERE NOT EXISTS (SELECT FROM ({memberships}) m WHERE m.group_id = i.group_id)
+ORDER BY user_id, organization_id
+""",
+    describe_limits,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -61,6 +61,7 @@ def check_directory(directory: Directory, connection: Connection, facts: KnownFa
         for call in _list_calls(facts):
             wrong += _check_call(directory, connection, call)
         wrong += _check_selectables(directory, connection, facts)
+        wrong += _check_list(directory, connection, facts)
     except _Stopped as stopped:
         wrong.append(str(stopped))
     return wrong
@@ -138,12 +139,16 @@ def _check_call(directory: Directory, connection: Connection, call: _Call) -> It
     subject, thing = (result, None) if call.name == "load_subject" else result
     if len(statements) != 1:
         yield f"{name} sent {len(statements)} statements, expected 1"
+    yield from _check_sent(name, statements, endings)
+    yield from _check_answer(call, subject, thing)
+
+
+def _check_sent(name: str, statements: list[str], endings: list[str]) -> Iterator[str]:
     for ending in endings:
         yield f"{name} did a {ending} on the caller's connection"
     for table in FORBIDDEN_TABLES:
         if any(table in statement for statement in statements):
             yield f"{name} names the table {table}, which only an authorized call may touch"
-    yield from _check_answer(call, subject, thing)
 
 
 def _check_answer(call: _Call, subject: object, thing: object) -> Iterator[str]:
@@ -158,6 +163,25 @@ def _check_answer(call: _Call, subject: object, thing: object) -> Iterator[str]:
             yield f"{name} left out {role} in {domain}"
         for role, domain in sorted(held - call.roles - call.tolerated, key=str):
             yield f"{name} reported {role} in {domain}, which is not held toward this"
+
+
+def _check_list(directory: Directory, connection: Connection, facts: KnownFacts) -> Iterator[str]:
+    """Compare with what is held in the organization: of those in `facts` that is everything."""
+    name = "list_subjects"
+    if not hasattr(directory, name):
+        yield f"{name} is not there: the commands that are about people can't list them"
+        return
+    with _watch(connection) as (statements, endings):
+        subjects = list(directory.list_subjects(connection))
+    yield from _check_sent(name, statements, endings)
+    listed = {subject.id: subject for subject in subjects}
+    if len(listed) < len(subjects):
+        yield f"{name} gave somebody more than once"
+    for call in _list_calls(facts):
+        caller, *asked = call.ids
+        if caller is not None and (call.name, asked) == ("load_organization", [facts.organization]):
+            subject = listed.get(caller, Subject(caller))
+            yield from _check_answer(replace(call, name=name, thing=None), subject, None)
 
 
 def _check_selectables(

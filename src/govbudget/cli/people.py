@@ -1,0 +1,110 @@
+"""What `policy who` and `policy diff --people` print: people of the directory, as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+import click
+from sqlalchemy import Connection
+
+from govbudget.authz.table import ASKED, DecisionTable
+from govbudget.cli.environment import find_directory, open_database
+from govbudget.cli.place import find_settings
+from govbudget.directory.people import find_root, list_people, read_places, require_list
+from govbudget.directory.protocol import Directory
+from govbudget.identity import SITE, Action, ObjectType
+from govbudget.review.people import Reached, Right, find_reached
+
+# Rows that are read from the database at once.
+PORTION = 5000
+VERBS = {"gain": "gains", "loss": "loses"}
+# What may be named of objects of a kind; nothing of others.
+NAMED = {
+    ObjectType.GROUP: ((), ("organization",), ("group",)),
+    ObjectType.AI_MEMBER_SPEND: ((), ("organization",), ("organization", "user")),
+}
+# What JSON has of a place that somebody reaches.
+Row: TypeAlias = dict[str, Any]
+
+
+@contextmanager
+def open_people() -> Iterator[tuple[Connection, Directory]]:
+    """Open one snapshot of the database, read in portions, and find the directory of people."""
+    directory = require_list(find_directory())
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "yield_per": PORTION}
+    with open_database() as engine, engine.execution_options(**options).connect() as connection:
+        yield connection, directory
+
+
+@contextmanager
+def open_reached(
+    table: DecisionTable, kind: ObjectType, action: Action, ids: Mapping[str, str | None]
+) -> Iterator[Iterator[Row]]:
+    """Give a row for each place in which somebody may do it, of what the ids name, while open."""
+    parse = find_settings().id_type.parse
+    order = ("organization", "group", "user")  # whatever order the command line has
+    named = {name: parse(value) for name in order if (value := ids[name]) is not None}
+    if tuple(named) not in NAMED.get(kind, ((),)):
+        raise click.UsageError(
+            "a `group` takes --organization or --group; `ai_member_spend` takes --organization, "
+            "or --organization and --user; other objects take none of them"
+        )
+    right = Right(table, kind, action)
+    with open_people() as (connection, directory):
+        places = read_places(connection, directory, find_root(connection, directory, named), kind)
+        people = list_people(connection, directory, places)
+        yield (describe_reached(r) for one in people for r in find_reached(places, one, right))
+
+
+@contextmanager
+def open_changes(before: DecisionTable, after: DecisionTable) -> Iterator[Iterator[Row]]:
+    """Give a row for each place in which somebody gains or loses a right, while it is open."""
+    rights = [[Right(table, *right) for table in (before, after)] for right in sorted(ASKED)]
+    changed = [(old, new) for old, new in rights if old.verdicts != new.verdicts]
+    with open_people() as (connection, directory):
+        kinds = {new.kind for _, new in changed}
+        places = {kind: read_places(connection, directory, (SITE,), kind) for kind in kinds}
+        yield (
+            {"kind": kind, "object": right.object, "action": right.action, **describe_reached(one)}
+            for person in list_people(connection, directory, *places.values())
+            for old, new in changed
+            for kind, right, less in (("gain", new, old), ("loss", old, new))
+            for one in find_reached(places[new.kind], person, right, less)
+        )
+
+
+def describe_reached(reached: Reached) -> Row:
+    """Give the row about a place that somebody reaches."""
+    return {
+        "user_id": reached.user_id,
+        "where": list(map(str, reached.place)),
+        "except": [list(map(str, place)) for place in reached.exceptions],
+        "roles": [
+            {"role": one.role, "domain": str(one.domain), "lines": lines}
+            for one, lines in reached.roles
+        ],
+    }
+
+
+def show_people(rows: Iterable[Row], label: str) -> Iterator[str]:
+    """Write a line for each row, and last how many people they are about."""
+    count = 0
+    for user_id, of_one in groupby(rows, itemgetter("user_id")):
+        count += 1
+        for row in of_one:
+            verb = f" {VERBS[row['kind']]} {row['object']} {row['action']}" if "kind" in row else ""
+            but = ", ".join(map(_show_place, row["except"]))
+            roles = (
+                f"{r['role']} in {r['domain']} ({', '.join(r['lines'])})" for r in row["roles"]
+            )
+            place = _show_place(row["where"]) + (f", except {but}" if but else "")
+            yield f"{user_id}{verb}: {place}: {', '.join(roles)}"
+    yield f"{label}: {count}"
+
+
+def _show_place(steps: list[str]) -> str:
+    return " of ".join(reversed(steps[1:] or steps))
