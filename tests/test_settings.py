@@ -48,6 +48,9 @@ def test_nothing_set_gives_the_defaults_of_the_contract():
         ("EXPOSE_POLICY_DIGEST", "TRUE", "expose_policy_digest", True),
         ("EXPOSE_POLICY_DIGEST", "1", "expose_policy_digest", True),
         ("EXPOSE_POLICY_DIGEST", "0", "expose_policy_digest", False),
+        ("REQUIRE_MATRIX", "true", "require_matrix", True),
+        ("REQUIRE_MATRIX", "0", "require_matrix", False),
+        ("REQUIRE_MATRIX", "", "require_matrix", None),
         ("EXPOSE_POLICY_DIGEST", "", "expose_policy_digest", False),
     ],
 )

@@ -183,6 +183,11 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
                 f"GOVBUDGET_POLICY_DIGEST demands {settings.policy_digest}, but `policy=` has "
                 f"{policy.digest}"
             )
+        if settings.require_matrix and not policy.requires_matrix:
+            raise SettingsError(
+                "GOVBUDGET_REQUIRE_MATRIX is on, but `policy=` was loaded without "
+                "`require_matrix=True`"
+            )
         return policy
     folder = Path(policy) if policy is not None else settings.policy_dir
     if folder is not None and not folder.is_absolute():
@@ -190,7 +195,8 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
             f"the policy folder `{folder}` is a relative path, which depends on where the process "
             "was started; give the absolute path"
         )
-    return Policy.load(folder, digest=settings.policy_digest)
+    required = policy is None if settings.require_matrix is None else settings.require_matrix
+    return Policy.load(folder, digest=settings.policy_digest, require_matrix=required)
 
 
 def _find_with(given: AnyEngine | Callable[[], AnyEngine]) -> Callable[[], AnyEngine]:

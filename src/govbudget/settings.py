@@ -57,6 +57,8 @@ class Settings:
     - `url_prefix`: the path that the endpoints are under.
     - `policy_dir`: the policy folder, an absolute path; none: the packaged policy.
     - `policy_digest`: the `sha256:...` demanded of `model.conf` and `policy.csv`.
+    - `require_matrix`: refuse a policy without its `matrix.csv`; none: so do `serve`, the commands
+      and whatever has no `policy=`, and a `policy=` in code may lack it.
     - `features`: the features that are on, comma-separated; empty: every call is 403.
     - `id_type`: the type of all ids: `uuid`, `bigint` or `text`.
     - `schema`: the PostgreSQL schema of govbudget's tables.
@@ -71,6 +73,7 @@ class Settings:
     url_prefix: str = "/api/v2"
     policy_dir: Path | None = None
     policy_digest: str | None = None
+    require_matrix: bool | None = None
     features: frozenset[str] = KNOWN_FEATURES
     id_type: IdType = IdType.UUID
     schema: str = "govbudget"
@@ -102,6 +105,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "url_prefix": partial(_match, _URL_PREFIX, "write a path such as `/api/v2`"),
         "policy_dir": _read_path,
         "policy_digest": partial(_match, _DIGEST, "write `sha256:` and 64 hex digits"),
+        "require_matrix": _read_flag,
         "features": _read_features,
         "id_type": partial(_choose, IdType),
         "expose_policy_digest": _read_flag,

@@ -189,6 +189,8 @@ def test_what_is_wrong_with_a_file_is_said_in_plain_words(here, content, said):
 def test_roles_are_those_of_the_policy_in_force(here, acme, tmp_path):
     shutil.copy(packaged_policy_dir() / "model.conf", tmp_path)
     (tmp_path / "policy.csv").write_text("p, boss, organization, group, update, allow\n")
+    matrix = "role,object,action,decision,scope\nboss,group,update,allow,organization\n"
+    (tmp_path / "matrix.csv").write_text(matrix)
     acme["roles"][0]["role"] = "boss"
     content = json.dumps(acme).encode()
     assert "no role `boss`" in here("directory", "load", "-", stdin=content).err

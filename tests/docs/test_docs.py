@@ -179,7 +179,7 @@ def test_a_policy_command_under_flask_is_about_the_hosts_own_policy(engine, tmp_
     folder = tmp_path / "host-policy"
     shutil.copytree(ROOT / "policy", folder)
     (folder / "matrix.csv").unlink()
-    app = make_app(engine, {"GOVBUDGET_POLICY_DIR": str(folder)})
+    app = make_app(engine, policy=str(folder))
     result = run_flask(app, "policy", "check")
     assert result.exit_code == 1, result.output
     assert "not-reviewed" in result.stdout

@@ -152,12 +152,15 @@ def test_how_many_lines_as_near_were_left_out_is_said(run, folder):
     assert "as near" not in said[-1]
 
 
-def test_a_folder_that_no_server_would_start_with_is_named(run, folder):
-    append(folder / "policy.csv", "p, group-member, group, group, update, allow\n")
-    said = "policy: a server would not start with it: matrix.csv differs\n"
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_folder_that_the_server_would_not_start_with_is_named(lost, run, folder):
+    if lost:
+        (folder / "matrix.csv").unlink()
+    else:
+        append(folder / "policy.csv", "p, group-member, group, group, update, allow\n")
+    said = "policy: `serve` would not start with it: matrix.csv differs or is missing\n"
     assert said in run("explain", folder, "--role", "group-member", *UPDATE).err
-    (folder / "matrix.csv").unlink()
-    assert said not in run("explain", folder, "--role", "group-member", *UPDATE).err
+    assert said not in run("explain", "--role", "group-member", *UPDATE).err
 
 
 def test_what_everyone_may_toward_themselves_is_near(run, folder):

@@ -62,19 +62,21 @@ def read_matrix(
     return reviewed, findings
 
 
-def find_unreviewed(table: DecisionTable, content: bytes | None) -> list[Finding]:
+def find_unreviewed(
+    table: DecisionTable, content: bytes | None, *, required: bool = False
+) -> list[Finding]:
     """Find in what a policy differs from its reviewed decisions; None: there are none.
 
-    A policy that makes budgets a resource of their own must be reviewed: one stray line would else
-    change what every budget is decided as.
+    They are required, too, of a policy that makes budgets a resource of their own: one stray line
+    would else change what every budget is decided as.
     """
     if content is not None:
         return compare_with_matrix(table, content)
-    if table.budget_object is ObjectType.GROUP:
+    if not required and table.budget_object is ObjectType.GROUP:
         return []
     sentence = (
-        f"the policy makes `{table.budget_object}` a resource of its own, and nobody has reviewed "
-        f"it: read `govbudget policy matrix`, then keep its `--format csv` as {MATRIX_FILE}"
+        f"nobody has reviewed this policy, which decides budgets as `{table.budget_object}`: "
+        f"restore {MATRIX_FILE}, or read `govbudget policy matrix` and keep its `--format csv`"
     )
     return [Finding(MATRIX_FILE, 0, "not-reviewed", sentence)]
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from govbudget.identity import Subject
 
 
-def load_table(files: PolicyFiles) -> DecisionTable:
+def load_table(files: PolicyFiles, *, require_matrix: bool = False) -> DecisionTable:
     """Make the table of a policy's files: strict reader, Casbin, the reviewed matrix if any.
 
-    Raises PolicyError with every finding.
+    Raises PolicyError with every finding; one, where the matrix is required, is that there is none.
     """
     table = read_table(files)
-    if findings := find_unreviewed(table, files.matrix):
+    if findings := find_unreviewed(table, files.matrix, required=require_matrix):
         raise PolicyError(findings)
     return table
 
@@ -37,30 +37,46 @@ class Policy:
     Safe to share between threads: the table is immutable, and a reload swaps one reference.
     """
 
-    __slots__ = ("_pinned_digest", "_reloading", "_table", "folder")
+    __slots__ = ("_pinned_digest", "_reloading", "_table", "folder", "requires_matrix")
 
-    def __init__(self, folder: Path, table: DecisionTable, pinned_digest: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: DecisionTable,
+        pinned_digest: str | None,
+        *,
+        requires_matrix: bool = False,
+    ) -> None:
         """Take a table that was made from the folder. Use `Policy.load`."""
-        self.folder = folder
+        self.folder, self.requires_matrix = folder, requires_matrix
         self._table = table
         self._pinned_digest = pinned_digest
         self._reloading = threading.Lock()
 
     @classmethod
-    def load(cls, folder: str | PathLike[str] | None = None, *, digest: str | None = None) -> Self:
+    def load(
+        cls,
+        folder: str | PathLike[str] | None = None,
+        *,
+        digest: str | None = None,
+        require_matrix: bool = False,
+    ) -> Self:
         """Load a policy folder (the packaged policy by default).
 
-        `digest`, where given, is demanded of the files. Raises PolicyError with every finding.
+        `digest`, where given, is demanded of the files, and with `require_matrix` the reviewed
+        decisions are, by a reload as well. Raises PolicyError with every finding.
         """
         path = packaged_policy_dir() if folder is None else Path(folder)
-        return cls(path, _load(path, digest), digest)
+        table = _load(path, digest, require_matrix=require_matrix)
+        return cls(path, table, digest, requires_matrix=require_matrix)
 
     def reload(self) -> None:
         """Read the folder anew; on any finding raise PolicyError and keep the table in force."""
         # INVARIANT: a reload that raises keeps the table in force
         # One at a time: the reload that read the older files must not be the last to swap.
         with self._reloading:
-            table = _load(self.folder, self._pinned_digest)
+            required = self.requires_matrix
+            table = _load(self.folder, self._pinned_digest, require_matrix=required)
             if table.budget_object is not self._table.budget_object:
                 sentence = (
                     f"the lines decide budgets as `{table.budget_object}` now, and this process "
@@ -92,9 +108,9 @@ class Policy:
         return authorize(self._table, subject, action, obj)
 
 
-def _load(folder: Path, pinned_digest: str | None) -> DecisionTable:
+def _load(folder: Path, pinned_digest: str | None, *, require_matrix: bool) -> DecisionTable:
     ensure_one_casbin()
     files = read_policy_files(folder)
     if findings := files.compare_digest(pinned_digest, folder):
         raise PolicyError(findings)
-    return load_table(files)
+    return load_table(files, require_matrix=require_matrix)

@@ -90,7 +90,9 @@ def open_gov() -> Iterator[Gov]:
         yield host
         return
     settings = find_settings()
-    policy = Policy.load(find_policy_dir(), digest=settings.policy_digest)
+    required = settings.require_matrix is not False
+    digest = settings.policy_digest
+    policy = Policy.load(find_policy_dir(), digest=digest, require_matrix=required)
     # Some work asks no directory: it is found when it is asked.
     directory = cast("Directory", LocalProxy(cache(find_directory)))
     with open_database() as engine:

@@ -78,7 +78,8 @@ def _open_table(folder: Path) -> DecisionTable:
         _name(folder, review.digest, "error")
         raise PolicyError(review.findings)
     if not review.starts:
-        click.echo(f"policy: a server would not start with it: {MATRIX_FILE} differs", err=True)
+        line = f"policy: `serve` would not start with it: {MATRIX_FILE} differs or is missing"
+        click.echo(line, err=True)
     return review.table
 
 

@@ -28,7 +28,7 @@ SCREEN_COLUMNS, SCREEN_LINES = 120, 24
 class Review:
     """What came of checking a folder: the findings, and the table (None: the files are refused).
 
-    `starts` says whether a server would start with it: the matrix is as decided, or there is none.
+    `starts` says whether `serve` would start with it: the matrix is there, and as decided.
     """
 
     digest: str | None
@@ -52,7 +52,7 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
         table = read_table(files)
     except PolicyError as error:
         return Review(digest, None, error.findings)
-    differing = find_unreviewed(table, files.matrix)
+    differing = find_unreviewed(table, files.matrix, required=True)
     meaning = (
         *find_idle_lines(table),
         *find_broken_invariants(table),
@@ -60,9 +60,8 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
         *find_hidden_text(MATRIX_FILE, files.matrix or b""),
     )
     other = files.compare_digest(demanded_digest, folder)
-    is_said = files.matrix is None and differing
-    unreviewed = () if is_said else _list_unreviewed(files.matrix, table)
-    findings = (*other, *meaning, *differing, *unreviewed)
+    unpinned = () if files.matrix is None else _list_unpinned(files.matrix, table)
+    findings = (*other, *meaning, *differing, *unpinned)
     return Review(digest, table, findings, not differing)
 
 
@@ -83,15 +82,8 @@ def find_hidden_text(file: str, content: bytes) -> Iterator[Finding]:
         blank = 0 if line.strip() else blank + 1
 
 
-def _list_unreviewed(matrix: bytes | None, table: DecisionTable) -> Iterator[Finding]:
-    """Find that there is no review, or roles whose scope no row of the matrix states."""
-    if matrix is None:
-        sentence = (
-            "nobody has reviewed this policy: read `govbudget policy matrix`, then keep its "
-            f"`--format csv` as {MATRIX_FILE}"
-        )
-        yield Finding(MATRIX_FILE, 0, "not-reviewed", sentence)
-        return
+def _list_unpinned(matrix: bytes, table: DecisionTable) -> Iterator[Finding]:
+    """Find roles whose scope no row of the matrix states."""
     rows, _ = read_rows(matrix, MATRIX_FILE)
     pinned = {row[0] for _, row in rows if len(row) == len(HEADER)}
     for role in sorted(set(table.scopes) - pinned):
