@@ -12,7 +12,7 @@ from flask.cli import FlaskGroup
 from tests.review.helpers import FOLDERS, append, copy_policy
 from tests.support import count_statements, make_app, names_budget_table
 
-from govbudget import Layout, SqlDirectory
+from govbudget import Assignment, Domain, Layout, Scope, SqlDirectory, Subject
 from govbudget.migrations import upgrade
 
 HOST = """
@@ -141,7 +141,10 @@ class Listing(Plain):
 
     def __init__(self, inner):
         super().__init__(inner)
-        self.list_subjects = inner.list_subjects
+        self.inner = inner
+
+    def list_subjects(self, connection):
+        return self.inner.list_subjects(connection)
 
 
 def test_a_directory_that_can_not_list_people_says_what_to_write(host):
@@ -283,6 +286,31 @@ def test_a_role_that_the_policy_does_not_know(host):
                 (102, "boss", "organization:1"),
                 (300, "root", "site"),
             )
+        ],
+    )
+
+
+class Odd(Listing):
+    """A directory that stores what nobody can hold, and has a group twice."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        twice = sa.union_all(sa.select(inner.groups), sa.select(inner.groups))
+        self.groups = twice.subquery("twice")
+
+    def list_subjects(self, connection):
+        toward = Assignment("self", Domain(Scope.USER, 101))
+        lead = Assignment("group-lead", Domain(Scope.GROUP, 11))
+        yield Subject(101, (toward, lead, Assignment("group-member", Domain(Scope.GROUP, 11))))
+
+
+def test_what_a_directory_of_the_hosts_own_says_is_looked_at_like_any_other(host):
+    host.execute("INSERT INTO staff VALUES (2, 101)")
+    assert check(host, directory=Odd(host.directory))[:2] == (
+        1,
+        [
+            "role `self` of 101 in user:101: everyone holds it toward themselves, by no assignment",
+            "role `group-lead` of 101 in group:11: the policy declares no such role",
         ],
     )
 

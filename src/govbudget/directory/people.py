@@ -48,7 +48,8 @@ def read_places(
     sources = [(directory.groups, "id", Scope.GROUP)]
     if kind is ObjectType.AI_MEMBER_SPEND:
         sources.append((directory.organization_members, "user_id", Scope.USER))
-    for source, key, scope in sources if len(root) <= len((SITE, Scope.ORGANIZATION)) else ():
+    is_around = root[-1].scope in {Scope.SITE, Scope.ORGANIZATION}
+    for source, key, scope in sources if is_around else ():
         statement = sa.select(source.c.organization_id, source.c[key])
         if len(root) > 1:
             statement = statement.where(source.c.organization_id == root[1].id)
@@ -102,17 +103,18 @@ def find_idle(connection: Connection, directory: Directory, table: DecisionTable
     """
     known = read_places(connection, directory, (SITE,), ObjectType.AI_MEMBER_SPEND).known
     member_role = getattr(directory, "member_role", GROUP_MEMBER)
-    for subject in require_list(directory).list_subjects(connection):
+    for subject in directory.list_subjects(connection):
         around = {place[1] for place in known.get(Domain(Scope.USER, subject.id), ())}
         for role, domain in subject.assignments:
             is_member = domain.scope is Scope.GROUP and role == member_role
             why = None if is_member else find_fault(role, domain, table.scopes)
-            if why is None and domain != SITE:
-                (place,) = known.get(domain) or [()]
-                if not place:
-                    why = f"the directory has no such {domain.scope}"
-                elif is_member and place[1] not in around:
-                    why = f"the user is not in {place[1]}"
+            place = (known.get(domain) or [()])[0]
+            if domain.scope is Scope.USER:
+                why = "everyone holds it toward themselves, by no assignment"
+            elif why is None and domain != SITE and not place:
+                why = f"the directory has no such {domain.scope}"
+            elif is_member and place[1] not in around:
+                why = f"the user is not in {place[1]}"
             if why is not None:
                 what = "membership" if is_member else f"role `{role}`"
                 yield Idle(subject.id, what, str(domain), why)

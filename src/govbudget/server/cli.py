@@ -13,8 +13,8 @@ import click
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.environment import open_gov, run_as_operator, run_on_database
 from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.people import open_people
 from govbudget.cli.place import find_settings
-from govbudget.db.retries import connect
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.people import Idle, find_idle
@@ -65,8 +65,8 @@ def directory_check(form: str) -> int:
     organization or group that is not there; members of a group who are not in its organization;
     overrides that name a group that the user is not in. Inside a host it asks the host's directory.
     """
-    with open_gov() as gov, connect(gov.find_engine(), "REPEATABLE READ") as connection:
-        found = list(find_idle(connection, gov.directory, gov.policy.table))
+    with open_gov() as gov, open_people() as (connection, directory):
+        found = list(find_idle(connection, directory, gov.policy.table))
         for name, statement in list_ungoverned().items():
             if name.endswith(".list_idle"):
                 found += starmap(Idle, gov.execute(connection, statement))
