@@ -82,7 +82,7 @@ def find_reached(
     affected = places.find_affected(held | held_less) if held else ()
     widest: dict[Place, Place] = {}  # of each place that is reached, the one that is named
     found: dict[Place, tuple[list[Place], dict[Domain, None]]] = {}
-    for place in sorted(affected, key=len):
+    for place in affected:  # what is around it comes first
         around = widest.get(place[:-1])
         if right.allows(held, place) and not (less and less.allows(held_less, place)):
             widest[place] = around or place
