@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_LIMIT_MICROS = 10**12
 MAX_PRICE = 10**12
 MAX_TOKENS = 10**12
@@ -28,3 +30,23 @@ def check_limit(limit_micros: int) -> int:
 def round_up_to_micros(picos: int) -> int:
     """Give whole micros for showing, rounded up: nothing that cost something is shown as 0."""
     return -(-picos // PICOS_PER_MICRO)
+
+
+def parse_usd(text: str) -> int:
+    """Give the micros of an amount in USD, such as `20` or `0.5`, without rounding.
+
+    Raises ValueError unless it is plain digits with at most six of them after the point, and at
+    most 10^12 micros.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})(?:\.([0-9]{1,6}))?", text)
+    micros = int(found[1] + (found[2] or "").ljust(6, "0")) if found else -1
+    if not 0 <= micros <= MAX_LIMIT_MICROS:
+        message = f"`{text}` is not an amount in USD; write one such as 20 or 0.50, of at most "
+        raise ValueError(f"{message}{write_usd(MAX_LIMIT_MICROS)} and to six decimal places")
+    return micros
+
+
+def write_usd(micros: int) -> str:
+    """Write micros as USD, exactly: 20500000 is `20.5`."""
+    text = f"{micros // 10**6}.{micros % 10**6:06}"
+    return text.rstrip("0").rstrip(".")

@@ -22,7 +22,7 @@ USER = "00000000-0000-4000-8000-000000000001"
     [
         (["polcy", "check"], "See `govbudget --help`"),
         (["polcy", "check"], "did you mean `policy`?"),
-        (["help"], "`help` is not a command; known are: `audit`, `db`, "),
+        (["help"], "`help` is not a command; known are: `audit`, `budget`, "),
         (["policy", "chek"], "See `govbudget policy --help`"),
         (["policy", "chek"], "No such command 'chek'"),
         (["--verbose"], "--verbose"),
@@ -52,6 +52,7 @@ def test_a_mistyped_command_is_one_sentence_and_status_2(run, arguments, says):
     [
         ([], ["db", "demo", "directory", "policy", "prices", "serve", "token"]),
         (["db"], ["check", "upgrade"]),
+        (["budget"], ["clear", "list", "set", "show"]),
         (["directory"], ["load"]),
         (["policy"], ["check", "matrix"]),
         (["prices"], ["gaps", "load", "remove", "show"]),

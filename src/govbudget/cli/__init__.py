@@ -20,6 +20,7 @@ OK, NOT_SO, WRONG = 0, 1, 2
 # In which module each command is, loaded when it is named; those of a part where it is installed.
 _MODULES = {
     "audit": "cli.audit",
+    "budget": "cli.budgets",
     "db": "cli.database",
     "demo": "server.demo",
     "directory": "server.cli",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import click
 
 from govbudget.audit.entry import Entry
 from govbudget.audit.store import Audit
-from govbudget.cli.environment import open_gov, require_known
+from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.identity import OPERATOR
 
@@ -44,13 +44,8 @@ def audit_export(organization: str | None, form: str) -> None:
         page = read()
         if not page and organization is not None:
             require_known(unit, asked)
-        print_answer(form, map(_flatten, _follow(page, read)), columns=COLUMNS)
-
-
-def _follow(page: Sequence[Entry], read: Callable[..., Sequence[Entry]]) -> Iterator[Entry]:
-    while page:
-        yield from page
-        page = read(after=(page[-1].at, page[-1].id))
+        entries = follow(page, read, lambda entry: (entry.at, entry.id))
+        print_answer(form, map(_flatten, entries), columns=COLUMNS)
 
 
 def _flatten(entry: Entry) -> dict[str, Any]:

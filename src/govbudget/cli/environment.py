@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import cast
@@ -117,3 +117,12 @@ def require_known(unit: Unit, organization: Id) -> None:
     """Raise NotSo where the directory has no such organization."""
     if not unit.knows(organization):
         raise NotSo(f"no organization `{organization}` is known here")
+
+
+def follow(
+    page: Sequence[T], read: Callable[..., Sequence[T]], find_position: Callable[[T], object]
+) -> Iterator[T]:
+    """Give the rows of a page and of those after it; `read` takes the position of a last row."""
+    while page:
+        yield from page
+        page = read(after=find_position(page[-1]))

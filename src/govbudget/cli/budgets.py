@@ -1,0 +1,112 @@
+"""`govbudget budget`: what each member of a group may spend in a month."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from govbudget.budgets.budget import Budget
+from govbudget.budgets.store import Budgets
+from govbudget.cli import NotSo
+from govbudget.cli.environment import follow, open_gov, require_known, run_as_operator
+from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.place import find_settings
+from govbudget.db.unit import Grant
+from govbudget.errors import NotFound
+from govbudget.identity import OPERATOR, Group
+from govbudget.money import MAX_LIMIT_MICROS, parse_usd, write_usd
+from govbudget.web.answers import BudgetAnswer
+
+PAGE = 1000
+
+
+@click.group()
+def budget() -> None:
+    """Budgets: what each member of a group may spend in a month."""
+
+
+def _run(action: str, group: str, work: Callable[[Grant[Group]], Budget]) -> Budget:
+    """Run work as the operator on a group; raise NotSo where it, or its budget, is not there."""
+    asked = find_settings().id_type.parse(group)
+    try:
+        return run_as_operator(lambda unit: work(unit.authorize(action, group=asked)))
+    except NotFound as error:
+        reason = f"group `{group}` has no budget, and so no limit; `govbudget budget set` sets one"
+        is_there = error.code == "budget-not-set"
+        raise NotSo(reason if is_there else f"no group `{group}` is known here") from None
+
+
+def _describe(found: Budget) -> dict[str, object]:
+    return BudgetAnswer.model_validate(found).model_dump(mode="json")
+
+
+def _write_limit(found: Budget) -> str:
+    micros = found.spend_limit_micros
+    return f"{write_usd(micros)} USD ({micros} micros) a month"
+
+
+def _show(found: Budget) -> str:
+    return f"group {found.group_id}: each member may spend {_write_limit(found)}"
+
+
+@budget.command("show")
+@click.argument("group")
+@format_option("text", "json")
+def budget_show(group: str, form: str) -> None:
+    """Print the limit of GROUP (an id); status 1: it has none."""
+    found = _run("read", group, Budgets.get)
+    print_answer(form, _describe(found), [_show(found)])
+
+
+def _read_usd(_ctx: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_usd(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@budget.command("set")
+@click.argument("group")
+@click.option("--usd", callback=_read_usd, metavar="AMOUNT", help="US dollars, such as 20 or 0.5.")
+@click.option(
+    "--micros", type=click.IntRange(0, MAX_LIMIT_MICROS), help="The same in micros; 1 USD is 10^6."
+)
+@format_option("text", "json")
+def budget_set(group: str, usd: int | None, micros: int | None, form: str) -> None:
+    """Set the limit of GROUP (an id): what each of its members may spend in a month.
+
+    0 means that nothing may be spent. Status 1: there is no such group.
+    """
+    limits = [limit for limit in (usd, micros) if limit is not None]
+    if len(limits) != 1:
+        raise click.UsageError("name one of --usd and --micros")
+    found = _run("update", group, lambda grant: Budgets.set(grant, limits[0]))
+    print_answer(form, _describe(found), [_show(found)])
+
+
+@budget.command("clear")
+@click.argument("group")
+def budget_clear(group: str) -> None:
+    """Clear the limit of GROUP (an id): no limit is set then. Status 1: it has none."""
+    found = _run("update", group, Budgets.delete)
+    click.echo(f"group {found.group_id}: no limit any more; it was {_write_limit(found)}")
+
+
+@budget.command("list")
+@click.argument("organization")
+@format_option("text", "json", "csv")
+def budget_list(organization: str, form: str) -> None:
+    """List the limits of the groups in ORGANIZATION (an id); groups without one are not listed."""
+    asked = find_settings().id_type.parse(organization)
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        read = partial(Budgets.list, unit.authorize("read", organization=asked), limit=PAGE)
+        page = read()
+        if not page:
+            require_known(unit, asked)
+        found = follow(page, read, lambda one: one.group_id)
+        if form == "text":
+            print_answer(form, (), map(_show, found))
+        else:
+            print_answer(form, map(_describe, found), columns=list(BudgetAnswer.model_fields))
