@@ -17,6 +17,7 @@ from benchmarks.measure import FULL, QUICK, Row, say
 from benchmarks.policies import measure_policies
 from benchmarks.prices import measure_prices
 from benchmarks.requests import measure_requests
+from benchmarks.review import measure_review
 from benchmarks.spend import measure_spend
 from benchmarks.table import write_json, write_table
 
@@ -31,6 +32,7 @@ PURE: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "decide": measure_decide,
     "policy": measure_policies,
     "footprint": measure_footprint,
+    "review": measure_review,
 }
 WITH_DATABASE: dict[str, Callable[[Effort, sa.URL], Iterator[Row]]] = {
     "requests": measure_requests,

@@ -1,0 +1,131 @@
+"""Every edit of the shipped files of one character or one line is refused, is nothing, or shows."""
+
+from __future__ import annotations
+
+import string
+import sys
+from itertools import combinations
+
+import pytest
+from tests.review.helpers import MODEL
+from tests.review.oracle import decide_all, read_rows
+from tests.review.test_bytes import HOSTILE, SHIPPED, Original, judge_model
+
+from govbudget.authz.files import PolicyFiles
+from govbudget.authz.matrix import compare_with_matrix, read_matrix
+from govbudget.authz.reader import read_policy
+
+FILES = SHIPPED["shipped"]
+CHARACTERS = list(dict.fromkeys([*(char.encode() for char in string.printable), *HOSTILE]))
+
+
+def list_edits(content):
+    """Each deletion, insertion and substitution of one character, with the lines around it.
+
+    Gives the whole and the part: the lines that differ, from the start of the first.
+    """
+    for place in range(len(content) + 1):
+        start = content.rfind(b"\n", 0, place) + 1
+        end = content.find(b"\n", place + 1)
+        rest = b"" if end < 0 else content[end:]
+        for char in (b"", *CHARACTERS):
+            for after in {content[place:], content[place + 1 :]}:
+                edited = content[:place] + char + after
+                if edited != content:
+                    yield edited, edited[start : len(edited) - len(rest)]
+
+
+def list_line_edits(content):
+    """Each line removed, each said twice, each two swapped."""
+    lines = content.splitlines(keepends=True)
+    for index in range(len(lines)):
+        yield b"".join(lines[:index] + lines[index + 1 :])
+        yield b"".join(lines[: index + 1] + lines[index:])
+    for one, other in combinations(range(len(lines)), 2):
+        swapped = list(lines)
+        swapped[one], swapped[other] = lines[other], lines[one]
+        yield b"".join(swapped)
+
+
+@pytest.fixture
+def count(capfd):
+    """Run a judge over edits, and print how many there were."""
+
+    def count(name, edits, judge):
+        number = 0
+        for edit in edits:
+            judge(edit)
+            number += 1
+        with capfd.disabled():
+            sys.stdout.write(f"\n{name}: {number:,} edits\n")
+        assert number > 100
+
+    return count
+
+
+@pytest.mark.long
+def test_each_edit_of_a_character_of_the_lines_is_refused_or_shows(count):
+    original = Original("shipped")
+
+    def judge(edit):
+        edited, part = edit
+        _, findings = read_policy(PolicyFiles(MODEL, part, None))
+        # What is wrong with a line alone is wrong with it in the file.
+        if {finding.code for finding in findings} <= {"no-lines"}:
+            original.judge(edited)
+
+    count("policy.csv, characters", list_edits(FILES.lines), judge)
+    assert original.changed > 100
+
+
+@pytest.mark.long
+def test_what_is_wrong_with_a_line_alone_is_wrong_with_it_in_the_file():
+    """On a part of the edits, the short cut of the test above."""
+    for edited, part in list(list_edits(FILES.lines))[::499]:
+        _, alone = read_policy(PolicyFiles(MODEL, part, None))
+        if {finding.code for finding in alone} - {"no-lines"}:
+            assert read_policy(PolicyFiles(MODEL, edited, None))[1]
+
+
+@pytest.mark.long
+def test_each_edit_of_a_character_of_the_model_is_refused_or_spacing(count):
+    count("model.conf, characters", (edited for edited, _ in list_edits(MODEL)), judge_model)
+
+
+def make_matrix_judge():
+    table, (header, _) = Original("shipped").table, FILES.matrix.split(b"\n", 1)
+    cells, scopes = decide_all(read_rows(FILES.lines.decode()))
+
+    def judge(edit):
+        """An edit of matrix.csv is refused, or says of every cell what is decided."""
+        edited, part = edit
+        is_row = edited.startswith(header + b"\n") and not part.startswith(header)
+        if is_row and read_matrix(table, header + b"\n" + part)[1]:
+            return
+        if compare_with_matrix(table, edited):
+            return
+        text = edited.decode("ascii").replace("\r\n", "\n")
+        rows = [[f.strip() for f in line.split(",")] for line in text.split("\n") if line.strip()]
+        reviewed = {tuple(row[:3]): row[3:] for row in rows if not row[0].startswith("#")}
+        assert list(reviewed.pop(("role", "object", "action")))[:1] == ["decision"]
+        assert reviewed.keys() <= cells.keys()
+        for cell, decided in cells.items():
+            said, *scope = reviewed.get(cell, ["deny"])
+            assert said == decided, edited
+            assert scope in ([], [scopes[cell[0]]]), edited
+
+    return judge
+
+
+@pytest.mark.long
+def test_each_edit_of_a_character_of_the_matrix_is_refused_or_says_what_is_decided(count):
+    count("matrix.csv, characters", list_edits(FILES.matrix), make_matrix_judge())
+
+
+@pytest.mark.slow
+def test_each_line_removed_said_twice_or_swapped_is_refused_or_shows(count):
+    original, judge_matrix = Original("shipped"), make_matrix_judge()
+    count("policy.csv, lines", list_line_edits(FILES.lines), original.judge)
+    assert original.changed == 14  # the rights, each removed
+    count("model.conf, lines", list_line_edits(MODEL), judge_model)
+    count("matrix.csv, lines", ((e, e) for e in list_line_edits(FILES.matrix)), judge_matrix)
