@@ -75,6 +75,7 @@ class World:
         )
         self.people = {name: uuid4() for name in (*names, "nobody")}
         self.stranger = uuid4()
+        self.hold = None  # the id of one, where a test makes it
         self.a, self.b = uuid4(), uuid4()
         self.a1, self.a2, self.b1 = uuid4(), uuid4(), uuid4()
         members = [(self.a, p) for p in ("org_admin", "user_admin", "member", "joined")]
