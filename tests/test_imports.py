@@ -12,6 +12,8 @@ import pytest
 import govbudget
 from govbudget.authz.files import packaged_policy_dir
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(govbudget.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py"))
 

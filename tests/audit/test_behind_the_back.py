@@ -25,6 +25,8 @@ from govbudget.db.tables import Tables
 from govbudget.ids import IdType
 from govbudget.migrations import find_differences, upgrade
 
+pytestmark = pytest.mark.slow
+
 BUDGETS = TABLES.group_ai_budgets
 PRICES = TABLES.ai_model_prices
 LOG = TABLES.audit_log

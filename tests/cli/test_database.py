@@ -16,6 +16,8 @@ from tests.support import TABLES
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.connection import normalize_url
 
+pytestmark = pytest.mark.slow
+
 
 def count(engine, table):
     with engine.connect() as connection:

@@ -15,6 +15,8 @@ from tests.support import TABLES
 
 from govbudget.prices.price import read_shipped_prices
 
+pytestmark = pytest.mark.slow
+
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")

@@ -12,6 +12,8 @@ from tests.support import World
 
 from govbudget import Policy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def town(make_database, template):

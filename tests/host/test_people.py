@@ -15,6 +15,8 @@ from tests.support import count_statements, make_app, names_budget_table
 from govbudget import Assignment, Domain, Layout, Scope, SqlDirectory, Subject
 from govbudget.migrations import upgrade
 
+pytestmark = pytest.mark.slow
+
 HOST = """
     CREATE TABLE teams (id integer PRIMARY KEY, organization_id integer, is_everyone boolean);
     CREATE TABLE seats (group_id integer, user_id integer);

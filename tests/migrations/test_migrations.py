@@ -13,6 +13,8 @@ from govbudget import IdType, Layout
 from govbudget.db.tables import Tables
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade
 
+pytestmark = pytest.mark.slow
+
 GROUPS = ("own", "none", "host.teams.id", "public.teams.id")
 QUICK = {*((id_type, "own") for id_type in IdType), *zip(IdType, GROUPS[1:], strict=True)}
 LAYOUTS = [

@@ -15,6 +15,8 @@ import pytest
 import govbudget
 from govbudget import Policy, PolicyError
 
+pytestmark = pytest.mark.slow
+
 LOAD = """
 from govbudget import Policy, PolicyError
 try:

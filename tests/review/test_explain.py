@@ -19,6 +19,8 @@ from govbudget.layout import Layout
 from govbudget.migrations import upgrade
 from govbudget.review.explain import explain_decision
 
+pytestmark = pytest.mark.slow
+
 LINES = (FOLDERS["shipped"] / "policy.csv").read_text().splitlines()
 
 

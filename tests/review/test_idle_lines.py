@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from tests.review.helpers import both_policies, make_table, policy_rows, write_rows
 from tests.review.oracle import ASKED, is_allowed, read_rows
@@ -9,6 +10,8 @@ from tests.review.test_table import list_sets
 
 from govbudget.review.check import check_policy
 from govbudget.review.meaning import find_idle_lines
+
+pytestmark = pytest.mark.slow
 
 LINE_CODES = {"duplicate-line", "dead-line", "idle-deny", "unasked-right"}
 

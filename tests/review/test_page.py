@@ -14,6 +14,8 @@ from govbudget.authz.matrix import list_cells
 from govbudget.review.check import check_policy
 from govbudget.review.meaning import INVARIANTS
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "br"}
 
 

@@ -18,6 +18,8 @@ from govbudget.authz.table import DecisionTable
 from govbudget.identity import Action, Ledger, ObjectType, Organization, PriceBook
 from govbudget.review.people import Places, Right, find_reached
 
+pytestmark = pytest.mark.slow
+
 # Two organizations, three groups, and people with any role anywhere, be it right or wrong.
 GROUPS = {"a1": "a", "a2": "a", "b1": "b"}
 DOMAINS = (

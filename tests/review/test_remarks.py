@@ -20,6 +20,8 @@ from govbudget.errors import Finding
 from govbudget.review.check import check_policy
 from govbudget.review.remarks import Remark, remark_findings, write_github, write_sarif
 
+pytestmark = pytest.mark.slow
+
 SHIPPED, DEDICATED = FOLDERS.values()
 TWICE = "p, group-member, group, group, read, allow"
 VIEWER = "p, viewer, organization, group, read, allow\n"

@@ -13,6 +13,8 @@ from tests.support import TABLES, packaged_policy
 from govbudget import InvalidInput
 from govbudget.server.directory_file import load_directory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def load_url(make_database, template):

@@ -22,6 +22,8 @@ from govbudget import (
 )
 from govbudget.testing.directory import KnownFacts, check_directory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def facts(world):

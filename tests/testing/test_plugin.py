@@ -6,6 +6,8 @@ import pytest
 from tests.review.helpers import FOLDERS, append, both_policies, copy_policy
 from tests.review.oracle import decide_all, read_rows
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 UPDATE = "p, org-admin, organization, group, update, allow"

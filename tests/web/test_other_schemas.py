@@ -11,6 +11,8 @@ from tests.migrations.support import make_revision_0004
 from tests.support import Client, World, budget_path, list_path, make_app, spend_requests
 from tests.web.helpers import outcome
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "missing or of another version; run `govbudget db upgrade`"
 
 

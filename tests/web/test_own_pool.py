@@ -21,6 +21,8 @@ from govbudget import BudgetExceeded, GovBudget, Tokens
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import connect
 
+pytestmark = pytest.mark.slow
+
 POOL = 5 + 10  # SQLAlchemy's defaults
 CALLERS = 40
 
