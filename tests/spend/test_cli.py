@@ -413,7 +413,7 @@ def test_a_policy_that_lets_no_site_role_do_it_lets_no_operator(
         text = "".join(line for line in lines if not line.startswith(dropped))
         (tmp_path / name).write_text(text)
     book(spender, "member", ONE)
-    result = call(here, spender.world, command, policy_dir=tmp_path, require_matrix="no")
+    result = call(here, spender.world, command, policy_dir=tmp_path, require_matrix="false")
     assert (result.status, says in result.sentence) == (2, True)
 
 
