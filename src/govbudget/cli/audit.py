@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -13,10 +17,15 @@ from govbudget.audit.entry import Entry
 from govbudget.audit.store import Audit
 from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.place import find_settings
 from govbudget.identity import OPERATOR
 
 PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
+TYPES = (
+    *("api_token", "group_member", "organization_member", "role_assignment"),
+    *("group_ai_budget", "member_ai_override", "ai_model_price"),
+)
 COLUMNS = ("at", "object_type", "object_id", "before", "after", *RECEIPT, "id")
 
 
@@ -25,10 +34,28 @@ def audit() -> None:
     """The audit trail: what changed, by whom, allowed by which lines."""
 
 
+def _read_time(text: str) -> datetime:
+    """Give the time that is meant; without a zone, it is in that of the setting."""
+    try:
+        found = datetime.fromisoformat(text.upper())
+    except ValueError:
+        reason = "is not a time; write a day, 2026-11-01, or a time, 2026-11-01T08:00:00Z"
+        raise click.BadParameter(f"`{text}` {reason}") from None
+    return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(find_settings().time_zone))
+
+
+TIME: dict[str, Any] = {"metavar": "TIME", "type": _read_time}
+SINCE_HELP = "The first moment: a day, in GOVBUDGET_TIME_ZONE, or a time."
+UNTIL_HELP = "The moment after the last one, as --since; a day itself is left out."
+
+
 @audit.command("export")
 @click.option("--organization", help="An organization's id; without it: entries of the site.")
+@click.option("--since", help=SINCE_HELP, **TIME)
+@click.option("--until", help=UNTIL_HELP, **TIME)
+@click.option("--type", "types", multiple=True, type=click.Choice(TYPES), help="Of this type only.")
 @format_option("jsonl", "csv")
-def audit_export(organization: str | None, form: str) -> None:
+def audit_export(organization: str | None, types: Sequence[str], form: str, **span: Any) -> None:  # noqa: ANN401 - times, or None
     """Print every entry, the newest first.
 
     Without an organization those of the site: prices, site roles, tokens. Status 1 where there is
@@ -44,8 +71,13 @@ def audit_export(organization: str | None, form: str) -> None:
         page = read()
         if not page and organization is not None:
             require_known(unit, asked)
+        if (until := span["until"]) is not None:
+            page = read(after=(until, UUID(int=0)))
         entries = follow(page, read, lambda entry: (entry.at, entry.id))
-        print_answer(form, map(_flatten, entries), columns=COLUMNS)
+        if (since := span["since"]) is not None:
+            entries = takewhile(lambda entry: entry.at >= since, entries)
+        rows = (_flatten(entry) for entry in entries if not types or entry.object_type in types)
+        print_answer(form, rows, columns=COLUMNS)
 
 
 def _flatten(entry: Entry) -> dict[str, Any]:

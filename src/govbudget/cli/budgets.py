@@ -38,17 +38,17 @@ def _run(action: str, group: str, work: Callable[[Grant[Group]], Budget]) -> Bud
         raise NotSo(reason if is_there else f"no group `{group}` is known here") from None
 
 
+def _print(form: str, found: Budget) -> None:
+    print_answer(form, _describe(found), [_show(found)])
+
+
 def _describe(found: Budget) -> dict[str, object]:
     return BudgetAnswer.model_validate(found).model_dump(mode="json")
 
 
-def _write_limit(found: Budget) -> str:
+def _show(found: Budget, says: str = "each member may spend") -> str:
     micros = found.spend_limit_micros
-    return f"{write_usd(micros)} USD ({micros} micros) a month"
-
-
-def _show(found: Budget) -> str:
-    return f"group {found.group_id}: each member may spend {_write_limit(found)}"
+    return f"group {found.group_id}: {says} {write_usd(micros)} USD ({micros} micros) a month"
 
 
 @budget.command("show")
@@ -56,20 +56,19 @@ def _show(found: Budget) -> str:
 @format_option("text", "json")
 def budget_show(group: str, form: str) -> None:
     """Print the limit of GROUP (an id); status 1: it has none."""
-    found = _run("read", group, Budgets.get)
-    print_answer(form, _describe(found), [_show(found)])
+    _print(form, _run("read", group, Budgets.get))
 
 
-def _read_usd(_ctx: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+def _read_usd(text: str) -> int:
     try:
-        return None if text is None else parse_usd(text)
+        return parse_usd(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
 
 @budget.command("set")
 @click.argument("group")
-@click.option("--usd", callback=_read_usd, metavar="AMOUNT", help="US dollars, such as 20 or 0.5.")
+@click.option("--usd", type=_read_usd, metavar="AMOUNT", help="US dollars, such as 20 or 0.5.")
 @click.option(
     "--micros", type=click.IntRange(0, MAX_LIMIT_MICROS), help="The same in micros; 1 USD is 10^6."
 )
@@ -82,16 +81,14 @@ def budget_set(group: str, usd: int | None, micros: int | None, form: str) -> No
     limits = [limit for limit in (usd, micros) if limit is not None]
     if len(limits) != 1:
         raise click.UsageError("name one of --usd and --micros")
-    found = _run("update", group, lambda grant: Budgets.set(grant, limits[0]))
-    print_answer(form, _describe(found), [_show(found)])
+    _print(form, _run("update", group, lambda grant: Budgets.set(grant, limits[0])))
 
 
 @budget.command("clear")
 @click.argument("group")
 def budget_clear(group: str) -> None:
     """Clear the limit of GROUP (an id): no limit is set then. Status 1: it has none."""
-    found = _run("update", group, Budgets.delete)
-    click.echo(f"group {found.group_id}: no limit any more; it was {_write_limit(found)}")
+    click.echo(_show(_run("update", group, Budgets.delete), "no limit any more; it was"))
 
 
 @budget.command("list")
@@ -106,7 +103,5 @@ def budget_list(organization: str, form: str) -> None:
         if not page:
             require_known(unit, asked)
         found = follow(page, read, lambda one: one.group_id)
-        if form == "text":
-            print_answer(form, (), map(_show, found))
-        else:
-            print_answer(form, map(_describe, found), columns=list(BudgetAnswer.model_fields))
+        columns = list(BudgetAnswer.model_fields)
+        print_answer(form, map(_describe, found), map(_show, found), columns)
