@@ -6,9 +6,11 @@ is taken away. Users are added and renamed, never removed.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID, uuid4
 
@@ -247,7 +249,11 @@ def load_directory(
     `scopes` are the policy's roles. Raises InvalidInput that names every wrong entry, and has then
     changed nothing. Never commits.
     """
-    file = parse_json(content, FILE)
+    try:
+        file = parse_json(content, FILE)
+    except InvalidInput as error:
+        shape = json.dumps(_find_right(error.errors))
+        raise InvalidInput(f"{error.detail}; the right shape is `{shape}`", error.errors) from None
     stored = {table: _read(connection, table) for table in _list_tables(tables)}
     known = _find_known(file, {table.name: stored[table] for table in stored}, scopes)
     errors = [*_find_duplicates(file), *_find_bad_entries(file, known)]
@@ -259,6 +265,15 @@ def load_directory(
     audited = [change.for_audit() for change in changes if change.table in AUDITED]
     record_command(connection, tables, audited)
     return changes
+
+
+def _find_right(wrong: Sequence[FieldError]) -> dict[str, list[Row]]:
+    """Give a right entry of each list that something is wrong in; else of each that there is."""
+    example = json.loads((files("govbudget.server") / "demo.json").read_bytes())
+    right = {name: entries[:1] for name, entries in example.items()}
+    named = {f"{one.pointer}/".split("/")[1] for one in wrong}
+    is_known = named and named <= right.keys()
+    return {name: right[name] for name in right if not is_known or name in named}
 
 
 def _list_tables(tables: Tables) -> list[sa.Table]:
