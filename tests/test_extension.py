@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Flask, jsonify, request, url_for
 from flask.cli import FlaskGroup
 from flask.json.provider import DefaultJSONProvider
+from sqlalchemy.orm import Session
 from tests.support import Client, budget_path, count_statements
 from tests.web.helpers import outcome, put_limit, read_problem
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -350,6 +351,22 @@ def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (lambda: sa.create_engine("sqlite://"), "`engine=` is for `sqlite+pysqlite`"),
+        (Session, "`engine=` gave `Session`; give a SQLAlchemy Engine or Connection"),
+    ],
+)
+def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
+    caplog, given, sentence
+):
+    host = Flask("host")
+    GovBudget(host, engine=given, identify=uuid4, policy=POLICY)
+    assert outcome(Client(host)("GET", budget_path(uuid4()))) == (500, "internal-error")
+    assert sentence in caplog.text
+
+
 # -- what is missing or wrong is said by name, and leaves the host as it was --
 
 
@@ -358,6 +375,12 @@ def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world
     [
         ({"engine": None}, {}, SettingsError, "`engine=`"),
         ({"engine": "postgresql://host/db"}, {}, SettingsError, "`engine=`"),
+        (
+            {"engine": sa.create_engine("sqlite://")},
+            {},
+            SettingsError,
+            r"`engine=` is for `sqlite\+pysqlite`.*`postgresql\+psycopg://`",
+        ),
         ({"identify": None}, {}, SettingsError, "`identify=`"),
         ({"identify": 7}, {}, SettingsError, "`identify=`"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "aibrigde"),

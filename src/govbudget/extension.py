@@ -101,9 +101,7 @@ def _read_options(options: Options) -> Options:
 def _install(app: Flask, given: Options) -> Installation:
     """Check what was given, in this order, and make the installation of it."""
     settings = read_settings(app.config)
-    engine, identify = given.get("engine"), given.get("identify")
-    if not (isinstance(engine, Engine | Connection) or callable(engine)):
-        raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
+    find_engine, identify = _find_with(given.get("engine")), given.get("identify")
     if not callable(identify):
         raise SettingsError(
             "GovBudget needs `identify=`, a function that gives the caller's id, or None"
@@ -120,7 +118,7 @@ def _install(app: Flask, given: Options) -> Installation:
         settings=settings,
         policy=policy,
         directory=directory,
-        find_engine=_find_with(engine),
+        find_engine=find_engine,
         identify=identify,
         find_features=_find_features(given.get("features"), settings),
         challenge=given.get("challenge") or "Bearer",
@@ -199,12 +197,31 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
     return Policy.load(folder, digest=settings.policy_digest, require_matrix=required)
 
 
-def _find_with(given: AnyEngine | Callable[[], AnyEngine]) -> Callable[[], AnyEngine]:
-    def find() -> AnyEngine:
-        engine = given() if callable(given) else given
-        return find_own(engine) if isinstance(engine, Engine) else engine
+def _find_with(given: object) -> Callable[[], AnyEngine]:
+    """Give what gives the engine, and checks it; raise SettingsError for what can't be one."""
+    if isinstance(given, Engine | Connection):
+        engine = _check_engine(given)
+        return lambda: engine
+    if not callable(given):
+        raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
+    give = given
+    return lambda: _check_engine(give())
 
-    return find
+
+def _check_engine(engine: object) -> AnyEngine:
+    """Give the engine over a pool of our own; raise SettingsError where it can't serve."""
+    if not isinstance(engine, Engine | Connection):
+        raise SettingsError(
+            f"`engine=` gave `{type(engine).__name__}`; give a SQLAlchemy Engine or Connection"
+        )
+    dialect = engine.dialect
+    if (dialect.name, dialect.driver) != ("postgresql", "psycopg"):
+        raise SettingsError(
+            f"`engine=` is for `{dialect.name}+{dialect.driver}`, but govbudget keeps its data in "
+            "PostgreSQL and reaches it with psycopg 3; give an engine whose URL starts with "
+            "`postgresql+psycopg://`"
+        )
+    return find_own(engine) if isinstance(engine, Engine) else engine
 
 
 def _find_features(
