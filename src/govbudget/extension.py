@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast
 
 import sqlalchemy as sa
+from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy import Connection, Engine
 from sqlalchemy.sql.visitors import iterate
@@ -38,10 +40,18 @@ if TYPE_CHECKING:
     AnyEngine = Engine | Connection
 
 
+class HasEngine(Protocol):
+    """The `db` of Flask-SQLAlchemy, or of Flask-SQLAlchemy-Lite."""
+
+    @property
+    def engine(self) -> AnyEngine:
+        """The engine of the current application."""
+
+
 class Options(TypedDict, total=False):
     """What an application gives; `GovBudget.init_app` says what each is. None is not given."""
 
-    engine: AnyEngine | Callable[[], AnyEngine] | None
+    engine: AnyEngine | HasEngine | Callable[[], AnyEngine] | None
     identify: Callable[[], object] | None
     policy: Policy | str | PathLike[str] | None
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None
@@ -64,9 +74,10 @@ class GovBudget:
 
         An option that is not given here is taken from the constructor.
 
-        - `engine`: an Engine, or a callable that gives one, called in each request. Its dialect,
-          listeners and creator are used, with a pool of our own of the same size, which closes with
-          it. Or a Connection, for tests: all happens in savepoints of its transaction.
+        - `engine`: an Engine; the `db` of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite; or a callable
+          that gives an Engine, called in each request. Its dialect, listeners and creator are used,
+          with a pool of our own of the same size, which closes with it. Or a Connection, for tests:
+          all happens in savepoints of its transaction, which stays yours to end.
         - `identify`: gives the caller's id (of the id type, or its text), or None.
         - `policy`: a Policy, or the absolute path of a folder; default: the packaged policy.
         - `features`: the features that are on, or a callable asked at each request.
@@ -101,7 +112,7 @@ def _read_options(options: Options) -> Options:
 def _install(app: Flask, given: Options) -> Installation:
     """Check what was given, in this order, and make the installation of it."""
     settings = read_settings(app.config)
-    find_engine, identify = _find_with(given.get("engine")), given.get("identify")
+    find_engine, identify = _find_with(given.get("engine"), app), given.get("identify")
     if not callable(identify):
         raise SettingsError(
             "GovBudget needs `identify=`, a function that gives the caller's id, or None"
@@ -197,15 +208,28 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
     return Policy.load(folder, digest=settings.policy_digest, require_matrix=required)
 
 
-def _find_with(given: object) -> Callable[[], AnyEngine]:
+def _find_with(given: object, app: Flask) -> Callable[[], AnyEngine]:
     """Give what gives the engine, and checks it; raise SettingsError for what can't be one."""
     if isinstance(given, Engine | Connection):
         engine = _check_engine(given)
         return lambda: engine
-    if not callable(given):
-        raise SettingsError("GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL")
-    give = given
-    return lambda: _check_engine(give())
+    if callable(given):
+        give = given
+        return lambda: _check_engine(give())
+    if not hasattr(type(given), "engine"):
+        raise SettingsError(
+            "GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL, or the `db` of "
+            "Flask-SQLAlchemy"
+        )
+    db: Any = given
+
+    def find() -> AnyEngine:
+        with nullcontext() if current_app == app else app.app_context():
+            return _check_engine(db.engine)
+
+    with suppress(RuntimeError):  # its own `init_app` may come later
+        find()
+    return find
 
 
 def _check_engine(engine: object) -> AnyEngine:

@@ -17,7 +17,7 @@ from tests.spend.test_store import Spender
 from tests.support import Client, budget_path, make_app
 from tests.web.helpers import outcome, put_limit, read_row
 
-from govbudget import BudgetExceeded, GovBudget, Tokens
+from govbudget import BudgetExceeded, GovBudget, SettingsError, Tokens
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import connect
 
@@ -221,12 +221,14 @@ def test_a_pool_that_never_waits_is_used_as_it_is(database_url, pool):
         assert find_own(engine) is engine
 
 
-def test_a_connection_is_used_as_it_is_and_is_the_hosts_to_roll_back(engine, world):
+@pytest.mark.parametrize("is_asked_late", [True, False])
+def test_a_connection_is_used_as_it_is_and_is_the_hosts_to_roll_back(engine, world, is_asked_late):
     """A host's tests undo all that they did, and so all that govbudget did in them."""
     spender = Spender(world)
     spender.limit(world.a1, 3)
     with engine.connect() as connection:
-        app = make_app(lambda: connection)
+        whole = connection.begin()
+        app = make_app((lambda: connection) if is_asked_late else connection)
         send, govbudget = Client(app), app.extensions["govbudget"]
         assert put_limit(send, world.a1, world.owner, 7_000_000).status_code == 200
         assert outcome(put_limit(send, world.a1, world.member)) == (403, "forbidden")
@@ -237,6 +239,39 @@ def test_a_connection_is_used_as_it_is_and_is_the_hosts_to_roll_back(engine, wor
             govbudget.hold(world.gateway, spender.call, hold.usage.tokens),
         ):
             pytest.fail("the block was entered")
-        connection.rollback()
+        assert connection.get_transaction() is whole
+        assert whole.is_active
+        whole.rollback()
     assert read_row(engine, world.a1) == 3_000_000
     assert spender.read("ai_usage", "event_id") == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_db_of_flask_sqlalchemy_is_taken_with_and_without_a_context(
+    database_url, world, is_first
+):
+    """Its `init_app` may come before ours or after it; `hold()` works from any thread."""
+    spender = Spender(world)
+    db, app = SQLAlchemy(), Flask(__name__)
+    app.config["SQLALCHEMY_ENGINES"] = {"default": database_url}
+    if is_first:
+        db.init_app(app)
+    GovBudget(app, engine=db, identify=lambda: world.owner)
+    if not is_first:
+        db.init_app(app)
+    assert put_limit(Client(app), world.a1, world.owner, 7_000_000).status_code == 200
+    govbudget = app.extensions["govbudget"]
+    with Flask("another").app_context(), govbudget.unit(world.owner) as unit:
+        assert unit.authorize("read", group=world.a1).object.id == world.a1
+    with govbudget.hold(world.gateway, spender.call, Tokens(input=5)) as hold:
+        hold.settle(Tokens(input=5))
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_db_for_sqlite_is_refused_when_the_application_starts():
+    db, app = SQLAlchemy(), Flask(__name__)
+    app.config["SQLALCHEMY_ENGINES"] = {"default": "sqlite://"}
+    db.init_app(app)
+    with pytest.raises(SettingsError, match="`engine=` is for `sqlite"):
+        GovBudget(app, engine=db, identify=lambda: None)

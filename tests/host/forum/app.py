@@ -151,7 +151,7 @@ def add_budgets(app: Flask) -> None:
     )
     gov = GovBudget(challenge="Session").init_app(
         app,
-        engine=lambda: db.engine,
+        engine=db,
         identify=lambda: current_user.get_id(),  # noqa: PLW0108 - asked in each request
         directory=directory,
     )
