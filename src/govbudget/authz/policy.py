@@ -39,16 +39,9 @@ class Policy:
 
     __slots__ = ("_pinned_digest", "_reloading", "_table", "folder", "requires_matrix")
 
-    def __init__(
-        self,
-        folder: Path,
-        table: DecisionTable,
-        pinned_digest: str | None,
-        *,
-        requires_matrix: bool = False,
-    ) -> None:
+    def __init__(self, folder: Path, table: DecisionTable, pinned_digest: str | None) -> None:
         """Take a table that was made from the folder. Use `Policy.load`."""
-        self.folder, self.requires_matrix = folder, requires_matrix
+        self.folder, self.requires_matrix = folder, False
         self._table = table
         self._pinned_digest = pinned_digest
         self._reloading = threading.Lock()
@@ -67,8 +60,9 @@ class Policy:
         decisions are, by a reload as well. Raises PolicyError with every finding.
         """
         path = packaged_policy_dir() if folder is None else Path(folder)
-        table = _load(path, digest, require_matrix=require_matrix)
-        return cls(path, table, digest, requires_matrix=require_matrix)
+        policy = cls(path, _load(path, digest, require_matrix=require_matrix), digest)
+        policy.requires_matrix = require_matrix
+        return policy
 
     def reload(self) -> None:
         """Read the folder anew; on any finding raise PolicyError and keep the table in force."""

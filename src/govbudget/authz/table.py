@@ -19,16 +19,10 @@ if TYPE_CHECKING:
 CELLS = tuple(product(ObjectType, Action))
 # INVARIANT: the policy is asked what some governed statement needs, and nothing else
 # Of a group, its budget is asked about where that is a resource of its own.
-ASKED = frozenset(
-    {
-        (ObjectType.GROUP, Action.READ),
-        (ObjectType.GROUP, Action.UPDATE),
-        (ObjectType.AI_MODEL_PRICE, Action.READ),
-        (ObjectType.AI_MODEL_PRICE, Action.UPDATE),
-        (ObjectType.AI_USAGE, Action.CREATE),
-        (ObjectType.AI_MEMBER_SPEND, Action.READ),
-    }
-)
+ASKED = {
+    *product((ObjectType.GROUP, ObjectType.AI_MODEL_PRICE), (Action.READ, Action.UPDATE)),
+    *((ObjectType.AI_USAGE, Action.CREATE), (ObjectType.AI_MEMBER_SPEND, Action.READ)),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ def explain_held(
 
     Raises UsageError where the ids do not say which object is asked about.
     """
-    of_member, of_site = obj is ObjectType.AI_MEMBER_SPEND, _is_of_site(obj)
-    if not of_site and (not group or bool(member) is not of_member):
+    of_member = obj is ObjectType.AI_MEMBER_SPEND
+    if not _is_of_site(obj) and (not group or bool(member) is not of_member):
         which = "--group and --member say whose" if of_member else "--group alone says which"
         raise click.UsageError(f"a `{obj}` is asked about; {which}")
     parse = find_settings().id_type.parse

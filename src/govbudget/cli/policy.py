@@ -120,21 +120,14 @@ def policy_check(folder: Path, form: str) -> int:
 @click.option("--action", multiple=True, help="Only this action; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Also what nothing asks about.")
 @format_option("text", *sorted({"json", *RENDERERS} - {"text"}))
-def policy_matrix(  # noqa: PLR0917 - click passes them by name
-    folder: Path,
-    role: tuple[str, ...],
-    obj: tuple[str, ...],
-    action: tuple[str, ...],
-    everything: bool,  # noqa: FBT001 - a flag of click's
-    form: str,
-) -> None:
+def policy_matrix(folder: Path, form: str, *, everything: bool, **named: tuple[str, ...]) -> None:
     """Print every decision that is ever asked for, with its deciding lines.
 
     `--format csv` is the form of `matrix.csv`.
     """
     table = _open_table(folder)
     try:
-        cells = select_cells(table, role, obj, action, everything=everything)
+        cells = select_cells(table, everything=everything, **named)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _name(folder, table.digest, form)

@@ -67,17 +67,14 @@ def check_policy(folder: Path, demanded_digest: str | None = None) -> Review:
 
 def find_hidden_text(file: str, content: bytes) -> Iterator[Finding]:
     """Find lines that an editor shows in part, or so far off that nobody looks there."""
+    sentence = (
+        f"can be off the screen: tabs in a row, more than {SCREEN_COLUMNS} columns, or more than "
+        f"{SCREEN_LINES} blank lines above; write it where it is seen"
+    )
     blank = 0
     for number, line in enumerate(decode(content, file)[0].split("\n"), start=1):
-        sentence = None
-        if re.search(r"\t *\t", line):
-            sentence = "several tabs in a row can hide what follows; write one space"
-        elif len(line.expandtabs()) > SCREEN_COLUMNS:
-            sentence = f"longer than {SCREEN_COLUMNS} columns, so its end can be off the screen; "
-            sentence += "keep it shorter"
-        elif line.strip() and blank > SCREEN_LINES:
-            sentence = f"stands below {blank} blank lines, off the screen; remove them"
-        if sentence:
+        is_below = bool(line.strip()) and blank > SCREEN_LINES
+        if is_below or re.search(r"\t *\t", line) or len(line.expandtabs()) > SCREEN_COLUMNS:
             yield Finding(file, number, "hidden-text", sentence)
         blank = 0 if line.strip() else blank + 1
 

@@ -199,19 +199,13 @@ def _is_near(one: str, other: str) -> bool:
     """Whether two names are one edit apart (neighbours swapped, too), or can be misread."""
 
     def fold(name: str) -> str:
-        for pair, letter in (("rn", "m"), ("vv", "w"), ("cl", "d")):
-            name = name.replace(pair, letter)
-        return name.translate(_LOOK_ALIKES)
+        folded = name.replace("rn", "m").replace("vv", "w").replace("cl", "d")
+        return folded.translate(_LOOK_ALIKES)
 
     short, long = sorted((one, other), key=len)
-    return fold(one) == fold(other) or any(
-        long[:i] == short[:i]
-        and (
-            long[i + 1 :] in {short[i:], short[i + 1 :]}
-            or long[i : i + 2][::-1] + long[i + 2 :] == short[i:]
-        )
-        for i in range(len(long))
-    )
+    edits = {short[:i] + long[i] + short[i + n :] for i in range(len(long)) for n in (0, 1)}
+    swaps = {short[:i] + short[i : i + 2][::-1] + short[i + 2 :] for i in range(len(short))}
+    return fold(one) == fold(other) or long in edits | swaps
 
 
 INVARIANTS = (

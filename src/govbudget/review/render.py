@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import groupby, product
 from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import list_cells, write_matrix
@@ -10,11 +10,12 @@ from govbudget.authz.table import CELLS
 from govbudget.identity import Action, ObjectType, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from govbudget.authz.table import Cell, DecisionTable
 
 Cells = list[tuple[str, ObjectType, Action]]
+Names = tuple[str, ...]
 
 SCREEN = 80  # columns
 _LEGEND = """\
@@ -26,21 +27,16 @@ A budget is decided as `{}`.
 
 
 def select_cells(
-    table: DecisionTable,
-    roles: Sequence[str],
-    objects: Sequence[str],
-    actions: Sequence[str],
-    *,
-    everything: bool = False,
+    table: DecisionTable, role: Names, obj: Names, action: Names, *, everything: bool = False
 ) -> Cells:
     """Give the cells that are asked about, of the named roles, objects and actions (none: all).
 
     `everything`: also those that nothing asks about. Raises ValueError for a name that the policy
     does not know, and where nothing is left.
     """
-    named = set(product(roles or table.scopes, objects or ObjectType, actions or Action))
-    for role, obj, action in sorted(named):
-        table.decide((role,), obj, action)
+    named = set(product(role or table.scopes, obj or ObjectType, action or Action))
+    for one, *right in sorted(named):
+        table.decide((one,), *right)
     cells = list_cells(table, CELLS if everything else table.asked)
     if found := [cell for cell in cells if cell in named]:
         return found
@@ -50,14 +46,11 @@ def select_cells(
 def render_text(table: DecisionTable, cells: Cells) -> str:
     """Write the grid; where it is wider than a screen, in several, one below the other."""
     roles, rows = _lay_out(table, cells)
-    labels = ["", "held in"]
-    columns = [[role, str(table.scopes[role])] for role in roles]
-    for (obj, action), row in rows:
-        if obj not in labels:
-            labels.append(obj)
-            columns = [[*column, ""] for column in columns]
-        labels.append(f"  {action}")
-        columns = [[*column, _show(cell)] for column, cell in zip(columns, row, strict=True)]
+    lines = [("", *roles), ("held in", *(str(table.scopes[role]) for role in roles))]
+    for obj, rights in groupby(rows, key=lambda row: row[0][0]):
+        lines.append((obj, *([""] * len(roles))))
+        lines += [(f"  {action}", *map(_show, row)) for (_, action), row in rights]
+    labels, *columns = zip(*lines, strict=True)
     # The name of an object stands alone on its line, so it may be wider than its column.
     grids: list[list[list[str]]] = []
     width = SCREEN
@@ -68,8 +61,8 @@ def render_text(table: DecisionTable, cells: Cells) -> str:
             width = len("  update")
         grids[-1].append([f"  {entry.ljust(needed - 2)}" for entry in column])
         width += needed
-    lines = ("".join(line).rstrip() for grid in grids for line in (*zip(*grid, strict=True), ""))
-    return "".join(f"{line}\n" for line in lines) + _LEGEND.format(table.budget_object)
+    out = ("".join(line).rstrip() for grid in grids for line in (*zip(*grid, strict=True), ""))
+    return "".join(f"{line}\n" for line in out) + _LEGEND.format(table.budget_object)
 
 
 def _show(cell: Cell) -> str:
