@@ -36,8 +36,6 @@ from govbudget.prices.store import Prices
 from govbudget.spend.overrides import Overrides
 from govbudget.testing.directory import KnownFacts, check_directory
 
-pytestmark = pytest.mark.slow
-
 NAMES = ("ann", "bob", "olga", "acme", "corp", "red", "blue", "all", "nobody")
 KINDS = {
     IdType.UUID: (sa.Uuid(), [UUID(int=n) for n in range(1, 10)]),
@@ -156,7 +154,18 @@ def as_written(host, connection):
     }
 
 
-FORMS = [as_tables, as_views, as_selects, as_subqueries, as_written]
+def as_classes(host, connection):
+    """Classes that the host's ORM maps."""
+
+    def map_class(name, table):
+        mapped = type(name, (), {})
+        orm.registry().map_imperatively(mapped, table, primary_key=list(table.c))
+        return mapped
+
+    return {name: map_class(name, table) for name, table in as_tables(host, connection).items()}
+
+
+FORMS = [as_tables, as_views, as_selects, as_subqueries, as_written, as_classes]
 
 
 @pytest.fixture(scope="module")
@@ -302,8 +311,45 @@ def test_a_missing_column_is_named_at_start(name, column):
     sources = as_tables(host, None)
     kept = [c for c in sources[name].c if c.name != column]
     sources[name] = sa.select(*kept)
-    with pytest.raises(SettingsError, match=f"`{name}` has no column `{column}`; it has `"):
+    with pytest.raises(SettingsError, match=f"`{name}=` has no column `{column}`; it has `"):
         SqlDirectory(**sources)
+
+
+class Model(orm.DeclarativeBase):
+    """The base of a host's classes."""
+
+
+class Seat(Model):
+    """Its columns have other names than its attributes; a property is not a column."""
+
+    __tablename__ = "seats"
+    user_id: orm.Mapped[UUID] = orm.mapped_column("person", primary_key=True)
+    group_id: orm.Mapped[UUID] = orm.mapped_column("team")
+
+    @property
+    def id(self):
+        return self.user_id
+
+
+def test_a_mapped_class_has_the_columns_that_its_attributes_are_called():
+    directory = SqlDirectory(**{**as_tables(Host(IdType.UUID), None), "group_members": Seat})
+    assert set(directory.group_members.c.keys()) == {"user_id", "group_id"}
+    assert "seats.person AS user_id" in str(directory.group_members)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (Seat, "`groups=` has no column `id` and no `organization_id`; it has `user_id`, "),
+        (orm.Session, "`groups=` is a `type`; give a table, a select or a mapped class"),
+        ("teams", "`groups=` is a `str`; give a table, a select or a mapped class"),
+        (None, "`groups=` is a `NoneType`; give a table"),
+        (sa.text("SELECT * FROM teams"), "`groups=` is a `TextClause`; give a table"),
+    ],
+)
+def test_what_is_nothing_to_select_from_is_refused_by_the_arguments_name(given, sentence):
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        SqlDirectory(**{**as_tables(Host(IdType.UUID), None), "groups": given})
 
 
 # -- the names of roles --

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 
 from govbudget.directory.sources import Sources
 from govbudget.errors import SettingsError
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 
     from govbudget.db.tables import Tables
 
+    Source = FromClause | sa.SelectBase | type[Any]
+
 GROUP_MEMBER = "group-member"
 
 
 class SqlDirectory:
-    """Loads subjects and groups from tables, views, selects or subqueries. Decides nothing.
+    """Loads subjects and groups from tables, views, selects or mapped classes. Decides nothing.
 
     - `groups`: `id`, `organization_id`, and, where some groups hold everyone in their
       organization, a boolean `is_everyone`; rows that count as deleted are left out of it.
@@ -51,10 +54,10 @@ class SqlDirectory:
     def __init__(
         self,
         *,
-        groups: FromClause | sa.SelectBase,
-        group_members: FromClause | sa.SelectBase,
-        organization_members: FromClause | sa.SelectBase,
-        role_assignments: FromClause | sa.SelectBase,
+        groups: Source,
+        group_members: Source,
+        organization_members: Source,
+        role_assignments: Source,
         roles: Mapping[str, str] | None = None,
         member_role: str = GROUP_MEMBER,
     ) -> None:
@@ -154,15 +157,26 @@ def own_directory(tables: Tables) -> SqlDirectory:
     )
 
 
-def _open(name: str, source: FromClause | sa.SelectBase, *columns: str) -> FromClause:
+def _open(name: str, source: Source, *columns: str) -> FromClause:
     """Give something to select from, once it has the columns that it needs."""
-    opened = source.subquery(name) if isinstance(source, sa.SelectBase) else source
+    if isinstance(source, sa.SelectBase):
+        opened: sa.FromClause = source.subquery(name)
+    elif isinstance(source, sa.FromClause):
+        opened = source
+    elif isinstance(mapper := sa.inspect(source, raiseerr=False), orm.Mapper):
+        keys = mapper.column_attrs.keys()
+        opened = sa.select(*(getattr(source, key).label(key) for key in keys)).subquery(name)
+    else:
+        kind = type(source).__name__
+        raise SettingsError(
+            f"SqlDirectory: `{name}=` is a `{kind}`; give a table, a select or a mapped class"
+        )
     missing = [f"`{column}`" for column in columns if column not in opened.c]
     if missing:
         there = ", ".join(f"`{column}`" for column in opened.c.keys()) or "none"  # noqa: SIM118 - not a dict
         raise SettingsError(
-            f"SqlDirectory: `{name}` has no column {' and no '.join(missing)}; it has {there}; "
-            "select yours under that name with `.label(...)`"
+            f"SqlDirectory: `{name}=` has no column {' and no '.join(missing)}; it has {there}; "
+            "give a select that has yours under that name, by `.label(...)`"
         )
     # A column of the host's that is read as text: here it is read as what it is.
     texts = {c.key for c in opened.c if isinstance(c.type, sa.Uuid) and not c.type.as_uuid}
