@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 from flask import Response, abort, make_response, redirect, request
 from tests.support import Client, budget_path, count_statements, list_path, make_app
 from tests.web.helpers import outcome, put_limit, read_problem
@@ -91,7 +92,8 @@ def test_anything_else_is_a_mistake_of_the_host_500_and_logged(
     assert sent == []
     failed = [record for record in caplog.records if record.name == "govbudget"]
     assert [record.levelno for record in failed] == [logging.ERROR]
-    assert failed[0].exc_info[0] is TypeError
+    assert isinstance(failed[0].exc_info[1].__cause__, TypeError)
+    assert "`identify=` ended in `TypeError`; let it give the id" in failed[0].message
 
 
 def test_a_caller_without_a_row_anywhere_is_known_and_may_do_nothing(identified, town):
@@ -175,6 +177,27 @@ def test_identify_that_raises_is_a_500_and_never_an_allow(engine, identified, to
     assert outcome(response) == (500, "internal-error")
     assert b"eels" not in response.data
     assert sent == []
+
+
+def test_identify_that_takes_the_id_of_an_anonymous_user_is_told_what_to_give(
+    caplog, identified, town
+):
+    """`current_user.id` where nobody is signed in is the host's mistake, and easily made."""
+    send = identified(lambda: SimpleNamespace().id)
+    assert outcome(send("GET", budget_path(town.a1))) == (500, "internal-error")
+    (failed,) = (record for record in caplog.records if record.name == "govbudget")
+    assert failed.message == (
+        "a request failed: `identify=` ended in `AttributeError`; let it give the id of the user "
+        "who is signed in, and None where nobody is"
+    )
+    assert "has no attribute 'id'" in caplog.text
+
+
+def test_identify_that_its_own_database_fails_is_still_a_503(identified, town):
+    def identify():
+        raise sa.exc.OperationalError("SELECT", {}, Exception("the server is away"))
+
+    assert outcome(identified(identify)("GET", budget_path(town.a1))) == (503, "unavailable")
 
 
 def test_identify_is_asked_once_a_request_and_not_for_unknown_paths(identified, town):

@@ -131,7 +131,7 @@ def _answer_failure(error: Exception, challenge: str) -> Response:
         return answer_http_error(error, challenge)
     known = error if isinstance(error, GovBudgetError) else explain_outage(error)
     if known is None or known.status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("a request failed", exc_info=error)
+        logger.error("a request failed%s", f": {known}" if known else "", exc_info=error)
         known = GovBudgetError("internal-error", "the server's log says more")
     elif known is not error:
         logger.error("%s: %s", known.detail, str(error).splitlines()[0])
@@ -212,11 +212,20 @@ def _serve(gov: Installation, route: Route, path: dict[str, str]) -> Response:
 
 def _identify(gov: Installation) -> Id:
     """Ask the host who calls; raise `unauthenticated` where nobody does."""
-    caller = gov.identify()
-    if caller is None:
-        message = "say who you are: the credentials are missing or bad"
-        raise GovBudgetError("unauthenticated", message)
-    return gov.settings.id_type.accept(caller)
+    try:
+        caller = gov.identify()
+        if caller is not None:
+            return gov.settings.id_type.accept(caller)
+    except Exception as error:
+        if isinstance(error, HTTPException | GovBudgetError) or explain_outage(error):
+            raise
+        message = (
+            f"`identify=` ended in `{type(error).__name__}`; let it give the id of the user who is "
+            "signed in, and None where nobody is"
+        )
+        raise GovBudgetError("internal-error", message) from error
+    message = "say who you are: the credentials are missing or bad"
+    raise GovBudgetError("unauthenticated", message)
 
 
 def _read_ids(gov: Installation, path: Mapping[str, str], caller: Id) -> dict[str, Id]:
