@@ -107,10 +107,10 @@ class Forbidden(GovBudgetError):
     """The caller may know of the object but not do this to it."""
 
     def __init__(
-        self, action: Action, lines: tuple[str, ...], would_allow: tuple[str, ...]
+        self, action: Action, lines: tuple[str, ...], would_allow: tuple[str, ...], hint: str = ""
     ) -> None:
         super().__init__(
-            "forbidden", f"this needs the action `{action}`, which you do not have here"
+            "forbidden", f"this needs the action `{action}`, which you do not have here{hint}"
         )
         self.action = action
         self.lines = lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 import sqlalchemy as sa
 from flask import Flask, current_app
+from tests.policy.helpers import LINES, load
 from tests.spend.test_store import Spender
 from tests.support import TABLES, packaged_policy
 
@@ -21,6 +23,7 @@ from govbudget import (
     GovBudget,
     GovBudgetError,
     NotAMember,
+    SqlDirectory,
     Tokens,
 )
 from govbudget.spend.errors import EventConflict
@@ -29,6 +32,10 @@ from govbudget.web.signals import call_refused
 
 ONE, TWO = Tokens(input=1), Tokens(input=2)
 DOLLAR = 10**12
+GIVE_GATEWAY = (
+    "give `{}`, on the site, the role of a line that allows it: policy.csv:14 (gateway in its site)"
+)
+UNMAPPED = "; `roles=` of the SqlDirectory maps none of yours to it"
 NAIVE = datetime(2026, 11, 28)  # noqa: DTZ001 - that is what is wrong with it
 
 
@@ -195,6 +202,48 @@ def test_a_refused_call_never_enters_its_block(meter):
         with pytest.raises(error), meter.hold(**options):
             pytest.fail("the block was entered")
     assert meter.spent_and_held == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "roles", "hint"),
+    [
+        (LINES, None, GIVE_GATEWAY),
+        (LINES, {"boss": "gateway"}, GIVE_GATEWAY),
+        (LINES, {"boss": "owner"}, GIVE_GATEWAY + UNMAPPED),
+        (
+            LINES + b"p, owner, site, ai_usage, create, deny\n",
+            None,
+            "policy.csv:29 denies it to a role of `{}`",
+        ),
+        (
+            re.sub(b"p, gateway.*", b"", LINES),
+            None,
+            "no line allows it; add `p, gateway, site, ai_usage, create, allow`",
+        ),
+    ],
+)
+def test_who_may_not_hold_is_told_which_line_role_and_place_would_allow_it(
+    meter, lines, roles, hint
+):
+    app, tables = Flask(__name__), TABLES
+    directory = SqlDirectory(
+        groups=tables.groups,
+        group_members=tables.group_members,
+        organization_members=tables.organization_members,
+        role_assignments=tables.role_assignments,
+        roles=roles,
+    )
+    govbudget = GovBudget().init_app(
+        app,
+        engine=meter.world.engine,
+        identify=lambda: None,
+        policy=load(lines=lines),
+        directory=directory,
+    )
+    owner = meter.world.owner
+    with pytest.raises(Forbidden) as caught, govbudget.hold(owner, meter.call, ONE):
+        pytest.fail("the block was entered")
+    assert str(caught.value).endswith(f"here; {hint.format(owner)}")
 
 
 def test_a_role_taken_away_within_the_block_books_nothing(meter):

@@ -12,7 +12,7 @@ from flask import current_app, has_app_context
 from sqlalchemy.exc import DataError
 
 from govbudget.db.retries import T, explain_outage
-from govbudget.errors import GovBudgetError
+from govbudget.errors import Forbidden, GovBudgetError
 from govbudget.identity import Action, Id, Ledger
 from govbudget.installation import Installation as CoreInstallation
 from govbudget.spend.errors import BudgetExceeded
@@ -63,7 +63,7 @@ class Installation(CoreInstallation):
 
         def run(act: Callable[[Grant[Ledger]], T]) -> T:
             def work(unit: Unit) -> T:
-                return act(unit.authorize("create", ledger=True))
+                return act(self._authorize(unit))
 
             return self._explain(lambda: self.run(accept(gateway), work))
 
@@ -76,6 +76,28 @@ class Installation(CoreInstallation):
                 return run(lambda grant: Spend.hold(grant, asked, most, ttl_seconds=ttl_seconds))
 
         return open_hold(run, partial(self._explain, admit))
+
+    def _authorize(self, unit: Unit) -> Grant[Ledger]:
+        """Authorize a service; a refusal says which line, which role and which place allow it."""
+        try:
+            return unit.authorize("create", ledger=True)
+        except Forbidden as refusal:
+            lines = ", ".join(refusal.would_allow)
+            if refusal.lines:
+                hint = f"{', '.join(refusal.lines)} denies it to a role of `{unit.caller}`"
+            elif lines:
+                hint = (
+                    f"give `{unit.caller}`, on the site, the role of a line that allows it: {lines}"
+                )
+                named = getattr(self.directory, "named_roles", ())
+                cells = {role: unit.table.cell(role, Ledger.type, Action.CREATE) for role in named}
+                if named and not any(cell.allow for cell in cells.values()):
+                    hint += "; `roles=` of the SqlDirectory maps none of yours to it"
+            else:
+                hint = "no line allows it; add `p, gateway, site, ai_usage, create, allow`"
+            raise Forbidden(
+                refusal.action, refusal.lines, refusal.would_allow, f"; {hint}"
+            ) from None
 
     @contextmanager
     def _reporting_refusals(self, gateway: Id, call: Call) -> Iterator[None]:
