@@ -33,9 +33,9 @@ def _run(action: str, group: str, work: Callable[[Grant[Group]], Budget]) -> Bud
     try:
         return run_as_operator(lambda unit: work(unit.authorize(action, group=asked)))
     except NotFound as error:
-        reason = f"group `{group}` has no budget, and so no limit; `govbudget budget set` sets one"
+        unset = f"group `{group}` has no budget, and so no limit; `govbudget budget set` sets one"
         is_there = error.code == "budget-not-set"
-        raise NotSo(reason if is_there else f"no group `{group}` is known here") from None
+        raise NotSo(unset if is_there else f"no group `{group}` is known here") from None
 
 
 def _print(form: str, found: Budget) -> None:

@@ -11,9 +11,12 @@ from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.environment import open_database
 from govbudget.cli.place import find_settings
 from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
+from govbudget.db.tables import Tables, list_rights
+from govbudget.db.triggers import name_table, quote
 from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
+from govbudget.migrations.filters import VERSION_TABLE
 
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
@@ -98,6 +101,22 @@ def db_current() -> None:
 def db_sql(start: str | None) -> None:
     """Print the SQL of `db upgrade` for a DBA to run, as one transaction. Asks no database."""
     click.echo(write_sql(find_settings().layout, start), nl=False)
+
+
+@db.command("grants")
+@click.argument("role")
+def db_grants(role: str) -> None:
+    """Print the least rights that ROLE needs to serve, for a DBA to run. Asks no database.
+
+    ROLE is a database role that owns nothing here; another one migrates, loads the directory and
+    makes tokens. The ledger and the audit trail are append-only to it. Run it again after each
+    `db upgrade`. A host's own tables are the host's to grant.
+    """
+    layout, server = find_settings().layout, quote(role)
+    click.echo(f"GRANT USAGE ON SCHEMA {quote(layout.schema)} TO {server};")
+    click.echo(f"GRANT SELECT ON {quote(layout.schema)}.{VERSION_TABLE} TO {server};")
+    for table, rights in list_rights(Tables(layout)):
+        click.echo(f"GRANT {rights} ON {name_table(table)} TO {server};")
 
 
 @db.command("check")

@@ -22,7 +22,7 @@ from govbudget.money import MAX_LIMIT_MICROS, MAX_PRICE, PRICES
 from govbudget.parts import is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 OF_PARTS = ("spend.tables", "server.tables")
@@ -47,6 +47,9 @@ READABLE_ENTRY = (
     " AND coalesce(jsonb_typeof(after), 'object') = 'object'"
     " AND at >= '0001-01-02 00:00:00+00' AND at < '9999-12-31 00:00:00+00'"
 )
+
+# What a server may do to a table beside reading it, where that is not the rule of `list_rights`.
+ADD, ADD_AND_CHANGE = "SELECT, INSERT", "SELECT, INSERT, UPDATE"
 
 
 def id_sql_type(layout: Layout) -> sa.types.TypeEngine[Any]:
@@ -320,8 +323,16 @@ def audit_log(t: Tables) -> sa.Table:
         sa.Index(
             None, "deleted_revision", postgresql_where=sa.text("deleted_revision IS NOT NULL")
         ),
-        info={"is_append_only": True},
+        info={"is_append_only": True, "rights": ADD},
     )
+
+
+def list_rights(tables: Tables) -> Iterator[tuple[sa.Table, str]]:
+    """Give each of our tables with the least rights to it that serve, as GRANT has them."""
+    for table in tables.metadata.sorted_tables:
+        if table.schema == tables.layout.schema:
+            change = "SELECT, INSERT, UPDATE, DELETE" if "audit" in table.info else "SELECT"
+            yield table, table.info.get("rights", change)
 
 
 OF_DIRECTORY = (

@@ -7,14 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.db.tables import Tables, check_limits, required, timestamp
+from govbudget.db.tables import ADD, ADD_AND_CHANGE, Tables, check_limits, required, timestamp
 from govbudget.db.times import Time
 from govbudget.db.triggers import Audited, name_table
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
 
 PICOS = sa.Numeric(38, 0)
 # Rows that are updated all the time stay on their page, so that no index is written.
-ROOM_FOR_UPDATES = {"postgresql_with": {"fillfactor": "50"}}
+OFTEN_UPDATED = {"postgresql_with": {"fillfactor": "50"}, "info": {"rights": ADD_AND_CHANGE}}
 
 
 def member_ai_overrides(t: Tables) -> sa.Table:
@@ -98,6 +98,7 @@ def ai_holds(t: Tables) -> sa.Table:
             "period",
             postgresql_where=sa.text("is_open"),
         ),
+        info={"rights": ADD_AND_CHANGE},
     )
 
 
@@ -125,6 +126,7 @@ def ai_usage(t: Tables) -> sa.Table:
             "model",
             postgresql_where=sa.text("unpriced IS NOT NULL"),
         ),
+        info={"rights": ADD},
     )
 
 
@@ -138,7 +140,7 @@ def ai_spend_counters(t: Tables) -> sa.Table:
         sa.Column("spent_picos", PICOS, nullable=False),
         sa.Column("held_picos", PICOS, nullable=False),
         sa.Column("last_hold_id", sa.Uuid),
-        **ROOM_FOR_UPDATES,
+        **OFTEN_UPDATED,
     )
 
 
@@ -157,7 +159,7 @@ def ai_spend_rollups(t: Tables) -> sa.Table:
         sa.Column("unpriced_calls", sa.BigInteger, nullable=False),
         sa.UniqueConstraint(*key, name="ai_spend_rollups_key", postgresql_nulls_not_distinct=True),
         sa.CheckConstraint("grain IN ('day', 'month')", name="grain"),
-        **ROOM_FOR_UPDATES,
+        **OFTEN_UPDATED,
     )
 
 

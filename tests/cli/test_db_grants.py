@@ -1,0 +1,180 @@
+"""`govbudget db grants`: the least rights of a role that serves, and what it can't do with them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+import sqlglot
+from sqlglot import exp
+from tests.support import TABLES, World, budget_path, list_path, make_gov, spend_requests
+
+from govbudget.db.sql import prepare
+from govbudget.server.app import create_app, make_engine
+from govbudget.server.tokens import BearerTokens
+from govbudget.statements import list_governed, list_ungoverned
+from govbudget.web.routes import list_routes
+
+GRANT = re.compile(r"GRANT ([A-Z, ]+) ON govbudget\.(\w+) TO (\w+);")
+
+
+def read_grants(run, role="server"):
+    """The rights on each table, as they are printed."""
+    result = run("db", "grants", role)
+    assert (result.status, result.err) == (0, "")
+    first, *lines = result.out.splitlines()
+    assert first == f"GRANT USAGE ON SCHEMA govbudget TO {role};"
+    found = [GRANT.fullmatch(line).groups() for line in lines]
+    assert {name for _, _, name in found} == {role}
+    return {table: set(rights.split(", ")) for rights, table, _ in found}
+
+
+def list_texts():
+    gov = make_gov()
+    for one in list_governed().values():
+        for elsewhere in (True, False):
+            yield str(gov.find(one, elsewhere=elsewhere, is_first=True))
+    for one in list_ungoverned().values():
+        yield str(prepare(one.text, gov.settings.layout, (), **one.parts(gov)))
+
+
+def test_the_rights_are_those_that_the_statements_need_and_no_more(run):
+    """Each verb of each statement is granted, and each granted verb is some statement's."""
+    needed = defaultdict(set)
+    verbs = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE"}
+    for text in list_texts():
+        tree = sqlglot.parse_one(text, dialect="postgres")
+        assert not list(tree.find_all(exp.Lock)), "a lock of rows needs UPDATE"
+        for kind, verb in verbs.items():
+            for change in tree.find_all(kind):
+                table = change.this.find(exp.Table).name
+                needed[table].add(verb)
+                if table in {t.name for t in TABLES.metadata.tables.values() if "audit" in t.info}:
+                    needed["audit_log"].add("INSERT")
+                conflict = change.args.get("conflict")
+                if conflict is not None and conflict.expressions:
+                    needed[table].add("UPDATE")
+    granted = {table: rights - {"SELECT"} for table, rights in read_grants(run).items()}
+    assert {table: rights for table, rights in granted.items() if rights} == needed
+
+
+def test_every_table_may_be_read_and_ledger_and_trail_be_added_to_alone(run):
+    """The version table too, which `/readyz` reads."""
+    granted = read_grants(run)
+    tables = {table.name for table in TABLES.metadata.tables.values()}
+    assert granted.keys() == {*tables, "alembic_version"}
+    assert all("SELECT" in rights for rights in granted.values())
+    assert granted["ai_usage"] == granted["audit_log"] == {"SELECT", "INSERT"}
+    assert granted["api_tokens"] == {"SELECT"}
+
+
+def test_a_hosts_own_groups_are_the_hosts_to_grant(run):
+    """Names are quoted where they must be."""
+    result = run("db", "grants", "my-app", schema="money", groups="public.team.id", id_type="text")
+    assert "public" not in result.out
+    assert 'GRANT USAGE ON SCHEMA money TO "my-app";' in result.out.splitlines()
+    assert 'GRANT SELECT, INSERT ON money.ai_usage TO "my-app";' in result.out.splitlines()
+
+
+# -- served with nothing else --
+
+
+@pytest.fixture(scope="module")
+def owned(make_database, template):
+    """A database of its own, as its owner sees it."""
+    engine = sa.create_engine(make_database(template=template), poolclass=sa.NullPool)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def role(owned, run):
+    """A role with the rights that are printed, and no other."""
+    name = f"server_{uuid4().hex[:12]}"
+    with owned.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name}")
+        connection.exec_driver_sql(run("db", "grants", name).out)
+    yield name
+    with owned.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {name}")
+        connection.exec_driver_sql(f"DROP ROLE {name}")
+
+
+def list_requests(world, model):
+    """A request of each route that succeeds, in an order in which it does."""
+    price = {"provider": "acme", "model": model, "input_price": 1, "output_price": 1}
+    price |= {"cache_read_price": 1, "cache_write_price": 1}
+    limit = {"spend_limit_micros": 10**9}
+    yield "PUT", "/ai/prices", [price]
+    yield "PUT", "/ai/prices", [{**price, "input_price": 2}]
+    yield "GET", f"/ai/prices/acme/{model}", None
+    for value in (limit, limit):
+        yield "PUT", budget_path(world.a1), value
+    yield "GET", budget_path(world.a1), None
+    yield "GET", list_path(world.a), None
+    names = spend_requests(world, model)
+    for name in sorted(names, key=lambda n: (n.startswith("delete"), not n.startswith("put"))):
+        if "/ai/holds/" in names[name][1]:
+            yield spend_requests(world, model)["hold"]
+        yield spend_requests(world, model)[name]
+    yield "GET", f"/organizations/{world.a}/ai/audit", None
+    yield "DELETE", budget_path(world.a1), None
+
+
+@pytest.mark.slow
+def test_every_route_is_served_with_these_rights(owned, role):
+    """By the server's own application, as the role; and `/readyz` says that it is ready."""
+    world = World(owned)
+    world.hold = None
+    store = BearerTokens(world.tables)
+    with owned.begin() as connection:
+        tokens = {
+            name: store.create(connection, UUID(str(world.people[name])), 1)
+            for name in ("owner", "gateway")
+        }
+    engine = make_engine(owned.url.update_query_dict({"options": f"-c role={role}"}), 2)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT current_user").scalar_one() == role
+    app = create_app(engine, {})
+    client, rules = app.test_client(), app.url_map.bind("localhost")
+    assert client.get("/readyz").status_code == 200
+    asked = set()
+    for method, path, body in list_requests(world, "least"):
+        of_ledger = path.startswith(("/ai/holds", "/ai/usage"))
+        answer = client.open(
+            f"/api/v2{path}",
+            method=method,
+            json=body,
+            headers={"Authorization": f"Bearer {tokens['gateway' if of_ledger else 'owner']}"},
+        )
+        assert answer.status_code < 300, (method, path, answer.get_data(as_text=True))
+        world.hold = (answer.json or {}).get("hold_id") if answer.data else world.hold
+        asked.add((method, rules.match(f"/api/v2{path}", method, return_rule=True)[0].rule))
+    assert asked == {(route.method, f"/api/v2{route.path}") for route in list_routes()}
+    engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(f"UPDATE {{s}}.{table} SET {column} = {column}" for table, column in (
+            ("audit_log", "at"), ("ai_usage", "cost_picos"), ("api_tokens", "expires_at"))),
+        *(f"{verb} {{s}}.{table}" for verb in ("DELETE FROM", "TRUNCATE")
+          for table in ("audit_log", "ai_usage", "users")),
+        "INSERT INTO {s}.users VALUES (gen_random_uuid(), 'x')",
+        "ALTER TABLE {s}.audit_log DISABLE TRIGGER ALL",
+        "DROP TABLE {s}.audit_log",
+        "CREATE TABLE {s}.more ()",
+    ],
+)  # fmt: skip
+def test_ledger_and_trail_are_append_only_to_the_server(owned, role, statement):
+    """And the directory and its roles are no server's to change."""
+    with owned.connect() as connection:
+        connection.exec_driver_sql(f"SET ROLE {role}")
+        with pytest.raises(sa.exc.ProgrammingError) as refusal:
+            connection.exec_driver_sql(statement.format(s="govbudget"))
+    assert refusal.value.orig.sqlstate == "42501"
