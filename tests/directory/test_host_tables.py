@@ -523,6 +523,26 @@ def test_a_budget_of_no_group_of_the_host_is_refused(host, connection):
         connection.execute(insert)
 
 
+def test_what_the_page_says_about_drop_all_and_truncate(connection):
+    """docs/how-to/test-your-application.md."""
+    host = Host(IdType.UUID)
+    host.make(connection)
+    gov, i = install(host, connection, "host.teams.id"), host.id
+    set_limit(gov, connection, i.bob, i.red, 7)
+    truncate = sa.text("TRUNCATE host.teams")
+    for act in (host.metadata.drop_all, lambda c: c.execute(truncate)):
+        with (
+            pytest.raises(sa.exc.DBAPIError, match=r"depend|foreign key"),
+            connection.begin_nested(),
+        ):
+            act(connection)
+    connection.exec_driver_sql("TRUNCATE host.teams CASCADE")
+    assert read_budgets(gov, connection) == {}
+    assert len(read_entries(gov, connection)) == 2
+    connection.exec_driver_sql("DROP SCHEMA govbudget CASCADE")
+    host.metadata.drop_all(connection)
+
+
 def test_without_a_foreign_key_a_call_deletes_what_is_left(host, connection):
     """`none`: the budget stays, is out of reach, and goes by delete_orphans, with its entry."""
     gov, i = install(host, connection, "none"), host.id

@@ -3,6 +3,7 @@
 Nothing here loads by itself: import what you use.
 
 - `govbudget.testing.plugin`: for pytest, a test of every decision of a `matrix.csv`.
+- `govbudget.testing.host`: for pytest, a fixture in which all of govbudget's work is rolled back.
 - `matrix_cases` and `assert_matrix`: a policy against a table of expected decisions.
 - `mutants`: is your `matrix.csv` strict enough to notice every one-step edit of your policy?
 - `make_subject` and `make_group`: values to authorize with.

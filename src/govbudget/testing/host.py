@@ -1,0 +1,120 @@
+"""A pytest plugin for an application's own tests: what govbudget does is rolled back with each.
+
+It loads where it is asked for: `pytest_plugins = ["govbudget.testing.host"]` in the top
+`conftest.py`. It needs a fixture `app` of yours: the Flask application, with GovBudget installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+
+from govbudget.db.retries import connect
+from govbudget.db.tables import Tables
+from govbudget.identity import Group
+from govbudget.ids import IdType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+
+    from govbudget.identity import Id
+    from govbudget.installation import Installation
+
+__all__ = ["Setup", "govbudget"]
+
+
+@pytest.fixture
+def govbudget(app: Flask) -> Iterator[Setup]:
+    """Run all of govbudget's work, HTTP and `hold()`, in a transaction that is rolled back.
+
+    Where `engine=` gives a Connection, that is used, and is the application's to roll back.
+    """
+    gov: Installation = app.extensions["govbudget"]
+    with app.app_context():
+        found, find_engine = gov.find_engine(), gov.find_engine
+    if isinstance(found, Connection):
+        yield Setup(gov, found)
+        return
+    with found.connect() as connection:
+        connection.execution_options(isolation_level="READ COMMITTED")
+        whole = connection.begin()
+        gov.find_engine = lambda: connection
+        try:
+            yield Setup(gov, connection)
+        finally:
+            gov.find_engine, is_kept = find_engine, not whole.is_active
+            connection.rollback()
+    if is_kept:
+        pytest.fail("the test ended the transaction of `govbudget.connection`, so rows are kept")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Setup:
+    """Puts rows into govbudget's tables, without asking the policy, on the test's `connection`."""
+
+    gov: Installation
+    connection: Connection
+
+    def add_group(self, *members: Id, organization: Id | None = None) -> Group:
+        """Add a group with these members, in an organization that is added where it is missing.
+
+        Raises ValueError where groups are in tables of the application's own.
+        """
+        place = organization or self._make_id()
+        group = Group(self._make_id(), place)
+        here = {"organization_id": place}
+        self._own("organizations", {"id": place, "name": "an organization"})
+        self._own("groups", {"id": group.id, "name": "a group", **here})
+        for user in members:
+            self._own("users", {"id": user, "name": "somebody"})
+            self._own("organization_members", {"user_id": user, **here})
+            self._own("group_members", {"group_id": group.id, "user_id": user, **here})
+        return group
+
+    def add_role(self, user: Id, role: str, organization: Id | None = None) -> None:
+        """Give a user a role in an organization, or on the site.
+
+        Raises ValueError where roles are in tables of the application's own.
+        """
+        held = {"user_id": user, "role": role, "organization_id": organization}
+        self._own("users", {"id": user, "name": "somebody"})
+        self._own("role_assignments", {"id": uuid4(), **held})
+
+    def set_price(self, provider: str, model: str, **prices: int) -> None:
+        """Set a custom price: `input_price=` and the like, in micros per one million tokens."""
+        names = {"provider": provider, "model": model, "source": "custom"}
+        self._put("ai_model_prices", {**names, **prices})
+
+    def set_limit(self, group: Id, limit_micros: int) -> None:
+        """Set what each member of a group may spend in a month, in micros."""
+        row = {"group_id": group, "spend_limit_micros": limit_micros, "revision": uuid4()}
+        self._put("group_ai_budgets", row)
+
+    def _make_id(self) -> Id:
+        made, kind = uuid4(), self.gov.settings.id_type
+        return made.int >> 65 if kind is IdType.BIGINT else kind.accept(str(made))
+
+    def _own(self, name: str, row: dict[str, Any]) -> None:
+        """Put a row into a table of govbudget's own directory, unless it is there."""
+        if not self.gov.settings.layout.owns_directory:
+            message = f"`{name}` are in tables of your own; add yours there, in this transaction"
+            raise ValueError(message)
+        table = getattr(Tables(self.gov.settings.layout), name)
+        with connect(self.connection):
+            self.connection.execute(insert(table).values(row).on_conflict_do_nothing())
+
+    def _put(self, name: str, row: dict[str, Any]) -> None:
+        """Put a row into a table, in the place of the one with its key."""
+        table = getattr(Tables(self.gov.settings.layout), name)
+        put = insert(table).values(row)
+        with connect(self.connection):
+            self.connection.execute(
+                put.on_conflict_do_update(constraint=table.primary_key, set_=row)
+            )

@@ -1,0 +1,151 @@
+"""The fixture for an application's own tests: whatever a test does is gone after it."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask, request
+from flask_sqlalchemy_lite import SQLAlchemy
+from tests.docs.support import ROOT, read_blocks
+from tests.support import TABLES, Client, budget_path
+
+from govbudget import BudgetExceeded, Call, GovBudget, IdType, SqlDirectory, Tokens
+from govbudget.testing.host import Setup, govbudget
+
+KEPT = ("groups", "role_assignments", "ai_model_prices", "group_ai_budgets", "ai_usage")
+ONE = Tokens(input=1)
+
+
+def make_host(engine):
+    app = Flask(__name__)
+    GovBudget(app, engine=engine, identify=lambda: request.headers.get("X-User"))
+    return app
+
+
+def run_a_hosts_test(app, setup):
+    """What a host's test does: all of it in a line each."""
+    member, service = uuid4(), uuid4()
+    group = setup.add_group(member)
+    setup.add_role(service, "gateway")
+    setup.add_role(service, "gateway")
+    setup.add_role(member, "org-admin", group.organization_id)
+    setup.set_price("acme", "large", input_price=10**12)
+    setup.set_limit(group.id, 1)
+    setup.set_limit(group.id, 2_000_000)
+    gov = app.extensions["govbudget"]
+    call = Call(group.organization_id, member, "acme", "large")
+    with gov.hold(service, call, ONE) as hold:
+        hold.settle(ONE)
+    with pytest.raises(BudgetExceeded), gov.hold(service, call, Tokens(input=2)):
+        pytest.fail("the block was entered")
+    send, limit = Client(app), {"spend_limit_micros": 3_000_000}
+    assert send("GET", budget_path(group.id), member).json["spend_limit_micros"] == 2_000_000
+    assert send("PUT", budget_path(group.id), member, json=limit).status_code == 200
+    with gov.hold(service, call, Tokens(input=2)) as hold:
+        hold.release()
+
+
+def count_rows(engine):
+    with engine.connect() as connection:
+        return [
+            connection.scalar(sa.select(sa.func.count()).select_from(getattr(TABLES, name)))
+            for name in KEPT
+        ]
+
+
+def use_fixture(app):
+    """Run the fixture by hand, as pytest does."""
+    return govbudget.__wrapped__(app)
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "AUTOCOMMIT"])
+def test_everything_that_a_test_does_is_rolled_back(database_url, engine, level):
+    """Over HTTP and by `hold()`, whatever the isolation level of the engine."""
+    before = count_rows(engine)
+    hosts = sa.create_engine(database_url, isolation_level=level)
+    app = make_host(lambda: hosts)
+    found = app.extensions["govbudget"].find_engine
+    ran = use_fixture(app)
+    run_a_hosts_test(app, next(ran))
+    assert count_rows(engine) == before
+    assert next(ran, None) is None
+    assert count_rows(engine) == before
+    assert app.extensions["govbudget"].find_engine is found
+    hosts.dispose()
+
+
+def test_a_connection_that_the_application_gives_is_used_and_not_rolled_back(engine):
+    before = count_rows(engine)
+    with engine.connect() as connection:
+        whole = connection.begin()
+        app = make_host(connection)
+        ran = use_fixture(app)
+        setup = next(ran)
+        assert setup.connection is connection
+        run_a_hosts_test(app, setup)
+        assert next(ran, None) is None
+        assert whole.is_active
+        whole.rollback()
+    assert count_rows(engine) == before
+
+
+def test_the_page_is_right_and_the_session_may_commit_and_roll_back(
+    database_url, engine, monkeypatch
+):
+    """It and govbudget see one another's rows, and both forget."""
+    before = count_rows(engine)
+    db, app = SQLAlchemy(), Flask(__name__)
+    app.config["SQLALCHEMY_ENGINES"] = {"default": database_url}
+    db.init_app(app)
+    GovBudget(app, engine=db, identify=lambda: request.headers.get("X-User"))
+    myapp = SimpleNamespace(create_app=lambda: app, db=db)
+    monkeypatch.setitem(sys.modules, "myapp", myapp)
+    names = {}
+    for block in read_blocks(ROOT / "docs" / "how-to" / "test-your-application.md", "python"):
+        exec(compile(block, "test-your-application.md", "exec"), names)
+    ran = use_fixture(app)
+    joined = names["joined"].__wrapped__(app, next(ran))
+    setup = next(joined)
+    names["test_a_call_over_the_limit_is_refused"](app, setup)
+    usage = sa.select(sa.func.count()).select_from(TABLES.ai_usage)
+    assert db.session.scalar(usage) == before[-1] + 1
+    db.session.commit()
+    db.session.execute(sa.insert(TABLES.users).values(id=uuid4(), name="one more"))
+    db.session.rollback()
+    run_a_hosts_test(app, setup)
+    assert next(joined, None) is next(ran, None) is None
+    with app.app_context():
+        db.engine.dispose()
+    assert count_rows(engine) == before
+
+
+def test_a_test_that_ends_the_transaction_fails_with_a_sentence(database_url):
+    hosts = sa.create_engine(database_url, poolclass=sa.NullPool)
+    ran = use_fixture(make_host(hosts))
+    next(ran).connection.commit()
+    with pytest.raises(pytest.fail.Exception, match="ended the transaction"):
+        next(ran)
+    hosts.dispose()
+
+
+def test_groups_in_tables_of_ones_own_are_to_be_added_there():
+    app = Flask(__name__)
+    app.config.update(GOVBUDGET_GROUPS="none", GOVBUDGET_ID_TYPE="bigint")
+    engine = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    table = sa.table(*("t", *map(sa.column, ("id", "organization_id", "group_id", "user_id"))))
+    directory = SqlDirectory(
+        groups=table,
+        group_members=table,
+        organization_members=table,
+        role_assignments=sa.table(
+            "r", sa.column("user_id"), sa.column("role"), sa.column("organization_id")
+        ),
+    )
+    gov = GovBudget().init_app(app, engine=engine, identify=lambda: None, directory=directory)
+    assert gov.settings.id_type is IdType.BIGINT
+    with pytest.raises(ValueError, match="`organizations` are in tables of your own; add yours"):
+        Setup(gov, None).add_group()
