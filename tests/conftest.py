@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack
 from uuid import uuid4
 
@@ -15,7 +16,12 @@ QUICK = "not slow and not long and not wheel"  # as in pyproject.toml
 
 
 def pytest_configure(config):
-    """Try few examples of a generated test in the quick suite, and many where more is asked for."""
+    """Let what is started be interrupted, and try few examples in the quick suite, else many.
+
+    A shell starts a background job with SIGINT ignored, and so would be whatever a test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from hypothesis import settings
     except ImportError:
