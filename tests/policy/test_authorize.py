@@ -75,6 +75,7 @@ def subsets(items):
     return chain.from_iterable(combinations(items, n) for n in range(len(items) + 1))
 
 
+@pytest.mark.slow
 def test_every_user_object_and_action_is_answered_as_by_stock_casbin(policy):
     stock = StockCasbin(LINES, PEOPLE)
     answers = {
@@ -92,6 +93,7 @@ def test_every_user_object_and_action_is_answered_as_by_stock_casbin(policy):
     assert answers["self-toward-a-peer", PEER, "read"][0] == "not-found"
 
 
+@pytest.mark.slow
 def test_every_set_of_roles_of_the_shipped_policy_is_decided_as_by_stock_casbin(policy):
     assert {*PLACES, "self"} == set(ROLES)
     sets = list(subsets(PLACES))

@@ -152,6 +152,7 @@ def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_
     assert len(tables) == times + 1
 
 
+@pytest.mark.slow
 def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answer(
     tmp_path, quick_switches
 ):
@@ -165,6 +166,7 @@ def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answ
     assert decide_during(reload, 50, policy) == []
 
 
+@pytest.mark.slow
 def test_many_reloads_at_once_all_succeed(tmp_path, quick_switches):
     policy = Policy.load(write_policy(tmp_path))
     before, failures = list_answers(policy), []
@@ -184,6 +186,7 @@ def test_many_reloads_at_once_all_succeed(tmp_path, quick_switches):
     assert list_answers(policy) == before
 
 
+@pytest.mark.slow
 def test_of_two_reloads_at_once_the_one_that_read_the_newer_files_wins(tmp_path):
     """The first reload has read the old lines and waits for Casbin; the second starts then."""
     old = b"p, owner, site, group, read, allow\n"
