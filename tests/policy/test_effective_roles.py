@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import MappingProxyType
 
 import pytest
 from tests.policy.helpers import hold
 
-from govbudget import Group, Member, Scope
-from govbudget.authz.effective import find_effective_roles
+from govbudget import Domain, Group, Member, Scope
+from govbudget.authz.effective import find_effective_roles, find_fault
 from govbudget.identity import Ledger, PriceBook
 
 SCOPES = MappingProxyType(
@@ -110,3 +111,12 @@ def test_nobody_is_the_user_without_an_id():
 def test_a_policy_without_a_role_of_the_scope_user_gives_nobody_anything_toward_themselves():
     scopes = {role: scope for role, scope in SCOPES.items() if role != "self"}
     assert find_effective_roles(hold(subject_id="m"), MEMBER, scopes) == ()
+
+
+@pytest.mark.parametrize(("scope", "held"), [*product(Scope, Scope)])
+def test_a_role_that_is_held_at_another_scope_has_a_fault_that_says_so(scope, held):
+    fault = find_fault("buyer", Domain(held, None if held is Scope.SITE else "x"), {"buyer": scope})
+    if scope is held:
+        assert fault is None
+    else:
+        assert fault == f"the role's scope is `{scope}`, and it is held in `{held}`"

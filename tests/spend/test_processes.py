@@ -42,6 +42,12 @@ CALL_MICROS = PRICE * TOKENS // 10**6
 NEVER = "40001", "40P01", "23514"  # not serializable, deadlock, over the limit
 
 
+@pytest.fixture(scope="module")
+def database_url(make_database, template):
+    """Its own: each place adds a check to a table."""
+    return make_database(template=template)
+
+
 class Place:
     """A member with a limit of so many calls, in a database that refuses a counter above it."""
 
