@@ -70,12 +70,12 @@ class Setup:
         place = organization or self._make_id()
         group = Group(self._make_id(), place)
         here = {"organization_id": place}
-        self._own("organizations", {"id": place, "name": "an organization"})
-        self._own("groups", {"id": group.id, "name": "a group", **here})
+        self._put("organizations", {"id": place, "name": "an organization"})
+        self._put("groups", {"id": group.id, "name": "a group", **here})
         for user in members:
-            self._own("users", {"id": user, "name": "somebody"})
-            self._own("organization_members", {"user_id": user, **here})
-            self._own("group_members", {"group_id": group.id, "user_id": user, **here})
+            self._put("users", {"id": user, "name": "somebody"})
+            self._put("organization_members", {"user_id": user, **here})
+            self._put("group_members", {"group_id": group.id, "user_id": user, **here})
         return group
 
     def add_role(self, user: Id, role: str, organization: Id | None = None) -> None:
@@ -84,37 +84,31 @@ class Setup:
         Raises ValueError where roles are in tables of the application's own.
         """
         held = {"user_id": user, "role": role, "organization_id": organization}
-        self._own("users", {"id": user, "name": "somebody"})
-        self._own("role_assignments", {"id": uuid4(), **held})
+        self._put("users", {"id": user, "name": "somebody"})
+        self._put("role_assignments", {"id": uuid4(), **held})
 
     def set_price(self, provider: str, model: str, **prices: int) -> None:
         """Set a custom price: `input_price=` and the like, in micros per one million tokens."""
         names = {"provider": provider, "model": model, "source": "custom"}
-        self._put("ai_model_prices", {**names, **prices})
+        self._put("ai_model_prices", {**names, **prices}, is_own=False)
 
     def set_limit(self, group: Id, limit_micros: int) -> None:
         """Set what each member of a group may spend in a month, in micros."""
         row = {"group_id": group, "spend_limit_micros": limit_micros, "revision": uuid4()}
-        self._put("group_ai_budgets", row)
+        self._put("group_ai_budgets", row, is_own=False)
 
     def _make_id(self) -> Id:
         made, kind = uuid4(), self.gov.settings.id_type
         return made.int >> 65 if kind is IdType.BIGINT else kind.accept(str(made))
 
-    def _own(self, name: str, row: dict[str, Any]) -> None:
-        """Put a row into a table of govbudget's own directory, unless it is there."""
-        if not self.gov.settings.layout.owns_directory:
+    def _put(self, name: str, row: dict[str, Any], *, is_own: bool = True) -> None:
+        """Put a row into a table: of our own directory if it is missing, else in its place."""
+        layout = self.gov.settings.layout
+        if is_own and not layout.owns_directory:
             message = f"`{name}` are in tables of your own; add yours there, in this transaction"
             raise ValueError(message)
-        table = getattr(Tables(self.gov.settings.layout), name)
-        with connect(self.connection):
-            self.connection.execute(insert(table).values(row).on_conflict_do_nothing())
-
-    def _put(self, name: str, row: dict[str, Any]) -> None:
-        """Put a row into a table, in the place of the one with its key."""
-        table = getattr(Tables(self.gov.settings.layout), name)
+        table = getattr(Tables(layout), name)
         put = insert(table).values(row)
+        replacing = put.on_conflict_do_update(constraint=table.primary_key, set_=row)
         with connect(self.connection):
-            self.connection.execute(
-                put.on_conflict_do_update(constraint=table.primary_key, set_=row)
-            )
+            self.connection.execute(put.on_conflict_do_nothing() if is_own else replacing)
