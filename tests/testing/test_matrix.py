@@ -115,6 +115,7 @@ def test_deny_and_forbid_both_mean_denied(policy, tmp_path):
         "role,object,decision,action\nowner,group,allow,read\n",
         HEADER + "owner,group,read\n",
         HEADER + "owner,group,read,allow,too much\n",
+        "role,object,action,decision,why,who\nowner,group,read,allow,a comma is lost\n",
         HEADER + "owner,group,read,alow\n",
         HEADER + "owner,group,read,\n",
         HEADER + "owner,group,read,yes\n",
