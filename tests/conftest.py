@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+SLOW_FILE = "\npytestmark = pytest.mark.slow\n"
 QUICK = "not slow and not long and not wheel"  # as in pyproject.toml
 
 
@@ -31,6 +32,13 @@ def pytest_configure(config):
     settings.load_profile("govbudget")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave a file that is slow as a whole unread in the quick suite."""
+    if config.option.markexpr == QUICK and collection_path.suffix == ".py":
+        return SLOW_FILE in collection_path.read_text() or None
+    return None
+
+
 @pytest.fixture(scope="session")
 def postgres_url():
     """The URL of a PostgreSQL in which databases may be made."""
@@ -47,7 +55,7 @@ def postgres_url():
         url = sa.make_url(stack.enter_context(start_postgres()))
         with _admin(url) as connection:
             # Durability is not under test here; the crash suite starts a server of its own.
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
                 connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
         yield url
@@ -100,18 +108,24 @@ def shared_url(make_database, template):
     return make_database(template=template)
 
 
+@pytest.fixture(scope="session")
+def description(shared_url):
+    """What that database has besides rows."""
+    with _admin(shared_url) as connection:
+        return _describe(connection)
+
+
 @pytest.fixture(scope="module")
-def database_url(shared_url):
+def database_url(shared_url, description):
     """A migrated database for the tests of one file, without rows: each makes its own world in it.
 
     A file that changes more than rows overrides this fixture with a database of its own.
     """
     with _admin(shared_url) as connection:
         _empty(connection)
-        before = _describe(connection)
     yield shared_url
     with _admin(shared_url) as connection:
-        assert _describe(connection) == before, "these tests need a database of their own"
+        assert _describe(connection) == description, "these tests need a database of their own"
 
 
 def _empty(connection):
@@ -120,12 +134,14 @@ def _empty(connection):
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    names = connection.exec_driver_sql(
-        "SELECT string_agg(schemaname || '.' || tablename, ', ') FROM pg_tables "
-        "WHERE schemaname = 'govbudget' AND tablename <> 'alembic_version'"
-    ).scalar_one()
     connection.exec_driver_sql("SET session_replication_role = replica")
-    connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY")
+    connection.exec_driver_sql("""DO $$ DECLARE found record; is_full boolean; BEGIN
+        FOR found IN SELECT tablename FROM pg_tables WHERE schemaname = 'govbudget'
+            AND tablename <> 'alembic_version' LOOP
+            EXECUTE 'SELECT EXISTS (SELECT FROM govbudget.' || found.tablename || ')' INTO is_full;
+            IF is_full THEN EXECUTE 'DELETE FROM govbudget.' || found.tablename; END IF;
+        END LOOP;
+    END $$""")
 
 
 def _describe(connection):

@@ -13,6 +13,8 @@ from tests.support import TABLES
 
 from govbudget.server.directory_file import AUDITED
 
+pytestmark = pytest.mark.slow
+
 TIMES = {
     "october": datetime(2025, 10, 31, 23, 59, 59, 999999, UTC),
     "first": datetime(2025, 11, 1, tzinfo=UTC),

@@ -14,6 +14,8 @@ from tests.support import TABLES
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.money import MAX_LIMIT_MICROS, parse_usd, write_usd
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("text", "micros"),

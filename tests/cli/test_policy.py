@@ -13,6 +13,8 @@ import pytest
 
 from govbudget.authz.files import packaged_policy_dir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path):

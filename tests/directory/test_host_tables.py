@@ -36,6 +36,8 @@ from govbudget.prices.store import Prices
 from govbudget.spend.overrides import Overrides
 from govbudget.testing.directory import KnownFacts, check_directory
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("ann", "bob", "olga", "acme", "corp", "red", "blue", "all", "nobody")
 KINDS = {
     IdType.UUID: (sa.Uuid(), [UUID(int=n) for n in range(1, 10)]),

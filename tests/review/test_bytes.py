@@ -19,6 +19,8 @@ from govbudget.authz.reader import MAX_LINES, read_policy
 from govbudget.review.check import check_policy
 from govbudget.review.diff import diff_tables
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 1
 ABOUT_A_SECOND = 3  # of a busy machine
 

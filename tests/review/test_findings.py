@@ -18,6 +18,8 @@ from govbudget.authz.table import Decision, DecisionTable
 from govbudget.review import meaning
 from govbudget.review.check import check_policy
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(evaluator.__file__).parents[1]
 PAGE = PACKAGE.parents[1] / "docs" / "findings.md"
 

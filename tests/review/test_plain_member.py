@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.support import Client, budget_path, make_app
 from tests.web.helpers import put_limit
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_plain_member_sees_the_everyone_group_and_themselves_and_changes_nothing(engine, world):

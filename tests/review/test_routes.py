@@ -24,6 +24,8 @@ from govbudget import extension
 from govbudget.identity import Action
 from govbudget.web.call import Target
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "/api/v2"
 ids = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 

@@ -18,6 +18,8 @@ from govbudget.errors import SettingsError
 from govbudget.server.app import create_app, make_engine
 from govbudget.server.tokens import BearerTokens
 
+pytestmark = pytest.mark.slow
+
 API = "/api/v2"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from govbudget.server.directory_file import DirectoryFile
 
+pytestmark = pytest.mark.slow
+
 LISTS = list(DirectoryFile.model_fields)
 
 

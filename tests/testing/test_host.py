@@ -16,6 +16,8 @@ from tests.support import TABLES, Client, budget_path
 from govbudget import BudgetExceeded, Call, GovBudget, IdType, SqlDirectory, Tokens
 from govbudget.testing.host import Setup, govbudget
 
+pytestmark = pytest.mark.slow
+
 KEPT = ("groups", "role_assignments", "ai_model_prices", "group_ai_budgets", "ai_usage")
 ONE = Tokens(input=1)
 
