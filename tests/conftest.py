@@ -103,38 +103,36 @@ def template(make_database):
 
 
 @pytest.fixture(scope="session")
-def shared_url(make_database, template):
-    """The database of this process, which the files of tests use one after the other."""
-    return make_database(template=template)
+def shared(make_database, template):
+    """The database of this process, which the files of tests use one after the other.
 
-
-@pytest.fixture(scope="session")
-def description(shared_url):
-    """What that database has besides rows."""
-    with _admin(shared_url) as connection:
-        return _describe(connection)
+    Its URL, a connection that clears it up, and what it has besides rows.
+    """
+    url = make_database(template=template)
+    with _admin(url) as connection:
+        # Else the trail would refuse that rows are taken out.
+        connection.exec_driver_sql("SET session_replication_role = replica")
+        yield url, connection, _describe(connection)
 
 
 @pytest.fixture(scope="module")
-def database_url(shared_url, description):
+def database_url(shared):
     """A migrated database for the tests of one file, without rows: each makes its own world in it.
 
     A file that changes more than rows overrides this fixture with a database of its own.
     """
-    with _admin(shared_url) as connection:
-        _empty(connection)
-    yield shared_url
-    with _admin(shared_url) as connection:
-        assert _describe(connection) == description, "these tests need a database of their own"
+    url, connection, description = shared
+    _empty(connection)
+    yield url
+    assert _describe(connection) == description, "these tests need a database of their own"
 
 
 def _empty(connection):
-    """Take every row out, and whoever is still connected; the trail refuses it from others."""
+    """Take every row out, and whoever else is still connected."""
     connection.exec_driver_sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    connection.exec_driver_sql("SET session_replication_role = replica")
     connection.exec_driver_sql("""DO $$ DECLARE found record; is_full boolean; BEGIN
         FOR found IN SELECT tablename FROM pg_tables WHERE schemaname = 'govbudget'
             AND tablename <> 'alembic_version' LOOP

@@ -9,6 +9,7 @@ import time
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 import pytest
 import sqlalchemy as sa
@@ -39,6 +40,14 @@ UNMAPPED = "; `roles=` of the SqlDirectory maps none of yours to it"
 NAIVE = datetime(2026, 11, 28)  # noqa: DTZ001 - that is what is wrong with it
 
 
+@lru_cache(maxsize=1)
+def install(engine):
+    """Give the host's application, which is made once for these tests, and its extension."""
+    app = Flask(__name__)
+    options = {"identify": lambda: None, "policy": packaged_policy()}
+    return app, GovBudget().init_app(app, engine=engine, **options)
+
+
 class Meter:
     """A host that makes calls for the member of a world, whose limit is three dollars."""
 
@@ -46,10 +55,7 @@ class Meter:
         self.world, self.spender = world, Spender(world)
         self.spender.limit(world.a1, 3)
         self.call = self.spender.call
-        self.app = Flask(__name__)
-        self.govbudget = GovBudget().init_app(
-            self.app, engine=world.engine, identify=lambda: None, policy=packaged_policy()
-        )
+        self.app, self.govbudget = install(world.engine)
 
     def hold(self, tokens=TWO, gateway=None, call=None, **options):
         gateway = gateway or self.world.gateway
@@ -405,7 +411,6 @@ def test_a_feature_that_is_off_holds_nothing_and_what_was_held_is_ended(meter):
 def test_it_needs_no_context_of_flasks(world):
     """Not even where the host's engine is found by its application's context."""
     meter = Meter(world)
-    meter.app.extensions["engine"] = world.engine
     host, other = Flask(__name__), Flask("other")
     host.extensions["engine"] = world.engine
     find = lambda: current_app.extensions["engine"]  # noqa: E731
