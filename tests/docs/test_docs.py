@@ -431,7 +431,7 @@ def read_policy_rights():
 def test_the_lines_that_may_change_a_budget_are_those_that_the_reviewer_is_shown():
     shown = read_blocks(POLICY_README, "")[0].splitlines()
     assert shown == [line for line in read_policy_rights() if ", group, update, allow" in line]
-    assert "It has fourteen lines." in POLICY_README.read_text()
+    assert "It has fourteen rights, the rest are comments." in POLICY_README.read_text()
     assert len(read_policy_rights()) == 14
 
 
