@@ -50,6 +50,11 @@ def make_client(url):
     return make_app(url).test_client()
 
 
+def choose_price():
+    """Choose a price that is probably new, and no jump from another: less than a factor of 20."""
+    return random.randint(10**11, 10**12)
+
+
 def change(client, plan, dice):
     """Send one change over HTTP; give its request id and status."""
     request_id = uuid4().hex
@@ -57,7 +62,7 @@ def change(client, plan, dice):
     kind = dice.random()
     if kind < 0.2:
         row = {"provider": "acme", "model": dice.choice(plan["models"])}
-        row |= {"input_price": uuid4().int % 10**12, "output_price": None}
+        row |= {"input_price": choose_price(), "output_price": None}
         row |= {"cache_read_price": None, "cache_write_price": None}
         response = client.put("/api/v2/ai/prices", json=[row], headers=headers)
     else:
@@ -104,7 +109,7 @@ def in_one_transaction(url, plan, arm):
         row = Price(
             provider="acme",
             model=plan["models"][0],
-            input_price=random.randrange(10**9),
+            input_price=choose_price(),
             output_price=None,
             cache_read_price=None,
             cache_write_price=None,
