@@ -67,7 +67,7 @@ def test_a_budget_is_set_shown_and_cleared(here, world):
         result = here("budget", command, world.a1)
         assert result.status == 1
         assert result.sentence == (
-            f"group `{world.a1}` has no budget, and so no limit; `govbudget budget set` sets one"
+            f"group `{world.a1}` has no budget, so no limit; `govbudget budget set` sets one"
         )
 
 

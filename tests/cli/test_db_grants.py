@@ -178,3 +178,11 @@ def test_ledger_and_trail_are_append_only_to_the_server(owned, role, statement):
         with pytest.raises(sa.exc.ProgrammingError) as refusal:
             connection.exec_driver_sql(statement.format(s="govbudget"))
     assert refusal.value.orig.sqlstate == "42501"
+
+
+@pytest.mark.parametrize("role", ["", "  ", "public"])
+def test_a_role_that_is_everybody_or_nobody_is_refused(run, role):
+    """PostgreSQL takes `public` for everybody, also in quotes."""
+    result = run("db", "grants", role)
+    assert (result.status, result.out) == (2, "")
+    assert "ROLE is the name of one database role" in result.err

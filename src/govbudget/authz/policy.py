@@ -39,9 +39,16 @@ class Policy:
 
     __slots__ = ("_pinned_digest", "_reloading", "_table", "folder", "requires_matrix")
 
-    def __init__(self, folder: Path, table: DecisionTable, pinned_digest: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: DecisionTable,
+        pinned_digest: str | None,
+        *,
+        requires_matrix: bool = False,
+    ) -> None:
         """Take a table that was made from the folder. Use `Policy.load`."""
-        self.folder, self.requires_matrix = folder, False
+        self.folder, self.requires_matrix = folder, requires_matrix
         self._table = table
         self._pinned_digest = pinned_digest
         self._reloading = threading.Lock()
@@ -60,9 +67,8 @@ class Policy:
         decisions are, by a reload as well. Raises PolicyError with every finding.
         """
         path = packaged_policy_dir() if folder is None else Path(folder)
-        policy = cls(path, _load(path, digest, require_matrix=require_matrix), digest)
-        policy.requires_matrix = require_matrix
-        return policy
+        table = _load(path, digest, require_matrix=require_matrix)
+        return cls(path, table, digest, requires_matrix=require_matrix)
 
     def reload(self) -> None:
         """Read the folder anew; on any finding raise PolicyError and keep the table in force."""

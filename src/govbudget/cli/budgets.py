@@ -33,9 +33,10 @@ def _run(action: str, group: str, work: Callable[[Grant[Group]], Budget]) -> Bud
     try:
         return run_as_operator(lambda unit: work(unit.authorize(action, group=asked)))
     except NotFound as error:
-        unset = f"group `{group}` has no budget, and so no limit; `govbudget budget set` sets one"
-        is_there = error.code == "budget-not-set"
-        raise NotSo(unset if is_there else f"no group `{group}` is known here") from None
+        message = f"no group `{group}` is known here"
+        if error.code == "budget-not-set":
+            message = f"group `{group}` has no budget, so no limit; `govbudget budget set` sets one"
+        raise NotSo(message) from None
 
 
 def _print(form: str, found: Budget) -> None:
@@ -76,7 +77,7 @@ def _read_usd(text: str) -> int:
 def budget_set(group: str, usd: int | None, micros: int | None, form: str) -> None:
     """Set the limit of GROUP (an id): what each of its members may spend in a month.
 
-    0 means that nothing may be spent. Status 1: there is no such group.
+    With 0, they may spend nothing. Status 1: there is no such group.
     """
     limits = [limit for limit in (usd, micros) if limit is not None]
     if len(limits) != 1:

@@ -112,6 +112,9 @@ def db_grants(role: str) -> None:
     makes tokens. The ledger and the audit trail are append-only to it. Run it again after each
     `db upgrade`. A host's own tables are the host's to grant.
     """
+    if not role.strip() or role == "public":
+        # PostgreSQL takes `public` for everybody, in quotes as well.
+        raise click.UsageError("ROLE is the name of one database role, such as `govbudget_server`")
     layout, server = find_settings().layout, quote(role)
     click.echo(f"GRANT USAGE ON SCHEMA {quote(layout.schema)} TO {server};")
     click.echo(f"GRANT SELECT ON {quote(layout.schema)}.{VERSION_TABLE} TO {server};")

@@ -281,14 +281,14 @@ def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None
 @click.option("--people", is_flag=True, help="Also who in the directory gains or loses, and where.")
 @REMARK_FORMAT
 def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people: bool) -> int:
-    """Say who gains and who loses what from OLD to NEW; status 1 if anyone gains, unapproved.
+    """Say who gains and who loses what from OLD to NEW.
 
-    Status 1, too, where nobody gains what was approved. The answer starts with the path, revision
-    and digest of both. Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. A
-    revision is looked up in the repository of the working directory, at the path as it is written
-    from there. A path through a symbolic link or a submodule is refused on either side, and
-    replaced objects do not count. Names roles that are new or gone without a right, and, on stderr,
-    a new side that nobody reviewed.
+    Status 1 where somebody gains what is not approved, or nobody gains what is. The answer starts
+    with the path, revision and digest of both. Each is a folder, or a git revision of one:
+    `HEAD~1`, `main:policy`. A revision is looked up in the repository of the working directory, at
+    the path as it is written from there. A path through a symbolic link or a submodule is refused
+    on either side, and replaced objects do not count. Names roles that are new or gone without a
+    right, and, on stderr, a new side that nobody reviewed.
     """
     if people and form in WRITERS:
         raise click.UsageError("--people is printed as `text` or `json`")
