@@ -1,7 +1,7 @@
 # From a fresh clone: `make demo` shows it working, `make test` checks it. Both do all the set-up.
 # With arguments: make demo ARGS="--serve", make test ARGS="-k budgets".
 # With another Python, for a new .venv: make demo PYTHON=/path/to/python
-.PHONY: demo test test-slow test-all test-oldest lint wheel docs release bench clean
+.PHONY: tests benchmarks policy src tools demo test test-slow test-all test-oldest lint wheel docs release bench clean
 
 # The suite starts many processes, and none should compile all modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -18,4 +18,6 @@ wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
 docs:     ; @tools/bootstrap dev && .venv/bin/sphinx-build -q -W --keep-going -c docs . build/site && echo build/site/index.html
 release:  ; @tools/bootstrap dev && .venv/bin/python tools/release.py
 bench:    ; @tools/bootstrap demo && .venv/bin/python benchmarks/install.py && .venv-bench/bin/python -m benchmarks $(ARGS)
+# Else make finds these folders and says that there is nothing to do.
+tests benchmarks policy src tools: ; @echo 'no such target: try `make test`, or see CONTRIBUTING.md' >&2; exit 2
 clean:    ; rm -rf .venv .venv-bench .venv-oldest build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import ExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -37,6 +38,19 @@ def pytest_ignore_collect(collection_path, config):
     if config.option.markexpr == QUICK and collection_path.suffix == ".py":
         return SLOW_FILE in collection_path.read_text() or None
     return None
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Say why nothing ran: a path that is not there, or tests that are not quick ones."""
+    if exitstatus not in {pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR}:
+        return
+    paths = [Path(argument.partition("::")[0]) for argument in config.args]
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        terminalreporter.write_line(f"there is no {', '.join(missing)}")
+    elif config.option.markexpr == QUICK:
+        others = "`make test-slow` with the same ARGS, then `make test-all`"
+        terminalreporter.write_line(f"no quick test matches; try {others}")
 
 
 @pytest.fixture(scope="session")

@@ -235,7 +235,7 @@ def _describe(line: Line) -> dict[str, str]:
 
 
 @policy.command("who")
-@click.argument("action", type=click.Choice(list(map(str, Action))))
+@click.argument("action", metavar="ACTION", type=click.Choice(list(map(str, Action))))
 @click.argument("obj", metavar="OBJECT", type=click.Choice(list(map(str, ObjectType))))
 @FOLDER
 @click.option("--organization", help="Only in this organization (an id).")

@@ -1,0 +1,41 @@
+"""What `make` and the quick suite say where nothing is to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tests/reveiw"], "there is no tests/reveiw"),
+        (["tests/review/test_findings.py"], "no quick test matches; try `make test-slow`"),
+        (["tests/policy", "-k", "no_such_word"], "no quick test matches; try `make test-slow`"),
+    ],
+)
+def test_where_nothing_runs_it_is_said_why(arguments, says):
+    ran = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
+    assert ran.returncode != 0
+    assert says in ran.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize("folder", ["benchmarks", "policy", "src", "tests", "tools"])
+def test_a_folder_is_no_target_that_has_nothing_to_do(folder):
+    """`make tests` looked like a suite that passed."""
+    ran = run("make", folder)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "no such target: try `make test`" in ran.stderr
