@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from tests.review.helpers import FOLDERS, append, copy_policy
 from tests.review.test_findings import CHANGES, CODES, ENTRIES, EXAMPLES
 
@@ -226,6 +226,8 @@ def test_a_path_that_is_shown_starts_no_command_either():
 
 
 @given(ANYTHING, ANYTHING)
+@example("a%0Ab%2Cline=9%3A%25", "100% sure%0A::error::")
+@example("a,line=9:b", "\r\n::error::%0D")
 def test_any_text_is_one_command_that_says_just_that(path, sentence):
     remark = Remark("gain", "note", path, 3, sentence, "")
     (line,) = write_github([remark], ["check"], "")

@@ -272,7 +272,8 @@ def _run_git(*arguments: str) -> bytes | None:
     # Variables that name another repository, objects or refs don't count; settings do.
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or "CONFIG" in k}
     real = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull, "LC_ALL": "C"}
-    # The repository's settings go before the variable, and these go before them.
+    # The repository's settings go before the variable, and these go before them. An older git knows
+    # the variable alone.
     ours = ("-c", "core.useReplaceRefs=false", "-c", "core.warnAmbiguousRefs=true")
     try:
         done = subprocess.run(  # noqa: S603 - git, with arguments that can't be options
