@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import selectors
+import signal
 import socket
 import struct
 import time
@@ -42,6 +43,33 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         for key, value in {**self._options, "worker_class": Worker}.items():
             if key in self.cfg.settings:
                 self.cfg.set(key, value)
+
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        end_new_processes_by_sigterm()
+        super().run()
+
+
+def end_new_processes_by_sigterm() -> None:
+    """Let SIGTERM end each process forked from now on, until it has a handler of its own.
+
+    With the handler of its parent it would note the signal and go on: gunicorn sends it once, and
+    then waits for the worker until the drain is over.
+    """
+    held = {signal.SIGTERM}
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+
+    def forget() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_through()
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, held),
+        after_in_parent=let_through,
+        after_in_child=forget,
+    )
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
