@@ -21,7 +21,7 @@ from tests.spend.test_store import Spender
 from tests.support import ROUTES, budget_path, make_app
 
 import govbudget
-from govbudget import IdType, Layout, Policy, PolicyError
+from govbudget import BudgetExceeded, IdType, Layout, Policy, PolicyError
 from govbudget.cli import cli
 from govbudget.db.governed import Governed
 from govbudget.errors import CATALOGUE, GovBudgetError
@@ -72,7 +72,7 @@ def read_code(text):
 
 @pytest.fixture
 def readme():
-    """The names that the README's two blocks define."""
+    """The names that the README's blocks define."""
     names = {"__name__": "an_application"}
     for block in read_blocks(README, "python"):
         exec(compile(block, str(README), "exec"), names)
@@ -106,7 +106,29 @@ def test_ten_lines_of_the_readme_embed_it(readme_app, world):
     assert readme_app.test_client().get("/api/v2" + path).status_code == 401
 
 
-def test_the_readmes_second_block_serves_groups_of_the_hosts_own(readme, make_database):
+def test_the_readmes_second_block_asks_before_a_call_and_records_it(readme, readme_app, world):
+    """A call that does not fit is not made."""
+    made = []
+
+    def make_call(max_tokens):
+        made.append(max_tokens)
+        return "an answer", {"input": 900, "output": 100}
+
+    def ask():
+        return readme["ask_model"](readme_app, world.gateway, world.a, world.member, make_call)
+
+    assert ask() == "an answer"
+    path, body = budget_path(world.a1), {"spend_limit_micros": 0}
+    assert send(readme_app, world.org_admin, "PUT", path, json=body).status_code == 200
+    with world.engine.begin() as connection:
+        price = {"provider": "anthropic", "model": "claude-sonnet-4-5", "source": "custom"}
+        world._put(connection, "ai_model_prices", price | {"input_price": 1, "output_price": 1})
+    with pytest.raises(BudgetExceeded):
+        ask()
+    assert made == [500]
+
+
+def test_the_readmes_third_block_serves_groups_of_the_hosts_own(readme, make_database):
     engine = sa.create_engine(make_database())
     tables = sa.MetaData()
     number = sa.BigInteger
