@@ -118,6 +118,7 @@ def describe(logger):
     return logger.disabled, logger.level, list(logger.handlers), logger.propagate
 
 
+@pytest.mark.usefixtures("casbin")
 @pytest.mark.parametrize("disabled", [False, True])
 @pytest.mark.parametrize("good", [True, False])
 def test_loggers_are_as_the_host_had_them_after_a_load(folder, monkeypatch, caplog, disabled, good):

@@ -30,6 +30,7 @@ def may_update(policy):
     return policy.decide({"owner"}, "group", "update").allowed
 
 
+@pytest.mark.usefixtures("casbin")
 def test_a_reload_puts_the_new_files_in_force(folder):
     policy = Policy.load(folder)
     before = policy.digest
@@ -136,6 +137,7 @@ def decide_during(reload, times, policy):
     return strange
 
 
+@pytest.mark.usefixtures("casbin")
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [50, pytest.param(1000, marks=pytest.mark.long)])
 def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_answer(
@@ -152,6 +154,7 @@ def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_
     assert len(tables) == times + 1
 
 
+@pytest.mark.usefixtures("casbin")
 @pytest.mark.slow
 def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answer(
     tmp_path, quick_switches
@@ -166,6 +169,7 @@ def test_threads_that_decide_during_reloads_of_a_bad_file_never_see_another_answ
     assert decide_during(reload, 50, policy) == []
 
 
+@pytest.mark.usefixtures("casbin")
 @pytest.mark.slow
 def test_many_reloads_at_once_all_succeed(tmp_path, quick_switches):
     policy = Policy.load(write_policy(tmp_path))
@@ -186,6 +190,7 @@ def test_many_reloads_at_once_all_succeed(tmp_path, quick_switches):
     assert list_answers(policy) == before
 
 
+@pytest.mark.usefixtures("casbin")
 @pytest.mark.slow
 def test_of_two_reloads_at_once_the_one_that_read_the_newer_files_wins(tmp_path):
     """The first reload has read the old lines and waits for Casbin; the second starts then."""

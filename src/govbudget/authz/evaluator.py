@@ -8,6 +8,7 @@ import hashlib
 import logging
 import threading
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,12 +224,18 @@ def _find_wrong_casbin() -> str | None:
             "take it off the path"
         )
     # Not `pycasbin.files`: since Python 3.12 that omits what is gone.
-    for path, recorded, *_ in csv.reader((pycasbin.read_text("RECORD") or "").splitlines()):
+    record = pycasbin.read_text("RECORD") or ""
+    return _find_overwritten(record, Path(str(pycasbin.locate_file(""))))
+
+
+@cache  # this process has imported the files; what overwrites them later does not run in it
+def _find_overwritten(record: str, folder: Path) -> str | None:
+    for path, recorded, *_ in csv.reader(record.splitlines()):
         # Some releases record files beside the package, which are nothing to us.
         is_code = path.startswith("casbin/") and path.endswith(".py")
         if is_code and recorded.startswith("sha256="):
             try:
-                digest = hashlib.sha256(Path(str(pycasbin.locate_file(path))).read_bytes()).digest()
+                digest = hashlib.sha256((folder / path).read_bytes()).digest()
             except OSError:
                 digest = b""
             found = base64.urlsafe_b64encode(digest).decode().rstrip("=")
