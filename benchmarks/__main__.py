@@ -20,6 +20,7 @@ from benchmarks.requests import measure_requests
 from benchmarks.review import measure_review
 from benchmarks.spend import measure_spend
 from benchmarks.table import write_json, write_table
+from benchmarks.wal import measure_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ WITH_DATABASE: dict[str, Callable[[Effort, sa.URL], Iterator[Row]]] = {
     "listing": measure_listing,
     "prices": measure_prices,
     "spend": measure_spend,
+    "wal": measure_wal,
     "load": measure_load,
     "settings": measure_settings,
 }

@@ -58,11 +58,7 @@ def measure_spend(effort: Effort, server: sa.URL) -> Iterator[Row]:
         world = fill_database(url, groups=GROUPS, users=USERS)
         engine = make_engine(url, max(THREADS))  # as `govbudget serve` has it
         stack.callback(engine.dispose)
-        with engine.connect() as connection:
-            connection.execute(sa.text(_PRICE), {"provider": PROVIDER, "model": MODEL})
-            connection.execute(sa.text(_GATEWAY), {"id": uuid4(), "user": world.stranger})
-            connection.execute(sa.text(_LIMITS))
-            users = connection.execute(sa.text(_USERS)).scalars().all()
+        users = add_gateway(engine, world)
         home = make_govbudget_app(engine).extensions["govbudget"]
         ours = _Ours(home, world)
         raw = _Raw(url, _capture(engine, ours, users[0]))
@@ -73,6 +69,15 @@ def measure_spend(effort: Effort, server: sa.URL) -> Iterator[Row]:
         seen = home.run(OPERATOR, lambda unit: verify_spend(unit.authorize("create", ledger=True)))
         assert not seen.findings, seen.findings
         say(f"spend: all {seen.calls:,} calls of both sides were booked")
+
+
+def add_gateway(engine: sa.Engine, world: World) -> Sequence[UUID]:
+    """Let the stranger make calls to a model that has a price; give the users, whom none stops."""
+    with engine.begin() as connection:
+        connection.execute(sa.text(_PRICE), {"provider": PROVIDER, "model": MODEL})
+        connection.execute(sa.text(_GATEWAY), {"id": uuid4(), "user": world.stranger})
+        connection.execute(sa.text(_LIMITS))
+        return connection.execute(sa.text(_USERS)).scalars().all()
 
 
 def _compare(  # noqa: PLR0917 - called in one place

@@ -16,7 +16,7 @@ ROOT = Path(govbudget.__file__).parent
 REPOSITORY = Path(__file__).resolve().parent.parent
 # From the bottom to the top; a room imports those below it, and itself.
 LAYERS = (
-    {"errors", "identity", "ids", "layout", "money", "text"},
+    {"errors", "identity", "ids", "layout", "money", "new_ids", "text"},
     {"strict_json"},
     {"authz"},
     {"review"},

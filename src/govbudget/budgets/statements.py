@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from govbudget.db.governed import GROUPS, Governed, Ungoverned, describe_groups
 from govbudget.identity import Action, Cause, Group, Organization
+from govbudget.new_ids import write_new_id
 
 SHOWN = ("group_id", "spend_limit_micros", "created_at", "updated_at", "revision")
 OF_B = tuple(f"b.{name}" for name in SHOWN)
@@ -71,7 +72,7 @@ REPLACE = _set(
 # A deleted row can't carry its receipt to the trigger: the entry is written here.
 ENTRY = """
   INSERT INTO {s}.audit_log
-    (organization_id, object_type, object_id, before, receipt, deleted_revision)
+    (id, organization_id, object_type, object_id, before, receipt, deleted_revision)
 """
 BEFORE = "jsonb_build_object('spend_limit_micros', spend_limit_micros)"
 DELETE = Governed(
@@ -81,8 +82,8 @@ DELETE = Governed(
     f"""{AUTHORIZED}, c AS (
   DELETE FROM {{s}}.group_ai_budgets b USING authorized a {TARGET} RETURNING {B_SHOWN}
 ), entry AS ({ENTRY}
-  SELECT :organization_id, 'group_ai_budget', group_id::text, {BEFORE},
-         :receipt, revision
+  SELECT {write_new_id(":organization_id")}, :organization_id, 'group_ai_budget',
+         group_id::text, {BEFORE}, :receipt, revision
   FROM c
 )
 SELECT {{answer}} FROM authorized a LEFT JOIN c ON true
@@ -120,7 +121,7 @@ WITH gone AS (
   DELETE FROM {{s}}.{table} o
   WHERE NOT EXISTS (SELECT FROM ({{groups}}) g WHERE g.id = o.group_id) RETURNING o.*
 ), entry AS ({ENTRY}
-  SELECT organization_id, object_type, object_id::text, before,
+  SELECT {write_new_id("organization_id")}, organization_id, object_type, object_id::text, before,
          jsonb_build_object('actor', NULL, 'cause', '{Cause.CASCADE}',
                             'organization_id', organization_id::text),
          revision

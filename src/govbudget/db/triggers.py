@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.identity import Cause
+from govbudget.new_ids import write_new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +40,13 @@ END """
 # govbudget's back. An authorized delete writes its entry in its own statement: under the revision
 # that it deleted, or, of a price, as it was. Any other comes with what the row belonged to (by the
 # foreign key), or directly. TRUNCATE fires no triggers of rows.
-_LOG = "INSERT INTO {s}.audit_log (organization_id, object_type, object_id, before, after, receipt)"
+_SHOWN = "organization_id, object_type, object_id, before, after, receipt"
+_LOG = f"INSERT INTO {{s}}.audit_log (id, {_SHOWN})"
+_OF_SITE = write_new_id()
+_OF_RECEIPT = write_new_id("receipt ->> 'organization_id'")
 _TRUNCATE = f"""{_LOG}
-    SELECT (d.receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_o}}, {{show_o}},
+    SELECT {write_new_id("d.receipt ->> 'organization_id'")},
+           (d.receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_o}}, {{show_o}},
            NULL, d.receipt
     FROM {{table}} o, LATERAL (SELECT {{direct_o}} AS receipt) d;"""  # noqa: S608 - our names
 _OF_ROWS = f"""
@@ -65,7 +70,7 @@ BEGIN
       receipt := receipt || jsonb_build_object('cause', '{Cause.CASCADE}');
     END IF;
     {_LOG}
-    VALUES ((receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_OLD}},
+    VALUES ({_OF_RECEIPT}, (receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_OLD}},
             {{show_OLD}}, NULL, receipt);
   END IF;
   IF TG_OP <> 'DELETE' THEN
@@ -74,7 +79,7 @@ BEGIN
       receipt := {{direct_NEW}};
     END IF;
     {_LOG}
-    VALUES ((receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_NEW}},
+    VALUES ({_OF_RECEIPT}, (receipt ->> 'organization_id')::{{id}}, '{{object_type}}', {{name_NEW}},
             CASE WHEN stays THEN {{show_OLD}} END, {{show_NEW}}, receipt);
   END IF;
   RETURN NULL;
@@ -87,12 +92,12 @@ _OF_SETS = f"""
 BEGIN
   IF TG_OP = 'INSERT' THEN
     {_LOG}
-    SELECT NULL, '{{object_type}}', {{name_n}}, NULL, {{show_n}},
+    SELECT {_OF_SITE}, NULL, '{{object_type}}', {{name_n}}, NULL, {{show_n}},
            CASE WHEN n.receipt -> 'id' IS NULL THEN {{direct_n}} ELSE n.receipt END
     FROM new_rows n;
   ELSIF TG_OP = 'UPDATE' THEN
     {_LOG}
-    SELECT NULL, '{{object_type}}', coalesce({{name_n}}, {{name_o}}),
+    SELECT {_OF_SITE}, NULL, '{{object_type}}', coalesce({{name_n}}, {{name_o}}),
            CASE WHEN {{o_is_there}} THEN {{show_o}} END,
            CASE WHEN {{n_is_there}} THEN {{show_n}} END,
            CASE WHEN {{o_is_there}} AND n.receipt -> 'id' <> coalesce(o.receipt -> 'id', 'null')
@@ -100,7 +105,7 @@ BEGIN
     FROM new_rows n FULL JOIN old_rows o USING ({{key}});
   ELSIF TG_OP = 'DELETE' THEN
     {_LOG}
-    SELECT NULL, '{{object_type}}', {{name_o}}, {{show_o}}, NULL, {{direct_o}}
+    SELECT {_OF_SITE}, NULL, '{{object_type}}', {{name_o}}, {{show_o}}, NULL, {{direct_o}}
     FROM old_rows o WHERE NOT EXISTS (
       SELECT FROM {{s}}.audit_log l
       WHERE l.organization_id IS NULL AND l.at >= statement_timestamp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
 from govbudget.money import PRICES
+from govbudget.new_ids import write_new_id
 from govbudget.prices.change import MAX_FACTOR
 
 COLUMNS = ", ".join(("provider", "model", *PRICES))
@@ -91,8 +92,8 @@ WITH p AS (
   DELETE FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} AND p.source = 'custom'
   RETURNING {P_COLUMNS}
 ), entry AS (
-  INSERT INTO {{s}}.audit_log (object_type, object_id, before, receipt)
-  SELECT 'ai_model_price', p.provider || '/' || p.model,
+  INSERT INTO {{s}}.audit_log (id, object_type, object_id, before, receipt)
+  SELECT {write_new_id()}, 'ai_model_price', p.provider || '/' || p.model,
          jsonb_build_object('source', p.source, {", ".join(f"'{c}', p.{c}" for c in PRICES)}),
          :receipt
   FROM p

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from govbudget.db.tables import Tables
 from govbudget.identity import OPERATOR, Cause, Id
+from govbudget.new_ids import make_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +34,8 @@ def record_command(
     """
     if changes:
         receipt = {"id": str(uuid4()), "actor": str(OPERATOR), "cause": Cause.COMMAND}
-        rows = [{**asdict(change), "receipt": receipt} for change in changes]
+        rows = [
+            {"id": make_id(change.organization_id), **asdict(change), "receipt": receipt}
+            for change in changes
+        ]
         connection.execute(sa.insert(tables.audit_log), rows)

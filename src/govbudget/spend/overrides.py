@@ -12,6 +12,7 @@ from govbudget.db.retries import referring
 from govbudget.errors import Forbidden, NotFound
 from govbudget.identity import Action, Id, Member, Organization
 from govbudget.money import check_limit
+from govbudget.new_ids import write_new_id
 from govbudget.spend.errors import NotAMember
 from govbudget.spend.limits import describe_limits
 
@@ -87,7 +88,8 @@ WITH deleted AS (
   WHERE o.organization_id = :organization_id AND o.user_id = :user_id AND {O_REACH}
   RETURNING {O_SHOWN}, revision
 ), entry AS ({ENTRY}
-  SELECT organization_id, 'member_ai_override', user_id::text, {O_BEFORE}, :receipt, revision
+  SELECT {write_new_id("organization_id")}, organization_id, 'member_ai_override',
+         user_id::text, {O_BEFORE}, :receipt, revision
   FROM deleted
 )
 SELECT d.user_id, {O_REACH} AS is_reached

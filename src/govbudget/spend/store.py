@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
-from uuid import UUID, uuid4
 
 from psycopg.types.numeric import Int8
 
 from govbudget.db.times import find_time
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
+from govbudget.new_ids import make_id
 from govbudget.spend import statements
 from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember, UnpricedModel
 from govbudget.spend.usage import (
@@ -25,6 +25,7 @@ from govbudget.spend.usage import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Ledger
@@ -61,7 +62,7 @@ class Spend:
                 "a hold asks for at least one token; say the most that the call can take",
                 [FieldError("/tokens", "every count is 0")],
             )
-        hold_id = uuid4()
+        hold_id = make_id(call.organization_id)
         values = {"hold_id": hold_id, "ttl": timedelta(seconds=ttl_seconds)}
         row = grant.run(
             statements.HOLD, **_write_call(call), **_write_tokens(grant, tokens), **values
