@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 import sqlglot
 from sqlglot import exp
+from tests.commands import as_text
 from tests.support import TABLES, World, budget_path, list_path, make_gov, spend_requests
 
 from govbudget.db.sql import prepare
@@ -178,6 +179,86 @@ def test_ledger_and_trail_are_append_only_to_the_server(owned, role, statement):
         with pytest.raises(sa.exc.ProgrammingError) as refusal:
             connection.exec_driver_sql(statement.format(s="govbudget"))
     assert refusal.value.orig.sqlstate == "42501"
+
+
+# -- what a server has beyond them --
+
+
+BEHIND = "CREATE ROLE {r}_o; ALTER SCHEMA {s} OWNER TO {r}_o; GRANT {r}_o TO {r}"
+
+
+@pytest.fixture
+def check(owned, role, run):
+    """Log in as the role and run `db check`; give its warnings."""
+    with owned.begin() as connection:
+        connection.exec_driver_sql(f"ALTER ROLE {role} LOGIN PASSWORD 'word'")
+    url = as_text(owned.url.set(username=role, password="word"))
+
+    def check():
+        result = run("db", "check", database_url=url)
+        assert (result.status, result.err) == (0, "")
+        *warnings, last = result.out.splitlines()
+        assert last.endswith("as it should be")
+        start, end = "warning: the role ", "; to serve with less, see `govbudget db grants`"
+        assert all(line.startswith(start) and line.endswith(end) for line in warnings)
+        return [line.removeprefix(start).removesuffix(end) for line in warnings]
+
+    return check
+
+
+@pytest.mark.slow
+def test_a_role_with_the_rights_of_the_command_is_checked_without_a_warning(check):
+    assert check() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("GRANT UPDATE, DELETE ON {s}.ai_usage TO {r}", "has DELETE on {u}, has UPDATE on {u}"),
+        ("GRANT TRUNCATE ON {s}.audit_log TO {r}", "has TRUNCATE on audit_log"),
+        ("GRANT TRIGGER ON {s}.group_ai_budgets TO {r}", "has TRIGGER on group_ai_budgets"),
+        ("GRANT UPDATE (cost_picos) ON {s}.ai_usage TO {r}", "has UPDATE on {u}"),
+        ("GRANT INSERT ON {s}.role_assignments TO {r}", "has INSERT on role_assignments"),
+        ("GRANT pg_write_all_data TO {r}", "has INSERT on users"),
+        ("GRANT CREATE ON SCHEMA {s} TO {r}", "has CREATE on the schema"),
+        ("ALTER TABLE {s}.users OWNER TO {r}", "owns the schema or a part of it"),
+        ("ALTER FUNCTION {s}.{f} OWNER TO {r}", "owns the schema or a part of it"),
+        (f"{BEHIND}; ALTER ROLE {{r}} NOINHERIT", "owns the schema or a part of it"),
+        ("ALTER ROLE {r} CREATEROLE", "can create roles"),
+        ("ALTER ROLE {r} SUPERUSER", "is a superuser"),
+    ],
+)  # fmt: skip
+def test_a_right_too_many_is_a_warning_that_names_it(owned, role, check, more, says):
+    """A table's, a column's, a membership's, an owner's."""
+    with owned.begin() as connection:
+        owner = connection.exec_driver_sql("SELECT current_user").scalar_one()
+        function = connection.exec_driver_sql(
+            "SELECT oid::regprocedure::text FROM pg_proc"
+            " WHERE pronamespace = 'govbudget'::regnamespace ORDER BY proname"
+        ).scalars().first()  # fmt: skip
+        function = function.removeprefix("govbudget.")
+        connection.exec_driver_sql(more.format(s="govbudget", r=role, f=function))
+    try:
+        (warning,) = check()
+    finally:
+        with owned.begin() as connection:
+            for kind, name in (("TABLE", "users"), ("FUNCTION", function)):
+                connection.exec_driver_sql(f"ALTER {kind} govbudget.{name} OWNER TO {owner}")
+            connection.exec_driver_sql(f"ALTER SCHEMA govbudget OWNER TO {owner}")
+            connection.exec_driver_sql(f"DROP ROLE IF EXISTS {role}_o")
+    assert says.format(u="ai_usage") in warning
+    assert warning.startswith(f"`{role}` ")
+
+
+@pytest.mark.slow
+def test_whom_a_role_logged_in_as_counts_too(run, owned, role):
+    """It needs no right to become that one again."""
+    url = f"{as_text(owned.url)}&options=-c%20role%3D{role}"
+    result = run("db", "check", database_url=url)
+    assert result.status == 0
+    assert f"the role `{owned.url.username}` is a superuser;" in result.out
+    assert f"`{role}`" not in result.out
 
 
 @pytest.mark.parametrize("role", ["", "  ", "public"])

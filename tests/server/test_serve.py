@@ -697,8 +697,8 @@ def test_all_workers_have_the_policy_of_the_process_that_they_are_forked_from(se
         assert find_digests() == second != first
         change("p, nonsense\n")
         hang_up()
-        assert any("the policy stays as it was" in line for line in server.said)
-        assert any("field-count" in line for line in server.said)
+        assert any("the policy stays as it was" in line for line in server.raw)
+        assert any("field-count" in line for line in server.raw)
         kill_a_worker()
         assert find_digests() == second
 

@@ -11,6 +11,7 @@ from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.environment import open_database
 from govbudget.cli.place import find_settings
 from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
+from govbudget.db.rights import find_excess
 from govbudget.db.tables import Tables, list_rights
 from govbudget.db.triggers import name_table, quote
 from govbudget.errors import SettingsError
@@ -126,7 +127,8 @@ def db_grants(role: str) -> None:
 def db_check() -> int:
     """Say whether the schema is at the newest revision and as it should be (status 1: no).
 
-    Its triggers too, which write the audit trail.
+    Its triggers too, which write the audit trail. Warns where the role of the URL may do more than
+    serving needs, as the one that migrates does; the status is the same.
     """
     layout = find_settings().layout
     with open_database() as engine, engine.connect() as connection:
@@ -138,6 +140,9 @@ def db_check() -> int:
             )
             return NOT_SO
         differences = find_differences(connection, layout)
+        excess = list(find_excess(connection, layout))
+    for sentence in excess:
+        click.echo(f"warning: {sentence}; to serve with less, see `govbudget db grants`")
     for difference in differences:
         click.echo(f"differs: {difference}")
     if differences:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -65,13 +66,24 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json() -> None:
-    """Send everything that is logged in this process to standard output, as JSON lines."""
+    """Send everything that is logged in this process to standard output, as JSON lines.
+
+    Warnings of Python too, and the traceback of what nobody caught.
+    """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("govbudget").setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+
+    def log(error: BaseException | None) -> None:
+        logger.critical("nobody caught this", exc_info=error)
+
+    sys.excepthook = lambda _type, error, _trace: log(error)
+    threading.excepthook = lambda caught: log(caught.exc_value)
+    sys.unraisablehook = lambda caught: log(caught.exc_value)
 
 
 def make_engine(url: sa.URL, connections: int) -> sa.Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ LISTENING = "listening on "
 DRAIN_SECONDS = 30
 
 _say = partial(click.echo, err=True)
+logger = logging.getLogger("govbudget")
 
 
 def _number(name: str, default: int, limits: tuple[int, int], text: str) -> Callable[[Any], Any]:
@@ -78,7 +80,6 @@ def serve(  # noqa: PLR0917 - click passes them by name
     with database as url:
 
         def load() -> Flask:
-            log_as_json()
             return create_app(make_engine(url, connections), os.environ, policy)
 
         options = {
@@ -87,6 +88,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "threads": threads,
             "on_reload": lambda _arbiter: _reload(policy),
         }
+        log_as_json()
         make_server({**OPTIONS, **options}, load).run()
 
 
@@ -128,7 +130,7 @@ def _reload(policy: Policy) -> None:
     try:
         policy.reload()
     except GovBudgetError as error:
-        _say(f"SIGHUP: the policy stays as it was: {error.detail}")
+        logger.error("SIGHUP: the policy stays as it was: %s", error.detail)  # noqa: TRY400 - said
 
 
 def _require_free(host: str, port: int) -> None:

@@ -9,13 +9,16 @@ import selectors
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
+from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import ThreadWorker
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def load_config(self) -> None:
         """Take the options that this version of gunicorn knows."""
-        for key, value in {**self._options, "worker_class": Worker}.items():
+        ours = {"worker_class": Worker, "logger_class": Log}
+        for key, value in {**self._options, **ours}.items():
             if key in self.cfg.settings:
                 self.cfg.set(key, value)
 
@@ -72,11 +76,28 @@ def end_new_processes_by_sigterm() -> None:
     )
 
 
+class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's log, which goes where all else goes that is logged in this process."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401
+        """Take the level alone."""
+        super().setup(cfg)
+        self.error_log.handlers, self.error_log.propagate = [], True
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """A worker that no client can stop, and that keeps no port when it ends."""
 
     life: int
     first: int
+
+    def init_process(self) -> None:
+        """Start and work; gunicorn would print an error beside the log."""
+        try:
+            super().init_process()
+        except Exception:
+            self.log.exception("a worker ends by an error")
+            sys.exit(1 if self.booted else Arbiter.WORKER_BOOT_ERROR)
 
     def run(self) -> None:
         """Work until a signal comes or the first process is gone; then finish what is in hand."""

@@ -1,0 +1,61 @@
+"""What the database role of a connection may do beyond serving; see `list_rights`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from govbudget.db.tables import Tables, list_rights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from govbudget.layout import Layout
+
+# Whom it logged in as counts too: `RESET ROLE` is anybody's. A membership may be entered by
+# `SET ROLE`, whatever is inherited.
+_FINDINGS = sa.text("""
+    WITH role AS (
+        SELECT oid, rolname, rolsuper, rolcreaterole, to_regnamespace(quote_ident(:schema)) AS place
+        FROM pg_catalog.pg_roles WHERE rolname IN (current_user, session_user)
+    ), owned AS (
+        SELECT oid AS place, nspowner AS owner FROM pg_catalog.pg_namespace
+        UNION SELECT relnamespace, relowner FROM pg_catalog.pg_class
+        UNION SELECT pronamespace, proowner FROM pg_catalog.pg_proc
+    ), judged AS (
+        SELECT *, EXISTS (SELECT FROM owned WHERE owned.place = role.place
+            AND pg_has_role(role.oid, owned.owner, 'MEMBER')) AS owns
+        FROM role
+    )
+    SELECT rolname, 'is a superuser', NULL FROM judged WHERE rolsuper
+    UNION ALL SELECT rolname, 'can create roles', NULL FROM judged
+        WHERE rolcreaterole AND NOT rolsuper
+    UNION ALL SELECT rolname, 'owns the schema or a part of it', NULL FROM judged
+        WHERE owns AND NOT rolsuper
+    UNION ALL SELECT rolname, 'has CREATE on the schema', NULL FROM judged
+        WHERE has_schema_privilege(oid, place, 'CREATE') AND NOT owns
+    UNION ALL SELECT rolname, verb, relname FROM judged
+        JOIN pg_catalog.pg_class c ON c.relnamespace = place AND c.relkind = 'r'
+        CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS verb
+        WHERE NOT owns AND (has_table_privilege(judged.oid, c.oid, verb) OR verb IN ('INSERT',
+            'UPDATE') AND has_any_column_privilege(judged.oid, c.oid, verb))
+    ORDER BY 1, 3 NULLS FIRST, 2
+""")
+
+
+def find_excess(connection: Connection, layout: Layout) -> Iterator[str]:
+    """Say what more the role may do than serving needs, in a sentence for each role."""
+    needed = {table.name: rights for table, rights in list_rights(Tables(layout))}
+    rows = connection.execute(_FINDINGS, {"schema": layout.schema})
+    for role, found in groupby(rows, lambda row: row[0]):
+        more = [
+            what if table is None else f"has {what} on {table}"
+            for _, what, table in found
+            if what not in needed.get(table, "")
+        ]
+        if more:
+            yield f"the role `{role}` {', '.join(more)}"
