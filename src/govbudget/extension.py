@@ -245,7 +245,22 @@ def _check_engine(engine: object) -> AnyEngine:
             "PostgreSQL and reaches it with psycopg 3; give an engine whose URL starts with "
             "`postgresql+psycopg://`"
         )
-    return find_own(engine) if isinstance(engine, Engine) else engine
+    if isinstance(engine, Connection):
+        return engine
+    return _find_isolated(engine) or find_own(engine)
+
+
+def _find_isolated(engine: Engine) -> Connection | None:
+    """Give the connection of a test that has put it into the engine, in a transaction.
+
+    `test_isolation` of Flask-SQLAlchemy-Lite does; a pool of our own would commit for real.
+    """
+    connect = vars(engine).get("connect")
+    connection = connect() if connect else None
+    if connection is None or connection.in_transaction():
+        return connection
+    connection.close()
+    return None
 
 
 def _find_features(

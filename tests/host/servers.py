@@ -34,11 +34,11 @@ def environment(**settings):
     return os.environ | {"PYTHONHASHSEED": "0", **settings}
 
 
-def run_flask(*arguments, **settings):
+def run_flask(*arguments, cwd=HERE, **settings):
     """Run a command of a host to its end; give what it printed."""
     done = subprocess.run(
         flask(*arguments),
-        cwd=HERE,
+        cwd=cwd,
         env=environment(**settings),
         capture_output=True,
         text=True,

@@ -23,14 +23,13 @@ SECRET = "a secret of the host's"
 
 
 @pytest.fixture(scope="module")
-def shop(make_database, tmp_path_factory):
-    """Plain Flask, SQLAlchemy Core, integer keys; with and without budgets."""
-    settings = {"SHOP_DATABASE": as_text(make_database()), "SHOP_SECRET": SECRET}
-    run_flask("--app", "shop.app", "init-db", **settings)
-    folder = tmp_path_factory.mktemp("shop")
-    run_flask("--app", "shop.main", "govbudget", "db", "upgrade", **settings)
+def shop(shop_project, tmp_path_factory):
+    """The usual stack, integer keys; with and without budgets."""
+    settings = shop_project.settings
     with serve(
-        folder, ("shop_beside:create_app", settings), ("shop_beside:create_bare", settings)
+        tmp_path_factory.mktemp("shop"),
+        ("shop_beside:create_app", settings),
+        ("shop_beside:create_bare", settings),
     ) as (port, bare):
         logins = {
             n: ask(bare, "POST", "/login", body=b"name=" + n.encode()) for n in ("ann", "bob")

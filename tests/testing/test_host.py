@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask, request
-from flask_sqlalchemy_lite import SQLAlchemy
+from flask_sqlalchemy import SQLAlchemy
+from flask_sqlalchemy_lite import SQLAlchemy as Lite
+from sqlalchemy import exc
+from sqlalchemy.orm import Session
 from tests.docs.support import ROOT, read_blocks
 from tests.support import TABLES, Client, budget_path
 
@@ -95,34 +100,111 @@ def test_a_connection_that_the_application_gives_is_used_and_not_rolled_back(eng
     assert count_rows(engine) == before
 
 
-def test_the_page_is_right_and_the_session_may_commit_and_roll_back(
-    database_url, engine, monkeypatch
-):
+@pytest.fixture
+def page(monkeypatch):
+    """What the Python of the page defines; `myapp` is its application, to be given a `db`."""
+    myapp = SimpleNamespace(create_app=lambda: myapp.app, app=Flask("myapp"))
+    monkeypatch.setitem(sys.modules, "myapp", myapp)
+
+    def read(db):
+        myapp.db = db
+        db.init_app(myapp.app)
+        GovBudget(myapp.app, engine=db, identify=lambda: request.headers.get("X-User"))
+        names = {}
+        for block in read_blocks(ROOT / "docs" / "how-to" / "test-your-application.md", "python"):
+            exec(compile(block, "test-your-application.md", "exec"), names)
+        return SimpleNamespace(**names)
+
+    return SimpleNamespace(read=read, config=myapp.app.config)
+
+
+def test_the_page_is_right_and_the_session_may_commit_and_roll_back(page, database_url, engine):
     """It and govbudget see one another's rows, and both forget."""
     before = count_rows(engine)
-    db, app = SQLAlchemy(), Flask(__name__)
-    app.config["SQLALCHEMY_ENGINES"] = {"default": database_url}
-    db.init_app(app)
-    GovBudget(app, engine=db, identify=lambda: request.headers.get("X-User"))
-    myapp = SimpleNamespace(create_app=lambda: app, db=db)
-    monkeypatch.setitem(sys.modules, "myapp", myapp)
-    names = {}
-    for block in read_blocks(ROOT / "docs" / "how-to" / "test-your-application.md", "python"):
-        exec(compile(block, "test-your-application.md", "exec"), names)
+    page.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    db = SQLAlchemy()
+    names = page.read(db)
+    made = names.app.__wrapped__()
+    app = next(made)
     ran = use_fixture(app)
-    joined = names["joined"].__wrapped__(app, next(ran))
-    setup = next(joined)
-    names["test_a_call_over_the_limit_is_refused"](app, setup)
-    usage = sa.select(sa.func.count()).select_from(TABLES.ai_usage)
-    assert db.session.scalar(usage) == before[-1] + 1
-    db.session.commit()
-    db.session.execute(sa.insert(TABLES.users).values(id=uuid4(), name="one more"))
-    db.session.rollback()
-    run_a_hosts_test(app, setup)
-    assert next(joined, None) is next(ran, None) is None
+    setup = names.joined.__wrapped__(app, next(ran))
+    names.test_a_call_over_the_limit_is_refused(app, setup)
     with app.app_context():
-        db.engine.dispose()
+        usage = sa.select(sa.func.count()).select_from(TABLES.ai_usage)
+        assert db.session.scalar(usage) == before[-1] + 1
+        db.session.commit()
+        db.session.execute(sa.insert(TABLES.users).values(id=uuid4(), name="one more"))
+        db.session.rollback()
+    run_a_hosts_test(app, setup)
+    assert next(ran, None) is next(made, None) is None
     assert count_rows(engine) == before
+
+
+def test_the_isolation_of_flask_sqlalchemy_lite_holds_govbudget_too(page, database_url, engine):
+    """With the fixture or without; after it all is committed as before."""
+    before = count_rows(engine)
+    page.config["SQLALCHEMY_ENGINES"] = {"default": database_url}
+    db = Lite()
+    names = page.read(db)
+    app = names.create_app()
+    with db.test_isolation():
+        ran = use_fixture(app)
+        setup = next(ran)
+        names.test_a_call_over_the_limit_is_refused(app, setup)
+        assert next(ran, None) is None
+        run_a_hosts_test(app, setup)
+    assert count_rows(engine) == before
+    with app.app_context():
+        own = app.extensions["govbudget"].find_engine()
+        db.engine.connect = partial(sa.Engine.connect, db.engine)  # of a kind that isolates nothing
+        assert app.extensions["govbudget"].find_engine() is own
+        db.engine.dispose()
+
+
+@pytest.fixture
+def asking(engine):
+    """A host's session in the test's transaction, and what govbudget does while it is open."""
+    ran = use_fixture(app := make_host(engine))
+    setup = next(ran)
+    member = uuid4()
+    group = setup.add_group(member)
+    setup.add_role(member, "org-admin", group.organization_id)
+    path, limit = budget_path(group.id), {"spend_limit_micros": 7}
+    yield SimpleNamespace(
+        session=Session(setup.connection, join_transaction_mode="create_savepoint"),
+        put=lambda: Client(app)("PUT", path, member, json=limit).status_code,
+        get=lambda: Client(app)("GET", path, member).json.get("spend_limit_micros"),
+        insert=sa.insert(TABLES.users).values(id=uuid4(), name="one more"),
+        count=lambda: setup.connection.scalar(sa.select(sa.func.count(TABLES.users.c.id))),
+    )
+    next(ran, None)
+
+
+@pytest.mark.parametrize("end", ["rollback", "close"])
+def test_what_govbudget_did_outlives_a_session_that_only_read(asking, end):
+    """As where each has a connection: the session of a log-in ends with the request."""
+    asking.session.execute(sa.select(TABLES.users.c.id))
+    assert asking.put() == 200
+    with suppress(exc.ProgrammingError), asking.session.begin_nested():
+        asking.session.execute(sa.text("SELECT no_such_thing"))
+    asking.session.execute(sa.select(TABLES.users.c.id))
+    getattr(asking.session, end)()
+    assert asking.get() == 7
+
+
+def test_what_the_session_wrote_is_rolled_back_and_what_it_committed_stays(asking):
+    before = asking.count()
+    with asking.session.begin_nested():
+        asking.session.execute(asking.insert)
+    assert asking.put() == 200
+    asking.session.rollback()
+    assert (asking.count(), asking.get()) == (before, None)
+    asking.session.execute(asking.insert)
+    assert asking.put() == 200
+    asking.session.commit()
+    asking.session.execute(sa.select(TABLES.users.c.id))
+    asking.session.rollback()
+    assert (asking.count(), asking.get()) == (before + 1, 7)
 
 
 def test_a_test_that_ends_the_transaction_fails_with_a_sentence(database_url):

@@ -6,12 +6,14 @@ It loads where it is asked for: `pytest_plugins = ["govbudget.testing.host"]` in
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.dialects.postgresql import insert
 
 from govbudget.db.retries import connect
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Setup", "govbudget"]
 
+SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\w+)$")
+OURS, READ, WRITTEN = "OURS", "SELECT", "WRITTEN"
+
 
 @pytest.fixture
 def govbudget(app: Flask) -> Iterator[Setup]:
@@ -39,20 +44,59 @@ def govbudget(app: Flask) -> Iterator[Setup]:
     gov: Installation = app.extensions["govbudget"]
     with app.app_context():
         found, find_engine = gov.find_engine(), gov.find_engine
-    if isinstance(found, Connection):
-        yield Setup(gov, found)
-        return
-    with found.connect() as connection:
-        connection.execution_options(isolation_level="READ COMMITTED")
-        whole = connection.begin()
-        gov.find_engine = lambda: connection
+    is_kept = False
+    with nullcontext(found) if isinstance(found, Connection) else found.connect() as connection:
+        if connection is not found:
+            connection.execution_options(isolation_level="READ COMMITTED")
+            whole = connection.begin()
+        gov.find_engine = _Savepoints(connection).lend
         try:
             yield Setup(gov, connection)
         finally:
-            gov.find_engine, is_kept = find_engine, not whole.is_active
-            connection.rollback()
+            gov.find_engine = find_engine
+            if connection is not found:
+                is_kept = not whole.is_active
+                connection.rollback()
     if is_kept:
         pytest.fail("the test ended the transaction of `govbudget.connection`, so rows are kept")
+
+
+class _Savepoints:
+    """Keeps what govbudget did in a savepoint of the application's that only govbudget wrote in.
+
+    A session opens a savepoint at its first statement, such as that of a log-in, and rolls it back
+    when the request ends. Outside of tests govbudget has a connection of its own, and its work
+    stays; so it stays here, unless the application itself wrote something that must go.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.open: dict[str, str] = {}  # from the outermost: whose it is, or what was done there
+        self.is_lent = False
+        event.listen(connection, "before_cursor_execute", self._follow)
+
+    def lend(self) -> Connection:
+        """Give the connection to a unit of work of govbudget's, which opens the next savepoint."""
+        self.is_lent = True
+        return self.connection
+
+    def _follow(self, _: Connection, cursor: Any, statement: str, *_others: object) -> None:  # noqa: ANN401 - of the driver
+        found = SAVEPOINT.match(statement)
+        if found is None:
+            if OURS not in self.open.values() and not statement.lstrip().upper().startswith(READ):
+                self.open = dict.fromkeys(self.open, WRITTEN)
+            return
+        verb, name = found.groups()
+        if verb == "SAVEPOINT":
+            self.open[name] = OURS if self.is_lent else READ
+            self.is_lent = False
+            return
+        state = None
+        while name in self.open:
+            state = self.open.popitem()[1]
+        status = cursor.connection.info.transaction_status
+        if verb != "RELEASE SAVEPOINT" and state == READ and status == status.INTRANS:
+            cursor.execute(f"SAVEPOINT {name}")  # this one is rolled back then
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -110,5 +154,5 @@ class Setup:
         table = getattr(Tables(layout), name)
         put = insert(table).values(row)
         replacing = put.on_conflict_do_update(constraint=table.primary_key, set_=row)
-        with connect(self.connection):
-            self.connection.execute(put.on_conflict_do_nothing() if is_own else replacing)
+        with connect(self.gov.find_engine()) as connection:
+            connection.execute(put.on_conflict_do_nothing() if is_own else replacing)

@@ -2,11 +2,21 @@
 
 import os
 
-import sqlalchemy as sa
-from flask import Flask, Response, abort, jsonify, request, session
+from flask import Flask, Response, jsonify, request
 from flask.json.provider import DefaultJSONProvider
+from flask.typing import ResponseReturnValue
+from flask_login import LoginManager, current_user, login_required, login_user
+from flask_migrate import Migrate
+from sqlalchemy import select
 
-from shop.database import company, engine, fill, person, seat, team
+from shop.models import Company, Person, Seat, Team, db, fill
+
+login, migrate = LoginManager(), Migrate()
+
+
+@login.user_loader
+def load_person(person_id: str) -> Person | None:
+    return db.session.get(Person, int(person_id))
 
 
 class ShopJson(DefaultJSONProvider):
@@ -17,38 +27,38 @@ class ShopJson(DefaultJSONProvider):
     mimetype = "application/vnd.shop+json"
 
 
-def require_login() -> int:
-    """Give who is logged in; end the request where nobody is."""
-    person_id: int = session.get("person_id") or abort(401)
-    return person_id
-
-
 def create_app() -> Flask:
     app = Flask(__name__)
-    app.secret_key = os.environ["SHOP_SECRET"]
+    app.config["SECRET_KEY"] = os.environ["SHOP_SECRET"]
+    app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["SHOP_DATABASE"]
     app.json = ShopJson(app)
-    app.cli.command("init-db")(fill)
+    db.init_app(app)
+    login.init_app(app)
+    migrate.init_app(app, db)
+    app.cli.command("fill")(fill)
 
     @app.post("/login")
-    def log_in() -> str:
+    def log_in() -> ResponseReturnValue:
         """Stand for a real log-in: whoever gives a name is taken for that person."""
-        named = sa.select(person.c.id).where(person.c.name == request.form["name"])
-        with engine.connect() as connection:
-            session["person_id"] = connection.scalar(named)
-        return f"hello {request.form['name']}\n"
+        named = select(Person).filter_by(name=request.form["name"])
+        person = db.session.scalar(named)
+        if person is None:
+            return login.unauthorized()
+        login_user(person)
+        return f"hello {person.name}\n"
 
     @app.get("/teams/")
+    @login_required
     def list_teams() -> Response:
-        mine = sa.select(team.c.id, team.c.name, company.c.name.label("company"))
-        mine = mine.join(company).join(seat).where(seat.c.person_id == require_login())
-        with engine.connect() as connection:
-            return jsonify([dict(row) for row in connection.execute(mine).mappings()])
+        mine = select(Team.id, Team.name, Company.name.label("company")).join(Company).join(Seat)
+        mine = mine.where(Seat.person_id == current_user.id)
+        return jsonify([dict(row) for row in db.session.execute(mine).mappings()])
 
     @app.delete("/teams/<int:team_id>")
     def close_team(team_id: int) -> tuple[str, int]:
-        with engine.begin() as connection:
-            gone = connection.execute(team.delete().where(team.c.id == team_id))
-        return ("", 204) if gone.rowcount else abort(404)
+        db.session.delete(db.get_or_404(Team, team_id))
+        db.session.commit()
+        return "", 204
 
     @app.errorhandler(404)
     def show_nothing(_error: Exception) -> tuple[str, int]:

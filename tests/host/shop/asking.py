@@ -2,9 +2,9 @@
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
+from flask_login import current_user, login_required
 
 from govbudget import Call, GovBudgetError, Installation, Tokens
-from shop.app import require_login
 from shop.budgets import SHOP_ITSELF
 
 AT_MOST = Tokens(input=1_000, output=1_000)
@@ -14,8 +14,9 @@ def add_asking(app: Flask) -> None:
     gov: Installation = app.extensions["govbudget"]
 
     @app.post("/companies/<int:company_id>/ask")
+    @login_required
     def ask(company_id: int) -> ResponseReturnValue:
-        call = Call(company_id, require_login(), "acme", "parrot")
+        call = Call(company_id, current_user.id, "acme", "parrot")
         try:
             with gov.hold(SHOP_ITSELF, call, AT_MOST) as hold:
                 answer, taken = call_model(request.form["question"])

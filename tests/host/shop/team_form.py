@@ -2,25 +2,26 @@
 
 from flask import Flask, abort, jsonify, request
 from flask.typing import ResponseReturnValue
+from flask_login import current_user, login_required
 
 from govbudget import GovBudgetError, Installation
-from shop.app import require_login
-from shop.database import engine, team
+from shop.models import Team, db
 
 
 def add_team_form(app: Flask) -> None:
     gov: Installation = app.extensions["govbudget"]
 
     @app.post("/teams/<int:team_id>/form")
+    @login_required
     def change_team(team_id: int) -> ResponseReturnValue:
-        person_id = require_login()
-        named = team.update().where(team.c.id == team_id).values(name=request.form["name"])
-        # What raises in this block undoes all of it.
-        with engine.begin() as connection, gov.unit(person_id, connection=connection) as unit:
+        team = db.get_or_404(Team, team_id)
+        # What raises before the commit undoes all of it, when the session ends with the request.
+        with gov.unit(current_user.id, connection=db.session.connection()) as unit:
             try:
                 grant = unit.authorize("update", group=team_id)
             except GovBudgetError as refusal:
                 abort(refusal.status)
-            connection.execute(named)
+            team.name = request.form["name"]
             budget = gov.budgets.set(grant, int(request.form["limit"]))
+        db.session.commit()
         return jsonify(team=team_id, limit=budget.spend_limit_micros)
