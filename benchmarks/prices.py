@@ -27,7 +27,7 @@ COLUMNS = "provider, model, input_price, output_price, cache_read_price, cache_w
 AT_MOST = 1.5
 
 _CONFLICT = """
-ON CONFLICT (provider, model, source) DO UPDATE SET
+ON CONFLICT (provider, model, source, effective_from) DO UPDATE SET
   input_price = excluded.input_price, output_price = excluded.output_price,
   cache_read_price = excluded.cache_read_price, cache_write_price = excluded.cache_write_price,
   updated_at = clock_timestamp()

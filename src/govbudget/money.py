@@ -17,6 +17,12 @@ PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price"
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 # What a caller of the API calls them.
 UNITS = ("input", "output", "cache_read", "cache_write")
+# Units without a column: their prices and counts are JSON. Those of the input count for a tier.
+FURTHER_INPUT = (
+    *("cache_write_1h", "input_audio", "cache_read_audio"),
+    *("input_image", "cache_read_image", "input_video"),
+)
+FURTHER = (*FURTHER_INPUT, "output_audio", "output_image", "output_video", "web_searches")
 
 
 def check_limit(limit_micros: int) -> int:

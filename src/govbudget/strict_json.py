@@ -32,6 +32,7 @@ _SENTENCES = {
     "missing": "is missing; add it",
     "model_type": "must be an object",
     "string_type": "must be text in quotes",
+    "tuple_type": "must be an array",
     PRINTABLE: "must be text without control characters, and not empty",
     PRINTABLE_WITHOUT_SLASH: "must be text without control characters and `/`, and not empty",
 }

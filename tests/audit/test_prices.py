@@ -23,7 +23,8 @@ def price(model, *micros):
 
 def values(row):
     """Give a price as an entry has it: HTTP sets custom ones."""
-    return {"source": "custom", **{key: row[key] for key in KEYS}}
+    always = {"source": "custom", "effective_from": "0001-01-01", "more": None}
+    return always | {key: row[key] for key in KEYS}
 
 
 @pytest.fixture
@@ -66,13 +67,8 @@ def test_one_entry_for_each_changed_model_and_none_for_equal_prices(
 def test_a_price_that_becomes_unknown_is_null_after_and_not_zero(engine, send, town, model):
     send("PUT", "/ai/prices", town.owner, json=[price(model(0), 1, 2, 3, 0)])
     send("PUT", "/ai/prices", town.owner, json=[price(model(0), None, 2, 3, 0)])
-    assert read_entries(engine, f"acme/{model(0)}")[1].after == {
-        "source": "custom",
-        "input_price": None,
-        "output_price": 2,
-        "cache_read_price": 3,
-        "cache_write_price": 0,
-    }
+    after = values(price(model(0), None, 2, 3, 0))
+    assert read_entries(engine, f"acme/{model(0)}")[1].after == after
 
 
 def test_the_same_batch_again_leaves_no_entry(engine, send, town, model):
@@ -120,3 +116,22 @@ def test_a_removal_hides_no_other_removal(engine, town, model):
     ]
     assert entries[1].before == values(row.model_dump())
     assert entries[1].receipt["actor"] == str(town.owner)
+
+
+def test_a_day_further_units_and_tiers_are_read_back_as_put_and_recorded(engine, send, town, model):
+    four = {"input_price": 20, "output_price": 40, "cache_read_price": 2, "cache_write_price": None}
+    tier = {"input_above": 9, **four, "further": {"input_audio": 4}}
+    further = {"output_image": None, "input_audio": 3}
+    whole = price(model(0), 10, 20, 1) | {"effective_from": "2026-10-01", "further": further}
+    whole["tiers"] = [tier]
+    assert send("PUT", "/ai/prices", town.owner, json=[whole]).json == {"received": 1, "changed": 1}
+    assert send("GET", f"/ai/prices/acme/{model(0)}", town.owner).json == whole
+    (entry,) = read_entries(engine, f"acme/{model(0)}")
+    stored = {"above": 9, "input": 20, "output": 40, "cache_read": 2, "cache_write": None}
+    assert entry.after == values(whole) | {
+        "effective_from": "2026-10-01",
+        "more": {**further, "tiers": [stored | {"input_audio": 4}]},
+    }
+    whole["tiers"] = [tier | {"input_price": 9}]
+    problem = read_problem(send("PUT", "/ai/prices", town.owner, json=[whole]))
+    assert problem["errors"][0]["pointer"] == "/0/tiers/0/input_price"

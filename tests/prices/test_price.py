@@ -108,6 +108,7 @@ def test_every_row_of_a_model_that_stands_more_than_once_is_named():
         {**ROW, "model": "M"},
         {**ROW, "model": "twice"},
         {**ROW, "model": "twice"},
+        {**ROW, "effective_from": "2026-01-31"},
     ]
     with pytest.raises(InvalidInput) as caught:
         parse(*rows)

@@ -11,10 +11,9 @@ import click
 from govbudget.cli.environment import run_as_operator
 from govbudget.cli.formats import print_answer
 from govbudget.db.unit import Unit
-from govbudget.money import PRICES
-from govbudget.prices.change import MAX_FACTOR, PriceChange, refuse_jumps
-from govbudget.prices.price import parse_prices, read_shipped_prices
-from govbudget.prices.store import Prices, PriceSource
+from govbudget.prices.change import MAX_FACTOR, refuse_jumps
+from govbudget.prices.price import Price, parse_prices, read_shipped_prices
+from govbudget.prices.store import Comparison, Prices, PriceSource
 
 
 @click.group()
@@ -42,10 +41,11 @@ def prices_load(
 ) -> None:
     """Load FILE (a JSON array of price rows, `-`: standard input) or --shipped, all or nothing.
 
-    The book's prices never touch the custom ones, which are in force before them. A price that
-    moves by more than a factor of 20, up or down, is refused: against the price that it replaces,
-    or, where it is new in its source, the one in force. From a price to 0 is a jump too; from 0,
-    and from and to null, is not. A dry run refuses what the load would.
+    The book's prices never touch the custom ones, which are in force before them; they replace
+    those of all days of the models that FILE names. A price that moves by more than a factor of 20,
+    up or down, is refused: against the one that is in force on its day, of its source or else of
+    the other. From a price to 0 is a jump too; from 0, and from and to null, is not. A dry run
+    refuses what the load would.
     """
     if shipped == (file is not None):
         raise click.UsageError("name a FILE or --shipped, and not both")
@@ -55,11 +55,11 @@ def prices_load(
     def load(unit: Unit) -> str | None:
         grant = unit.authorize("update", prices=True)
         if dry_run:
-            changes = Prices.compare(grant, batch, source=kind)
-            for line in _show_changes(changes):
+            compared = Prices.compare(grant, batch, source=kind)
+            for line in _show_changes(compared):
                 click.echo(line)
             if not allow_jumps:
-                refuse_jumps(changes)
+                refuse_jumps(compared.changes)
             return None
         result = Prices.upsert(grant, batch, source=kind, allow_jumps=allow_jumps)
         return f"{result.received} received, {result.changed} changed"
@@ -68,21 +68,35 @@ def prices_load(
         click.echo(summary)
 
 
-def _show_changes(changes: list[PriceChange]) -> Iterator[str]:
-    """Show what would change: `+` a new price, `~` another price, old -> new; then the sums."""
-    new = [change for change in changes if change.was is None]
-    other = [change for change in changes if change.was is not None and change.is_needed]
+def _show_changes(compared: Comparison) -> Iterator[str]:
+    """Show what would change: `+` a new price, `~` another, old -> new, `-` one that goes; sums."""
+    new = [change for change in compared.changes if change.was is None]
+    other = [c for c in compared.changes if c.was is not None and c.is_needed]
     for change in new:
-        values = ", ".join(f"{name} {json.dumps(getattr(change.price, name))}" for name in PRICES)
-        yield f"+ {change.price.provider}/{change.price.model}: {values}"
+        yield f"+ {_name(change.price)}: {_show_values(change.price)}"
     for change in other:
         moves = ", ".join(
             f"{name} {json.dumps(old)} -> {json.dumps(value)}"
             for name, old, value in change.list_moves()
         )
-        yield f"~ {change.price.provider}/{change.price.model}: {moves}"
-    unchanged = len(changes) - len(new) - len(other)
-    yield f"{len(new)} new, {len(other)} changed, {unchanged} unchanged; nothing is written"
+        yield f"~ {_name(change.price)}: {moves or _show_values(change.price)}"
+    for price in compared.removed:
+        yield f"- {_name(price)}: {_show_values(price)}"
+    counts = f"{len(new)} new, {len(other)} changed"
+    if compared.removed:
+        counts += f", {len(compared.removed)} removed"
+    unchanged = len(compared.changes) - len(new) - len(other)
+    yield f"{counts}, {unchanged} unchanged; nothing is written"
+
+
+def _name(price: Price) -> str:
+    day = price.model_dump(mode="json").get("effective_from")
+    return f"{price.provider}/{price.model}{f' from {day}' if day else ''}"
+
+
+def _show_values(price: Price) -> str:
+    values = price.model_dump(mode="json", exclude={"provider", "model", "effective_from"})
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in values.items())
 
 
 @prices.command("show")
@@ -99,10 +113,12 @@ def prices_show(provider: str, model: str) -> None:
         "with `govbudget prices load --shipped` or from a file",
     )
     in_force, price = next(iter(found.items()))
-    shown = {**price.model_dump(), "in_force": in_force.value}
+    shown = {**price.model_dump(mode="json"), "in_force": in_force.value}
     for source in PriceSource:
         of_source = found.get(source)
-        shown[source.value] = of_source and of_source.model_dump(include=set(PRICES))
+        shown[source.value] = of_source and of_source.model_dump(
+            mode="json", exclude={"provider", "model"}
+        )
     print_answer("json", shown)
 
 
@@ -110,7 +126,7 @@ def prices_show(provider: str, model: str) -> None:
 @click.argument("provider")
 @click.argument("model")
 def prices_remove(provider: str, model: str) -> None:
-    """Take a model's custom price away, so that the book's is in force; status 1: it has none."""
+    """Take a model's custom prices away, so that the book's are in force; status 1: it has none."""
     run_as_operator(
         lambda unit: Prices.remove(unit.authorize("update", prices=True), provider, model),
         f"no custom price of `{provider}` `{model}`",

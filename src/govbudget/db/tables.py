@@ -48,6 +48,12 @@ READABLE_ENTRY = (
     " AND at >= '0001-01-02 00:00:00+00' AND at < '9999-12-31 00:00:00+00'"
 )
 
+# Further prices and tiers: numbers alone, each within the bounds of a price (or of a threshold).
+PRICES_ALONE = (
+    '$.type() == "object" && !exists($.** ? (@.type() == "string" || @.type() == "boolean"'
+    f" || @ < 0 || @ > {MAX_PRICE}))"
+)
+
 # What a server may do to a table beside reading it, where that is not the rule of `list_rights`.
 ADD, ADD_AND_CHANGE = "SELECT, INSERT", "SELECT, INSERT, UPDATE"
 
@@ -284,20 +290,30 @@ def group_ai_budgets(t: Tables) -> sa.Table:
 
 
 def ai_model_prices(t: Tables) -> sa.Table:
-    """Prices, in micros per one million tokens, of two sources."""
-    names, shown = ("provider", "model"), ("source", *PRICES)
+    """Prices, in micros per one million tokens, of two sources; each row is all of its day's."""
+    names, shown = ("provider", "model"), ("source", "effective_from", *PRICES, "more")
     return t.add(
         "ai_model_prices",
         sa.Column("provider", sa.Text, primary_key=True),
         sa.Column("model", sa.Text, primary_key=True),
         # Of two prices of one model, the custom one is in force.
         sa.Column("source", sa.Text, primary_key=True, server_default="book"),
+        # The UTC day that it takes effect; the first day of all: it always was.
+        sa.Column(
+            "effective_from",
+            sa.Date,
+            primary_key=True,
+            server_default=sa.text("'0001-01-01'::date"),
+        ),
         *(sa.Column(price, sa.BigInteger) for price in PRICES),
+        # Prices of further units, by name, and `tiers`; NULL: neither.
+        sa.Column("more", pg.JSONB(none_as_null=True)),
         timestamp("created_at"),
         timestamp("updated_at"),
         sa.Column("receipt", pg.JSONB),
         *(sa.CheckConstraint(f"{p} BETWEEN 0 AND {MAX_PRICE}", name=p) for p in PRICES),
         sa.CheckConstraint("source IN ('book', 'custom')", name="source"),
+        sa.CheckConstraint(f"more @@ '{PRICES_ALONE}'", name="more"),
         info={"audit": Audited("ai_model_price", names, shown, each="STATEMENT")},
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.errors import FieldError, InvalidInput
-from govbudget.money import PRICES
+from govbudget.money import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,8 @@ MAX_FACTOR = 20
 class PriceChange:
     """A price of a batch: `was` is what it replaces, `guide` what it is compared with.
 
-    The guide is the price that it replaces, or, where its source has none, the one in force.
+    The guide is the price of its source that is in force on its day, or, where its source has
+    none, the one of the other source.
     """
 
     price: Price
@@ -35,12 +36,27 @@ class PriceChange:
         return self.price != self.was
 
     def list_moves(self) -> Iterator[tuple[str, int | None, int | None]]:
-        """Give name, old and new of each of the four prices that is another than the guide's."""
-        for name in PRICES:
-            old: int | None = getattr(self.guide, name, None)
-            new: int | None = getattr(self.price, name)
-            if old != new:
-                yield name, old, new
+        """Give name, old and new of each price that is another than the guide's.
+
+        The name is a path into the row: `input_price`, `further/web_searches`, or, where prices
+        change with the length of the prompt, `tiers/0/input_price`.
+        """
+        found = [one for one in (self.price, self.guide) if one is not None]
+        above = {tier.input_above for one in found for tier in one.tiers}
+        before: dict[str, tuple[int | None, int | None]] = {}
+        for level in (0, *sorted(above)):
+            old = {} if self.guide is None else self.guide.find_rates(level)
+            new = self.price.find_rates(level)
+            both = {unit: (old.get(unit), new.get(unit)) for unit in {**old, **new}}
+            for unit, (was, is_now) in both.items():
+                if was != is_now and before.get(unit) != (was, is_now):
+                    yield self._find_place(level) + _name_price(unit), was, is_now
+            before = both
+
+    def _find_place(self, level: int) -> str:
+        """Give where in the row the prices of a length of the prompt are."""
+        reached = sum(tier.input_above <= level for tier in self.price.tiers)
+        return f"tiers/{reached - 1}/" if reached else ""
 
     def list_jumps(self) -> Iterator[tuple[str, int, int]]:
         """Give name, old and new of each price that moves by more than MAX_FACTOR, up or down.
@@ -52,6 +68,10 @@ class PriceChange:
         for name, old, new in self.list_moves():
             if old and new is not None and (new > old * MAX_FACTOR or old > new * MAX_FACTOR):
                 yield name, old, new
+
+
+def _name_price(unit: str) -> str:
+    return f"{unit}_price" if unit in UNITS else f"further/{unit}"
 
 
 def refuse_jumps(changes: Iterable[PriceChange]) -> None:
@@ -75,16 +95,19 @@ def refuse_jumps(changes: Iterable[PriceChange]) -> None:
 
 
 def refuse_duplicates(prices: Sequence[Price]) -> None:
-    """Raise InvalidInput that names the models that are more than once in a batch."""
-    counts = Counter((price.provider, price.model) for price in prices)
+    """Raise InvalidInput that names the models that are more than once in a batch, for one day."""
+    counts = Counter(price.key for price in prices)
     if len(counts) == len(prices):
         return
     errors = [
-        FieldError(f"/{index}", f"`{price.provider}` `{price.model}` is there more than once")
+        FieldError(
+            f"/{index}",
+            f"`{price.provider}` `{price.model}` is there more than once for one day",
+        )
         for index, price in enumerate(prices)
-        if counts[price.provider, price.model] > 1
+        if counts[price.key] > 1
     ]
     raise InvalidInput(
-        f"{len(errors)} rows name a model that another row names too; keep one of each",
+        f"{len(errors)} rows name a model and a day that another row names too; keep one of each",
         errors,
     )

@@ -4,37 +4,48 @@ from __future__ import annotations
 
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
-from govbudget.money import PRICES
+from govbudget.money import PRICES, UNITS
 from govbudget.new_ids import write_new_id
 from govbudget.prices.change import MAX_FACTOR
 
-COLUMNS = ", ".join(("provider", "model", *PRICES))
-P_COLUMNS = ", ".join(f"p.{name}" for name in ("source", "provider", "model", *PRICES))
-STORED = ", ".join(f"p.{price}" for price in PRICES)
-GIVEN = ", ".join(f"excluded.{price}" for price in PRICES)
+# What is in a row beside its key.
+VALUES = (*PRICES, "more")
+COLUMNS = ", ".join(("provider", "model", "effective_from", *VALUES))
+P_COLUMNS = ", ".join(
+    f"p.{name}" for name in ("source", "provider", "model", "effective_from", *VALUES)
+)
+STORED = ", ".join(f"p.{value}" for value in VALUES)
+GIVEN = ", ".join(f"excluded.{value}" for value in VALUES)
 BATCH = f"""
-jsonb_to_recordset(CAST(:batch AS jsonb)) AS b
-  (provider text, model text, {", ".join(f"{price} bigint" for price in PRICES)})
+(SELECT provider, model, coalesce(effective_from, '0001-01-01') AS effective_from,
+        {", ".join(VALUES)}
+ FROM jsonb_to_recordset(CAST(:batch AS jsonb)) AS b
+  (provider text, model text, effective_from date,
+   {", ".join(f"{price} bigint" for price in PRICES)}, more jsonb))
 """
 IS_NAMED = "p.provider = :provider AND p.model = :model"
+# The UTC day of a time.
+DAY = "timezone('UTC', {})::date"
 
 
-def find_in_force(of: str) -> str:
-    """Join the price in force of what `of` names, as `p`; NULLs: none is known."""
+def find_in_force(of: str, day: str) -> str:
+    """Join the price that is in force on a day of what `of` names, as `p`; NULLs: none is known."""
     return f"""LEFT JOIN LATERAL (
     SELECT * FROM {{s}}.ai_model_prices p
-    WHERE p.provider = {of}.provider AND p.model = {of}.model
-    ORDER BY p.source DESC LIMIT 1  -- custom before book
+    WHERE p.provider = {of}.provider AND p.model = {of}.model AND p.effective_from <= {day}
+    ORDER BY p.source DESC, p.effective_from DESC LIMIT 1  -- custom before book
   ) p ON true"""
 
 
-# Custom before book: the first is the one in force.
+# Custom before book, and the latest day first: the first that has come is the one in force.
 FIND = Governed(
     "prices.find",
     Action.READ,
     PriceBook,
     f"""
-SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} ORDER BY p.source DESC
+SELECT {P_COLUMNS}, p.effective_from <= {DAY.format("coalesce(:now, statement_timestamp())")}
+         AS has_come
+FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} ORDER BY p.source DESC, p.effective_from DESC
 """,
 )
 FIND_ALL = Governed(
@@ -43,61 +54,109 @@ FIND_ALL = Governed(
     PriceBook,
     f"""
 SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p
-JOIN {BATCH} ON b.provider = p.provider AND b.model = p.model ORDER BY p.source DESC
+JOIN (SELECT DISTINCT provider, model FROM {BATCH} b) b
+  ON b.provider = p.provider AND b.model = p.model
+ORDER BY p.source DESC, p.effective_from DESC
 """,
 )
 
-# As `PriceChange.list_jumps` says it.
-JUMPS = " OR ".join(
-    f"p.{price} > 0 AND {high} > {low} * {MAX_FACTOR}"
-    for price in PRICES
-    for low, high in ((f"p.{price}", f"b.{price}"), (f"b.{price}", f"p.{price}"))
-)
-# What a batch is measured by is the snapshot of this statement: what was when it began. Locks are
+
+def _jumps(old: str, new: str) -> str:
+    low, high = f"{new} > {old} * {MAX_FACTOR}", f"{old} > {new} * {MAX_FACTOR}"
+    return f"{old} > 0 AND ({low} OR {high})"
+
+
+def _find_rates(row: str) -> str:
+    """Give the prices of a row by unit, as texts, in a call of just more input than `level`."""
+    four = ", ".join(f"'{unit}', {row}.{unit}_price" for unit in UNITS)
+    return f"""jsonb_each_text(coalesce((
+        SELECT tier - 'above' FROM jsonb_array_elements({row}.more -> 'tiers') AS tier
+        WHERE (tier ->> 'above')::bigint <= level ORDER BY (tier ->> 'above')::bigint DESC LIMIT 1
+      ), jsonb_build_object({four}) || coalesce({row}.more - 'tiers', '{{{{}}}}')))"""
+
+
+# As `PriceChange.list_jumps` says it. A row that says no more than its four prices is compared
+# without the rest, which takes far longer.
+JUMPS = f"""
+  {" OR ".join(_jumps(f"p.{price}", f"b.{price}") for price in PRICES)}
+  OR (p.more IS NOT NULL OR b.more IS NOT NULL) AND EXISTS (
+    SELECT FROM (
+      SELECT 0 AS level UNION
+      SELECT above::bigint FROM jsonb_path_query(p.more, '$.tiers[*].above') AS above UNION
+      SELECT above::bigint FROM jsonb_path_query(b.more, '$.tiers[*].above') AS above
+    ) AS levels, {_find_rates("p")} AS old (unit, price), {_find_rates("b")} AS new (unit, price)
+    WHERE old.unit = new.unit AND {_jumps("old.price::numeric", "new.price::numeric")}
+  )
+"""
+
+
+def _write_removed(removed: str) -> str:
+    """Write the entries of rows that a statement deleted: they can't carry their receipt."""
+    shown = ("source", "effective_from", *VALUES)
+    return f"""
+  INSERT INTO {{s}}.audit_log (id, object_type, object_id, before, receipt)
+  SELECT {write_new_id()}, 'ai_model_price', provider || '/' || model,
+         jsonb_build_object({", ".join(f"'{name}', {name}" for name in shown)}), :receipt
+  FROM {removed}"""
+
+
+# What a batch is measured by is the snapshot of this statement: what was when it began. The book
+# replaces all days of the models that it names, and deletes those that it names no more. Locks are
 # taken in key order, so that two batches never wait for each other.
 UPSERT = Governed(
     "prices.upsert",
     Action.UPDATE,
     PriceBook,
     f"""
-WITH jumps AS (
-  SELECT {P_COLUMNS} FROM {BATCH} JOIN LATERAL (
-    SELECT * FROM {{s}}.ai_model_prices p WHERE p.provider = b.provider AND p.model = b.model
-    -- what it replaces, else what is in force
-    ORDER BY p.source = CAST(:source AS text) DESC LIMIT 1
+WITH batch AS MATERIALIZED {BATCH}, jumps AS (
+  SELECT {P_COLUMNS}, b.effective_from AS day FROM batch b JOIN LATERAL (
+    SELECT * FROM {{s}}.ai_model_prices p
+    WHERE p.provider = b.provider AND p.model = b.model AND p.effective_from <= b.effective_from
+    -- what is in force on its day, in its source, else in the other
+    ORDER BY p.source = CAST(:source AS text) DESC, p.effective_from DESC LIMIT 1
   ) p ON true
   WHERE NOT :allow_jumps AND ({JUMPS})
+), old AS (
+  SELECT p.provider, p.model, p.source, p.effective_from
+  FROM {{s}}.ai_model_prices p
+  WHERE CAST(:source AS text) = 'book' AND p.source = 'book' AND NOT EXISTS (SELECT FROM jumps)
+    AND (p.provider, p.model) IN (SELECT provider, model FROM batch)
+    AND (p.provider, p.model, p.effective_from)
+      NOT IN (SELECT provider, model, effective_from FROM batch)
+  ORDER BY provider, model, effective_from FOR UPDATE
+), removed AS (
+  DELETE FROM {{s}}.ai_model_prices p USING old o
+  WHERE (p.provider, p.model, p.source, p.effective_from)
+    = (o.provider, o.model, o.source, o.effective_from)
+  RETURNING {P_COLUMNS}
+), entries AS ({_write_removed("removed")}
 ), changed AS (
   INSERT INTO {{s}}.ai_model_prices AS p ({COLUMNS}, source, receipt)
   SELECT {COLUMNS}, CAST(:source AS text), :receipt
-  FROM {BATCH} WHERE NOT EXISTS (SELECT FROM jumps) ORDER BY provider, model
-  ON CONFLICT (provider, model, source) DO UPDATE
-    SET {", ".join(f"{price} = excluded.{price}" for price in PRICES)}, receipt = excluded.receipt,
+  FROM batch WHERE NOT EXISTS (SELECT FROM jumps) AND (SELECT count(*) FROM removed) >= 0
+  ORDER BY provider, model, effective_from
+  ON CONFLICT (provider, model, source, effective_from) DO UPDATE
+    SET {", ".join(f"{value} = excluded.{value}" for value in VALUES)},
+        receipt = excluded.receipt,
         updated_at = greatest(clock_timestamp(), p.updated_at + interval '1 microsecond')
     WHERE ({STORED}) IS DISTINCT FROM ({GIVEN})
   RETURNING p.model
 )
-SELECT c.changed, {P_COLUMNS} FROM (SELECT count(*) AS changed FROM changed) c
+SELECT c.changed, {P_COLUMNS}, p.day FROM (SELECT count(*) AS changed FROM changed) c
 LEFT JOIN jumps p ON true
 """,
 )
 
-# A deleted row can't carry its receipt to the trigger: the entry is written here.
 REMOVE = Governed(
     "prices.remove",
     Action.UPDATE,
     PriceBook,
     f"""
-WITH p AS (
+WITH removed AS (
   DELETE FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} AND p.source = 'custom'
   RETURNING {P_COLUMNS}
-), entry AS (
-  INSERT INTO {{s}}.audit_log (id, object_type, object_id, before, receipt)
-  SELECT {write_new_id()}, 'ai_model_price', p.provider || '/' || p.model,
-         jsonb_build_object('source', p.source, {", ".join(f"'{c}', p.{c}" for c in PRICES)}),
-         :receipt
-  FROM p
+), entries AS ({_write_removed("removed")}
 )
-SELECT {P_COLUMNS} FROM p
+SELECT {P_COLUMNS} FROM removed p ORDER BY p.effective_from DESC
 """,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,16 @@ from govbudget.prices import statements
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Row
 
     from govbudget.db.unit import Grant
     from govbudget.identity import PriceBook
     from govbudget.prices.price import Price
+
+
+_COLUMNS = ("provider", "model", *PRICES)
 
 
 class PriceSource(StrEnum):
@@ -36,6 +41,14 @@ class BatchResult:
     changed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a batch would change, a value a row in order; and the rows that it would delete."""
+
+    changes: list[PriceChange]
+    removed: list[Price]
+
+
 class Prices:
     """The functions on prices: one statement each, run by a grant. They never commit."""
 
@@ -50,8 +63,11 @@ class Prices:
 
         Needs a grant to `read` the prices. Raises NotFound.
         """
-        rows = grant.run(statements.FIND, **_write_key(provider, model))
-        found = dict(map(_price, rows))
+        values = {**_write_key(provider, model), "now": grant.unit.gov.clock()}
+        found: dict[PriceSource, Price] = {}
+        for row in grant.run(statements.FIND, **values):
+            if row.has_come:
+                found.setdefault(PriceSource(row.source), _price(row))
         if not found:
             raise NotFound("price")
         return found
@@ -59,18 +75,23 @@ class Prices:
     @staticmethod
     def compare(
         grant: Grant[PriceBook], prices: Sequence[Price], *, source: PriceSource
-    ) -> list[PriceChange]:
-        """Say what `upsert` would change, a value for each price in order. Needs `update`."""
+    ) -> Comparison:
+        """Say what `upsert` would change. Needs a grant to `update` the prices."""
         refuse_duplicates(prices)
-        stored: dict[tuple[str, str], dict[PriceSource, Price]] = {}
+        stored: dict[tuple[str, str], list[tuple[bool, Price]]] = {}
+        own: dict[tuple[object, ...], Price] = {}
         for row in grant.run(statements.FIND_ALL, batch=_write_batch(prices)):
-            stored.setdefault((row.provider, row.model), {}).update([_price(row)])
+            price, is_own = _price(row), row.source == source
+            stored.setdefault(price.key[:2], []).append((is_own, price))
+            if is_own:
+                own[price.key] = price
         changes = []
         for price in prices:
-            found = stored.get((price.provider, price.model), {})
-            was = found.get(source)
-            changes.append(PriceChange(price, was, was or next(iter(found.values()), None)))
-        return changes
+            found = stored.get(price.key[:2], ())
+            come = [one for one in found if one[1].effective_from <= price.effective_from]
+            guide = max(come, key=lambda one: (one[0], one[1].effective_from), default=(True, None))
+            changes.append(PriceChange(price, own.pop(price.key, None), guide[1]))
+        return Comparison(changes, list(own.values()) if source is PriceSource.BOOK else [])
 
     @staticmethod
     def upsert(
@@ -83,35 +104,44 @@ class Prices:
         """Store a batch of prices of one source, all or nothing. Needs a grant to `update` them.
 
         Those of the other source are not touched. A price that is the same as before stays as it
-        is, `updated_at` too; each other one adds an entry to the audit trail. Raises InvalidInput
-        where a model is twice in the batch, and (code `price-jump`, see
+        is, `updated_at` too; each other one adds an entry to the audit trail. The book replaces all
+        days of the models that it names; a custom price those of its own day alone. Raises
+        InvalidInput where a model is twice in the batch for one day, and (code `price-jump`, see
         `PriceChange.list_jumps`) where a price jumps, unless `allow_jumps`.
         """
         refuse_duplicates(prices)
         values = {"batch": _write_batch(prices), "source": source, "allow_jumps": allow_jumps}
         rows = grant.run(statements.UPSERT, **values).all()
         if rows[0].source is not None:
-            guides = {(row.provider, row.model): _price(row)[1] for row in rows}
-            guided = ((price, guides.get((price.provider, price.model))) for price in prices)
+            guides = {(row.provider, row.model, row.day): _price(row) for row in rows}
+            guided = ((price, guides.get(price.key)) for price in prices)
             refuse_jumps(PriceChange(price, None, guide) for price, guide in guided)
         return BatchResult(received=len(prices), changed=rows[0].changed)
 
     @staticmethod
     def remove(grant: Grant[PriceBook], provider: str, model: str) -> Price:
-        """Take a model's custom price away and give it; the book's, if any, is in force then.
+        """Take a model's custom prices of all days away and give the last one.
 
-        Needs a grant to `update` the prices. Adds an entry to the audit trail. Raises NotFound.
+        The book's, if any, is in force then. Needs a grant to `update` the prices. Adds an entry to
+        the audit trail for each. Raises NotFound.
         """
-        row = grant.run(statements.REMOVE, **_write_key(provider, model)).one_or_none()
+        row = grant.run(statements.REMOVE, **_write_key(provider, model)).first()
         if row is None:
             raise NotFound("price")
-        return _price(row)[1]
+        return _price(row)
 
 
-def _write_batch(prices: Sequence[Price]) -> str:
-    from govbudget.prices.price import BATCH  # noqa: PLC0415 - pydantic, loaded when first needed
-
-    return BATCH.dump_json(list(prices)).decode()
+def _write_batch(prices: Iterable[Price]) -> str:
+    """Write the rows as their table has them; what a plain price does not say is left out."""
+    rows = []
+    for price in prices:
+        row: dict[str, object] = {name: getattr(price, name) for name in _COLUMNS}
+        if price.effective_from != date.min:
+            row["effective_from"] = price.effective_from.isoformat()
+        if price.further or price.tiers:
+            row["more"] = price.more
+        rows.append(row)
+    return json.dumps(rows)
 
 
 def _write_key(provider: str, model: str) -> dict[str, str]:
@@ -120,8 +150,7 @@ def _write_key(provider: str, model: str) -> dict[str, str]:
     return {"provider": provider, "model": model}
 
 
-def _price(row: Row[Any]) -> tuple[PriceSource, Price]:
-    from govbudget.prices.price import Price  # noqa: PLC0415 - pydantic, loaded when first needed
+def _price(row: Row[Any]) -> Price:
+    from govbudget.prices.price import read_price  # noqa: PLC0415 - pydantic, when first needed
 
-    values = {name: getattr(row, name) for name in ("provider", "model", *PRICES)}
-    return PriceSource(row.source), Price.model_construct(**values)
+    return read_price(row.provider, row.model, row.effective_from, row._asdict())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
 from govbudget.money import PRICES, TOKENS, UNITS
-from govbudget.prices.statements import find_in_force
+from govbudget.prices.statements import DAY, find_in_force
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -27,7 +27,7 @@ GAPS = Governed(
     f"""
 SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
        {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
-FROM {{s}}.ai_usage u {find_in_force("u")}
+FROM {{s}}.ai_usage u {find_in_force("u", DAY.format("coalesce(:now, statement_timestamp())"))}
 WHERE u.unpriced IS NOT NULL
 GROUP BY u.provider, u.model
 ORDER BY count(*) DESC, u.provider, u.model
@@ -59,7 +59,7 @@ def list_gaps(grant: Grant[PriceBook]) -> list[PriceGap]:
 
     Needs a grant to `update` the prices: it shows what the whole site uses. One statement.
     """
-    return [_gap(row) for row in grant.run(GAPS)]
+    return [_gap(row) for row in grant.run(GAPS, now=grant.unit.gov.clock())]
 
 
 def _gap(row: Row[Any]) -> PriceGap:

@@ -15,7 +15,7 @@ from govbudget.db.governed import Governed
 from govbudget.db.times import IN_MICROSECONDS
 from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS, UNITS
-from govbudget.prices.statements import find_in_force
+from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.limits import describe_limits
 
 # What is known of what tokens `i` cost at prices `p` (NULL: there are some and none is priced), and
@@ -65,7 +65,7 @@ WITH {{directory}}, {take(*names, at=at)}, asked AS (
   SELECT i.*, {{is_member}} AS is_member, e.*, k.*, {", ".join(f"p.{price}" for price in PRICES)},
          date_trunc('month', timezone({{zone}}, i.at))::date AS period
   FROM input i
-  {find_in_force("i")}
+  {find_in_force("i", DAY.format("i.at"))}
   LEFT JOIN LATERAL ({{effective}}) e ON true
   CROSS JOIN {COST}
 )"""
