@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 import zoneinfo
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from tests.commands import as_text
-from tests.support import TABLES, World, budget_path
+from tests.server.pooler import pooling
+from tests.support import TABLES, World, budget_path, count_statements
 
 from govbudget.db.connection import normalize_url, open_engine
+from govbudget.db.own_pool import find_own
+from govbudget.db.retries import MIXED_UP, connect, explain_outage
 from govbudget.errors import SettingsError
 from govbudget.server.app import create_app, make_engine
 from govbudget.server.tokens import BearerTokens
@@ -271,3 +275,82 @@ def test_a_command_that_meets_an_unknown_zone_names_the_setting(run, url, tmp_pa
         zoneinfo.reset_tzpath()
     assert result.status == 2
     assert "GOVBUDGET_TIME_ZONE; name a zone that it knows" in result.sentence
+
+
+# -- behind a pooler --
+
+
+@pytest.fixture
+def send_through(url):
+    """A function that makes the stand-alone application behind a pooler of ours."""
+    with ExitStack() as stack:
+
+        def make(*, connections=4, size=2, **options):
+            through = stack.enter_context(pooling(url, size, **options))
+            engine = make_engine(normalize_url(through), connections)
+            stack.callback(engine.dispose)
+            return create_app(engine, {}).test_client(), find_own(engine)
+
+        yield make
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_a_pooler_that_mixes_up_what_callers_prepare_is_not_ready(
+    send_through, connections, caplog
+):
+    """As PgBouncer before 1.21 in transaction mode. It is found by what it does, at each ask."""
+    client, _ = send_through(connections=connections, lends_transactions=True, follows=False)
+    for _ in range(3):
+        caplog.clear()
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json) == (503, {"status": MIXED_UP})
+        (logged,) = [r.message for r in caplog.records if r.levelname == "ERROR"]
+        assert logged.startswith("not ready: ")
+
+
+def test_a_pooler_that_mixes_up_without_an_error_is_not_ready(send_through, caplog):
+    """Two clients whose names differ by luck; the next two may run one another's statements."""
+    client, engine = send_through(lends_transactions=True, follows=False)
+    with engine.connect() as used_next:
+        with connect(engine, "READ COMMITTED") as other:
+            other.execute(sa.text("SELECT 1"))  # now it keeps the session that the rest will use
+            for _ in range(8):
+                used_next.execute(sa.text("SELECT 2"))
+    assert client.get("/readyz").json == {"status": MIXED_UP}
+    assert f"not ready: {MIXED_UP}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lends_transactions": True, "follows": True},
+        {"lends_transactions": False, "follows": False},
+    ],
+    ids=["follows prepared statements", "lends a session for life"],
+)
+@pytest.mark.parametrize("connections", [1, 4])
+def test_a_pooler_that_mixes_up_nothing_is_ready(send_through, connections, options):
+    client, _ = send_through(connections=connections, size=4, **options)
+    for _ in range(3):
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json) == (200, {"status": "ready"})
+
+
+def test_without_a_pooler_readiness_asks_nothing_more(url):
+    engine = make_engine(normalize_url(url), 1)
+    client = create_app(engine, {}).test_client()
+    with count_statements(engine) as sent:
+        assert client.get("/readyz").status_code == 200
+    engine.dispose()
+    assert not [statement for statement in sent if "pg_prepared_statements" in statement]
+
+
+def test_statements_that_got_mixed_up_are_an_outage_that_says_so(send_through):
+    """What a caller meets before anybody asked whether it is ready."""
+    _, engine = send_through(size=1, lends_transactions=True, follows=False)
+    with engine.connect() as one, engine.connect() as other:
+        with pytest.raises(sa.exc.ProgrammingError) as refused:
+            for _ in range(8):
+                one.execute(sa.text("SELECT 1"))
+                other.execute(sa.text("SELECT 2"))
+        assert explain_outage(refused.value).detail == MIXED_UP

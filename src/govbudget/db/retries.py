@@ -26,12 +26,18 @@ AWAY = frozenset({"57014", "55P03", "25006"})  # timeout or cancel, lock timeout
 # No such table, column, schema, function or unique key; a column of another type; a column that a
 # newer version fills. So a schema that is not there, or is of another version.
 OTHER_SCHEMA = frozenset({"42P01", "42703", "3F000", "42883", "42P10", "42804", "23502"})
+MIXED_UP = (
+    "a connection pooler mixes up what its clients prepare; let it pool sessions, or follow"
+    " prepared statements (PgBouncer 1.21 or later, with `max_prepared_statements`)"
+)
 # What it means, and what to do. An invalid parameter value is a time zone: no other one is sent.
 MISFITS = {
     **dict.fromkeys(
         OTHER_SCHEMA,
         "the database's schema is missing or of another version; run `govbudget db upgrade`",
     ),
+    # A statement's name is taken, or is not there: we make each name once.
+    **dict.fromkeys(("42P05", "26000"), MIXED_UP),
     "22023": "the database does not know GOVBUDGET_TIME_ZONE; name a zone that it knows",
 }
 AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
 from govbudget.db.own_pool import find_own
-from govbudget.db.retries import MISFITS, T, connect, explain_outage, find_sqlstate, retry
+from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, retry
 from govbudget.db.tables import require_own_tables
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
@@ -184,11 +184,36 @@ def _answer_ready(engine: sa.Engine, settings: Settings) -> Response:
     return _answer(obstacle, 503)
 
 
+_SESSION = sa.text(
+    "SELECT pg_backend_pid(), pg_is_in_recovery(),"
+    " current_setting('transaction_read_only')::boolean"
+)
+_NAMES = sa.text(
+    "SELECT pg_backend_pid(),"
+    " EXISTS (SELECT FROM pg_prepared_statements WHERE starts_with(name, '_pg3_'))"
+)
+
+
+def _mixes_up(connection: sa.Connection) -> bool:
+    """Say whether a pooler lends a session to one client after another, with what they prepared.
+
+    One that keeps them apart gives the statements names of its own.
+    """
+    connection.detach()  # there is room for one client more, also in a pool of one
+    with connect(connection.engine) as other:
+        clients = (connection, other, other, connection) * 4  # so often that psycopg prepares
+        found = [(client, *client.execute(_NAMES).one()) for client in clients]
+    sessions = {(client, process) for client, process, _ in found}
+    is_lent = len(sessions) > 2 or len({process for _, process in sessions}) < 2  # noqa: PLR2004
+    return is_lent and any(is_named for *_, is_named in found)
+
+
 def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:
     """Say in a sentence why this database can't serve requests now; None: it can."""
-    is_standby, is_read_only = connection.execute(
-        sa.text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean")
-    ).one()
+    process, is_standby, is_read_only = connection.execute(_SESSION).one()
+    # A pooler gives a number of its own to each client.
+    if process != connection.connection.dbapi_connection.info.backend_pid and _mixes_up(connection):  # type: ignore[union-attr]
+        return MIXED_UP
     if is_standby:
         return "the database is a standby; name its primary, or promote it"
     if is_read_only:

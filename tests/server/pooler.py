@@ -1,0 +1,164 @@
+"""A small connection pooler of our own, which lends PostgreSQL's sessions as poolers do.
+
+It stands for no program: it shows what the two ways to lend a session, and the two ways to treat
+prepared statements, do to a client. docs/how-to/pgbouncer.md says what was tried with PgBouncer.
+https://www.postgresql.org/docs/current/protocol-message-formats.html
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import socket
+import struct
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+
+import psycopg
+
+REPORTED = ("server_version", "server_encoding", "client_encoding", "standard_conforming_strings",
+            "DateStyle", "TimeZone", "integer_datetimes")  # fmt: skip
+
+
+def pack(kind, content=b""):
+    return kind + struct.pack("!i", len(content) + 4) + content
+
+
+class Session:
+    """A session of PostgreSQL's, with the statements that it knows."""
+
+    def __init__(self, connection):
+        self.socket = socket.socket(fileno=os.dup(connection.fileno()))
+        self.socket.setblocking(True)
+        self.file = self.socket.makefile("rb")
+        self.known = set()
+
+
+def read(file):
+    kind = file.read(1)
+    if not kind:
+        raise EOFError
+    return kind, file.read(struct.unpack("!i", file.read(4))[0] - 4)
+
+
+class Pooler:
+    """Lends `size` sessions: each for a transaction, the last one first, or for the client's life.
+
+    One that follows prepared statements gives each its own name, and makes it where it is missing.
+    """
+
+    def __init__(self, url, size, *, lends_transactions, follows):
+        self.lends_transactions, self.follows = lends_transactions, follows
+        self.connections = [psycopg.connect(url, autocommit=True) for _ in range(size)]
+        report = self.connections[0].info.parameter_status
+        self.greeting = pack(b"R", bytes(4)) + b"".join(
+            pack(b"S", f"{name}\0{report(name)}\0".encode()) for name in REPORTED
+        )
+        self.sessions = [Session(connection) for connection in self.connections]
+        self.idle = queue.LifoQueue()
+        for session in self.sessions:
+            self.idle.put(session)
+        self.names = {}
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.threads = []
+        self.start(self.accept)
+
+    def start(self, work, *arguments):
+        self.threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        self.threads[-1].start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.start(self.serve, client)
+
+    def serve(self, client):
+        session, statements = None, {}
+        with suppress(EOFError, OSError, struct.error), client, client.makefile("rb") as file:
+            self.greet(client, file)
+            while True:
+                batch = [read(file)]
+                if batch[0][0] == b"X":
+                    break
+                while batch[-1][0] not in b"QS":
+                    batch.append(read(file))
+                session = session or self.idle.get(timeout=10)
+                status = self.pass_on(client, session, batch, statements)
+                if status == b"I" and self.lends_transactions:
+                    self.idle.put(session)
+                    session = None
+        if session is not None:
+            session.socket.sendall(pack(b"Q", b"DISCARD ALL\0"))
+            while read(session.file)[0] != b"Z":
+                pass
+            session.known.clear()
+            self.idle.put(session)
+
+    def greet(self, client, file):
+        while True:
+            (size,) = struct.unpack("!i", file.read(4))
+            version = file.read(size - 4)[:4]
+            if struct.unpack("!i", version)[0] >> 16 != 1234:  # else it asks for encryption
+                break
+            client.sendall(b"N")
+        client.sendall(self.greeting + pack(b"K", secrets.token_bytes(8)) + pack(b"Z", b"I"))
+
+    def pass_on(self, client, session, batch, statements):  # noqa: C901 - one message after the other
+        """Send a batch and its answer, and give the status of the transaction after it."""
+        sent, made, made_before = [], 0, 0
+        for kind, content in batch:
+            text, is_made = content, False
+            if self.follows and kind == b"P" and content[0]:
+                name, query = content.split(b"\0", 1)
+                own = self.names.setdefault(query, b"POOLER_%d" % len(self.names))
+                statements[name] = own, query
+                made_before += own in session.known
+                is_made = own in session.known
+                session.known.add(own)
+                text = own + b"\0" + query
+            elif self.follows and kind == b"B":
+                portal, name, rest = content.split(b"\0", 2)
+                if name:
+                    own, query = statements[name]
+                    if own not in session.known:
+                        session.known.add(own)
+                        sent.append(pack(b"P", own + b"\0" + query))
+                        made += 1
+                    text = portal + b"\0" + own + b"\0" + rest
+            elif self.follows and kind == b"D" and content[:1] == b"S" and content[1:-1]:
+                text = b"S" + statements[content[1:-1]][0] + b"\0"
+            if not is_made:
+                sent.append(pack(kind, text))
+        session.socket.sendall(b"".join(sent))
+        client.sendall(pack(b"1") * made_before)
+        while True:
+            kind, content = read(session.file)
+            if kind == b"1" and made:
+                made -= 1
+                continue
+            client.sendall(pack(kind, content))
+            if kind == b"Z":
+                return content
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for thread in self.threads:
+            thread.join(10)
+        for session, connection in zip(self.sessions, self.connections, strict=True):
+            session.file.close()
+            session.socket.close()
+            connection.close()
+
+
+@contextmanager
+def pooling(url, size=2, **options):
+    """Run a pooler over the database of a URL (of libpq's); give the URL of the pooler."""
+    with ExitStack() as stack:
+        pooler = Pooler(url, size, **options)
+        stack.callback(pooler.close)
+        info = pooler.connections[0].info
+        yield f"postgresql://{info.user}@127.0.0.1:{pooler.port}/{info.dbname}"
