@@ -311,11 +311,10 @@ def test_a_pooler_that_mixes_up_what_callers_prepare_is_not_ready(
 def test_a_pooler_that_mixes_up_without_an_error_is_not_ready(send_through, caplog):
     """Two clients whose names differ by luck; the next two may run one another's statements."""
     client, engine = send_through(lends_transactions=True, follows=False)
-    with engine.connect() as used_next:
-        with connect(engine, "READ COMMITTED") as other:
-            other.execute(sa.text("SELECT 1"))  # now it keeps the session that the rest will use
-            for _ in range(8):
-                used_next.execute(sa.text("SELECT 2"))
+    with engine.connect() as used_next, connect(engine, "READ COMMITTED") as other:
+        other.execute(sa.text("SELECT 1"))  # now it keeps the session that the rest will use
+        for _ in range(8):
+            used_next.execute(sa.text("SELECT 2"))
     assert client.get("/readyz").json == {"status": MIXED_UP}
     assert f"not ready: {MIXED_UP}" in caplog.text
 
