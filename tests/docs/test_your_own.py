@@ -242,7 +242,7 @@ def project(tmp_path):
             check=True,
         ).stdout
 
-    copy, _ = read_blocks(ROLES, "sh")
+    copy, *_ = read_blocks(ROLES, "sh")
     run(copy)
     for file, language in (("policy.csv", "text"), ("matrix.csv", "csv")):
         (added,) = read_blocks(ROLES, language)
@@ -253,7 +253,7 @@ def project(tmp_path):
 
 def test_the_commands_of_the_page_find_the_role_well_made(project):
     """Nothing to find, the decisions of the matrix, and the line that lets finance set budgets."""
-    _, look = read_blocks(ROLES, "sh")
+    _, look, _ = read_blocks(ROLES, "sh")
     said = project.run(look)
     (added,) = read_blocks(ROLES, "csv")
     assert "no findings: 17 lines, 7 roles" in said
