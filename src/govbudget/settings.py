@@ -26,7 +26,7 @@ AIBRIDGE = "aibridge"
 KNOWN_FEATURES = frozenset({AIBRIDGE})
 # Read by the command and the tests, not by the extension.
 COMMAND_KEYS = {
-    "GOVBUDGET_DOCS_URL": "where SARIF finds `findings.md`: the URL of this folder `docs`",
+    "GOVBUDGET_DOCS_URL": "the URL of this folder `docs`, where SARIF links to `findings.md`",
     "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`, as a PostgreSQL URL",
     "GOVBUDGET_TEST_DATABASE_URL": "the database of the tests; without it they start one",
 }
@@ -56,18 +56,18 @@ class Settings:
 
     - `url_prefix`: the path that the endpoints are under.
     - `policy_dir`: the policy folder, an absolute path; none: the packaged policy.
-    - `policy_digest`: the `sha256:...` demanded of `model.conf` and `policy.csv`.
-    - `require_matrix`: refuse a policy without its `matrix.csv`; none: so do `serve`, the commands
-      and whatever has no `policy=`, and a `policy=` in code may lack it.
+    - `policy_digest`: the `sha256:...` that `model.conf` and `policy.csv` must have.
+    - `require_matrix`: refuse a policy without its `matrix.csv`; none: only a `policy=` in code may
+      lack it.
     - `features`: the features that are on, comma-separated; empty: every call is 403.
     - `id_type`: the type of all ids: `uuid`, `bigint` or `text`.
     - `schema`: the PostgreSQL schema of govbudget's tables.
     - `groups`: where groups are: `own` tables, the host's column of their ids as
       `schema.table.column`, or `none`: no foreign key.
     - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer, to debug.
-    - `limit_rule`: of several groups' budgets, the `highest` or the `lowest` binds a member.
-    - `time_zone`: the IANA name of the zone whose calendar months are the periods of spend.
-    - `unpriced`: `deny` or `allow` calls whose cost is not known to a member who has a limit.
+    - `limit_rule`: a member of several groups has their `highest` or their `lowest` limit.
+    - `time_zone`: the IANA name of the time zone of the calendar months that limits are for.
+    - `unpriced`: `deny` or `allow` a call of unknown cost by a member who has a limit.
     """
 
     url_prefix: str = "/api/v2"

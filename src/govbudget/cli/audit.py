@@ -45,21 +45,21 @@ def _read_time(text: str) -> datetime:
 
 
 TIME: dict[str, Any] = {"metavar": "TIME", "type": _read_time}
-SINCE_HELP = "The first moment: a day, in GOVBUDGET_TIME_ZONE, or a time."
-UNTIL_HELP = "The moment after the last one, as --since; a day itself is left out."
+SINCE_HELP = "Print entries from this day or time on. Days are in GOVBUDGET_TIME_ZONE."
+UNTIL_HELP = "Print entries before this day or time."
 
 
 @audit.command("export")
-@click.option("--organization", help="An organization's id; without it: entries of the site.")
+@click.option("--organization", help="An organization's id. Without it: the entries of the site.")
 @click.option("--since", help=SINCE_HELP, **TIME)
 @click.option("--until", help=UNTIL_HELP, **TIME)
-@click.option("--type", "types", multiple=True, type=click.Choice(TYPES), help="Of this type only.")
+@click.option("--type", "types", multiple=True, type=click.Choice(TYPES), help="Only this type.")
 @format_option("jsonl", "csv")
 def audit_export(organization: str | None, types: Sequence[str], form: str, **span: Any) -> None:  # noqa: ANN401 - times, or None
     """Print every entry, the newest first.
 
-    Without an organization those of the site: prices, site roles, tokens. Status 1 where there is
-    neither an entry nor a group of the organization.
+    Without --organization it prints the entries of the site: prices, site roles, tokens. Status 1
+    if the organization has no entry and no group.
     """
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         read: Callable[..., Sequence[Entry]]

@@ -88,7 +88,7 @@ def budget_set(group: str, usd: int | None, micros: int | None, form: str) -> No
 @budget.command("clear")
 @click.argument("group")
 def budget_clear(group: str) -> None:
-    """Clear the limit of GROUP (an id): no limit is set then. Status 1: it has none."""
+    """Clear the limit of GROUP (an id). It then has no limit. Status 1: it had none."""
     click.echo(_show(_run("update", group, Budgets.delete), "no limit any more; it was"))
 
 
@@ -96,7 +96,7 @@ def budget_clear(group: str) -> None:
 @click.argument("organization")
 @format_option("text", "json", "csv")
 def budget_list(organization: str, form: str) -> None:
-    """List the limits of the groups in ORGANIZATION (an id); groups without one are not listed."""
+    """List the limits of the groups in ORGANIZATION (an id). Groups without one are left out."""
     asked = find_settings().id_type.parse(organization)
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         read = partial(Budgets.list, unit.authorize("read", organization=asked), limit=PAGE)

@@ -36,8 +36,8 @@ def db() -> None:
 
 MAX_SECONDS = 2_147_483  # PostgreSQL keeps 32 bits of milliseconds
 SECONDS: dict[str, Any] = {"metavar": "SECONDS", "type": click.IntRange(0, MAX_SECONDS)}
-LOCK_HELP = "Give up where a lock is not had in time; 0: wait."
-STATEMENT_HELP = "Give up where one statement takes longer; 0: wait."
+LOCK_HELP = "Give up if a lock takes longer; 0: wait."
+STATEMENT_HELP = "Give up if a statement takes longer; 0: wait."
 
 
 @db.command("upgrade")
@@ -98,7 +98,7 @@ def db_current() -> None:
 
 
 @db.command("sql")
-@click.option("--from", "start", metavar="REVISION", help="Where to start; without it: nothing.")
+@click.option("--from", "start", metavar="REVISION", help="Revision to start from, if any.")
 def db_sql(start: str | None) -> None:
     """Print the SQL of `db upgrade` for a DBA to run, as one transaction. Asks no database."""
     click.echo(write_sql(find_settings().layout, start), nl=False)
@@ -109,9 +109,9 @@ def db_sql(start: str | None) -> None:
 def db_grants(role: str) -> None:
     """Print the least rights that ROLE needs to serve, for a DBA to run. Asks no database.
 
-    ROLE is a database role that owns nothing here; another one migrates, loads the directory and
-    makes tokens. The ledger and the audit trail are append-only to it. Run it again after each
-    `db upgrade`. A host's own tables are the host's to grant.
+    ROLE is a database role that owns none of the tables. For it, the ledger and the audit trail
+    are append-only. Use another role to migrate, to load the directory and to make tokens. Run
+    this again after each `db upgrade`. Rights on a host's own tables are not included.
     """
     if not role.strip() or role == "public":
         # PostgreSQL takes `public` for everybody, in quotes as well.
@@ -125,10 +125,10 @@ def db_grants(role: str) -> None:
 
 @db.command("check")
 def db_check() -> int:
-    """Say whether the schema is at the newest revision and as it should be (status 1: no).
+    """Say whether the schema is at the newest revision and unchanged (status 1: no).
 
-    Its triggers too, which write the audit trail. Warns where the role of the URL may do more than
-    serving needs, as the one that migrates does; the status is the same.
+    Also checks the triggers that write the audit trail. Warns if the role of the URL may do more
+    than serving needs, as the role that migrates may; the status stays the same.
     """
     layout = find_settings().layout
     with open_database() as engine, engine.connect() as connection:

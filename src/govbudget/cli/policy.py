@@ -42,10 +42,10 @@ REMARK_FORMAT = format_option("text", "json", *WRITERS)
 def policy() -> None:
     """Check, print, explain and compare policies.
 
-    DIR is the argument, else the host's folder, else GOVBUDGET_POLICY_DIR, else `./policy` where
-    something has that name, else the packaged policy. The first line of an answer is its path, with
-    links resolved, and its digest. `--format json` has both as fields. In every format but `text`,
-    the line goes to stderr.
+    The folder is DIR, else the host's, else GOVBUDGET_POLICY_DIR, else `./policy` if that exists,
+    else the packaged policy. The first line of an answer is the folder's path, with links resolved,
+    and its digest. With a --format other than `text` that line goes to stderr; `json` has both as
+    fields.
     """
 
 
@@ -121,9 +121,9 @@ def policy_check(folder: Path, form: str) -> int:
 @click.option("--all", "everything", is_flag=True, help="Also what nothing asks about.")
 @format_option("text", *sorted({"json", *RENDERERS} - {"text"}))
 def policy_matrix(folder: Path, form: str, *, everything: bool, **named: tuple[str, ...]) -> None:
-    """Print every decision that is ever asked for, with its deciding lines.
+    """Print every decision that is ever asked for, with the lines that decide it.
 
-    `--format csv` is the form of `matrix.csv`.
+    `--format csv` prints a `matrix.csv`.
     """
     table = _open_table(folder)
     try:
@@ -140,9 +140,9 @@ def policy_matrix(folder: Path, form: str, *, everything: bool, **named: tuple[s
 @policy.command("explain")
 @FOLDER
 @click.option("--role", "roles", multiple=True, help="An effective role; may be repeated.")
-@click.option("--user", help="Instead of roles: a user's id, in the database ...")
-@click.option("--group", help="... the id of the group that is asked about ...")
-@click.option("--member", help="... and, of its organization, of the member whose spend is.")
+@click.option("--user", help="Instead of --role: the id of a user in the database ...")
+@click.option("--group", help="... and the id of the group that is asked about ...")
+@click.option("--member", help="... and, for their spend, of a member of its organization.")
 @click.option(
     "--object", "obj", help="The object type; by default a budget, or what a member spends."
 )
@@ -153,10 +153,10 @@ def policy_explain(
 ) -> int:
     """Say whether it is allowed (status 0) or denied (1), by which lines, and what was lacking.
 
-    Of a line that never applies it says why, and where no line matches, which are nearest. With a
-    user, it says of each role that the user holds whether it counts toward the group, or the member
-    of the group's organization, and why not. It says what budgets are decided as. What nothing asks
-    about is wrong usage. On stderr: where a server would not start with the folder.
+    It also says why a line never applies, and names the nearest lines if none matches. With
+    --user, it says whether each role that the user holds counts toward the group or the member,
+    and why not. A question that nothing asks is wrong usage. If a server would not start with the
+    folder, stderr says so.
     """
     user = ids["user"]
     if bool(roles) == bool(user) or (roles and any(ids.values())):
@@ -245,12 +245,13 @@ def _describe(line: Line) -> dict[str, str]:
 def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None) -> None:
     """List everybody in the directory who may do ACTION on OBJECT, where, and by which roles.
 
-    OBJECT is an object type of the policy; a group stands for its budget. A `group` may be asked
-    about by --group, or in one --organization, and `ai_member_spend` in one --organization, with
-    --user on that member alone. Without them it is the whole site. Each line is a person and the
-    widest place in which they have the right, with what is excepted in it, every role that gives it
-    to them there, where they hold that, and the line of the policy. Inside a host it asks the
-    host's directory. It reads one snapshot, and prints while it reads.
+    OBJECT is an object type of the policy; `group` asks about the budgets of groups. `group` takes
+    --group or --organization. `ai_member_spend` takes --organization, and --user for one member.
+    Without them it lists the whole site.
+
+    Each line is a person, the widest domain in which they have the right, the exceptions in it, and
+    every role that gives it to them, with the domain they hold it in and the line of the policy.
+    Inside a host it asks the host's directory. It reads one snapshot, and prints while it reads.
     """
     table = _open_table(folder)
     kind = ObjectType.GROUP if obj == ObjectType.GROUP_AI_BUDGET else ObjectType(obj)
@@ -276,19 +277,21 @@ def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None
     "approvals",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of approved gains: rows of the new `matrix.csv`, under its header.",
+    help="Approved gains: a file with the header of `matrix.csv` and rows of the new one.",
 )
-@click.option("--people", is_flag=True, help="Also who in the directory gains or loses, and where.")
+@click.option("--people", is_flag=True, help="Also list who gains or loses, and where.")
 @REMARK_FORMAT
 def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people: bool) -> int:
     """Say who gains and who loses what from OLD to NEW.
 
-    Status 1 where somebody gains what is not approved, or nobody gains what is. The answer starts
-    with the path, revision and digest of both. Each is a folder, or a git revision of one:
-    `HEAD~1`, `main:policy`. A revision is looked up in the repository of the working directory, at
-    the path as it is written from there. A path through a symbolic link or a submodule is refused
-    on either side, and replaced objects do not count. Names roles that are new or gone without a
-    right, and, on stderr, a new side that nobody reviewed.
+    Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. The answer starts with
+    path, revision and digest of both. Status 1 if somebody gains what is not approved, or if
+    nobody gains what is approved.
+
+    A revision is looked up in the repository of the working directory, at the path as it is written
+    from there. A path through a symbolic link or a submodule is refused, and replaced objects do
+    not count. The answer also names roles that are new or gone and change no right. If nobody
+    reviewed the new side, stderr says so.
     """
     if people and form in WRITERS:
         raise click.UsageError("--people is printed as `text` or `json`")

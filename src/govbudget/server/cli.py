@@ -30,14 +30,14 @@ def directory() -> None:
 
 @directory.command("load")
 @click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
-    """Load FILE (JSON, `-`: standard input), the whole truth for the organizations it names.
+    """Make organizations, users, groups, members and roles equal to FILE (JSON, `-`: stdin).
 
-    Makes govbudget's own organizations, users, groups, members and roles equal to it, and prints
-    what it added, changed and removed. It is the whole truth for site roles too. Users are never
-    removed. A wrong entry is named, and nothing is loaded. The reference has the format, with an
-    example, under "The directory file".
+    FILE is complete for the organizations that it names, and for the roles of the site: what it
+    does not list there is removed, except users. Prints what it added, changed and removed. If an
+    entry is wrong, it names the entry and loads nothing. "The directory file" in the reference has
+    the format and an example.
     """
     content, tables = file.read(), require_own_tables(find_settings().layout)
 
@@ -61,9 +61,10 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
 def directory_check(form: str) -> int:
     """Print every stored assignment that counts for nothing, and why; status 1 on any.
 
-    Roles that the policy does not know, that are held at another scope than theirs, or in an
-    organization or group that is not there; members of a group who are not in its organization;
-    overrides that name a group that the user is not in. Inside a host it asks the host's directory.
+    These count for nothing: a role that the policy does not know, that is held at another scope
+    than its lines name, or in an organization or group that does not exist; a member of a group who
+    is not in its organization; an override for a group that its user is not in. Inside a host it
+    asks the host's directory.
     """
     with open_gov() as gov, open_people() as (connection, directory):
         found = list(find_idle(connection, directory, gov.policy.table))
@@ -84,7 +85,7 @@ def token() -> None:
 @token.command("create")
 @click.argument("user", type=click.UUID)
 @click.option(
-    "--days", type=click.IntRange(1, MAX_DAYS), default=90, help="How many days it is good for."
+    "--days", type=click.IntRange(1, MAX_DAYS), default=90, help="How many days it is valid."
 )
 def token_create(user: UUID, days: int) -> None:
     """Print a new token for USER (an id), and nothing else. It can't be shown again."""
@@ -98,7 +99,7 @@ def _find_store() -> BearerTokens:
 
 @token.command("list")
 def token_list() -> None:
-    """List the tokens: id, state, last day, user. The secrets are stored nowhere."""
+    """List the tokens: id, state, last day, user. The tokens themselves are not stored."""
     for item in run_on_database(_find_store().list):
         until = item.expires_at.date().isoformat()
         click.echo(f"{item.id}  {item.state:<7}  {until}  {item.user_id}  {item.user_name}")
@@ -107,7 +108,7 @@ def token_list() -> None:
 @token.command("revoke")
 @click.argument("token_id", metavar="ID", type=click.UUID)
 def token_revoke(token_id: UUID) -> None:
-    """Revoke the token with this ID (see `token list`); status 1 where there is none to revoke."""
+    """Revoke the token with this ID (see `token list`). Status 1: no valid token has it."""
     store = _find_store()
     if not run_on_database(lambda connection: store.revoke(connection, token_id)):
         raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")

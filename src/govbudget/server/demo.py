@@ -73,11 +73,11 @@ STORIES = {
     "--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0: a free one."
 )
 def demo(port: int, *, keep: bool) -> int:
-    """Show it working, on a PostgreSQL of its own; status 0 only if all was as planned.
+    """Show it working, on a PostgreSQL of its own. Status 0 only if all went as planned.
 
-    First the main job as each role, with the policy line that decided beside each answer, which
-    has to be as the matrix says. Then two members spend up to their limit, one is refused and gets
-    an override, and the ledger is proved. All over HTTP, from a server in a process of its own.
+    First each role reads and sets a budget. Each answer is shown with the policy line that decided,
+    and must agree with the matrix. Then two members spend up to their limit, one is refused and
+    gets an override, and the ledger is checked. All of it over HTTP, from a server process.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     policy = Policy.load()

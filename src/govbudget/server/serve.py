@@ -49,25 +49,23 @@ def _read_folder(_ctx: click.Context, _option: click.Parameter, text: str | None
 @click.command()
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @_number("--port", 8080, (0, 65535), "The port to listen on; 0: a free one.")
-@_number("--workers", 2, (1, 64), "Processes: best one a core.")
-@_number(
-    "--threads", 80, (1, 1024), "Threads of a process: how many requests it has in hand at once."
-)
-@_number("--connections", 8, (1, 256), "Connections of a process to the database, at most.")
+@_number("--workers", 2, (1, 64), "Processes. One for each core is best.")
+@_number("--threads", 80, (1, 1024), "Threads of a process, each for one request at a time.")
+@_number("--connections", 8, (1, 256), "Most connections of a process to the database.")
 @click.option(
     "--embedded",
     metavar="DIR",
     type=click.Path(file_okay=False),
     callback=_read_folder,
-    help="Run a PostgreSQL of its own, with its data in DIR. For trying, not for production.",
+    help="Start a PostgreSQL with its data in DIR. For trying, not for production.",
 )
 def serve(  # noqa: PLR0917 - click passes them by name
     host: str, port: int, workers: int, threads: int, connections: int, embedded: Path | None
 ) -> None:
     """Serve the endpoints, /healthz and /readyz; callers send bearer tokens (`govbudget token`).
 
-    Settings come from the environment, GOVBUDGET_DATABASE_URL the first of them. SIGHUP brings
-    workers with the policy as it is then; one that is refused leaves the policy as it was.
+    Settings come from the environment; set at least GOVBUDGET_DATABASE_URL. SIGHUP starts workers
+    with the policy's files as they are then. If these are refused, the policy stays as it was.
     """
     if find_host() is not None:
         raise SettingsError(
