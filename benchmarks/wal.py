@@ -34,6 +34,7 @@ AT_MOST = 0.4
 # Copies of the one hold and its usage, in the order of their ids: so an index is filled in seconds.
 _COPY = """
 SET statement_timeout = 0;
+SET lock_timeout = 0;
 INSERT INTO govbudget.ai_holds SELECT {hold} FROM govbudget.ai_holds h,
   (SELECT {new_id} AS id FROM generate_series(1, {rows}) ORDER BY 1) n;
 INSERT INTO govbudget.ai_usage SELECT {usage} FROM govbudget.ai_usage u, govbudget.ai_holds h

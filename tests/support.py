@@ -182,14 +182,20 @@ def list_path(organization):
 
 
 def spend_requests(town, model):
-    """The method, path and body of each route of spend, of acme's model and `town.hold`."""
+    """The method, path and body of each route of spend, of acme's model and `town.hold`.
+
+    What is extended is `town.open_hold`, where there is one.
+    """
     member = f"/organizations/{town.a}/members/{town.member}/ai"
     who = {"organization_id": str(town.a), "user_id": str(town.member)}
     call = {**who, "provider": "acme", "model": model, "tokens": {"input": 1}}
     hold, override = f"/ai/holds/{town.hold}", f"{member}/budget/override"
     limit = {"group_id": str(town.a1), "spend_limit_micros": 10**12}
+    opened = getattr(town, "open_hold", None) or town.hold
     return {
         "hold": ("POST", "/ai/holds", call),
+        "find hold": ("GET", hold, None),
+        "extend": ("POST", f"/ai/holds/{opened}/extend", {"ttl_seconds": 60}),
         "settle": ("POST", f"{hold}/settle", {"event_id": "settled", "tokens": {}}),
         "release": ("DELETE", hold, None),
         "record": ("POST", "/ai/usage", {**call, "event_id": "recorded"}),

@@ -38,6 +38,8 @@ CATALOGUE = {
         "override-not-set": (404, "the member has no override"),
         "price-not-found": (404, "no price is known for this provider and model"),
         "method-not-allowed": (405, "the path has no such method"),
+        "hold-closed": (409, "the hold was settled or released"),
+        "hold-conflict": (409, "the id is of a hold that was asked for otherwise"),
         "event-conflict": (409, "the event is recorded otherwise, or another one settled its hold"),
         "group-changed": (409, "the group moved or was deleted after the decision"),
         "price-jump": (409, "a price moves by more than a factor of 20, and jumps are not allowed"),

@@ -49,6 +49,8 @@ CALLS = {
     "price": ("GET", ("ai_model_price", "read"), "site"),
     "prices": ("PUT", ("ai_model_price", "update"), "site"),
     "hold": ("POST", ("ai_usage", "create"), "site"),
+    "find hold": ("GET", ("ai_usage", "create"), "site"),
+    "extend": ("POST", ("ai_usage", "create"), "site"),
     "settle": ("POST", ("ai_usage", "create"), "site"),
     "release": ("DELETE", ("ai_usage", "create"), "site"),
     "record": ("POST", ("ai_usage", "create"), "site"),
@@ -109,7 +111,10 @@ def send(engine):
 def town(engine, send):
     town = Town(engine)
     assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
-    town.hold = ask(send, "hold", town, town.gateway).json["hold_id"]
+    town.hold = town.open_hold = None
+    town.hold, town.open_hold = (
+        ask(send, "hold", town, town.gateway).json["hold_id"] for _ in range(2)
+    )
     for call in ("settle", "record"):
         assert ask(send, call, town, town.gateway).status_code in {200, 201}
     return town

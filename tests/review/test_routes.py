@@ -118,6 +118,7 @@ def ask(town, route):
         "put_prices": [PRICE],
         "put_override": {"group_id": str(town.a1), "spend_limit_micros": 5},
         "post_holds": call,
+        "post_extend": {"ttl_seconds": 60},
         "post_settle": {"event_id": uuid4().hex, "tokens": {}},
         "post_usage": {**call, "event_id": uuid4().hex},
     }

@@ -40,6 +40,8 @@ ROUTES = {
     "get price": ("GET", "ai_model_price", "read"),
     "put prices": ("PUT", "ai_model_price", "update"),
     "hold": ("POST", "ai_usage", "create"),
+    "find hold": ("GET", "ai_usage", "create"),
+    "extend": ("POST", "ai_usage", "create"),
     "settle": ("POST", "ai_usage", "create"),
     "release": ("DELETE", "ai_usage", "create"),
     "record": ("POST", "ai_usage", "create"),
@@ -83,7 +85,7 @@ class Neighbourhood(World):
 
     def __init__(self, engine):
         super().__init__(engine)
-        self.cast, self.hold = {}, None
+        self.cast, self.hold, self.open_hold = {}, None, None
         with engine.begin() as connection:
             for role, (place, member) in product([*ROLES, None], PLACES):
                 name = f"{role}-{place}-{member}"
@@ -115,7 +117,9 @@ def neighbourhood(engine, send):
     town = Neighbourhood(engine)
     assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
     assert ask(send, town, "put override", town.owner).status_code == 200
-    town.hold = ask(send, town, "hold", town.gateway).json["hold_id"]
+    town.hold, town.open_hold = (
+        ask(send, town, "hold", town.gateway).json["hold_id"] for _ in range(2)
+    )
     for route in ("settle", "record"):
         assert ask(send, town, route, town.gateway).status_code in {200, 201}
     return town

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -73,6 +74,37 @@ def spend_of(send, town, person="me", by=None):
 
 
 # -- holds --
+
+
+def test_a_hold_is_asked_for_again_looked_up_and_extended(send, limited):
+    own, path = str(uuid4()), "/ai/holds/{}"
+    first = hold(send, limited, hold_id=own)
+    again = hold(send, limited, hold_id=own)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert (first.json, first.json["state"]) == (again.json, "open")
+    assert outcome(hold(send, limited, hold_id=own, ttl_seconds=5)) == (409, "hold-conflict")
+    assert send("GET", path.format(own), limited.gateway).json == first.json
+    extend = partial(send, "POST", path.format(own) + "/extend", limited.gateway)
+    longer = extend(json={"ttl_seconds": 900})
+    assert longer.json == {**first.json, "expires_at": longer.json["expires_at"]}
+    assert longer.json["expires_at"] > first.json["expires_at"]
+    assert outcome(extend(json={"ttl_seconds": 0})) == (400, "invalid-body")
+    assert outcome(extend(json={})) == (400, "invalid-body")
+    settle(send, limited, own, "e1")
+    assert outcome(extend(json={"ttl_seconds": 9})) == (409, "hold-closed")
+    assert hold(send, limited, hold_id=own).json["state"] == "settled"
+    for unknown in (
+        ("GET", path.format(uuid4()), None),
+        (
+            "POST",
+            path.format(uuid4()) + "/extend",
+            {"ttl_seconds": 9},
+        ),
+    ):
+        method, where, body = unknown
+        answer = send(method, where, limited.gateway, json=body)
+        assert outcome(answer) == (404, "hold-not-found")
+    assert outcome(hold(send, limited, hold_id="7")) == (400, "invalid-body")
 
 
 def test_a_call_over_the_limit_is_refused_with_the_members_own_figures(send, limited):

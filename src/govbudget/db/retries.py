@@ -99,6 +99,16 @@ def explain_outage(error: Exception) -> GovBudgetError | None:
 
 
 @contextmanager
+def apart(connection: Connection) -> Iterator[None]:
+    """Let a statement that fails undo nothing else: in a savepoint, unless it commits itself."""
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        yield
+        return
+    with connection.begin_nested():
+        yield
+
+
+@contextmanager
 def referring(missing: GovBudgetError) -> Iterator[None]:
     """Write a row that refers to others; raise `missing` where one of them is not there."""
     try:

@@ -34,7 +34,7 @@ TIMES = {
 # The types of parameters, by their names; those of ids are the layout's.
 _IDS = ("organization_id", "user_id", "group_id", "after")
 _TYPES: Mapping[str, Any] = {
-    **dict.fromkeys(("hold_id", "entry_id", "revision"), sa.Uuid()),
+    **dict.fromkeys(("hold_id", "body_digest", "entry_id", "revision"), sa.Uuid()),
     **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
     **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
     **dict.fromkeys(("event_id", "provider", "model", "source", "batch"), sa.Text()),

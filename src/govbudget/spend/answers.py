@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
+from typing_extensions import TypeAliasType
 
 from govbudget.money import round_up_to_micros
 from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid, read
 
+HoldState = TypeAliasType("HoldState", Literal["open", "expired", "settled", "released"])
 # Micros, rounded up from picos.
 Micros = Annotated[int, BeforeValidator(round_up_to_micros)]
 
@@ -26,7 +28,8 @@ class HoldAnswer(Answer):
     """Money set aside until it is settled, released, or expires.
 
     `cost_micros` is what is known of the cost, null where nothing is; `unpriced` names the keys of
-    `tokens` that had no price.
+    `tokens` that had no price. From `expires_at` on nothing is set aside, until it is extended;
+    it can still be settled.
     """
 
     hold_id: Uuid = read("id")
@@ -35,6 +38,7 @@ class HoldAnswer(Answer):
     group_id: Id | None
     cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]
+    state: HoldState
     expires_at: Time
 
 

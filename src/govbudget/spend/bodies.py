@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from govbudget.ids import PRINTABLE
+from govbudget.ids import PRINTABLE, IdType
 from govbudget.prices.price import Model, Provider
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import (
@@ -33,11 +34,32 @@ def _read_time(value: object) -> datetime:
         raise ValueError(message) from None
 
 
+def _read_uuid(value: object) -> UUID:
+    try:
+        return UUID(str(IdType.UUID.accept(value)))
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
 EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID, pattern=PRINTABLE)]
 TimeField = Annotated[
     datetime,
     BeforeValidator(_read_time),
     WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Ttl = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_TTL_SECONDS,
+        description="the longest that the call can take, with its retries, and a minute more. A"
+        " hold that expires holds no money: extend it before `expires_at` where the call runs on",
+    ),
+]
+HoldId = Annotated[
+    UUID,
+    BeforeValidator(_read_uuid),
+    Field(description="an id of your own: the same request again is answered with the same hold"),
 ]
 
 
@@ -52,7 +74,14 @@ class _CallBody(Body):
 class HoldBody(_CallBody):
     """The body that asks for a hold: the most that the call can take."""
 
-    ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] = DEFAULT_TTL_SECONDS
+    ttl_seconds: Ttl = DEFAULT_TTL_SECONDS
+    hold_id: HoldId | None = None
+
+
+class ExtendBody(Body):
+    """The body that extends a hold."""
+
+    ttl_seconds: Ttl
 
 
 class SettleBody(Body):

@@ -12,6 +12,7 @@ from govbudget.text import write_id, write_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from govbudget.identity import Id
 
@@ -88,4 +89,24 @@ class EventConflict(GovBudgetError):
             "event-conflict",
             f"the event `{event_id}` is recorded with other contents, or another event settled its"
             " hold; a new call needs an event id of its own",
+        )
+
+
+class HoldConflict(GovBudgetError):
+    """The id is of a hold that was asked for with another body."""
+
+    def __init__(self, hold_id: UUID) -> None:
+        super().__init__(
+            "hold-conflict",
+            f"`{hold_id}` is the id of a hold that was asked for otherwise; a new call needs an id"
+            " of its own",
+        )
+
+
+class HoldClosed(GovBudgetError):
+    """The hold was settled or released."""
+
+    def __init__(self, hold_id: UUID, state: str) -> None:
+        super().__init__(
+            "hold-closed", f"the hold `{hold_id}` was {state}; a new call needs a new hold"
         )

@@ -20,13 +20,14 @@ from govbudget.spend.open_hold import OpenHold, open_hold, read_tokens
 from govbudget.spend.overrides import Overrides
 from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
-from govbudget.spend.usage import DEFAULT_TTL_SECONDS, Call, Hold
+from govbudget.spend.usage import DEFAULT_TTL_SECONDS, Call, Hold, HoldState
 from govbudget.web.call import Target
 from govbudget.web.requestlog import note_refused, write_line
 from govbudget.web.signals import call_refused, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
     from govbudget.db.unit import Grant, Unit
     from govbudget.spend.tokens import Tokens
@@ -46,26 +47,27 @@ class Installation(CoreInstallation):
         tokens: Tokens,
         *,
         ttl_seconds: int = DEFAULT_TTL_SECONDS,
+        hold_id: UUID | None = None,
     ) -> AbstractContextManager[OpenHold]:
         """Hold, for a block of code, what an AI call costs at most; the block settles what it took.
 
         `gateway` is the id of the service that makes the call for the user, and `tokens` the most
-        that it can take. A block that raises, or a generator that is closed in it, settles what was
-        counted, and releases where nothing was. Each step is a unit of work of its own, on a
-        connection of our own: it loads the service's roles, asks the policy and commits. It works
-        from any thread, with and without a context of Flask's; in an `async` function it blocks.
+        that it can take. `ttl_seconds` (1 to 86,400) is the longest that it can take, with retries,
+        and a minute more: then it holds no money; `extend` it before, where the call runs on. With
+        a `hold_id` of your own the block can be entered again after a crash: the same hold, and
+        extended where it expired; `hold-closed` where it was settled or released.
+
+        A block that raises, or a generator that is closed in it, settles what was counted, and
+        releases where nothing was. Each step is a unit of work of its own, on a connection of our
+        own: it loads the service's roles, asks the policy and commits. It works from any thread,
+        with and without a context of Flask's; in an `async` function it blocks.
 
         Raises GovBudgetError alone, before the block is entered: BudgetExceeded, UnpricedModel,
         NotAMember, Forbidden, `feature-disabled`, `unavailable`, `input-invalid`. A call that is
         refused leaves a line in the log and sends the signal `call_refused`.
         """
-        accept = self.settings.id_type.accept
-
-        def run(act: Callable[[Grant[Ledger]], T]) -> T:
-            def work(unit: Unit) -> T:
-                return act(self._authorize(unit))
-
-            return self._explain(lambda: self.run(accept(gateway), work))
+        accept, run = self.settings.id_type.accept, partial(self._run_as, gateway)
+        options: dict[str, Any] = {"ttl_seconds": ttl_seconds, "hold_id": hold_id}
 
         def admit() -> Hold:
             user, organization = accept(call.user_id), accept(call.organization_id)
@@ -73,9 +75,20 @@ class Installation(CoreInstallation):
             most = read_tokens(tokens)
             with self._reporting_refusals(gateway, asked):
                 self.require_feature()
-                return run(lambda grant: Spend.hold(grant, asked, most, ttl_seconds=ttl_seconds))
+                return run(partial(_hold_open, call=asked, tokens=most, **options))
 
-        return open_hold(run, partial(self._explain, admit))
+        def extend(hold_id: UUID, ttl_seconds: int) -> Hold:
+            with self._reporting_refusals(gateway, call):
+                return run(partial(Spend.extend, hold_id=hold_id, ttl_seconds=ttl_seconds))
+
+        return open_hold(run, partial(self._explain, admit), extend)
+
+    def _run_as(self, gateway: Id, act: Callable[[Grant[Ledger]], T]) -> T:
+        """Act for a service in a unit of its own; raise GovBudgetError, whatever went wrong."""
+        caller = self.settings.id_type.accept
+        return self._explain(
+            lambda: self.run(caller(gateway), lambda unit: act(self._authorize(unit)))
+        )
 
     def _authorize(self, unit: Unit) -> Grant[Ledger]:
         """Authorize a service; a refusal says which line, which role and which place allow it."""
@@ -141,6 +154,16 @@ class Installation(CoreInstallation):
             raise
         except Exception as error:
             raise _explain_failure(error) from error
+
+
+def _hold_open(
+    grant: Grant[Ledger], call: Call, tokens: Tokens, *, ttl_seconds: int, hold_id: UUID | None
+) -> Hold:
+    """Hold; a hold that is known already is extended where it expired."""
+    hold = Spend.hold(grant, call, tokens, ttl_seconds=ttl_seconds, hold_id=hold_id)
+    if hold.state is HoldState.OPEN:
+        return hold
+    return Spend.extend(grant, hold.id, ttl_seconds=ttl_seconds)
 
 
 def _explain_failure(error: Exception) -> GovBudgetError:

@@ -14,6 +14,7 @@ from govbudget.spend.usage import Hold, Usage, check_event_id, check_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
+    from uuid import UUID
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Ledger
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     # Runs one act as a unit of work of its own, with a grant to `create` on the ledger; raises
     # GovBudgetError and nothing else.
     Run = Callable[[Callable[[Grant[Ledger]], Any]], Any]
+    Extend = Callable[[UUID, int], Hold]
 
 
 logger = logging.getLogger("govbudget")
@@ -34,10 +36,10 @@ class OpenHold:
     releases where nothing was.
     """
 
-    def __init__(self, hold: Hold, run: Run) -> None:
+    def __init__(self, hold: Hold, run: Run, extend: Extend) -> None:
         self.hold = hold
         self.usage: Usage | None = None
-        self._run = run
+        self._run, self._extend = run, extend
         self._counted: Tokens | None = None
         self._settle: Callable[[], Usage] | None = None
         self._is_released = False
@@ -70,6 +72,11 @@ class OpenHold:
         self.usage = self._settle()
         return self.usage
 
+    def extend(self, ttl_seconds: int) -> Hold:
+        """Let the hold live for `ttl_seconds` from now. Commits; raises as `Spend.extend`."""
+        self.hold = self._extend(self.hold.id, ttl_seconds)
+        return self.hold
+
     def release(self) -> None:
         """Free what is held: the call was not made, and what was counted is dropped. Commits."""
         self._run(lambda grant: Spend.release(grant, self.hold.id))
@@ -97,9 +104,9 @@ class OpenHold:
 
 
 @contextmanager
-def open_hold(run: Run, admit: Callable[[], Hold]) -> Iterator[OpenHold]:
+def open_hold(run: Run, admit: Callable[[], Hold], extend: Extend) -> Iterator[OpenHold]:
     """Hold what a call costs at most for the time of a block."""
-    opened = OpenHold(admit(), run)
+    opened = OpenHold(admit(), run, extend)
     try:
         yield opened
     except BaseException:  # the end of a generator and of the process, too

@@ -24,14 +24,24 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("POST", "/ai/holds", _LEDGER, _CREATE, views.post_holds),
         *("spend.answers:HoldAnswer", "spend.bodies:HoldBody"),
-        codes=("budget-exceeded", "unpriced-model", "not-a-member"),
-        statuses=(201,),
+        codes=("budget-exceeded", "unpriced-model", "not-a-member", "hold-conflict"),
+        statuses=(201, 200),
         note_error=views.note_refused_request,
     ),
     Route(
         *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, views.post_settle),
         *("spend.answers:UsageAnswer", "spend.bodies:SettleBody"),
         codes=(_NO_HOLD, "event-conflict"),
+    ),
+    Route(
+        *("GET", _HOLD, _LEDGER, _CREATE, views.get_hold, "spend.answers:HoldAnswer"),
+        codes=(_NO_HOLD,),
+    ),
+    Route(
+        *("POST", f"{_HOLD}/extend", _LEDGER, _CREATE, views.post_extend),
+        *("spend.answers:HoldAnswer", "spend.bodies:ExtendBody"),
+        codes=(_NO_HOLD, "hold-closed", "budget-exceeded", "unpriced-model", "not-a-member"),
+        note_error=views.note_refused_extension,
     ),
     Route("DELETE", _HOLD, _LEDGER, _CREATE, views.delete_hold, codes=(_NO_HOLD,)),
     Route(

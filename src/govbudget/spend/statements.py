@@ -82,22 +82,22 @@ REFUSAL = f"""jsonb_build_object(
   'spent_picos', c.spent_picos::text, 'held_picos', c.held_picos::text,
   'period_end', {IN_MICROSECONDS.format(find_start("(a.period + interval '1 month')"))}
 )"""
-# What may be taken in all is `most`: what is known to cost nothing always fits, and what is not
-# wholly known costs more than what is known.
+# What may be taken in all: what is known to cost nothing always fits, and what is not wholly known
+# costs more than what is known.
+MOST = f"""CASE WHEN spend_limit_micros IS NULL OR cost_picos = 0 AND unpriced IS NULL
+              THEN 'infinity'
+              ELSE spend_limit_micros::numeric * {PICOS_PER_MICRO} - (unpriced IS NOT NULL)::integer
+         END AS most"""
+MAY_BE_UNPRICED = "(unpriced IS NULL OR {allows_unpriced} OR spend_limit_micros IS NULL)"
 HOLD = Governed(
     "spend.hold",
     Action.CREATE,
     Ledger,
     f"""{_ask("hold_id")}
 , asking AS (
-  SELECT *, coalesce(cost_picos, 0) AS cost,
-         CASE WHEN spend_limit_micros IS NULL OR cost_picos = 0 AND unpriced IS NULL
-              THEN 'infinity'
-              ELSE spend_limit_micros::numeric * {PICOS_PER_MICRO} - (unpriced IS NOT NULL)::integer
-         END AS most
-  FROM asked
+  SELECT *, coalesce(cost_picos, 0) AS cost, {MOST} FROM asked
   WHERE is_member AND coalesce(cost_picos <= {MAX_COST_PICOS}, true)
-    AND (unpriced IS NULL OR {{allows_unpriced}} OR spend_limit_micros IS NULL)
+    AND {MAY_BE_UNPRICED}
 ), expired AS (
   UPDATE {{s}}.ai_holds h SET is_open = false FROM asking a
   WHERE h.organization_id = a.organization_id AND h.user_id = a.user_id AND h.period = a.period
@@ -111,7 +111,7 @@ HOLD = Governed(
   FROM asking
   ON CONFLICT (organization_id, user_id, period) DO UPDATE SET (held_picos, last_hold_id) = (
     SELECT CASE WHEN fits THEN live + cost ELSE live END,
-           CASE WHEN fits THEN hold_id ELSE c.last_hold_id END
+           CASE WHEN fits THEN hold_id ELSE NULLIF(c.last_hold_id, hold_id) END
     FROM (
       SELECT live, cost, hold_id, c.spent_picos + live + cost <= most AS fits
       FROM asking,
@@ -120,11 +120,11 @@ HOLD = Governed(
   )
   RETURNING spent_picos, held_picos, last_hold_id
 ), held AS (
-  INSERT INTO {{s}}.ai_holds ({", ".join(HOLDS)})
+  INSERT INTO {{s}}.ai_holds ({", ".join(HOLDS)}, body_digest)
   SELECT hold_id, organization_id, user_id, group_id, period, provider, model,
          {", ".join(PRICES)}, cost_picos, unpriced, true, at,
          -- from when it is held: the statement may have waited for the counter
-         coalesce(now, clock_timestamp()) + :ttl
+         coalesce(now, clock_timestamp()) + :ttl, :body_digest
   FROM asking, counter WHERE last_hold_id = hold_id
   RETURNING expires_at
 )
@@ -206,8 +206,9 @@ WITH {take("event_id", *TOKENS, "now", "occurred_at", "hold_id", at=AT)}, priced
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
   SELECT {", ".join(f"p.{name}" for name in HOLDS)} FROM priced p, recorded
-  ON CONFLICT (id) DO UPDATE SET is_open = false WHERE h.is_open
-  RETURNING h.cost_picos
+  ON CONFLICT (id) DO UPDATE
+    SET is_open = false, ended = CASE WHEN h.is_open THEN 'settled' ELSE 'settled late' END
+  RETURNING CASE h.ended WHEN 'settled' THEN h.cost_picos END AS cost_picos
 ){_add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 """,
@@ -232,26 +233,6 @@ RECORD = Governed(
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
     ("a.is_member", "a.cost_picos", *OF_RECORDED),
     parts=describe_limits,
-)
-
-RELEASE = Governed(
-    "spend.release",
-    Action.CREATE,
-    Ledger,
-    """
-WITH hold AS (
-  SELECT * FROM {s}.ai_holds WHERE id = :hold_id
-), closed AS (
-  UPDATE {s}.ai_holds SET is_open = false WHERE id = :hold_id AND is_open RETURNING cost_picos
-), counter AS (
-  INSERT INTO {s}.ai_spend_counters AS c
-    (organization_id, user_id, period, spent_picos, held_picos)
-  SELECT organization_id, user_id, period, 0, 0 FROM hold WHERE is_open
-  ON CONFLICT (organization_id, user_id, period) DO UPDATE
-    SET held_picos = c.held_picos - (SELECT coalesce(sum(cost_picos), 0) FROM closed)
-)
-SELECT id FROM hold
-""",
 )
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
 
 from psycopg.types.numeric import Int8
+from sqlalchemy.exc import IntegrityError
 
+from govbudget.db.retries import apart
 from govbudget.db.times import find_time
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.new_ids import make_id
-from govbudget.spend import statements
-from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember, UnpricedModel
+from govbudget.spend import hold_statements, statements
+from govbudget.spend.errors import (
+    BudgetExceeded,
+    EventConflict,
+    HoldClosed,
+    HoldConflict,
+    NotAMember,
+    UnpricedModel,
+)
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_TTL_SECONDS,
     Call,
     Hold,
+    HoldState,
     Usage,
     check_event_id,
     check_time,
@@ -25,7 +39,6 @@ from govbudget.spend.usage import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Ledger
@@ -35,8 +48,8 @@ if TYPE_CHECKING:
 class Spend:
     """The functions on holds and the ledger, run by a grant to `create` on the ledger.
 
-    Each sends one statement (two where an event is known already). They never commit, roll back,
-    close or SET anything; a host's transaction may span them.
+    Each sends one statement (two where an event or a hold is known already). They never commit,
+    roll back, close or SET anything; a host's transaction may span them.
     """
 
     @staticmethod
@@ -46,32 +59,63 @@ class Spend:
         tokens: Tokens,
         *,
         ttl_seconds: int = DEFAULT_TTL_SECONDS,
+        hold_id: UUID | None = None,
     ) -> Hold:
         """Set aside what the call costs at most, where it fits under the member's limit.
 
         `tokens` are the most that the call can take; the hold expires after `ttl_seconds` (1 to
-        86,400). Raises BudgetExceeded, UnpricedModel, NotAMember, or InvalidInput for no token at
-        all or a cost above 10^18 picos; nothing is held then.
+        86,400). With a `hold_id` of the caller's own the same request again gives the stored hold,
+        whatever its state and the limit are by then; of two at once one fails whole and then reads
+        what is stored (in a savepoint of its own, where a host's transaction spans it).
+
+        Raises BudgetExceeded, UnpricedModel, NotAMember, HoldConflict where the id is of a hold
+        that was asked for otherwise, or InvalidInput for no token at all or a cost above 10^18
+        picos; nothing is held then.
         """
         # INVARIANT: spent and held never exceed the limit by an admission
-        if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
-            message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {ttl_seconds!r}"
-            raise ValueError(message)
+        ttl = _check_ttl(ttl_seconds)
         if not any(tokens.counts):
-            raise InvalidInput(
-                "a hold asks for at least one token; say the most that the call can take",
-                [FieldError("/tokens", "every count is 0")],
-            )
-        hold_id = make_id(call.organization_id)
-        values = {"hold_id": hold_id, "ttl": timedelta(seconds=ttl_seconds)}
-        row = grant.run(
-            statements.HOLD, **_write_call(call), **_write_tokens(grant, tokens), **values
-        ).one()
+            message = "a hold asks for at least one token; say the most that the call can take"
+            raise InvalidInput(message, [FieldError("/tokens", "every count is 0")])
+        its_id = make_id(call.organization_id) if hold_id is None else UUID(str(hold_id))
+        values = {**_write_call(call), **_write_tokens(grant, tokens), "ttl": ttl}
+        values |= {"hold_id": its_id, "body_digest": None}
+        if hold_id is None:
+            row = grant.run(statements.HOLD, **values).one()
+        else:
+            row = _hold_once(grant, {**values, "body_digest": _digest(call, tokens, ttl_seconds)})
+            if isinstance(row, Hold):
+                return row
         cost = _read_cost(row)
         if row.refusal is not None:
             _refuse(call, row, cost, row.refusal)
         who = call.organization_id, call.user_id, row.group_id
-        return Hold(hold_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
+        return Hold(its_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
+
+    @staticmethod
+    def find_hold(grant: Grant[Ledger], hold_id: UUID) -> Hold:
+        """Look a hold up. Raises NotFound (`hold-not-found`)."""
+        row = grant.run(hold_statements.FIND_HOLD, hold_id=hold_id, **_read_clock(grant))
+        return _read_hold(row.one_or_none())
+
+    @staticmethod
+    def extend(grant: Grant[Ledger], hold_id: UUID, *, ttl_seconds: int) -> Hold:
+        """Let a hold live for `ttl_seconds` (1 to 86,400) from now, and never shorter than before.
+
+        An expired one is admitted anew, in its own period and group, at the cost it had, against
+        the limit that holds now. Raises NotFound (`hold-not-found`), HoldClosed where it was
+        settled or released, NotAMember where the user has left, BudgetExceeded or UnpricedModel;
+        nothing is changed then.
+        """
+        values = {"hold_id": hold_id, "ttl": _check_ttl(ttl_seconds), **_read_clock(grant)}
+        row = grant.run(hold_statements.EXTEND, **values).one_or_none()
+        if row is None:
+            raise NotFound("hold")
+        if row.ended is not None:
+            raise HoldClosed(hold_id, row.ended.split()[0])
+        if row.refusal is not None:
+            _refuse(row, row, _read_cost(row), row.refusal)
+        return _read_hold(row)
 
     @staticmethod
     def settle(
@@ -113,7 +157,7 @@ class Spend:
     @staticmethod
     def release(grant: Grant[Ledger], hold_id: UUID) -> None:
         """Free what is held, as often as it is asked. Raises NotFound (`hold-not-found`)."""
-        if grant.run(statements.RELEASE, hold_id=hold_id).one_or_none() is None:
+        if grant.run(hold_statements.RELEASE, hold_id=hold_id).one_or_none() is None:
             raise NotFound("hold")
 
     @staticmethod
@@ -151,7 +195,47 @@ class Spend:
         return _read_usage(known, tokens, values), False
 
 
-def _refuse(call: Call, row: Any, cost: int | None, facts: Mapping[str, Any]) -> NoReturn:  # noqa: ANN401 - a row
+def _hold_once(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row
+    """Hold under an id of the caller's own: give the row, or the Hold that it is of already."""
+    try:
+        with apart(grant.unit.connection):
+            row = grant.run(statements.HOLD, **values).one()
+    except IntegrityError:
+        row = None  # the id is taken: nothing of the statement was done
+    if row is not None and row.refusal is None:
+        return row
+    known = grant.run(hold_statements.FIND_HOLD, **values).one_or_none()
+    if known is None and row is not None:
+        return row
+    if known is None or known.body_digest != values["body_digest"]:
+        raise HoldConflict(values["hold_id"])
+    return replace(_read_hold(known), was_known=True)
+
+
+def _digest(call: Call, tokens: Tokens, ttl_seconds: int) -> UUID:
+    """Give a digest of what is asked, which a count that is left out changes no more than a 0."""
+    counts = tokens.model_dump(exclude_defaults=True)
+    asked = {**_write_call(call), "tokens": counts, "ttl_seconds": ttl_seconds}
+    text = json.dumps(asked, sort_keys=True, default=str)
+    return UUID(bytes=sha256(text.encode()).digest()[:16])
+
+
+def _check_ttl(seconds: int) -> timedelta:
+    if type(seconds) is not int or not 1 <= seconds <= MAX_TTL_SECONDS:
+        message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {seconds!r}"
+        raise ValueError(message)
+    return timedelta(seconds=seconds)
+
+
+def _read_hold(row: Any) -> Hold:  # noqa: ANN401 - a row, or None
+    if row is None:
+        raise NotFound("hold")
+    who = row.id, row.organization_id, row.user_id, row.group_id
+    unpriced = tuple(row.unpriced or ())
+    return Hold(*who, _read_cost(row), unpriced, row.expires_at, HoldState(row.state))
+
+
+def _refuse(call: Any, row: Any, cost: int | None, facts: Mapping[str, Any]) -> NoReturn:  # noqa: ANN401 - rows
     """Raise what kept the call from being held."""
     if not facts["is_member"]:
         raise NotAMember
@@ -179,7 +263,11 @@ def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
     # statement anew for each combination of types.
     counts = dict(zip(TOKENS, map(Int8, tokens.counts), strict=True))
-    return {**counts, "now": grant.unit.gov.clock()}
+    return {**counts, **_read_clock(grant)}
+
+
+def _read_clock(grant: Grant[Ledger]) -> dict[str, Any]:
+    return {"now": grant.unit.gov.clock()}
 
 
 def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  # noqa: ANN401 - a row

@@ -91,6 +91,10 @@ def ai_holds(t: Tables) -> sa.Table:
         sa.Column("is_open", sa.Boolean, nullable=False),
         timestamp("created_at"),
         sa.Column("expires_at", Time, nullable=False),
+        # A digest of what was asked, where the caller chose the id.
+        sa.Column("body_digest", sa.Uuid),
+        # `settled` or `released`, with ` late` where it held nothing any more; NULL: neither.
+        sa.Column("ended", sa.Text),
         sa.Index(
             "ai_holds_open_idx",
             "organization_id",

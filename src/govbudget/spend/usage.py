@@ -61,13 +61,22 @@ class Call:
             raise TypeError("the provider and the model of a call are texts")
 
 
+class HoldState(StrEnum):
+    """What became of a hold. One that expired can be extended; it counts for nothing till then."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    SETTLED = "settled"
+    RELEASED = "released"
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Money set aside for one call until it is settled, released, or expires.
 
     `group_id` is the group that the spend is attributed to (None: the organization alone);
     `cost_picos` is what is known of the cost, None where nothing is; `unpriced` names the units
-    that have no price, such as `output`.
+    that have no price, such as `output`. `was_known`: it was held before, by the same request.
     """
 
     id: UUID
@@ -77,6 +86,8 @@ class Hold:
     cost_picos: int | None
     unpriced: tuple[str, ...]
     expires_at: datetime
+    state: HoldState = HoldState.OPEN
+    was_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

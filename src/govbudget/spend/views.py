@@ -20,14 +20,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from govbudget.identity import Group, Ledger, Member, Organization
-    from govbudget.spend.bodies import HoldBody, OverrideBody, SettleBody, UsageBody
+    from govbudget.spend.bodies import ExtendBody, HoldBody, OverrideBody, SettleBody, UsageBody
     from govbudget.spend.installation import Installation
 
 
-def post_holds(asked: Asked[Ledger]) -> Hold:
-    """Set aside what a call costs at most, where it fits under the member's limit."""
+def post_holds(asked: Asked[Ledger]) -> Hold | Known:
+    """Set aside what a call costs at most, where it fits under the member's limit.
+
+    With a `hold_id` of your own it is safe to send it again: 200, and the stored hold.
+    """
     body: HoldBody = asked.body
-    return Spend.hold(asked.grant, read_call(body), body.tokens, ttl_seconds=body.ttl_seconds)
+    hold = Spend.hold(
+        asked.grant,
+        read_call(body),
+        body.tokens,
+        ttl_seconds=body.ttl_seconds,
+        hold_id=body.hold_id,
+    )
+    return Known(hold) if hold.was_known else hold
+
+
+def get_hold(asked: Asked[Ledger]) -> Hold:
+    """Answer with a hold: whether it is open, expired, settled or released."""
+    return Spend.find_hold(asked.grant, _find_hold(asked))
+
+
+def post_extend(asked: Asked[Ledger]) -> Hold:
+    """Let a hold live longer; an expired one is admitted anew, where it still fits."""
+    body: ExtendBody = asked.body
+    return Spend.extend(asked.grant, _find_hold(asked), ttl_seconds=body.ttl_seconds)
 
 
 def note_refused_request(
@@ -38,6 +59,13 @@ def note_refused_request(
     with suppress(GovBudgetError, HTTPException):
         call = read_call(read_body())
     return gov.note_refused_call(record, error, call)
+
+
+def note_refused_extension(
+    gov: Installation, record: dict[str, Any], error: Exception, _read_body: object
+) -> Later:
+    """Note that a hold was not extended; whose it is, its id says."""
+    return gov.note_refused_call(record, error, None)
 
 
 def post_settle(asked: Asked[Ledger]) -> Usage:
