@@ -77,11 +77,12 @@ class Installation(CoreInstallation):
                 self.require_feature()
                 return run(partial(_hold_open, call=asked, tokens=most, **options))
 
-        def extend(hold_id: UUID, ttl_seconds: int) -> Hold:
-            with self._reporting_refusals(gateway, call):
-                return run(partial(Spend.extend, hold_id=hold_id, ttl_seconds=ttl_seconds))
+        return open_hold(run, partial(self._explain, admit), partial(self._extend, gateway, call))
 
-        return open_hold(run, partial(self._explain, admit), extend)
+    def _extend(self, gateway: Id, call: Call, hold_id: UUID, ttl_seconds: int) -> Hold:
+        with self._reporting_refusals(gateway, call):
+            act = partial(Spend.extend, hold_id=hold_id, ttl_seconds=ttl_seconds)
+            return self._run_as(gateway, act)
 
     def _run_as(self, gateway: Id, act: Callable[[Grant[Ledger]], T]) -> T:
         """Act for a service in a unit of its own; raise GovBudgetError, whatever went wrong."""

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from govbudget.db.tables import Tables
 
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 # Of an earlier hold that is not open it is not known whether it expired or was released, unless it
 # could not have expired yet.
