@@ -247,11 +247,9 @@ def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None
 
     OBJECT is an object type of the policy; `group` asks about the budgets of groups. `group` takes
     --group or --organization. `ai_member_spend` takes --organization, and --user for one member.
-    Without them it lists the whole site.
-
-    Each line is a person, the widest domain in which they have the right, the exceptions in it, and
-    every role that gives it to them, with the domain they hold it in and the line of the policy.
-    Inside a host it asks the host's directory. It reads one snapshot, and prints while it reads.
+    Without them it lists the whole site. Each line is a person, the widest domain in which they
+    have the right, the exceptions in it, and every role that gives it, with its domain and the line
+    of the policy. Inside a host it asks the host's directory. It reads one snapshot.
     """
     table = _open_table(folder)
     kind = ObjectType.GROUP if obj == ObjectType.GROUP_AI_BUDGET else ObjectType(obj)
@@ -286,12 +284,10 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people
 
     Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. The answer starts with
     path, revision and digest of both. Status 1 if somebody gains what is not approved, or if
-    nobody gains what is approved.
-
-    A revision is looked up in the repository of the working directory, at the path as it is written
-    from there. A path through a symbolic link or a submodule is refused, and replaced objects do
-    not count. The answer also names roles that are new or gone and change no right. If nobody
-    reviewed the new side, stderr says so.
+    nobody gains what is approved. A revision is looked up in the repository of the working
+    directory, at the path as it is written from there. A path through a symbolic link or a
+    submodule is refused, and replaced objects do not count. The answer also names roles that are
+    new or gone and change no right. If nobody reviewed the new side, stderr says so.
     """
     if people and form in WRITERS:
         raise click.UsageError("--people is printed as `text` or `json`")
