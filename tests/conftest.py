@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ import pytest
 
 SLOW_FILE = "\npytestmark = pytest.mark.slow\n"
 QUICK = "not slow and not long and not wheel"  # as in pyproject.toml
+TEST_URL = "GOVBUDGET_TEST_DATABASE_URL"
+SERVER = pytest.StashKey()
 
 
 def pytest_configure(config):
@@ -24,6 +27,7 @@ def pytest_configure(config):
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
     try:
         from hypothesis import settings
     except ImportError:
@@ -40,6 +44,16 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session):
+    """Let the garbage collector pass over what was imported and collected: it all stays.
+
+    Else each of its full runs takes longer than most tests.
+    """
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_terminal_summary(terminalreporter, exitstatus, config):
     """Say why nothing ran: a path that is not there, or tests that are not quick ones."""
     if exitstatus not in {pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR}:
@@ -54,24 +68,75 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
 
 
 @pytest.fixture(scope="session")
-def postgres_url():
-    """The URL of a PostgreSQL in which databases may be made."""
+def tables():
+    """The decision tables that Casbin was asked for, by the digest of their files."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def tables_by_digest(request, monkeypatch, tables):
+    """Ask Casbin about the same model and lines once: many tests load the same few.
+
+    A test that is about Casbin's own answers has the fixture `casbin`.
+    """
+    if "casbin" in request.fixturenames:
+        return
+    from govbudget.authz import evaluator
+
+    ask = evaluator.build_table
+
+    def build_once(files, lines):
+        if files.digest not in tables:
+            tables[files.digest] = ask(files, lines)
+        return tables[files.digest]
+
+    monkeypatch.setattr(evaluator, "build_table", build_once)
+
+
+@pytest.fixture
+def casbin():
+    """Casbin is asked at each load."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Start one PostgreSQL for all of xdist's workers; it stops when their controller does."""
+    config = node.config
+    if SERVER not in config.stash and not os.environ.get(TEST_URL):
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        config.stash[SERVER] = stack.enter_context(_start_server())
+    if SERVER in config.stash:
+        node.workerinput[TEST_URL] = config.stash[SERVER].render_as_string(hide_password=False)
+
+
+@contextmanager
+def _start_server():
+    """Run a PostgreSQL for these tests and give its URL."""
     import sqlalchemy as sa
 
-    from govbudget.db.connection import normalize_url
     from govbudget.server.embedded import start_postgres
 
-    given = os.environ.get("GOVBUDGET_TEST_DATABASE_URL")
-    with ExitStack() as stack:
-        if given:
-            yield normalize_url(given)
-            return
-        url = sa.make_url(stack.enter_context(start_postgres()))
+    with start_postgres() as started:
+        url = sa.make_url(started)
         with _admin(url) as connection:
             # Durability is not under test here; the crash suite starts a server of its own.
             for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
                 connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request):
+    """The URL of a PostgreSQL in which databases may be made: the given, the workers', our own."""
+    from govbudget.db.connection import normalize_url
+
+    given = getattr(request.config, "workerinput", {}).get(TEST_URL) or os.environ.get(TEST_URL)
+    if given:
+        yield normalize_url(given)
+        return
+    with _start_server() as url:
         yield url
 
 
@@ -84,7 +149,10 @@ def _admin(url):
 
 @pytest.fixture(scope="session")
 def make_database(postgres_url):
-    """A function that makes an empty database and gives its URL; all are dropped at the end."""
+    """A function that makes an empty database and gives its URL.
+
+    At the end all are dropped, where the server is not one that ends with its databases.
+    """
     made = []
 
     def make(template=None):
@@ -96,24 +164,38 @@ def make_database(postgres_url):
         return postgres_url.set(database=name)
 
     yield make
-    with _admin(postgres_url) as connection:
-        for name in made:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    if os.environ.get(TEST_URL):
+        with _admin(postgres_url) as connection:
+            for name in made:
+                connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
-def template(make_database):
-    """The name of a migrated database (ids of type uuid) that nobody uses but to copy it."""
+def template(request, postgres_url, make_database):
+    """The name of a migrated database (ids of type uuid) that nobody uses but to copy it.
+
+    On the server that xdist's workers share, one of them makes it for all.
+    """
     import sqlalchemy as sa
 
     from govbudget.layout import Layout
     from govbudget.migrations import upgrade
 
-    url = make_database()
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        upgrade(connection, Layout())
-    return url.database
+    name = "govbudget_test_template"
+    is_shared = TEST_URL in getattr(request.config, "workerinput", {})
+    with _admin(postgres_url) as connection:
+        connection.exec_driver_sql("SELECT pg_advisory_lock(1)")  # until the connection ends
+        query = f"SELECT FROM pg_database WHERE datname = '{name}'"
+        if is_shared and connection.exec_driver_sql(query).first() is not None:
+            return name
+        url = make_database()
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.begin() as migrated:
+            upgrade(migrated, Layout())
+        if not is_shared:
+            return url.database
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} RENAME TO {name}")
+        return name
 
 
 @pytest.fixture(scope="session")

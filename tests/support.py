@@ -18,7 +18,7 @@ from govbudget.db.gov import Gov, leave_to_database
 from govbudget.db.tables import Tables
 from govbudget.db.unit import Unit
 from govbudget.directory.sql import own_directory
-from govbudget.settings import Settings
+from govbudget.settings import Settings, read_settings
 from govbudget.web.routes import list_routes
 
 TABLES = Tables(Layout())
@@ -41,10 +41,10 @@ def make_gov(policy=None, engine=None, directory=None, clock=leave_to_database, 
 
 def authorize(connection, person, action, *, policy=None, gov=None, **asked):
     """Give the grant of a unit on the connection, which stays open."""
-    return Unit(gov or _find_gov(policy), person, connection, None).authorize(action, **asked)
+    return Unit(gov or find_gov(policy), person, connection, None).authorize(action, **asked)
 
 
-_find_gov = cache(make_gov)  # its statements are prepared once for all tests
+find_gov = cache(make_gov)  # its statements are prepared once for all tests
 
 
 BUDGET_TABLES = re.compile(
@@ -150,6 +150,9 @@ def make_app(engine, config=None, **arguments):
     """An application whose callers say who they are in a header."""
     app = Flask(__name__)
     app.config.update(config or {})
+    layout = read_settings(app.config).layout
+    if layout.owns_directory:
+        arguments.setdefault("directory", find_directory(layout))  # described once for all of them
     arguments.setdefault("identify", lambda: request.headers.get("X-User"))
     if not {key for key in app.config if key.startswith(("GOVBUDGET_POLICY", "GOVBUDGET_BUDGET"))}:
         arguments.setdefault("policy", packaged_policy())  # read once for all of them
@@ -222,6 +225,14 @@ def count_statements(engine):
         yield seen.sent
     finally:
         sa.event.remove(engine, "before_cursor_execute", listen)
+
+
+# How many in this database wait for a lock: for a transaction in which `pg_stat_activity` stands
+# still. Of the others on the server, nothing is counted.
+WAITING = """
+    SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks
+    JOIN pg_database ON pg_database.oid = database AND datname = current_database())
+"""
 
 
 def wait_for_waiters(engine, count=1):

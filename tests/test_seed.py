@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,15 +30,18 @@ def fill(value, names):
     return value
 
 
+@cache
+def make_app_with(engine, features):
+    return make_app(engine, {} if features is None else {"GOVBUDGET_FEATURES": features})
+
+
 class Play:
     """Runs the steps of one row."""
 
     def __init__(self, engine, features):
         self.engine, self.saved = engine, {}
         self.world, self.model = World(engine), f"m-{uuid4()}"
-        self.send = Client(
-            make_app(engine, {} if features is None else {"GOVBUDGET_FEATURES": features})
-        )
+        self.send = Client(make_app_with(engine, features))
 
     def name(self, name):
         return self.model if name == "model" else str(getattr(self.world, name))

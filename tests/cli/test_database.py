@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.support import TABLES
+from tests.support import TABLES, WAITING
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.connection import normalize_url
@@ -298,7 +298,7 @@ def test_a_command_tries_again_where_its_transaction_is_told_to(here, run, world
                 sa.update(tokens).where(tokens.c.id == UUID(token_id)).values(expires_at=later)
             )
             held.set()
-            asked = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            asked = sa.text(WAITING)
             deadline = time.monotonic() + 10
             while not waited and time.monotonic() < deadline:
                 if connection.scalar(asked):

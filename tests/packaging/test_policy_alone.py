@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -56,7 +58,6 @@ def test_the_environment_has_no_other_dependency(python, missing):
     assert f"No module named '{missing}'" in run(python, "-c", f"import {missing}").stderr
 
 
-@pytest.mark.slow
 def test_the_policys_own_tests_pass_with_pycasbin_and_pytest_alone(python):
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/policy")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -122,6 +122,7 @@ def test_a_list_reaches_exactly_the_members_that_are_allowed_one_by_one(lines, s
                 ] == one_by_one
 
 
+@pytest.mark.slow
 def test_every_set_of_roles_of_the_dedicated_policy_is_decided_as_by_stock_casbin():
     files = read_policy_files(packaged_policy_dir() / "dedicated")
     policy = load(lines=files.lines, matrix=files.matrix)

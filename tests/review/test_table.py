@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain, combinations
 
 import casbin
+import pytest
 from hypothesis import given
 from tests.review.helpers import (
     FOLDERS,
@@ -101,5 +102,6 @@ def count_questions(monkeypatch, roles):
     return sum(walked)
 
 
+@pytest.mark.slow
 def test_the_work_of_loading_grows_as_the_lines_and_not_as_their_square(monkeypatch):
     assert count_questions(monkeypatch, 12) == 3 * count_questions(monkeypatch, 4) > 0

@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from tests.server.support import TIMEOUT, open_folder, serving
-from tests.support import budget_path, list_path
+from tests.support import WAITING, budget_path, list_path
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
@@ -650,7 +650,7 @@ def test_it_opens_nothing_but_its_port(served_url, tmp_path, monkeypatch):
 
 def await_waiter(connection):
     """Wait until somebody waits for a lock that we hold."""
-    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    waiting = sa.text(WAITING)
     await_that(lambda: connection.scalar(waiting))
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 from tests.spend.test_store import ONE, Spender
-from tests.support import TABLES, make_gov
+from tests.support import TABLES, find_gov, make_gov
 
 from govbudget.directory.sql import SqlDirectory
 from govbudget.settings import LimitRule, Unpriced
@@ -98,7 +98,7 @@ def test_the_limit_that_holds(world, person, budgets, own, expected):
     if own:
         override(world, groups[own[0]], own[1])
     for rule, holds in zip((HIGHEST, LOWEST), expected, strict=False):
-        spender.gov = make_gov(engine=world.engine, limit_rule=rule)
+        spender.gov = find_gov(engine=world.engine, limit_rule=rule)
         name, limit = holds if person == "member" else expected[2]
         source = None if limit is None else "group"
         if own and person == "member":
@@ -310,7 +310,7 @@ def lower_the_limit(spender, _clock):
 )
 def test_what_the_threat_model_says_takes_spend_over_a_limit_does(world, act):
     """And nothing that costs anything is admitted after that."""
-    clock = Clock("2026-11-10T12:00:00Z")
+    clock = stop_clock("2026-11-10T12:00:00Z")
     spender = Spender(world, unpriced=Unpriced.ALLOW, clock=clock)
     spender.limit(world.a1, 1)
     dollars = act(spender, clock)
@@ -326,11 +326,19 @@ def test_what_the_threat_model_says_takes_spend_over_a_limit_does(world, act):
 class Clock:
     """A clock that stands still until it is set."""
 
-    def __init__(self, text):
-        self.now = datetime.fromisoformat(text)
+    def __init__(self):
+        self.now = None
 
     def __call__(self):
         return self.now
+
+
+CLOCK = Clock()  # one for all tests, so that they prepare their statements once
+
+
+def stop_clock(text):
+    CLOCK.now = at(text)
+    return CLOCK
 
 
 def at(text):
@@ -358,7 +366,7 @@ def at(text):
     ],
 )
 def test_a_period_is_a_calendar_month_of_the_zone(world, zone, now, period, end):
-    clock = Clock(now)
+    clock = stop_clock(now)
     spender = Spender(world, time_zone=zone, clock=clock)
     spender.limit(world.a1, 1)
     spender("settle", spender("hold", spender.call, ONE).id, "e1", ONE)
@@ -388,7 +396,7 @@ def told_of(spender):
 
 def test_a_report_tells_this_months_spend_and_what_live_holds_of_this_month_hold(world):
     """Each amount is a bit of its own; of each month one hold lives on and one expires."""
-    clock = Clock("2026-11-30T23:59:00Z")
+    clock = stop_clock("2026-11-30T23:59:00Z")
     spender = Spender(world, clock=clock)
     spender.limit(world.a1, 100)
     for now, first in (("2026-11-30T23:59:00Z", 1), ("2026-12-01T00:01:00Z", 8)):
@@ -420,7 +428,7 @@ def test_what_was_spent_for_a_group_stays_in_the_organization_that_it_leaves(wor
 
 
 def test_late_usage_belongs_to_the_period_of_its_hold(world):
-    clock = Clock("2026-12-01T04:59:59Z")
+    clock = stop_clock("2026-12-01T04:59:59Z")
     spender = Spender(world, time_zone="America/New_York", clock=clock)
     spender.limit(world.a1, 1)
     hold = spender("hold", spender.call, ONE)
@@ -446,14 +454,14 @@ def test_late_usage_belongs_to_the_period_of_its_hold(world):
     ],
 )
 def test_settled_usage_is_of_the_day_that_it_was_in_the_zone(world, occurred_at, day):
-    spender = Spender(world, time_zone="America/New_York", clock=Clock("2026-11-15T00:00:00Z"))
+    spender = Spender(world, time_zone="America/New_York", clock=stop_clock("2026-11-15T00:00:00Z"))
     hold = spender("hold", spender.call, ONE)
     spender("settle", hold.id, "e1", ONE, occurred_at=at(occurred_at))
     assert spender.read("ai_usage", "day", "period") == [(day, date(2026, 11, 1))]
 
 
 def test_usage_without_a_hold_is_of_the_month_in_which_it_occurred(world):
-    spender = Spender(world, clock=Clock("2026-12-05T00:00:00Z"))
+    spender = Spender(world, clock=stop_clock("2026-12-05T00:00:00Z"))
     spender("record", "e1", spender.call, ONE, occurred_at=at("2026-11-30T23:59:59Z"))
     spender("record", "e2", spender.call, Tokens(input=2))
     counters = spender.read("ai_spend_counters", "period", "spent_picos")
@@ -464,7 +472,7 @@ def test_usage_without_a_hold_is_of_the_month_in_which_it_occurred(world):
 
 
 def test_a_hold_counts_until_the_instant_at_which_it_expires_and_no_longer(world):
-    clock = Clock("2026-11-15T12:00:00Z")
+    clock = stop_clock("2026-11-15T12:00:00Z")
     spender = Spender(world, clock=clock)
     spender.limit(world.a1, 1)
     first = spender("hold", spender.call, ONE, ttl_seconds=60)
@@ -477,7 +485,7 @@ def test_a_hold_counts_until_the_instant_at_which_it_expires_and_no_longer(world
 
 
 def test_late_usage_is_booked_also_above_the_limit_and_exhausts_the_budget(world):
-    clock = Clock("2026-11-15T12:00:00Z")
+    clock = stop_clock("2026-11-15T12:00:00Z")
     spender = Spender(world, clock=clock)
     spender.limit(world.a1, 1)
     expired = spender("hold", spender.call, ONE, ttl_seconds=1)
@@ -492,7 +500,7 @@ def test_late_usage_is_booked_also_above_the_limit_and_exhausts_the_budget(world
 
 
 def test_a_refused_hold_takes_the_expired_ones_out_too(world):
-    clock = Clock("2026-11-15T12:00:00Z")
+    clock = stop_clock("2026-11-15T12:00:00Z")
     spender = Spender(world, clock=clock)
     spender.limit(world.a1, 3)
     spender("hold", spender.call, Tokens(input=2), ttl_seconds=1)

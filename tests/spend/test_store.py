@@ -15,7 +15,7 @@ from tests.support import (
     TABLES,
     authorize,
     count_statements,
-    make_gov,
+    find_gov,
     names_budget_table,
     wait_for_waiters,
 )
@@ -35,7 +35,7 @@ class Spender:
     """A gateway that makes calls for the member of a world, at a dollar a token."""
 
     def __init__(self, world, **options):
-        self.world, self.gov = world, make_gov(engine=world.engine, **options)
+        self.world, self.gov = world, find_gov(engine=world.engine, **options)
         self.model = uuid4().hex
         self.call = Call(world.a, world.member, "acme", self.model)
         price = {"provider": "acme", "model": self.model, "input_price": 10**12}
@@ -459,7 +459,7 @@ def test_the_figures_of_a_refusal_are_exact_however_the_host_reads_json(world):
     with world.engine.begin() as connection:
         connection.execute(sa.update(TABLES.ai_spend_counters).values(spent_picos=spent))
     engine = sa.create_engine(world.engine.url, json_deserializer=read_json)
-    spender.gov = make_gov(engine=engine)
+    spender.gov = find_gov(engine=engine)
     with pytest.raises(BudgetExceeded) as refused:
         spender("hold", spender.call, ONE)
     engine.dispose()

@@ -64,13 +64,12 @@ def serving(engine):
 @pytest.mark.parametrize("path", JUNK, ids=lambda path: path[:30] or "(bare)")
 def test_an_unknown_path_is_the_hosts_and_in_serve_a_problem(engine, send, serving, town, path):
     with count_statements(engine) as sent:
-        for method in ("GET", "PUT", "POST", "OPTIONS", "PROPFIND"):
-            for person in (town.owner, None):
-                assert is_of_the_host(send(method, path, person)), (method, path)
-                response = serving(method, path, person)
-                assert outcome(response) == (404, "not-found"), (method, path)
-                assert response.headers["Cache-Control"] == "no-store"
-                assert response.headers["X-Request-Id"]
+        for method, person in (("GET", town.owner), ("PUT", None), ("PROPFIND", None)):
+            assert is_of_the_host(send(method, path, person)), (method, path)
+            response = serving(method, path, person)
+            assert outcome(response) == (404, "not-found"), (method, path)
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["X-Request-Id"]
     assert sent == []
 
 
