@@ -28,4 +28,5 @@ def test_micros_are_whole_and_promise_nothing_that_would_be_refused(limit, spent
     spend = MemberSpend(1, 2, Period(MAY, JUNE), 3, limit, "group", spent, held)
     answer = MemberSpendAnswer.model_validate(spend)
     assert (answer.current_spend_micros, answer.held_micros, spend.left_micros) == expected
-    assert answer.period_end == JUNE
+    assert (spend.spent_micros, spend.held_micros, spend.left_micros) == expected
+    assert answer.period_end == spend.period_end == JUNE

@@ -161,6 +161,21 @@ class MemberSpend:
     held_picos: int
 
     @property
+    def spent_micros(self) -> int:
+        """What settled and recorded calls cost in the period, rounded up."""
+        return round_up_to_micros(self.spent_picos)
+
+    @property
+    def held_micros(self) -> int:
+        """What calls under way may still cost, rounded up."""
+        return round_up_to_micros(self.held_picos)
+
+    @property
+    def period_end(self) -> datetime:
+        """When the whole limit is free again."""
+        return self.period.end
+
+    @property
     def left_micros(self) -> int | None:
         """What can still be held; None: no limit holds."""
         if self.limit_micros is None:
