@@ -43,18 +43,17 @@ OBJECTS = {
 HEAD = """\
 # What each right can touch
 
-SQL about budgets, prices, spend and the audit trail runs by a grant, and each statement says
-which right it needs ([record 2](adr/0002-the-grant.md)). So the statements are the list of what
-is asked of the policy. Here they are by right, with every table that they can read and write, in
-an installation with govbudget's own directory. A grant binds the object: what it reads and writes
-is about that object.
+Only a grant runs SQL about budgets, prices, spend and the audit trail, and each statement names
+the right that it needs ([record 2](adr/0002-the-grant.md)). This table has every statement by its
+right, with every table that it can read and write, in an installation with govbudget's own
+directory. A statement reads and writes only what is about the grant's object.
 
 | right | what the policy is asked | statements | reads | writes |
 |---|---|---|---|---|
 """
 FOOT = """
-`audit_log` is also written by triggers, in the statement of the change. Statements that load the
-caller and the object before the decision read the directory's tables only.
+Triggers also write `audit_log`, in the statement of the change. Statements that load the caller and
+the object before the decision read only the directory's tables.
 
 ## Without a right
 
@@ -62,10 +61,9 @@ caller and the object before the decision read the directory's tables only.
 |---|---|---|---|
 """
 END = """
-Commands that migrate, load the directory file and make tokens need the database and no right:
-they are its operator's.
+Commands that migrate, load the directory file or make tokens need the database's URL and no right.
 
-Written by `python -m tools.write_rights`, and held true by the tests.
+`python -m tools.write_rights` writes this page, and a test compares it with the code.
 """
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from tests.review.helpers import FOLDERS, append, copy_policy
-from tests.testing.test_directory import make_host_tables, over
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -28,7 +27,7 @@ def read_blocks(name, language):
 def project(tmp_path):
     """A user's project, with the files that the page tells of."""
     (table,) = read_blocks("test-your-policy.md", "csv")
-    plugin, tests, _ = read_blocks("test-your-policy.md", "python")
+    plugin, tests = read_blocks("test-your-policy.md", "python")
     copy_policy(FOLDERS["shipped"], tmp_path / "policy")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "expected.csv").write_text(table)
@@ -74,22 +73,6 @@ def test_the_tests_of_the_page_find_a_decision_that_is_not_expected(project):
     assert "test_decision[group-member-group-update-deny]" in said
     assert "test_a_member_reads_and_does_not_change" in said
     assert "test_no_edit_of_one_step_goes_unnoticed" in said
-
-
-def test_the_directory_test_of_the_page_passes_over_a_hosts_tables(engine):
-    *_, block = read_blocks("test-your-policy.md", "python")
-    names = {}
-    exec(compile(block, "test-your-policy.md", "exec"), names)
-
-    class Host:
-        """An engine whose transactions see the host's tables, which are gone afterwards."""
-
-        def begin(self):
-            return connection
-
-    with engine.connect() as connection:
-        directory = over(*make_host_tables(connection))
-        names["test_directory"](Host(), directory)
 
 
 # -- review-a-policy-change.md --
