@@ -507,6 +507,11 @@ def test_the_files_that_a_document_names_are_there(document):
     assert set(missing) <= written  # what the document itself tells to write
 
 
+def test_no_document_has_a_merge_conflict_in_it():
+    conflict = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+    assert [path for path in DOCUMENTS if conflict.search(path.read_text())] == []
+
+
 def test_the_idea_counts_the_questions_right():
     roles = Policy.load().table.scopes
     words = {6: "six", 5: "five", 3: "three"}
