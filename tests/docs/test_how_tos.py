@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -35,9 +36,15 @@ from tests.support import (
 )
 
 from govbudget import Layout
+from govbudget.db.connection import GRACE_SECONDS, normalize_url
 from govbudget.errors import NotFound
 from govbudget.migrations import find_differences
-from govbudget.server.app import CONNECT_TIMEOUT_SECONDS, make_engine
+from govbudget.server.app import (
+    CONNECT_TIMEOUT_SECONDS,
+    STATEMENT_TIMEOUT_MS,
+    find_obstacle,
+    make_engine,
+)
 from govbudget.server.serve import serve
 from govbudget.settings import Settings
 
@@ -219,6 +226,41 @@ def test_the_role_gets_the_statement_timeout_of_the_page(engine):
         connection.execute(sa.text(statement))
         assert ["statement_timeout=5s"] in connection.scalars(sa.text(settings)).all()
         connection.rollback()
+
+
+# -- failover.md --
+
+
+def test_the_url_and_the_seconds_of_the_page_are_those_of_the_server(database_url):
+    """tests/server/test_failover.py does the rest of the page, with two servers."""
+    page = (HOW_TO / "failover.md").read_text()
+    export, *_ = read_blocks(HOW_TO / "failover.md", "sh")
+    url = normalize_url(export.split("'")[1])
+    assert (url.query["host"], url.query["target_session_attrs"]) == ("h1,h2", "read-write")
+    statement, connect = STATEMENT_TIMEOUT_MS // 1000, CONNECT_TIMEOUT_SECONDS
+    assert f"`statement_timeout` ({statement} s in `serve`) and {GRACE_SECONDS} s more" in page
+    assert f"`connect_timeout` ({connect} s)" in page
+    assert f"some {statement + GRACE_SECONDS + connect} s after the silence" in page
+    engine = make_engine(database_url, 1)
+    with engine.connect() as connection:
+        silence = connection.connection.dbapi_connection.silence_seconds
+    engine.dispose()
+    assert silence == statement + GRACE_SECONDS
+    assert (
+        inspect.getsource(find_obstacle).count("the database is a standby; name its primary") == 1
+    )
+    assert "`the database is a standby; name its primary, or promote it`" in page
+
+
+def test_after_a_promotion_the_commands_of_the_page_say_that_what_is_there_is_whole(
+    busy, database_url, tmp_path
+):
+    *_, check = read_blocks(HOW_TO / "failover.md", "sh")
+    assert busy
+    checked = run_shell(check, as_text(database_url), tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "as it should be" in checked.stdout
+    assert "ledger = rollups = counters" in checked.stdout
 
 
 # -- behind-a-proxy.md --

@@ -61,7 +61,10 @@ class Pooler:
             self.idle.put(session)
         self.names = {}
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        port, info = self.listener.getsockname()[1], self.connections[0].info
+        self.url = f"postgresql://{info.user}@127.0.0.1:{port}/{info.dbname}"
+        self.answers = threading.Event()
+        self.answers.set()
         self.threads = []
         self.start(self.accept)
 
@@ -76,26 +79,37 @@ class Pooler:
                 self.start(self.serve, client)
 
     def serve(self, client):
-        session, statements = None, {}
-        with suppress(EOFError, OSError, struct.error), client, client.makefile("rb") as file:
-            self.greet(client, file)
-            while True:
-                batch = [read(file)]
-                if batch[0][0] == b"X":
-                    break
-                while batch[-1][0] not in b"QS":
-                    batch.append(read(file))
-                session = session or self.idle.get(timeout=10)
-                status = self.pass_on(client, session, batch, statements)
-                if status == b"I" and self.lends_transactions:
-                    self.idle.put(session)
-                    session = None
-        if session is not None:
-            session.socket.sendall(pack(b"Q", b"DISCARD ALL\0"))
-            while read(session.file)[0] != b"Z":
-                pass
-            session.known.clear()
-            self.idle.put(session)
+        with suppress(EOFError, OSError, struct.error, queue.Empty):
+            session, statements = None, {}
+            with suppress(EOFError, OSError), client, client.makefile("rb") as file:
+                self.greet(client, file)
+                while batch := self.read_batch(file):
+                    session = session or self.idle.get(timeout=10)
+                    status = self.pass_on(client, session, batch, statements)
+                    if status == b"I" and self.lends_transactions:
+                        self.idle.put(session)
+                        session = None
+            if session is not None:
+                self.reset(session)
+
+    def reset(self, session):
+        session.socket.sendall(pack(b"Q", b"DISCARD ALL\0"))
+        while True:  # behind what a client did not wait for
+            kind, content = read(session.file)
+            if (kind, content) == (b"C", b"DISCARD ALL\0"):
+                break
+        assert read(session.file)[0] == b"Z"
+        session.known.clear()
+        self.idle.put(session)
+
+    def read_batch(self, file):
+        """Read up to what the client waits for an answer to; nothing: it says good-bye."""
+        batch = [read(file)]
+        if batch[0][0] == b"X":
+            return None
+        while batch[-1][0] not in b"QS":
+            batch.append(read(file))
+        return batch
 
     def greet(self, client, file):
         while True:
@@ -135,6 +149,7 @@ class Pooler:
         session.socket.sendall(b"".join(sent))
         client.sendall(pack(b"1") * made_before)
         while True:
+            self.answers.wait(10)
             kind, content = read(session.file)
             if kind == b"1" and made:
                 made -= 1
@@ -156,9 +171,8 @@ class Pooler:
 
 @contextmanager
 def pooling(url, size=2, **options):
-    """Run a pooler over the database of a URL (of libpq's); give the URL of the pooler."""
+    """Run a pooler over the database of a URL (of libpq's); it has a `url` of its own."""
     with ExitStack() as stack:
         pooler = Pooler(url, size, **options)
         stack.callback(pooler.close)
-        info = pooler.connections[0].info
-        yield f"postgresql://{info.user}@127.0.0.1:{pooler.port}/{info.dbname}"
+        yield pooler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zoneinfo
 from concurrent.futures import ThreadPoolExecutor
@@ -277,6 +278,41 @@ def test_a_command_that_meets_an_unknown_zone_names_the_setting(run, url, tmp_pa
     assert "GOVBUDGET_TIME_ZONE; name a zone that it knows" in result.sentence
 
 
+# -- a server that is silent --
+
+
+def test_a_server_that_keeps_silent_is_given_up_on(url):
+    """It acknowledges each packet, as one that hangs does. Every connection to it is closed."""
+    with pooling(url, lends_transactions=False, follows=False) as between:
+        engine = make_engine(normalize_url(between.url), 2)
+        with engine.connect() as idle, engine.connect() as connection:
+            before = idle.connection.dbapi_connection
+            between.answers.clear()
+            # Nothing in between passes on what `serve` sets; a real server's value is read.
+            connection.connection.dbapi_connection.silence_seconds = 0.3
+            began = time.monotonic()
+            with pytest.raises(sa.exc.OperationalError, match="silent for too long") as refused:
+                connection.execute(sa.text("SELECT 1"))
+            assert time.monotonic() - began < 3
+            between.answers.set()
+        assert explain_outage(refused.value).code == "unavailable"
+        with engine.connect() as connection:
+            assert connection.connection.dbapi_connection is not before
+            assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("option", "seconds"),
+    [("", 7), ("-c%20statement_timeout%3D60s", 62), ("-c%20statement_timeout%3D0", math.inf)],
+)
+def test_how_long_a_server_may_be_silent_is_how_long_its_statements_may_take(url, option, seconds):
+    engine = make_engine(normalize_url(f"{url}&options={option}" if option else url), 1)
+    with engine.connect() as connection:
+        assert connection.connection.dbapi_connection.silence_seconds == seconds
+    engine.dispose()
+
+
 # -- behind a pooler --
 
 
@@ -286,7 +322,7 @@ def send_through(url):
     with ExitStack() as stack:
 
         def make(*, connections=4, size=2, **options):
-            through = stack.enter_context(pooling(url, size, **options))
+            through = stack.enter_context(pooling(url, size, **options)).url
             engine = make_engine(normalize_url(through), connections)
             stack.callback(engine.dispose)
             return create_app(engine, {}).test_client(), find_own(engine)

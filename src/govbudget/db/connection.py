@@ -5,7 +5,9 @@ A host's connections are the host's: nothing is set on them.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -13,8 +15,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from govbudget.errors import SettingsError
 
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+T = TypeVar("T")
+
 DATABASE_URL = "GOVBUDGET_DATABASE_URL"
 CONNECT_TIMEOUT_SECONDS = 5
+GRACE_SECONDS = 2
 
 # Parameters of libpq, which a URL overrides. A server that vanishes without a word is given up on
 # when it acknowledges nothing, or is silent, for so long.
@@ -69,6 +77,42 @@ def _require_utf8(connection: psycopg.Connection[Any], _record: object) -> None:
             f"the encoding of the database `{connection.info.dbname}` is {encoding}; name one that"
             " was made with ENCODING 'UTF8'"
         )
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that closes where the server keeps silent for longer than it may.
+
+    A server that hangs, or waits for a standby that is away, keeps none of its own timeouts, and
+    while its machine is up TCP finds nothing wrong.
+    """
+
+    silence_seconds: float = CONNECT_TIMEOUT_SECONDS  # infinite where statements have no limit
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:  # noqa: ANN401 - psycopg's
+        """Wait for the server, as psycopg does; OperationalError: it is silent for too long."""
+        return super().wait(self._bound(gen), *args, **options)
+
+    def _bound(self, work: PQGen[T]) -> PQGen[T]:
+        end, ready = time.monotonic() + self.silence_seconds, cast("Any", None)
+        while True:
+            try:
+                wanted = work.send(ready)
+            except StopIteration as done:
+                return cast("T", done.value)
+            ready = yield wanted
+            if not ready and time.monotonic() > end:
+                self.close()
+                raise psycopg.OperationalError("the server is silent for too long")
+
+
+def open_bounded(*address: Any, **parameters: Any) -> BoundedConnection:  # noqa: ANN401 - psycopg's
+    """Connect, and wait for no statement for longer than the server lets it run, and a little."""
+    connection = BoundedConnection.connect(*address, **parameters, autocommit=True)
+    query = "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
+    (limit_ms,) = connection.execute(query).fetchone() or (0,)
+    connection.silence_seconds = limit_ms / 1000 + GRACE_SECONDS if limit_ms else math.inf
+    connection.autocommit = False
+    return connection
 
 
 def _refuse(reason: str) -> SettingsError:

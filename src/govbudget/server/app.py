@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_engine
+from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_bounded, open_engine
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, retry
 from govbudget.db.tables import require_own_tables
@@ -94,7 +94,7 @@ def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     )
     # The later of two has the say; an empty `options=` sends none, which a pooler may not take.
     options = "" if given == "" else " ".join((*ours, str(given or "")))
-    return open_engine(
+    engine = open_engine(
         url.update_query_dict({"options": options}),
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
@@ -103,6 +103,10 @@ def make_engine(url: sa.URL, connections: int) -> sa.Engine:
         pool_use_lifo=True,  # the one used last, whose plans and pages are at hand
         hide_parameters=True,  # the text of an error goes to the log; what a caller sent does not
     )
+    sa.event.listen(
+        engine, "do_connect", lambda _, __, address, named: open_bounded(*address, **named)
+    )
+    return engine
 
 
 def create_app(
