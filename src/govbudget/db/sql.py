@@ -42,6 +42,7 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
     "ttl": sa.Interval(),
     "receipt": pg.JSONB(),
+    "further_tokens": pg.JSONB(none_as_null=True),
 }
 
 

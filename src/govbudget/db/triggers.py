@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.dialects import postgresql as pg
 
+from govbudget.db import price_function
 from govbudget.identity import Cause
 from govbudget.new_ids import write_new_id
 
@@ -209,19 +210,21 @@ def list_triggers(table: sa.Table) -> Iterator[Trigger]:
 
 
 def write_functions(metadata: sa.MetaData, layout: Layout) -> dict[str, str]:
-    """Give the body of each trigger function, by name."""
+    """Give the body of each function, by name."""
     audited = [table for table in metadata.sorted_tables if "audit" in table.info]
     names = (quote(layout.schema), str(layout.id_type))
     bodies = {f"record_{table.name}": table.info["audit"].write(table, *names) for table in audited}
-    return {"refuse_audit_change": _REFUSE, **bodies}
+    return {"refuse_audit_change": _REFUSE, price_function.NAME: price_function.BODY, **bodies}
 
 
 def write_behaviour(metadata: sa.MetaData, layout: Layout) -> Iterator[str]:
     """Write the statements that make, or make anew, all functions and triggers."""
     schema = quote(layout.schema)
     for name, body in write_functions(metadata, layout).items():
-        head = f"CREATE OR REPLACE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql"
-        yield f"{head} AS $${body}$$"
+        head = f"{name}() RETURNS trigger LANGUAGE plpgsql"
+        if name == price_function.NAME:
+            head = price_function.HEAD
+        yield f"CREATE OR REPLACE FUNCTION {schema}.{head} AS $${body}$$"
     for table in metadata.sorted_tables:
         for trigger in list_triggers(table):
             yield trigger.write(table, schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypeAliasType
 
 from govbudget.money import round_up_to_micros
@@ -15,13 +15,27 @@ HoldState = TypeAliasType("HoldState", Literal["open", "expired", "settled", "re
 Micros = Annotated[int, BeforeValidator(round_up_to_micros)]
 
 
+# Further units are shown where there are some.
+Some = Annotated[int, Field(exclude_if=lambda count: not count)]
+
+
 class TokensAnswer(Answer):
-    """Tokens by category, as they were sent."""
+    """Tokens by category, as they were sent; of further categories those that are not 0."""
 
     input: int
     output: int
     cache_read: int
     cache_write: int
+    cache_write_1h: Some = 0
+    input_audio: Some = 0
+    cache_read_audio: Some = 0
+    output_audio: Some = 0
+    input_image: Some = 0
+    cache_read_image: Some = 0
+    output_image: Some = 0
+    input_video: Some = 0
+    output_video: Some = 0
+    web_searches: Some = 0
 
 
 class HoldAnswer(Answer):

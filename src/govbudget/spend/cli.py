@@ -188,9 +188,9 @@ def prices_gaps(form: str) -> None:
 
 def _show_gaps(gaps: Sequence[PriceGap]) -> Iterator[str]:
     for gap in gaps:
-        tokens = ", ".join(
-            f"{getattr(gap, name)} {name.removesuffix('_tokens')}" for name in TOKENS
-        )
+        counts = {name.removesuffix("_tokens"): getattr(gap, name) for name in TOKENS}
+        counts |= gap.further_tokens
+        tokens = ", ".join(f"{count} {unit}" for unit, count in counts.items())
         yield (
             f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
             f" had no price: {', '.join(gap.unpriced)};"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
-from govbudget.money import PRICES, TOKENS, UNITS
+from govbudget.money import FURTHER, PRICES, TOKENS, UNITS
 from govbudget.prices.statements import DAY, find_in_force
 
 if TYPE_CHECKING:
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 
 # What a call lacked when it was recorded, which the index `ai_usage_unpriced_idx` finds, and now.
-LACKED = [f"'{unit}' = ANY (u.unpriced)" for unit in UNITS]
-LACKS = [f"{was} AND p.{price} IS NULL" for was, price in zip(LACKED, PRICES, strict=True)]
+NAMES = (*UNITS, *FURTHER)
+LACKED = [f"'{unit}' = ANY (u.unpriced)" for unit in NAMES]
+NOW = (*(f"p.{price}" for price in PRICES), *(f"p.more ->> '{unit}'" for unit in FURTHER))
+LACKS = [f"{was} AND ({now}) IS NULL" for was, now in zip(LACKED, NOW, strict=True)]
+USED = (
+    *(f"u.{count}" for count in TOKENS),
+    *(f"(u.further_tokens ->> '{unit}')::bigint" for unit in FURTHER),
+)
 GAPS = Governed(
     "prices.gaps",
     Action.UPDATE,
     PriceBook,
     f"""
-SELECT u.provider, u.model, count(*), {", ".join(f"sum(u.{count})" for count in TOKENS)},
+SELECT u.provider, u.model, count(*), {", ".join(f"coalesce(sum({used}), 0)" for used in USED)},
        {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
 FROM {{s}}.ai_usage u {find_in_force("u", DAY.format("coalesce(:now, statement_timestamp())"))}
 WHERE u.unpriced IS NOT NULL
@@ -39,8 +45,9 @@ ORDER BY count(*) DESC, u.provider, u.model
 class PriceGap:
     """A model, its calls that were recorded without a price for all of their units, their tokens.
 
-    `unpriced` names the units that had no price, such as `output`; `missing` the prices of them
-    that are missing now, such as `output_price`. A price that came later changes no call.
+    `further_tokens` are the counts of further units, by name. `unpriced` names the units that had
+    no price, such as `output`; `missing` the prices of them that are missing now, such as
+    `output_price` or `further/web_searches`. A price that came later changes no call.
     """
 
     provider: str
@@ -50,6 +57,7 @@ class PriceGap:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    further_tokens: dict[str, int]
     unpriced: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -64,8 +72,12 @@ def list_gaps(grant: Grant[PriceBook]) -> list[PriceGap]:
 
 def _gap(row: Row[Any]) -> PriceGap:
     provider, model, calls, *values = tuple(row)
-    size = len(UNITS)
+    size = len(NAMES)
     counts, lacked, lacks = values[:size], values[size : 2 * size], values[2 * size :]
-    tokens = dict(zip(TOKENS, map(int, counts), strict=True))
-    unpriced, missing = tuple(compress(UNITS, lacked)), tuple(compress(PRICES, lacks))
-    return PriceGap(provider, model, calls, **tokens, unpriced=unpriced, missing=missing)
+    used = dict(zip((*TOKENS, *FURTHER), map(int, counts), strict=True))
+    tokens: dict[str, Any] = {name: used.pop(name) for name in TOKENS}
+    further = {unit: count for unit, count in used.items() if count}
+    prices = (*PRICES, *(f"further/{unit}" for unit in FURTHER))
+    unpriced, missing = tuple(compress(NAMES, lacked)), tuple(compress(prices, lacks))
+    lists: dict[str, Any] = {"unpriced": unpriced, "missing": missing}
+    return PriceGap(provider, model, calls, **tokens, further_tokens=further, **lists)

@@ -14,22 +14,14 @@ from __future__ import annotations
 from govbudget.db.governed import Governed
 from govbudget.db.times import IN_MICROSECONDS
 from govbudget.identity import Action, Ledger
-from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS, UNITS
+from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
+from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
 
-# What is known of what tokens `i` cost at prices `p` (NULL: there are some and none is priced), and
-# of which units there are some and no price.
-COST = """LATERAL (
-    SELECT CASE count(*) WHEN 0 THEN 0 ELSE sum(tokens::numeric * price) END AS cost_picos,
-           array_agg(unit) FILTER (WHERE price IS NULL) AS unpriced
-    FROM (VALUES {}) AS v (unit, tokens, price) WHERE tokens > 0
-  ) AS k""".format(
-    ", ".join(
-        f"('{unit}', i.{tokens}, p.{price})"
-        for unit, tokens, price in zip(UNITS, TOKENS, PRICES, strict=True)
-    )
-)
+COUNTS = (*TOKENS, "further_tokens")
+# The whole price, as holds and usage keep it.
+PRICE = (*PRICES, "more")
 
 NOW = "coalesce(:now, statement_timestamp())"
 # When a call was made: as its caller says, else now.
@@ -59,20 +51,20 @@ def take(*names: str, at: str = "now") -> str:
 
 def _ask(*more: str, at: str = "now") -> str:
     """Write the CTEs `input` and `asked`: who asks, and for what. `more` is passed besides."""
-    names = ("organization_id", "user_id", "provider", "model", *TOKENS, "now", *more)
+    names = ("organization_id", "user_id", "provider", "model", *COUNTS, "now", *more)
     return f"""
 WITH {{directory}}, {take(*names, at=at)}, asked AS (
-  SELECT i.*, {{is_member}} AS is_member, e.*, k.*, {", ".join(f"p.{price}" for price in PRICES)},
+  SELECT i.*, {{is_member}} AS is_member, e.*, k.*, {", ".join(f"p.{name}" for name in PRICE)},
          date_trunc('month', timezone({{zone}}, i.at))::date AS period
   FROM input i
   {find_in_force("i", DAY.format("i.at"))}
   LEFT JOIN LATERAL ({{effective}}) e ON true
-  CROSS JOIN {COST}
+  CROSS JOIN {write_cost("i", "p")}
 )"""
 
 
 HOLDS = (
-    *("id", "organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES),
+    *("id", "organization_id", "user_id", "group_id", "period", "provider", "model", *PRICE),
     *("cost_picos", "unpriced", "is_open", "created_at", "expires_at"),
 )
 # Of a call that is not held. One value: the driver takes its time over each column of an answer.
@@ -122,7 +114,7 @@ HOLD = Governed(
 ), held AS (
   INSERT INTO {{s}}.ai_holds ({", ".join(HOLDS)}, body_digest)
   SELECT hold_id, organization_id, user_id, group_id, period, provider, model,
-         {", ".join(PRICES)}, cost_picos, unpriced, true, at,
+         {", ".join(PRICE)}, cost_picos, unpriced, true, at,
          -- from when it is held: the statement may have waited for the counter
          coalesce(now, clock_timestamp()) + :ttl, :body_digest
   FROM asking, counter WHERE last_hold_id = hold_id
@@ -139,7 +131,7 @@ SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON t
 
 USAGE = (
     *("organization_id", "event_id", "user_id", "group_id", "hold_id", "period", "day"),
-    *("provider", "model", *PRICES, *TOKENS, "cost_picos", "unpriced"),
+    *("provider", "model", *PRICE, *COUNTS, "cost_picos", "unpriced"),
     *("occurred_at", "recorded_at"),
 )
 # Of a row of usage, what its caller does not know, besides the cost.
@@ -153,7 +145,7 @@ def _record(source: str, *, where: str, hold_id: str, day: str, cost: str, unpri
 , recorded AS (
   INSERT INTO {{s}}.ai_usage ({", ".join(USAGE)})
   SELECT organization_id, event_id, user_id, group_id, {hold_id}, period, {day},
-         provider, model, {", ".join(PRICES)}, {", ".join(TOKENS)}, {cost}, {unpriced},
+         provider, model, {", ".join((*PRICE, *COUNTS))}, {cost}, {unpriced},
          occurred_at, coalesce(now, statement_timestamp())
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
@@ -194,14 +186,14 @@ SETTLE = Governed(
     Action.CREATE,
     Ledger,
     f"""
-WITH {take("event_id", *TOKENS, "now", "occurred_at", "hold_id", at=AT)}, priced AS (
+WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced AS (
   SELECT i.*, p.*,
          greatest(k.cost_picos, CASE WHEN k.unpriced IS NOT NULL AND p.unpriced IS NULL
                                      THEN p.cost_picos END) AS cost,
          k.unpriced AS lacks,
          least(greatest(timezone({{zone}}, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
-  FROM input i, {{s}}.ai_holds p, {COST} WHERE p.id = i.hold_id
+  FROM input i, {{s}}.ai_holds p, {write_cost("i", "p")} WHERE p.id = i.hold_id
 ){_record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
@@ -243,7 +235,7 @@ def _same(*names: str, **values: str) -> str:
     return f"ROW({stored}) IS NOT DISTINCT FROM ROW({', '.join(asked.values())}) AS is_same"
 
 
-REPORTED = ("occurred_at", *TOKENS)
+REPORTED = ("occurred_at", *COUNTS)
 FIND_EVENT = Governed(
     "spend.find_event",
     Action.CREATE,

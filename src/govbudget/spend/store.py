@@ -262,8 +262,8 @@ def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
     """Write the counts, and the time at which they are counted."""
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
     # statement anew for each combination of types.
-    counts = dict(zip(TOKENS, map(Int8, tokens.counts), strict=True))
-    return {**counts, **_read_clock(grant)}
+    counts = dict(zip(TOKENS, map(Int8, tokens.plain), strict=True))
+    return {**counts, "further_tokens": tokens.further or None, **_read_clock(grant)}
 
 
 def _read_clock(grant: Grant[Ledger]) -> dict[str, Any]:

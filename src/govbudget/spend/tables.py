@@ -119,6 +119,8 @@ def ai_usage(t: Tables) -> sa.Table:
         sa.Column("day", sa.Date, nullable=False),
         *_describe_priced(),
         *(sa.Column(count, sa.BigInteger, nullable=False) for count in TOKENS),
+        # Counts of further units, by name; NULL: none.
+        sa.Column("further_tokens", pg.JSONB(none_as_null=True)),
         *_describe_cost(),
         sa.Column("occurred_at", Time),  # NULL: not reported
         timestamp("recorded_at"),
@@ -172,6 +174,8 @@ def _describe_priced() -> tuple[sa.Column[Any], ...]:
         sa.Column("provider", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         *(sa.Column(price, sa.BigInteger) for price in PRICES),
+        # As `ai_model_prices` has it: the whole price, with all tiers.
+        sa.Column("more", pg.JSONB(none_as_null=True)),
     )
 
 

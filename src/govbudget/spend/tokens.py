@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from govbudget.money import MAX_TOKENS
+from govbudget.money import FURTHER, MAX_TOKENS, UNITS
 
 Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
@@ -14,11 +14,11 @@ Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 class Tokens(BaseModel):
     """How many tokens a call takes, by category: 0 to 10^12 each; what is left out is 0.
 
-    No token is counted under two keys. `input` holds no cached tokens, and `output` holds those of
-    reasoning. A chat answer of OpenAI with `prompt_tokens` 62,394, of which `cached_tokens` 60,024,
-    and `completion_tokens` 214 is `{"input": 2370, "cache_read": 60024, "output": 214}`. So is an
-    answer of Anthropic with `input_tokens` 2,370, `cache_read_input_tokens` 60,024 and
-    `output_tokens` 214.
+    No token is counted under two keys. `input` holds no cached tokens and none of audio, image or
+    video, and `output` holds those of reasoning. A chat answer of OpenAI with `prompt_tokens`
+    62,394, of which `cached_tokens` 60,024, and `completion_tokens` 214 is
+    `{"input": 2370, "cache_read": 60024, "output": 214}`. So is an answer of Anthropic with
+    `input_tokens` 2,370, `cache_read_input_tokens` 60,024 and `output_tokens` 214.
     """
 
     model_config = ConfigDict(
@@ -30,13 +30,14 @@ class Tokens(BaseModel):
 
     input: Count = Field(
         default=0,
-        description="tokens of the prompt, without cached ones. OpenAI: `prompt_tokens` minus"
-        " `prompt_tokens_details.cached_tokens`. Anthropic: `input_tokens`",
+        description="plain tokens of the prompt, without cached ones and those of audio, image or"
+        " video. OpenAI: `prompt_tokens` minus `prompt_tokens_details.cached_tokens`. Anthropic:"
+        " `input_tokens`",
     )
     output: Count = Field(
         default=0,
-        description="tokens of the answer, with those of reasoning. OpenAI: `completion_tokens`."
-        " Anthropic: `output_tokens`",
+        description="plain tokens of the answer, with those of reasoning. OpenAI:"
+        " `completion_tokens`. Anthropic: `output_tokens`",
     )
     cache_read: Count = Field(
         default=0,
@@ -45,14 +46,41 @@ class Tokens(BaseModel):
     )
     cache_write: Count = Field(
         default=0,
-        description="tokens of the prompt that were written to the provider's cache. OpenAI: 0."
-        " Anthropic: `cache_creation_input_tokens`",
+        description="tokens of the prompt that were written to the provider's cache, for five"
+        " minutes where there is a choice. OpenAI: 0. Anthropic: `cache_creation_input_tokens`,"
+        " less those of an hour",
+    )
+    cache_write_1h: Count = Field(
+        default=0,
+        description="tokens of the prompt that were written to it for an hour. Anthropic:"
+        " `cache_creation.ephemeral_1h_input_tokens`",
+    )
+    input_audio: Count = Field(default=0, description="audio of the prompt, without cached")
+    cache_read_audio: Count = Field(default=0, description="cached audio of the prompt")
+    output_audio: Count = Field(default=0, description="audio of the answer")
+    input_image: Count = Field(default=0, description="images of the prompt, without cached")
+    cache_read_image: Count = Field(default=0, description="cached images of the prompt")
+    output_image: Count = Field(default=0, description="images of the answer")
+    input_video: Count = Field(default=0, description="video of the prompt")
+    output_video: Count = Field(default=0, description="video of the answer")
+    web_searches: Count = Field(
+        default=0, description="calls of the provider's web search, which are not tokens"
     )
 
     @property
-    def counts(self) -> tuple[int, int, int, int]:
+    def counts(self) -> tuple[int, ...]:
+        """All counts, in the order of the keys."""
+        return tuple(self.__dict__.values())
+
+    @property
+    def plain(self) -> tuple[int, ...]:
         """The counts in the order of a price's columns."""
-        return self.input, self.output, self.cache_read, self.cache_write
+        return tuple(getattr(self, unit) for unit in UNITS)
+
+    @property
+    def further(self) -> dict[str, int]:
+        """The counts of further units that are not 0, by their names."""
+        return {unit: count for unit in FURTHER if (count := getattr(self, unit))}
 
     def __add__(self, more: Self) -> Self:
         """Give the sums by category; raise ValueError where one leaves the bounds."""

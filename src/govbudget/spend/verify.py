@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, Id, Ledger
 from govbudget.money import PRICES, TOKENS
-from govbudget.spend.statements import COST
+from govbudget.spend.cost import write_cost
+from govbudget.spend.statements import PRICE
 
 if TYPE_CHECKING:
     from govbudget.db.unit import Grant
@@ -23,7 +24,7 @@ ASKED, ASKED_OF_USAGE = (
     for of in ("", "u.")
 )
 # What usage takes over from the hold that it settles.
-COPIED = ("organization_id", "user_id", "group_id", "period", "provider", "model", *PRICES)
+COPIED = ("organization_id", "user_id", "group_id", "period", "provider", "model", *PRICE)
 OF_HOLD, OF_USAGE = (", ".join(f"{of}.{name}" for name in COPIED) for of in ("h", "u"))
 # One statement, and so one snapshot.
 VERIFY = Governed(
@@ -82,7 +83,7 @@ WITH recorded AS (
     <> (coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))
   UNION ALL
   SELECT organization_id, user_id, sentence
-  FROM {{s}}.ai_usage i, {COST.replace("p.", "i.")}, LATERAL (VALUES (
+  FROM {{s}}.ai_usage i, {write_cost("i", "i")}, LATERAL (VALUES (
     -- of a hold it may be more, where it is not wholly known
     CASE WHEN i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
       AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos)
