@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, authorize, wait_for_waiters
 
-from govbudget.errors import NotFound
+from govbudget.errors import InvalidInput, NotFound
 from govbudget.spend.errors import (
     BudgetExceeded,
+    EventConflict,
     HoldClosed,
     HoldConflict,
     NotAMember,
@@ -22,9 +23,10 @@ from govbudget.spend.errors import (
 )
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
+from govbudget.spend.verify import verify_spend
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-DOLLAR = 10**12
+DOLLAR, CENT = 10**12, 10**10
 
 
 class Clock:
@@ -324,3 +326,95 @@ def test_exactly_as_many_expired_holds_are_extended_at_once_as_fit(spender, cloc
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(extend, holds)) == 10
     assert held(spender) == [(0, 10 * DOLLAR)]
+
+
+# -- settled by another model --
+
+
+def set_price(spender, cents, **more):
+    """Set the price of an input token of a model."""
+    row = {"provider": "acme", "model": uuid4().hex, "input_price": cents * 10**10, **more}
+    with spender.world.engine.begin() as connection:
+        connection.execute(sa.insert(TABLES.ai_model_prices), row)
+    return row["model"]
+
+
+def verify(spender):
+    with spender.gov.unit(spender.world.nobody) as unit:
+        return verify_spend(unit.authorize("create", ledger=True), spender.world.a).findings
+
+
+def test_a_fallback_costs_what_it_costs_and_not_what_the_held_model_does(spender):
+    other = set_price(spender, 3)
+    hold = spender("hold", spender.call, Tokens(input=5))
+    usage = spender("settle", hold.id, "e1", ONE, model=other)
+    assert (usage.model, usage.cost_picos) == (other, 3 * CENT)
+    assert spender("settle", hold.id, "e1", ONE, provider="acme", model=other) == usage
+    for conflict in ({}, {"model": "third"}, {"provider": "nobody", "model": other}):
+        with pytest.raises(EventConflict):
+            spender("settle", hold.id, "e1", ONE, **conflict)
+    assert held(spender) == [(3 * CENT, 0)]
+    assert verify(spender) == []
+
+
+def test_a_fallback_has_the_price_of_the_day_of_the_hold(spender, clock):
+    """As the table has it at settlement: also a price that was set after the hold was made."""
+    hold = spender("hold", spender.call, ONE)
+    other = set_price(spender, 3, effective_from=NOON.date())
+    tomorrow = {"effective_from": (NOON + timedelta(days=1)).date()}
+    set_price(spender, 7, model=other, **tomorrow)
+    clock.pass_by(86_400)
+    assert spender("settle", hold.id, "e1", ONE, model=other).cost_picos == 3 * CENT
+
+
+def test_the_held_model_by_name_has_the_price_of_its_hold(spender):
+    hold = spender("hold", spender.call, ONE)
+    with spender.world.engine.begin() as connection:
+        connection.execute(sa.update(TABLES.ai_model_prices).values(input_price=7))
+    usage = spender("settle", hold.id, "e1", ONE, provider="acme", model=spender.model)
+    assert usage.cost_picos == DOLLAR
+    assert spender("settle", hold.id, "e1", ONE) == usage
+
+
+def test_a_fallback_that_nobody_knows_costs_what_was_held(spender):
+    """Unpriced, and not free."""
+    hold = spender("hold", spender.call, Tokens(input=2))
+    usage = spender("settle", hold.id, "e1", ONE, model="unknown")
+    assert (usage.cost_picos, usage.unpriced) == (2 * DOLLAR, ("input",))
+    assert verify(spender) == []
+
+
+# -- recorded of whoever has left --
+
+
+def leave(spender):
+    members = TABLES.organization_members
+    with spender.world.engine.begin() as connection:
+        connection.execute(sa.delete(members).where(members.c.user_id == spender.call.user_id))
+
+
+def test_usage_of_whoever_has_left_is_recorded_where_they_are_known(spender):
+    """It is Everyone's, and whoever was never there is not known."""
+    spender.limit(spender.world.a1, 5)
+    spender("record", "e1", spender.call, ONE)
+    leave(spender)
+    usage, is_new = spender("record", "e2", spender.call, ONE, occurred_at=NOON)
+    assert (is_new, usage.group_id, usage.cost_picos) == (True, spender.world.a, DOLLAR)
+    assert spender("record", "e2", spender.call, ONE, occurred_at=NOON) == (usage, False)
+    assert held(spender) == [(2 * DOLLAR, 0)]
+    assert verify(spender) == []
+    stranger = replace(spender.call, user_id=spender.world.outsider)
+    with pytest.raises(NotAMember):
+        spender("record", "e3", stranger, ONE)
+    with pytest.raises(InvalidInput):
+        spender("record", "e4", spender.call, Tokens(input=10**7))
+    with pytest.raises(NotAMember):
+        spender("hold", spender.call, ONE)
+
+
+def test_usage_in_an_organization_that_is_gone_is_nobodys(spender):
+    spender("record", "e1", spender.call, ONE)
+    with spender.world.engine.begin() as connection:
+        gone = TABLES.organizations.c.id == spender.world.a
+        connection.execute(sa.delete(TABLES.organizations).where(gone))
+    assert spender("record", "e2", spender.call, ONE)[0].group_id is None

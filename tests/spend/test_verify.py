@@ -107,7 +107,7 @@ DOLLAR = 10**12
             ['event "e3" says that none had no price, its tokens and prices say input'],
         ),
         (f"{USAGE} unpriced = '{{{{input,output}}}}' WHERE event_id = 'e3'", ["input, output had"]),
-        (f"{USAGE} model = 'm' WHERE event_id = 'e1'", ['event "e1" is not of the member']),
+        (f"{HOLD} group_id = NULL WHERE id IN ({HOLD_OF_E1})", ['event "e1" is not of the member']),
         (f"{HOLD} input_price = 7 WHERE id IN ({HOLD_OF_E1})", ["prices of hold"]),
         (
             f"{USAGE} cost_picos = NULL WHERE event_id = 'e1'",

@@ -107,6 +107,16 @@ def test_a_hold_is_asked_for_again_looked_up_and_extended(send, limited):
     assert outcome(hold(send, limited, hold_id="7")) == (400, "invalid-body")
 
 
+def test_a_settlement_says_which_model_answered(send, limited):
+    held = hold(send, limited).json["hold_id"]
+    settled = settle(send, limited, held, "e1", provider="other", model="unknown")
+    assert (settled.json["provider"], settled.json["model"]) == ("other", "unknown")
+    assert (settled.json["unpriced"], settled.json["cost_micros"]) == (["input"], DOLLAR)
+    again = settle(send, limited, held, "e1", provider="other", model="unknown")
+    assert again.data == settled.data
+    assert outcome(settle(send, limited, held, "e1")) == (409, "event-conflict")
+
+
 def test_a_call_over_the_limit_is_refused_with_the_members_own_figures(send, limited):
     for _ in range(2):
         held = hold(send, limited)
@@ -237,7 +247,8 @@ def test_usage_keeps_its_price_and_is_answered_with_the_same_bytes_for_ever(engi
     members = TABLES.organization_members
     with engine.begin() as connection:
         connection.execute(sa.delete(members).where(members.c.user_id == limited.member))
-    assert outcome(record(send, limited, "e3")) == (400, "not-a-member")
+    assert outcome(hold(send, limited)) == (400, "not-a-member")
+    assert record(send, limited, "e3").json["group_id"] == str(limited.a)
     assert settle(send, limited, hold_id, "e1").data == settled.data
     assert record(send, limited, "e2").data == recorded.data
 

@@ -90,6 +90,8 @@ class SettleBody(Body):
     event_id: EventId
     tokens: Tokens
     occurred_at: TimeField | None = None
+    provider: Provider | None = None
+    model: Model | None = None
 
 
 class UsageBody(_CallBody):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -21,7 +22,7 @@ from govbudget.money import TOKENS, round_up_to_micros
 from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
-from govbudget.spend.usage import LimitSource, check_time
+from govbudget.spend.usage import END, FIRST, LimitSource
 from govbudget.spend.verify import verify_spend
 from govbudget.text import write_id
 
@@ -38,10 +39,13 @@ def _read_month(_ctx: click.Context, _option: click.Parameter, text: str | None)
     """Give a time that is in the month in every time zone."""
     if text is None:
         return None
-    try:
-        return check_time(datetime.fromisoformat(f"{text}-15T00:00:00+00:00"))
-    except ValueError:
-        raise click.BadParameter(f"`{text}` is not a month; write YYYY-MM") from None
+    beside = timedelta(days=31)  # in which the first and the last call may be, in some time zone
+    with suppress(ValueError):
+        middle = datetime.fromisoformat(f"{text}-15T00:00:00+00:00")
+        if FIRST - beside <= middle < END + beside:
+            return middle
+    message = f"`{text}` is not a month; write YYYY-MM"
+    raise click.BadParameter(message)
 
 
 @spend.command("report")

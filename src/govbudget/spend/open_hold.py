@@ -56,10 +56,13 @@ class OpenHold:
         *,
         event_id: str | None = None,
         occurred_at: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> Usage:
         """Record what the call took and free the hold; `event_id` is the hold's id if not given.
 
-        `tokens` are all that it took, whatever was counted. Commits. Raises what
+        `tokens` are all that it took, whatever was counted; `provider` and `model` say which model
+        answered, where it is another than was held. Commits. Raises what
         `Spend.settle` does, and `input-invalid`; may then be called again, and is when the
         block ends.
         """
@@ -67,7 +70,12 @@ class OpenHold:
             # Known from here on, and so spent, even where the rest can't be taken.
             self._counted = tokens = read_tokens(tokens)
             event = check_event_id(str(self.hold.id) if event_id is None else event_id)
-            settle = partial(Spend.settle, occurred_at=occurred_at and check_time(occurred_at))
+            settle = partial(
+                Spend.settle,
+                occurred_at=occurred_at and check_time(occurred_at),
+                provider=provider,
+                model=model,
+            )
         self._settle = lambda: self._run(lambda grant: settle(grant, self.hold.id, event, tokens))
         self.usage = self._settle()
         return self.usage

@@ -139,12 +139,21 @@ RECORDED = ("organization_id", "user_id", "group_id", "provider", "model", "reco
 OF_RECORDED = ("u.unpriced", *(f"u.{name}" for name in RECORDED))
 
 
-def _record(source: str, *, where: str, hold_id: str, day: str, cost: str, unpriced: str) -> str:
+def _record(
+    source: str,
+    *,
+    where: str,
+    hold_id: str,
+    day: str,
+    cost: str,
+    unpriced: str,
+    group_id: str = "group_id",
+) -> str:
     """Write the CTE `recorded`: the row of usage, unless its event is known."""
     return f"""
 , recorded AS (
   INSERT INTO {{s}}.ai_usage ({", ".join(USAGE)})
-  SELECT organization_id, event_id, user_id, group_id, {hold_id}, period, {day},
+  SELECT organization_id, event_id, user_id, {group_id}, {hold_id}, period, {day},
          provider, model, {", ".join((*PRICE, *COUNTS))}, {cost}, {unpriced},
          occurred_at, coalesce(now, statement_timestamp())
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
@@ -179,13 +188,13 @@ def _add_up(freed: str) -> str:
 )"""
 
 
-# A call belongs to the period of its hold: its day is one of that month. Where its cost is not
-# wholly known and that of its hold was, it costs at least what the hold set aside: not free.
-SETTLE = Governed(
-    "spend.settle",
-    Action.CREATE,
-    Ledger,
-    f"""
+def _settle(hold: str) -> str:
+    """Write the statement that settles; `hold` gives the hold, whose price is the call's.
+
+    A call belongs to the period of its hold: its day is one of that month. Where its cost is not
+    wholly known and that of its hold was, it costs at least what the hold set aside: not free.
+    """
+    return f"""
 WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced AS (
   SELECT i.*, p.*,
          greatest(k.cost_picos, CASE WHEN k.unpriced IS NOT NULL AND p.unpriced IS NULL
@@ -193,7 +202,7 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
          k.unpriced AS lacks,
          least(greatest(timezone({{zone}}, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
-  FROM input i, {{s}}.ai_holds p, {write_cost("i", "p")} WHERE p.id = i.hold_id
+  FROM input i, {hold} p, {write_cost("i", "p")} WHERE p.id = i.hold_id
 ){_record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
@@ -203,19 +212,58 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
   RETURNING CASE h.ended WHEN 'settled' THEN h.cost_picos END AS cost_picos
 ){_add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
-""",
-    ("p.cost AS cost_picos", *OF_RECORDED),
+"""
+
+
+SETTLED = ("p.cost AS cost_picos", *OF_RECORDED)
+SETTLE = Governed(
+    "spend.settle",
+    Action.CREATE,
+    Ledger,
+    _settle("{s}.ai_holds"),
+    SETTLED,
+    parts=describe_limits,
+)
+# Another model answered than was held: it has the price of the table, of the day of the hold.
+IS_SAME_MODEL = "(f.provider, f.model) = (h.provider, h.model)"
+OF_FALLBACK = {
+    **{name: f"h.{name}" for name in HOLDS},
+    **{name: f"f.{name}" for name in ("provider", "model")},
+    **{p: f"CASE WHEN {IS_SAME_MODEL} THEN h.{p} ELSE p.{p} END AS {p}" for p in PRICE},
+}
+SETTLE_FALLBACK = Governed(
+    "spend.settle_fallback",
+    Action.CREATE,
+    Ledger,
+    _settle(f"""(
+    SELECT {", ".join(OF_FALLBACK.values())}
+    FROM {{s}}.ai_holds h
+    CROSS JOIN LATERAL (
+      SELECT coalesce(:provider, h.provider) AS provider, coalesce(:model, h.model) AS model
+    ) f
+    {find_in_force("f", DAY.format("h.created_at"))}
+    WHERE h.id = :hold_id
+  )"""),
+    SETTLED,
     parts=describe_limits,
 )
 
+# Who has left is known by a counter of the organization; their spend is Everyone's, or nobody's.
+IS_KNOWN = """(is_member OR EXISTS (
+    SELECT FROM {s}.ai_spend_counters c
+    WHERE c.organization_id = a.organization_id AND c.user_id = a.user_id))"""
+EVERYONE = """(
+    SELECT g.id FROM govbudget_groups g
+    WHERE g.is_everyone AND g.organization_id = a.organization_id ORDER BY g.id LIMIT 1)"""
 RECORD = Governed(
     "spend.record",
     Action.CREATE,
     Ledger,
     _ask("event_id", "occurred_at", at=AT)
     + _record(
-        "asked",
-        where="is_member",
+        "asked a",
+        where=IS_KNOWN,
+        group_id=f"CASE WHEN is_member THEN group_id ELSE {EVERYONE} END",
         hold_id="CAST(NULL AS uuid)",
         day="timezone({zone}, at)::date",
         cost="cost_picos",
@@ -223,7 +271,7 @@ RECORD = Governed(
     )
     + _add_up("0")
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
-    ("a.is_member", "a.cost_picos", *OF_RECORDED),
+    (f"{IS_KNOWN} AS is_known", "a.cost_picos", *OF_RECORDED),
     parts=describe_limits,
 )
 
@@ -262,5 +310,13 @@ JOIN {s}.ai_usage u
   ON u.organization_id = h.organization_id AND u.event_id = :event_id OR u.hold_id = h.id
 WHERE h.id = :hold_id ORDER BY u.event_id = :event_id DESC LIMIT 1
 """,
-    (_same("event_id", "hold_id", *REPORTED), "u.cost_picos", *OF_RECORDED),
+    (
+        _same(
+            *("event_id", "hold_id", *REPORTED),
+            provider="coalesce(:provider, h.provider)",
+            model="coalesce(:model, h.model)",
+        ),
+        "u.cost_picos",
+        *OF_RECORDED,
+    ),
 )

@@ -125,8 +125,13 @@ class Spend:
         tokens: Tokens,
         *,
         occurred_at: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> Usage:
         """Record what the call cost, at the prices of its hold, and free what was held.
+
+        Where another `provider` or `model` answered than was held, its price counts: the table's,
+        as it is now, for the UTC day of the hold.
 
         Where a unit that was used has no price, what is known of the cost counts, and at least what
         the hold set aside if all of its own units had a price. Also after the hold expired or was
@@ -141,17 +146,17 @@ class Spend:
             "hold_id": hold_id,
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
+            "provider": provider,
+            "model": model,
         }
-        row = grant.run(statements.SETTLE, **values).one_or_none()
+        is_held = provider is None and model is None
+        settle = statements.SETTLE if is_held else statements.SETTLE_FALLBACK
+        row = grant.run(settle, **values).one_or_none()
         if row is None:
             raise NotFound("hold")
         if row.recorded_at is None:
             known = grant.run(statements.FIND_SETTLED, **values).one_or_none()
-            if known is None:
-                _refuse_excess(_read_cost(row))
-            if known is None or not known.is_same:
-                raise EventConflict(event_id)
-            row = known
+            row = _require_same(event_id, row, known)
         return _read_usage(row, tokens, values)
 
     @staticmethod
@@ -172,8 +177,9 @@ class Spend:
         """Record a call that no hold was made for, at the price in force; say whether it was new.
 
         Where a unit that was used has no price, what is known of the cost counts. It counts in the
-        period that `occurred_at` (None: now) is in, whatever the limit. The same event again gives
-        the same usage. Raises EventConflict, NotAMember, or InvalidInput for a cost above 10^18
+        period that `occurred_at` (None: now) is in, whatever the limit, also where the user has
+        left and the organization knows them from earlier calls. The same event again gives the same
+        usage. Raises EventConflict, NotAMember, or InvalidInput for a cost above 10^18
         picos; nothing is recorded then. ValueError as for `settle`.
         """
         values = {
@@ -186,13 +192,9 @@ class Spend:
         if row.recorded_at is not None:
             return _read_usage(row, tokens, values), True
         known = grant.run(statements.FIND_EVENT, **values).one_or_none()
-        if known is None:
-            if not row.is_member:
-                raise NotAMember
-            _refuse_excess(_read_cost(row))
-        if known is None or not known.is_same:  # none: it is recorded and taken back just now
-            raise EventConflict(event_id)
-        return _read_usage(known, tokens, values), False
+        if known is None and not row.is_known:
+            raise NotAMember
+        return _read_usage(_require_same(event_id, row, known), tokens, values), False
 
 
 def _hold_once(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row
@@ -286,6 +288,15 @@ def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  
 def _read_cost(row: Any) -> int | None:  # noqa: ANN401 - a row
     """Read what is known of a cost, which is a Decimal where it was worked out."""
     return None if row.cost_picos is None else int(row.cost_picos)
+
+
+def _require_same(event_id: str, row: Any, known: Any) -> Any:  # noqa: ANN401 - rows
+    """Give the row of an event that is known; raise what kept the one at hand from being it."""
+    if known is None:
+        _refuse_excess(_read_cost(row))
+    if known is None or not known.is_same:  # none: it is recorded and taken back just now
+        raise EventConflict(event_id)
+    return known
 
 
 def _refuse_excess(cost: int | None) -> None:

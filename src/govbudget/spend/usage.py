@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_TTL_SECONDS = 600
 MAX_TTL_SECONDS = 86_400
 MAX_EVENT_ID = 255
-FIRST_YEAR, LAST_YEAR = 1970, 2999
-_FIRST, _END = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
+# Before 2010 there were days that began twice, or in part: the ledger could not be cut at one time.
+FIRST_YEAR, LAST_YEAR = 2010, 2999
+FIRST, END = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 
 
 def check_event_id(event_id: str) -> str:
@@ -33,8 +34,8 @@ def check_event_id(event_id: str) -> str:
 
 
 def check_time(time: object) -> datetime:
-    """Give a time back; raise ValueError without a time zone, or outside of 1970 to 2999 in UTC."""
-    if not isinstance(time, datetime) or time.utcoffset() is None or not _FIRST <= time < _END:
+    """Give a time back; raise ValueError without a time zone, or outside of 2010 to 2999 in UTC."""
+    if not isinstance(time, datetime) or time.utcoffset() is None or not FIRST <= time < END:
         message = f"a time has a time zone and is of the years {FIRST_YEAR} to {LAST_YEAR}"
         raise ValueError(message)
     return time

@@ -23,9 +23,17 @@ ASKED, ASKED_OF_USAGE = (
     f"(CAST(:organization_id AS {{id}}) IS NULL OR {of}organization_id = :organization_id)"
     for of in ("", "u.")
 )
-# What usage takes over from the hold that it settles.
-COPIED = ("organization_id", "user_id", "group_id", "period", "provider", "model", *PRICE)
+# What usage takes over from the hold that it settles: of a model that answered instead, no prices.
+COPIED = ("organization_id", "user_id", "group_id", "period")
 OF_HOLD, OF_USAGE = (", ".join(f"{of}.{name}" for name in COPIED) for of in ("h", "u"))
+MODELS, PRICED = (
+    [", ".join(f"{of}.{name}" for name in names) for of in ("h", "u")]
+    for names in (("provider", "model"), PRICE)
+)
+IS_OTHER = (
+    f"({OF_HOLD}) IS DISTINCT FROM ({OF_USAGE}) OR ({MODELS[0]}) = ({MODELS[1]})"
+    f" AND ({PRICED[0]}) IS DISTINCT FROM ({PRICED[1]})"
+)
 # One statement, and so one snapshot.
 VERIFY = Governed(
     "spend.verify",
@@ -108,10 +116,10 @@ WITH recorded AS (
          CASE WHEN h.is_open
            THEN format('event %s settled hold %s, which is open and holds %s picos',
                        to_jsonb(event_id), h.id, coalesce(h.cost_picos, 0))
-           ELSE format('event %s is not of the member, group, month, model or prices of hold %s',
+           ELSE format('event %s is not of the member, group, month or prices of hold %s',
                        to_jsonb(event_id), h.id) END
   FROM {{s}}.ai_holds h JOIN {{s}}.ai_usage u ON u.hold_id = h.id
-  WHERE (h.is_open OR ({OF_HOLD}) IS DISTINCT FROM ({OF_USAGE})) AND {ASKED_OF_USAGE}
+  WHERE (h.is_open OR {IS_OTHER}) AND {ASKED_OF_USAGE}
 )
 SELECT members, calls,
        'organization ' || organization_id || ', user ' || user_id || ': ' || sentence AS finding

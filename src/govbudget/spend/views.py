@@ -72,7 +72,15 @@ def post_settle(asked: Asked[Ledger]) -> Usage:
     """Record what a call cost and free its hold; the same event again gets the same answer."""
     body: SettleBody = asked.body
     hold = _find_hold(asked)
-    return Spend.settle(asked.grant, hold, body.event_id, body.tokens, occurred_at=body.occurred_at)
+    return Spend.settle(
+        asked.grant,
+        hold,
+        body.event_id,
+        body.tokens,
+        occurred_at=body.occurred_at,
+        provider=body.provider,
+        model=body.model,
+    )
 
 
 def delete_hold(asked: Asked[Ledger]) -> None:
