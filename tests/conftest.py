@@ -68,13 +68,13 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
 
 
 @pytest.fixture(scope="session")
-def tables():
+def asked_tables():
     """The decision tables that Casbin was asked for, by the digest of their files."""
     return {}
 
 
 @pytest.fixture(autouse=True)
-def tables_by_digest(request, monkeypatch, tables):
+def tables_by_digest(request, monkeypatch, asked_tables):
     """Ask Casbin about the same model and lines once: many tests load the same few.
 
     A test that is about Casbin's own answers has the fixture `casbin`.
@@ -86,9 +86,9 @@ def tables_by_digest(request, monkeypatch, tables):
     ask = evaluator.build_table
 
     def build_once(files, lines):
-        if files.digest not in tables:
-            tables[files.digest] = ask(files, lines)
-        return tables[files.digest]
+        if files.digest not in asked_tables:
+            asked_tables[files.digest] = ask(files, lines)
+        return asked_tables[files.digest]
 
     monkeypatch.setattr(evaluator, "build_table", build_once)
 
