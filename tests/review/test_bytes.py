@@ -245,6 +245,9 @@ def find_changes(old, new):
     return {cell: pair for cell, pair in pairs.items() if counts(cell, pair)}
 
 
+ONE_LINE = b"p, owner, site, group, read, allow\n"
+
+
 @cache
 def read_as_casbin(model_text):
     """What stock Casbin makes of a model."""
@@ -258,12 +261,11 @@ def read_as_casbin(model_text):
 
 def judge_model(content):
     """An edit of model.conf is found, or is the same model to the reader and to stock Casbin."""
-    lines = SHIPPED["shipped"].lines
-    parsed, findings = read_policy(PolicyFiles(content, lines, None))
+    (line,), findings = read_policy(PolicyFiles(content, ONE_LINE, None))
+    assert f"{line.text}\n".encode() == ONE_LINE
     if findings:
         assert {finding.file for finding in findings} == {"model.conf"}
         return False
-    assert parsed == read_policy(SHIPPED["shipped"])[0]
     text = "\n".join(
         line
         for line in content.decode("ascii").replace("\r\n", "\n").split("\n")
@@ -293,22 +295,6 @@ def test_some_edits_of_one_character_are_found_or_show(shipped):
 def test_some_edits_of_one_character_of_the_model_are_found_or_spacing():
     accepted = sum(judge_model(edited) for edited in sample(MODEL, 300, "model"))
     assert 0 < accepted < 300
-
-
-@pytest.mark.long
-@both_policies
-def test_every_edit_of_one_character_is_found_or_changes_nothing_or_shows(shipped):
-    name = next(name for name, folder in FOLDERS.items() if folder == shipped)
-    original = Original(name)
-    for edited in dict.fromkeys(list_edits(original.files.lines)):
-        original.judge(edited)
-    assert original.changed > 100
-
-
-@pytest.mark.long
-def test_every_edit_of_one_character_of_the_model_is_found_or_spacing():
-    accepted = sum(judge_model(edited) for edited in dict.fromkeys(list_edits(MODEL)))
-    assert accepted > 100
 
 
 def test_the_policies_share_one_model():

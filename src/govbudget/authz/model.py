@@ -44,19 +44,21 @@ def _meaningful_lines(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
     ]
 
 
+_PINNED = _meaningful_lines(PINNED_MODEL)
+
+
 def compare_with_pinned_model(text: str, file: str) -> list[Finding]:
     """Find every line that differs from the pinned model in more than spacing and comment lines."""
     findings = []
-    pinned = _meaningful_lines(PINNED_MODEL)
     given = _meaningful_lines(text)
     end = (given[-1][0] if given else 1, "", ())
-    mine_all, theirs_all = ([tokens for _, _, tokens in lines] for lines in (pinned, given))
+    mine_all, theirs_all = ([tokens for _, _, tokens in lines] for lines in (_PINNED, given))
     differences = SequenceMatcher(None, mine_all, theirs_all, autojunk=False).get_opcodes()
     for kind, i, i_end, j, j_end in differences:
         if kind == "equal":
             continue
         following = given[j_end] if j_end < len(given) else end
-        for mine, theirs in zip_longest(pinned[i:i_end], given[j:j_end]):
+        for mine, theirs in zip_longest(_PINNED[i:i_end], given[j:j_end]):
             number, line, _ = theirs or following
             expected = f"`{mine[1]}`" if mine else "nothing here"
             found = f"`{line[:300]}`" if line else "the end of the file"

@@ -34,6 +34,7 @@ FIELDS = ("role", "scope", "object", "action", "effect")
 ROLE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 MAX_ROLE_LENGTH = 64
 
+_STRANGE = re.compile(r"[^ -~\t]")
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -87,10 +88,9 @@ def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
         findings.append(Finding(file, 0, "too-many-lines", sentence))
         text = "\n".join(text.split("\n", MAX_LINES)[:MAX_LINES])
     for number, line in enumerate(text.split("\n"), start=1):
-        strange = next((c for c in line if not (" " <= c <= "~" or c == "\t")), None)
-        if strange is not None:
+        if strange := _STRANGE.search(line):
             sentence = (
-                f"character 0x{ord(strange):02x} in column {line.index(strange) + 1} is not "
+                f"character 0x{ord(strange[0]):02x} in column {strange.start() + 1} is not "
                 "printable ASCII; type it again"
             )
             findings.append(Finding(file, number, NOT_ASCII, sentence))
