@@ -183,7 +183,6 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("casbin")
 @pytest.mark.parametrize(("code", "edit"), EXAMPLES.items(), ids=EXAMPLES)
 def test_check_finds_the_example_of_each_code_and_prints_it(code, edit, folder, run, monkeypatch):
     edit(folder, monkeypatch)
