@@ -7,8 +7,8 @@ from tests.policy.helpers import MATRIX, load
 
 
 @pytest.fixture(scope="session")
-def policy(tables):
+def policy(asked_tables):
     """The shipped policy."""
     shipped = load(matrix=MATRIX)
-    tables[shipped.digest] = shipped.table
+    asked_tables[shipped.digest] = shipped.table
     return shipped
