@@ -194,6 +194,8 @@ def spend_requests(town, model):
     call = {**who, "provider": "acme", "model": model, "tokens": {"input": 1}}
     hold, override = f"/ai/holds/{town.hold}", f"{member}/budget/override"
     limit = {"group_id": str(town.a1), "spend_limit_micros": 10**12}
+    correction = {"event_id": "corrected", "organization_id": str(town.a), "corrects": "recorded"}
+    correction |= {"tokens": {"input": 1}, "reason": "a test"}
     opened = getattr(town, "open_hold", None) or town.hold
     return {
         "hold": ("POST", "/ai/holds", call),
@@ -202,6 +204,7 @@ def spend_requests(town, model):
         "settle": ("POST", f"{hold}/settle", {"event_id": "settled", "tokens": {}}),
         "release": ("DELETE", hold, None),
         "record": ("POST", "/ai/usage", {**call, "event_id": "recorded"}),
+        "correct": ("POST", "/ai/corrections", correction),
         "get override": ("GET", override, None),
         "put override": ("PUT", override, limit),
         "delete override": ("DELETE", override, None),

@@ -31,7 +31,8 @@ class ObjectType(StrEnum):
     - `group`: a group of an organization; also its budget and its spend.
     - `group_ai_budget`: a group's budget, where a line of the policy names it.
     - `ai_model_price`: the prices of all models, of the whole site.
-    - `ai_usage`: the ledger of the whole site, in which services record calls.
+    - `ai_usage`: the ledger of the whole site, in which services record calls; a correction is an
+      `update`.
     - `ai_member_spend`: what one user may spend, and has spent, in one organization.
     """
 

@@ -14,8 +14,8 @@ from govbudget.parts import is_installed
 # The modules that hold some; of a part only where it is installed.
 MODULES = (
     *("audit.statements", "budgets.statements", "prices.statements"),
-    *("spend.statements", "spend.hold_statements", "spend.gaps", "spend.overrides"),
-    *("spend.reports", "spend.verify"),
+    *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.gaps"),
+    *("spend.overrides", "spend.reports", "spend.verify"),
 )
 
 StatementT = TypeVar("StatementT", Governed, Ungoverned)  # type: ignore[type-arg]

@@ -288,7 +288,7 @@ def test_a_line_about_what_nothing_asks_is_a_finding_although_it_was_reviewed(ru
     assert result.status == 1
     (line,) = result.out.splitlines()[1:]
     assert line == (
-        "policy.csv:29: unasked-right: nothing asks for `update` on `ai_member_spend`, so the line "
+        "policy.csv:30: unasked-right: nothing asks for `update` on `ai_member_spend`, so the line "
         "counts for nothing; remove the line"
     )
 

@@ -453,8 +453,8 @@ def read_policy_rights():
 def test_the_lines_that_may_change_a_budget_are_those_that_the_reviewer_is_shown():
     shown = read_blocks(POLICY_README, "")[0].splitlines()
     assert shown == [line for line in read_policy_rights() if ", group, update, allow" in line]
-    assert "It has fourteen rights, the rest are comments." in POLICY_README.read_text()
-    assert len(read_policy_rights()) == 14
+    assert "It has fifteen rights, the rest are comments." in POLICY_README.read_text()
+    assert len(read_policy_rights()) == 15
 
 
 def test_the_lines_that_show_a_members_spend_are_those_that_the_reviewer_is_shown():

@@ -12,6 +12,7 @@ ASKED = {  # of the rest nothing is ever asked
     ("ai_model_price", "read"),
     ("ai_model_price", "update"),
     ("ai_usage", "create"),
+    ("ai_usage", "update"),
     ("ai_member_spend", "read"),
 }
 REACHED_FROM = {  # a price has no organization and no group, a member no group, a group no user

@@ -54,6 +54,7 @@ CALLS = {
     "settle": ("POST", ("ai_usage", "create"), "site"),
     "release": ("DELETE", ("ai_usage", "create"), "site"),
     "record": ("POST", ("ai_usage", "create"), "site"),
+    "correct": ("POST", ("ai_usage", "update"), "site"),
     "get override": ("GET", ("ai_member_spend", "read"), "member"),
     "put override": ("PUT", ("group_ai_budget", "update"), "organization"),
     "delete override": ("DELETE", ("group_ai_budget", "update"), "organization"),
@@ -117,6 +118,7 @@ def town(engine, send):
     )
     for call in ("settle", "record"):
         assert ask(send, call, town, town.gateway).status_code in {200, 201}
+    assert ask(send, "correct", town, town.owner).status_code == 201
     return town
 
 
@@ -179,7 +181,7 @@ def test_everyone_is_answered_as_the_matrix_says_and_a_refusal_sends_one_stateme
         if answer.status_code != expected:
             differences.append((who, answer.status_code, expected))
         assert not names_budget_table(sent[0])
-        known = call in {"settle", "record"}  # an event that is booked already
+        known = call in {"settle", "record", "correct"}  # an event that is booked already
         assert len(sent) == (1 if expected >= 400 else 3 if known else 2)
         if expected >= 400 and call in {"put", "delete"}:
             left = send("GET", budget_path(town.a1), town.owner).json["spend_limit_micros"]

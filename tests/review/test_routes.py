@@ -121,13 +121,21 @@ def ask(town, route):
         "post_extend": {"ttl_seconds": 60},
         "post_settle": {"event_id": uuid4().hex, "tokens": {}},
         "post_usage": {**call, "event_id": uuid4().hex},
+        "post_corrections": {
+            "event_id": uuid4().hex,
+            "organization_id": str(town.a),
+            "corrects": "recorded",
+            "tokens": {"input": 2},
+            "reason": "a test",
+        },
     }
     name = route.view.__name__
     return path, {"json": bodies[name]} if name in bodies else {}
 
 
 def ask_as(town, route):
-    return town.gateway if route.target is Target.LEDGER else town.owner
+    is_service = route.target is Target.LEDGER and route.action is Action.CREATE
+    return town.gateway if is_service else town.owner
 
 
 KINDS = ("group", "ai_model_price", "ai_usage", "ai_member_spend")

@@ -28,6 +28,7 @@ ALLOWED = {
     ("user-admin", "ai_member_spend", "read"): True,
     ("self", "ai_member_spend", "read"): True,
     ("gateway", "ai_usage", "create"): True,
+    ("owner", "ai_usage", "update"): True,
 }
 
 

@@ -45,6 +45,7 @@ ROUTES = {
     "settle": ("POST", "ai_usage", "create"),
     "release": ("DELETE", "ai_usage", "create"),
     "record": ("POST", "ai_usage", "create"),
+    "correct": ("POST", "ai_usage", "update"),
     "get override": ("GET", "ai_member_spend", "read"),
     "put override": ("PUT", "organization", "update"),
     "delete override": ("DELETE", "organization", "update"),
@@ -122,6 +123,7 @@ def neighbourhood(engine, send):
     )
     for route in ("settle", "record"):
         assert ask(send, town, route, town.gateway).status_code in {200, 201}
+    assert ask(send, town, "correct", town.owner).status_code == 201
     return town
 
 
@@ -183,7 +185,8 @@ def test_the_answer_is_the_matrixs_and_a_refusal_sends_one_statement(
         assert not names_budget_table(sent[0]), "the directory names a table that it must not"
         assert "audit" not in sent[0]
         if expected[1] is None:
-            assert len(sent) == (3 if route in {"settle", "record"} else 2), case  # a known event
+            is_known = route in {"settle", "record", "correct"}  # an event that is known
+            assert len(sent) == (3 if is_known else 2), case
             assert "audit" in sent[1] if route == "list audit" else names_budget_table(sent[1])
         else:
             assert len(sent) == 1, case

@@ -65,7 +65,7 @@ def ask_everything(engine, town):
         "list": ("GET", list_path(town.a), None),
         **spend_requests(town, "m"),
     }
-    callers = {"hold", "settle", "release", "record"}
+    callers = {"hold", "find hold", "extend", "settle", "release", "record"}
     return {
         name: send(method, path, town.gateway if name in callers else town.owner, json=body)
         for name, (method, path, body) in requests.items()

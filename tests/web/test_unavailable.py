@@ -88,7 +88,7 @@ def ask_spend(send, town, person=None):
     """Send each request of spend, by the person, or by whoever may do it."""
     town.hold = uuid4()
     for method, path, body in spend_requests(town, "m").values():
-        by = person or (town.gateway if path.startswith("/ai/") else town.owner)
+        by = person or (town.gateway if path.startswith(("/ai/holds", "/ai/usage")) else town.owner)
         yield send(method, path, by, json=body)
 
 

@@ -21,7 +21,8 @@ CELLS = tuple(product(ObjectType, Action))
 # Of a group, its budget is asked about where that is a resource of its own.
 ASKED = {
     *product((ObjectType.GROUP, ObjectType.AI_MODEL_PRICE), (Action.READ, Action.UPDATE)),
-    *((ObjectType.AI_USAGE, Action.CREATE), (ObjectType.AI_MEMBER_SPEND, Action.READ)),
+    *product((ObjectType.AI_USAGE,), (Action.CREATE, Action.UPDATE)),
+    (ObjectType.AI_MEMBER_SPEND, Action.READ),
 }
 
 

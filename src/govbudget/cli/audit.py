@@ -24,7 +24,7 @@ PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
 TYPES = (
     *("api_token", "group_member", "organization_member", "role_assignment"),
-    *("group_ai_budget", "member_ai_override", "ai_model_price"),
+    *("group_ai_budget", "member_ai_override", "ai_model_price", "ai_usage"),
 )
 COLUMNS = ("at", "object_type", "object_id", "before", "after", *RECEIPT, "id")
 

@@ -37,7 +37,9 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("hold_id", "body_digest", "entry_id", "revision"), sa.Uuid()),
     **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
     **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
-    **dict.fromkeys(("event_id", "provider", "model", "source", "batch"), sa.Text()),
+    **dict.fromkeys(
+        ("event_id", "corrects", "reason", "provider", "model", "source", "batch"), sa.Text()
+    ),
     **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
     **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
     "ttl": sa.Interval(),

@@ -77,6 +77,28 @@ class UsageAnswer(Answer):
     recorded_at: Time
 
 
+class CorrectionAnswer(Answer):
+    """What the event `corrects` should have said, and why; a row of the ledger beside it.
+
+    `cost_micros` is what is known of what the call should have cost, and `difference_micros` how
+    much more that is than before, below 0 where it is less.
+    """
+
+    event_id: str
+    organization_id: Id
+    corrects: str
+    user_id: Id
+    group_id: Id | None
+    provider: str
+    model: str
+    tokens: TokensAnswer
+    cost_micros: Micros | None = read("cost_picos")
+    difference_micros: Micros = read("difference_picos")
+    unpriced: list[str]
+    reason: str
+    recorded_at: Time
+
+
 class OverrideAnswer(Answer):
     """What one member may spend in a month, whatever the groups' budgets say."""
 

@@ -15,6 +15,7 @@ from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_EVENT_ID,
+    MAX_REASON,
     MAX_TTL_SECONDS,
     check_time,
 )
@@ -99,6 +100,16 @@ class UsageBody(_CallBody):
 
     event_id: EventId
     occurred_at: TimeField | None = None
+
+
+class CorrectionBody(Body):
+    """The body that corrects an event: all tokens that its call took, and why."""
+
+    event_id: EventId
+    organization_id: IdField
+    corrects: EventId
+    tokens: Tokens
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=PRINTABLE)]
 
 
 class OverrideBody(Body):

@@ -110,3 +110,24 @@ class HoldClosed(GovBudgetError):
         super().__init__(
             "hold-closed", f"the hold `{hold_id}` was {state}; a new call needs a new hold"
         )
+
+
+@dataclass(eq=False, repr=False)
+class EventCorrected(GovBudgetError):
+    """The event was corrected by the event `event_id`; to correct again, name that one."""
+
+    corrects: str
+    event_id: str
+
+    def __post_init__(self) -> None:
+        """Say which one."""
+        super().__init__(
+            "event-corrected",
+            f"the event `{self.corrects}` was corrected by `{self.event_id}`; to correct it again,"
+            " name that one",
+        )
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """Which event corrected it."""
+        return {"event_id": self.event_id}

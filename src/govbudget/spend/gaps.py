@@ -34,7 +34,10 @@ GAPS = Governed(
 SELECT u.provider, u.model, count(*), {", ".join(f"coalesce(sum({used}), 0)" for used in USED)},
        {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
 FROM {{s}}.ai_usage u {find_in_force("u", DAY.format("coalesce(:now, statement_timestamp())"))}
-WHERE u.unpriced IS NOT NULL
+WHERE u.unpriced IS NOT NULL AND NOT EXISTS (
+  SELECT FROM {{s}}.ai_usage c
+  WHERE c.organization_id = u.organization_id AND c.corrects = u.event_id
+)
 GROUP BY u.provider, u.model
 ORDER BY count(*) DESC, u.provider, u.model
 """,

@@ -50,6 +50,12 @@ ROUTES: tuple[Route, ...] = (
         codes=("not-a-member", "event-conflict"),
         statuses=(201, 200),
     ),
+    Route(
+        *("POST", "/ai/corrections", _LEDGER, _UPDATE, views.post_corrections),
+        *("spend.answers:CorrectionAnswer", "spend.bodies:CorrectionBody"),
+        codes=("event-not-found", "event-conflict", "event-corrected"),
+        statuses=(201, 200),
+    ),
     Route("GET", _OVERRIDE, _ONE, _READ, views.get_override, _ANSWER, codes=(_NO_OVERRIDE,)),
     Route(
         *(

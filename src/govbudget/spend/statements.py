@@ -11,6 +11,9 @@ everywhere: the event, the counter, its holds, its rollups.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
 from govbudget.db.governed import Governed
 from govbudget.db.times import IN_MICROSECONDS
 from govbudget.identity import Action, Ledger
@@ -18,6 +21,9 @@ from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 COUNTS = (*TOKENS, "further_tokens")
 # The whole price, as holds and usage keep it.
@@ -139,7 +145,7 @@ RECORDED = ("organization_id", "user_id", "group_id", "provider", "model", "reco
 OF_RECORDED = ("u.unpriced", *(f"u.{name}" for name in RECORDED))
 
 
-def _record(
+def record(
     source: str,
     *,
     where: str,
@@ -148,24 +154,28 @@ def _record(
     cost: str,
     unpriced: str,
     group_id: str = "group_id",
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Write the CTE `recorded`: the row of usage, unless its event is known."""
     return f"""
 , recorded AS (
-  INSERT INTO {{s}}.ai_usage ({", ".join(USAGE)})
+  INSERT INTO {{s}}.ai_usage ({", ".join((*USAGE, *more))})
   SELECT organization_id, event_id, user_id, {group_id}, {hold_id}, period, {day},
          provider, model, {", ".join((*PRICE, *COUNTS))}, {cost}, {unpriced},
-         occurred_at, coalesce(now, statement_timestamp())
+         {", ".join(("occurred_at", "coalesce(now, statement_timestamp())", *more.values()))}
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
   RETURNING *
 )"""
 
 
-def _add_up(freed: str) -> str:
+IS_UNPRICED = "(unpriced IS NOT NULL)::integer"
+
+
+def add_up(freed: str = "0", calls: str = "1", unpriced: str = IS_UNPRICED) -> str:
     """Write the CTEs that add what was recorded to counter and rollups.
 
-    `freed` is what a closed hold held.
+    `freed` is what a closed hold held; `calls` and `unpriced` are how many calls it adds.
     """
     return f"""
 , counter AS (
@@ -178,12 +188,12 @@ def _add_up(freed: str) -> str:
 ), rolled_up AS (
   INSERT INTO {{s}}.ai_spend_rollups AS r
     (organization_id, grain, starts_on, group_id, user_id, cost_picos, calls, unpriced_calls)
-  SELECT organization_id, grain, starts_on, group_id, user_id, coalesce(cost_picos, 0), 1,
-         (unpriced IS NOT NULL)::integer
+  SELECT organization_id, grain, starts_on, group_id, user_id, coalesce(cost_picos, 0), {calls},
+         {unpriced}
   FROM counter, recorded u,
     LATERAL (VALUES ('day', u.day), ('month', u.period)) g (grain, starts_on)
   ON CONFLICT (organization_id, grain, starts_on, group_id, user_id) DO UPDATE
-    SET cost_picos = r.cost_picos + excluded.cost_picos, calls = r.calls + 1,
+    SET cost_picos = r.cost_picos + excluded.cost_picos, calls = r.calls + excluded.calls,
         unpriced_calls = r.unpriced_calls + excluded.unpriced_calls
 )"""
 
@@ -203,14 +213,14 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
          least(greatest(timezone({{zone}}, i.at)::date, p.period),
                (p.period + interval '1 month' - interval '1 day')::date) AS day
   FROM input i, {hold} p, {write_cost("i", "p")} WHERE p.id = i.hold_id
-){_record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
+){record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
   SELECT {", ".join(f"p.{name}" for name in HOLDS)} FROM priced p, recorded
   ON CONFLICT (id) DO UPDATE
     SET is_open = false, ended = CASE WHEN h.is_open THEN 'settled' ELSE 'settled late' END
   RETURNING CASE h.ended WHEN 'settled' THEN h.cost_picos END AS cost_picos
-){_add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
+){add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 """
 
@@ -260,7 +270,7 @@ RECORD = Governed(
     Action.CREATE,
     Ledger,
     _ask("event_id", "occurred_at", at=AT)
-    + _record(
+    + record(
         "asked a",
         where=IS_KNOWN,
         group_id=f"CASE WHEN is_member THEN group_id ELSE {EVERYONE} END",
@@ -269,14 +279,14 @@ RECORD = Governed(
         cost="cost_picos",
         unpriced="unpriced",
     )
-    + _add_up("0")
+    + add_up()
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
     (f"{IS_KNOWN} AS is_known", "a.cost_picos", *OF_RECORDED),
     parts=describe_limits,
 )
 
 
-def _same(*names: str, **values: str) -> str:
+def is_same(*names: str, **values: str) -> str:
     """Say whether a row of usage is what is asked to be recorded."""
     asked = {**{name: f":{name}" for name in names}, **values}
     stored = ", ".join(f"u.{name}" for name in asked)
@@ -293,7 +303,7 @@ SELECT {answer} FROM {s}.ai_usage u
 WHERE u.organization_id = :organization_id AND u.event_id = :event_id
 """,
     (
-        _same("user_id", "provider", "model", *REPORTED, hold_id="NULL"),
+        is_same("user_id", "provider", "model", *REPORTED, hold_id="NULL", corrects="NULL"),
         "u.cost_picos",
         *OF_RECORDED,
     ),
@@ -311,7 +321,7 @@ JOIN {s}.ai_usage u
 WHERE h.id = :hold_id ORDER BY u.event_id = :event_id DESC LIMIT 1
 """,
     (
-        _same(
+        is_same(
             *("event_id", "hold_id", *REPORTED),
             provider="coalesce(:provider, h.provider)",
             model="coalesce(:model, h.model)",

@@ -17,10 +17,11 @@ from govbudget.db.times import find_time
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.new_ids import make_id
-from govbudget.spend import hold_statements, statements
+from govbudget.spend import corrections, hold_statements, statements
 from govbudget.spend.errors import (
     BudgetExceeded,
     EventConflict,
+    EventCorrected,
     HoldClosed,
     HoldConflict,
     NotAMember,
@@ -30,10 +31,12 @@ from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     MAX_TTL_SECONDS,
     Call,
+    Correction,
     Hold,
     HoldState,
     Usage,
     check_event_id,
+    check_reason,
     check_time,
 )
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from govbudget.db.unit import Grant
-    from govbudget.identity import Ledger
+    from govbudget.identity import Id, Ledger
     from govbudget.spend.tokens import Tokens
 
 
@@ -196,6 +199,44 @@ class Spend:
             raise NotAMember
         return _read_usage(_require_same(event_id, row, known), tokens, values), False
 
+    @staticmethod
+    def correct(
+        grant: Grant[Ledger],
+        event_id: str,
+        organization_id: Id,
+        corrects: str,
+        tokens: Tokens,
+        *,
+        reason: str,
+    ) -> tuple[Correction, bool]:
+        """Say what the event `corrects` should have said; say whether that is new.
+
+        Needs a grant to `update` the ledger. `tokens` are all that the call took, at the original's
+        prices; a unit that had none has the price in force now. The difference counts in the
+        original's period, and an entry of the audit trail says who corrected it. The same event
+        again gives the same correction. Raises NotFound (`event-not-found`), EventCorrected where
+        another one corrected it, EventConflict, or InvalidInput for a cost above 10^18 picos;
+        nothing is recorded then. ValueError for a `reason` that is not 1 to 1,000 printable
+        characters, and as for `settle`.
+        """
+        values = {
+            **_write_tokens(grant, tokens),
+            "organization_id": organization_id,
+            "event_id": check_event_id(event_id),
+            "corrects": check_event_id(corrects),
+            "reason": check_reason(reason),
+        }
+        row = grant.run(corrections.CORRECT, **values).one_or_none()
+        if row is None:
+            raise NotFound("event")
+        if row.recorded_at is not None:
+            return _read_correction(row, tokens, values), True
+        known = grant.run(corrections.FIND_CORRECTION, **values).one_or_none()
+        if known is not None and known.event_id != event_id:
+            raise EventCorrected(corrects, known.event_id)
+        row = _require_same(event_id, row, known)
+        return _read_correction(row, tokens, values), False
+
 
 def _hold_once(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row
     """Hold under an id of the caller's own: give the row, or the Hold that it is of already."""
@@ -281,6 +322,18 @@ def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  
         reported_occurred_at=values["occurred_at"],
         cost_picos=_read_cost(row),
         unpriced=tuple(row.unpriced or ()),
+        **{name: getattr(row, name) for name in statements.RECORDED},
+    )
+
+
+def _read_correction(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Correction:  # noqa: ANN401 - a row
+    said = ("event_id", "corrects", "reason")
+    return Correction(
+        tokens=tokens,
+        cost_picos=_read_cost(row),
+        difference_picos=int(row.difference_picos),
+        unpriced=tuple(row.unpriced or ()),
+        **{name: values[name] for name in said},
         **{name: getattr(row, name) for name in statements.RECORDED},
     )
 

@@ -125,7 +125,7 @@ def ai_usage(t: Tables) -> sa.Table:
         sa.Column("occurred_at", Time),  # NULL: not reported
         timestamp("recorded_at"),
         *(sa.CheckConstraint(f"{c} BETWEEN 0 AND {MAX_TOKENS}", name=c) for c in TOKENS),
-        sa.CheckConstraint(f"cost_picos BETWEEN 0 AND {MAX_COST_PICOS}", name="cost"),
+        *_describe_correction(),
         sa.Index(
             "ai_usage_unpriced_idx",
             "provider",
@@ -166,6 +166,30 @@ def ai_spend_rollups(t: Tables) -> sa.Table:
         sa.UniqueConstraint(*key, name="ai_spend_rollups_key", postgresql_nulls_not_distinct=True),
         sa.CheckConstraint("grain IN ('day', 'month')", name="grain"),
         **OFTEN_UPDATED,
+    )
+
+
+def _describe_correction() -> tuple[sa.schema.SchemaItem, ...]:
+    """Describe what a correction says: of which event, what that should have cost, and why.
+
+    Its own cost is the difference.
+    """
+    return (
+        sa.Column("corrects", sa.Text),
+        sa.Column("corrected_picos", sa.BigInteger),
+        sa.Column("reason", sa.Text),
+        sa.CheckConstraint(
+            f"cost_picos <= {MAX_COST_PICOS} AND corrected_picos BETWEEN 0 AND {MAX_COST_PICOS}"
+            f" AND cost_picos >= CASE WHEN corrects IS NULL THEN 0 ELSE -{MAX_COST_PICOS} END",
+            name="cost",
+        ),
+        sa.Index(
+            None,
+            "organization_id",
+            "corrects",
+            unique=True,
+            postgresql_where=sa.text("corrects IS NOT NULL"),
+        ),
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TTL_SECONDS = 600
 MAX_TTL_SECONDS = 86_400
-MAX_EVENT_ID = 255
+MAX_EVENT_ID, MAX_REASON = 255, 1000
 # Before 2010 there were days that began twice, or in part: the ledger could not be cut at one time.
 FIRST_YEAR, LAST_YEAR = 2010, 2999
 FIRST, END = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
@@ -31,6 +31,15 @@ def check_event_id(event_id: str) -> str:
         raise ValueError(message)
     event_id.encode()  # a lone surrogate is not a character: a ValueError
     return event_id
+
+
+def check_reason(reason: str) -> str:
+    """Give a reason back; raise ValueError unless it is 1 to 1,000 printable characters."""
+    if not re.fullmatch(PRINTABLE, reason) or len(reason) > MAX_REASON:
+        message = f"a reason is 1 to {MAX_REASON} characters without control characters"
+        raise ValueError(message)
+    reason.encode()
+    return reason
 
 
 def check_time(time: object) -> datetime:
@@ -117,3 +126,26 @@ class Usage:
     def occurred_at(self) -> datetime:
         """When the call was: as its caller says, else when it was recorded."""
         return self.reported_occurred_at or self.recorded_at
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What the event `corrects` should have said, and why.
+
+    `cost_picos` is what is known of what it should have cost, None where nothing is, and
+    `difference_picos` how much more that is than it was, below 0 where it is less.
+    """
+
+    event_id: str
+    organization_id: Id
+    corrects: str
+    user_id: Id
+    group_id: Id | None
+    provider: str
+    model: str
+    tokens: Tokens
+    cost_picos: int | None
+    difference_picos: int
+    unpriced: tuple[str, ...]
+    reason: str
+    recorded_at: datetime

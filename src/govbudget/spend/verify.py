@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, Id, Ledger
 from govbudget.money import PRICES, TOKENS
+from govbudget.spend.corrections import WAS
 from govbudget.spend.cost import write_cost
 from govbudget.spend.statements import PRICE
 
@@ -19,9 +20,9 @@ IS_UNPRICED = "(cost_picos IS NULL OR unpriced IS NOT NULL)"
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
 OF_BEFORE = f"i.cost_picos IS NULL AND (i.unpriced IS NOT NULL OR {NO_TOKENS})"
 # Of the organization asked about, or of any.
-ASKED, ASKED_OF_USAGE = (
+ASKED, ASKED_OF_USAGE, ASKED_OF_CORRECTION = (
     f"(CAST(:organization_id AS {{id}}) IS NULL OR {of}organization_id = :organization_id)"
-    for of in ("", "u.")
+    for of in ("", "u.", "i.")
 )
 # What usage takes over from the hold that it settles: of a model that answered instead, no prices.
 COPIED = ("organization_id", "user_id", "group_id", "period")
@@ -34,6 +35,11 @@ IS_OTHER = (
     f"({OF_HOLD}) IS DISTINCT FROM ({OF_USAGE}) OR ({MODELS[0]}) = ({MODELS[1]})"
     f" AND ({PRICED[0]}) IS DISTINCT FROM ({PRICED[1]})"
 )
+# What a correction takes over from what it corrects.
+OF_ORIGINAL = [
+    ", ".join(f"{of}.{name}" for name in ("user_id", "group_id", "period", "day", "model"))
+    for of in ("o", "i")
+]
 # One statement, and so one snapshot.
 VERIFY = Governed(
     "spend.verify",
@@ -42,9 +48,13 @@ VERIFY = Governed(
     f"""
 WITH recorded AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
-         count(*) AS calls,
-         count(*) FILTER (WHERE {IS_UNPRICED}) AS unpriced
-  FROM {{s}}.ai_usage WHERE {ASKED}
+         count(*) FILTER (WHERE corrects IS NULL) AS calls,
+         count(*) FILTER (WHERE {IS_UNPRICED} AND by IS NULL) AS unpriced
+  FROM {{s}}.ai_usage LEFT JOIN (
+    SELECT organization_id AS at, corrects AS event, event_id AS by FROM {{s}}.ai_usage
+    WHERE corrects IS NOT NULL AND {ASKED}
+  ) AS corrected ON at = organization_id AND event = event_id
+  WHERE {ASKED}
   GROUP BY organization_id, user_id, period, day, group_id
 ), counters AS (
   SELECT organization_id, user_id, period, sum(spent) AS spent, sum(recorded) AS recorded,
@@ -93,7 +103,7 @@ WITH recorded AS (
   SELECT organization_id, user_id, sentence
   FROM {{s}}.ai_usage i, {write_cost("i", "i")}, LATERAL (VALUES (
     -- of a hold it may be more, where it is not wholly known
-    CASE WHEN i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
+    CASE WHEN corrects IS NULL AND i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
       AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos)
     THEN format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
                 coalesce(i.cost_picos::text, 'unknown'), coalesce(k.cost_picos::text, 'unknown'))
@@ -106,6 +116,20 @@ WITH recorded AS (
     END
   )) AS said (sentence)
   WHERE sentence IS NOT NULL AND {ASKED}
+  UNION ALL
+  SELECT i.organization_id, i.user_id,
+         format('correction %s of event %s adds %s picos to the %s that it corrects to %s; its '
+                'tokens at its prices cost %s', to_jsonb(i.event_id), to_jsonb(i.corrects),
+                i.cost_picos, coalesce({WAS.format("o")}, 0), coalesce(i.corrected_picos, 0),
+                coalesce(k.cost_picos, 0))
+  FROM {{s}}.ai_usage i
+    LEFT JOIN {{s}}.ai_usage o ON o.organization_id = i.organization_id AND o.event_id = i.corrects
+    CROSS JOIN {write_cost("i", "i")}
+  WHERE i.corrects IS NOT NULL AND {ASKED_OF_CORRECTION} AND (
+    o.event_id IS NULL OR ({OF_ORIGINAL[0]}) IS DISTINCT FROM ({OF_ORIGINAL[1]})
+    OR i.corrected_picos IS DISTINCT FROM k.cost_picos
+    OR i.cost_picos <> coalesce(k.cost_picos, 0) - coalesce({WAS.format("o")}, 0)
+  )
   UNION ALL
   SELECT organization_id, user_id,
          format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),

@@ -12,7 +12,7 @@ from govbudget.errors import GovBudgetError
 from govbudget.spend.overrides import Override, Overrides
 from govbudget.spend.reports import GroupSpend, MemberSpend, Reports
 from govbudget.spend.store import Spend
-from govbudget.spend.usage import Call, Hold, Usage
+from govbudget.spend.usage import Call, Correction, Hold, Usage
 from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
 from govbudget.web.paging import read_id_page
 
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from govbudget.identity import Group, Ledger, Member, Organization
-    from govbudget.spend.bodies import ExtendBody, HoldBody, OverrideBody, SettleBody, UsageBody
+    from govbudget.spend.bodies import (
+        CorrectionBody,
+        ExtendBody,
+        HoldBody,
+        OverrideBody,
+        SettleBody,
+        UsageBody,
+    )
     from govbudget.spend.installation import Installation
 
 
@@ -96,6 +103,14 @@ def post_usage(asked: Asked[Ledger]) -> Usage | Known:
         asked.grant, body.event_id, call, body.tokens, occurred_at=body.occurred_at
     )
     return usage if is_new else Known(usage)
+
+
+def post_corrections(asked: Asked[Ledger]) -> Correction | Known:
+    """Say what a recorded call should have said; 200 where the correction was known."""
+    body: CorrectionBody = asked.body
+    about = body.event_id, body.organization_id, body.corrects, body.tokens
+    correction, is_new = Spend.correct(asked.grant, *about, reason=body.reason)
+    return correction if is_new else Known(correction)
 
 
 def get_override(asked: Asked[Member]) -> Override:
