@@ -6,10 +6,11 @@ import asyncio
 import logging
 import re
 import time
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -472,3 +473,66 @@ def test_what_is_only_asked_wrongly_is_no_refusal(meter, refusals):
     with pytest.raises(GovBudgetError), meter.hold(ttl_seconds=0):
         pytest.fail("the block was entered")
     assert refusals == []
+
+
+# -- a hold of one's own --
+
+
+def test_a_block_that_is_entered_again_has_the_hold_that_it_had(meter):
+    """As after a crash; the money is set aside once."""
+    own = uuid4()
+    for _ in range(2):
+        with suppress(ProcessEnded), meter.hold(hold_id=own) as hold:
+            hold.end = crash
+            assert (hold.hold.id, meter.spent_and_held) == (own, (0, 2))
+            raise ProcessEnded
+    with meter.hold(hold_id=str(own)) as hold:
+        hold.settle(ONE)
+    assert meter.spent_and_held == (1, 0)
+    with pytest.raises(GovBudgetError, match="settled"), meter.hold(hold_id=own):
+        pytest.fail("the call was made already")
+    with pytest.raises(GovBudgetError, match="asked for otherwise"), meter.hold(ONE, hold_id=own):
+        pytest.fail("another call has another id")
+    with pytest.raises(GovBudgetError) as refused, meter.hold(hold_id="7"):
+        pytest.fail("an id is a UUID")
+    assert refused.value.code == "input-invalid"
+
+
+class ProcessEnded(BaseException):
+    """What no block outlives."""
+
+
+def crash(**_):
+    """End nothing."""
+
+
+def test_a_block_extends_its_hold_and_one_that_expired_where_it_fits(meter):
+    own = uuid4()
+    with meter.hold(ttl_seconds=1, hold_id=own) as hold:
+        before = hold.hold.expires_at
+        assert hold.extend(60).expires_at == hold.hold.expires_at > before
+        change = sa.update(TABLES.ai_holds).values(expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+        with meter.world.engine.begin() as connection:
+            connection.execute(change.where(TABLES.ai_holds.c.id == own))
+        assert hold.extend(60).state == "open"
+        with meter.world.engine.begin() as connection:
+            connection.execute(change.where(TABLES.ai_holds.c.id == own))
+        with meter.hold() as other:
+            told = []
+            listening = call_refused.connected_to(lambda _app, **facts: told.append(facts))
+            with listening, pytest.raises(BudgetExceeded):
+                hold.extend(60)
+            other.release()
+            assert [facts["refusal"].code for facts in told] == ["budget-exceeded"]
+        with pytest.raises(GovBudgetError) as refused:
+            hold.extend(0)
+        assert refused.value.code == "input-invalid"
+        hold.release()
+    with pytest.raises(GovBudgetError, match="released"), meter.hold(ttl_seconds=1, hold_id=own):
+        pytest.fail("it was released")
+
+
+def test_a_block_settles_by_the_model_that_answered(meter):
+    with meter.hold() as hold:
+        usage = hold.settle(ONE, provider="other", model="unknown")
+    assert (usage.provider, usage.model, usage.unpriced) == ("other", "unknown", ("input",))
