@@ -87,23 +87,33 @@ class World:
             "b_admin": ("org-admin", self.b),
             "gateway": ("gateway", None),
         }
+        organizations, everyone = self._organizations(self.a, self.b)
+        groups = [(self.a, self.a1), (self.a, self.a2), (self.b, self.b1)]
+        in_groups = [(self.a, self.a1, "member"), (self.b, self.b1, "outsider")]
+        rows = {
+            "users": [{"id": i, "name": name} for name, i in self.people.items()],
+            "organizations": organizations,
+            "groups": everyone + [self._group(*group) for group in groups],
+            "organization_members": [self._member(*member) for member in members],
+            "group_members": [self._in_group(*row) for row in in_groups],
+            "role_assignments": [self._held(person, *role) for person, role in roles.items()],
+        }
         with engine.begin() as connection:
-            users = [{"id": i, "name": name} for name, i in self.people.items()]
-            self._put(connection, "users", *users)
-            self.add_organization(connection, self.a, self.b)
-            groups = [(self.a, self.a1), (self.a, self.a2), (self.b, self.b1)]
-            self._put(connection, "groups", *(self._group(*group) for group in groups))
-            self._put(connection, "organization_members", *(self._member(*m) for m in members))
-            in_groups = [(self.a, self.a1, "member"), (self.b, self.b1, "outsider")]
-            self._put(connection, "group_members", *(self._in_group(*row) for row in in_groups))
-            held = [self._held(person, *role) for person, role in roles.items()]
-            self._put(connection, "role_assignments", *held)
+            connection.exec_driver_sql("".join(self._write(*table) for table in rows.items()))
 
     def __getattr__(self, name):
         try:
             return self.__dict__["people"][name]
         except KeyError:
             raise AttributeError(name) from None
+
+    def _write(self, table, rows):
+        """The SQL of rows of ids and plain words; it is sent at once, as tests make many worlds."""
+        values = (
+            ", ".join("NULL" if v is None else f"'{v}'" for v in row.values()) for row in rows
+        )
+        name = getattr(self.tables, table).fullname
+        return f"INSERT INTO {name} ({', '.join(rows[0])}) VALUES ({'), ('.join(values)});"
 
     def _put(self, connection, table, *rows):
         connection.execute(sa.insert(getattr(self.tables, table)), rows)
@@ -125,10 +135,13 @@ class World:
         user = self._find(person)
         return {"id": uuid4(), "user_id": user, "role": role, "organization_id": organization}
 
-    def add_organization(self, connection, *organizations):
-        rows = [{"id": id_, "name": "an organization"} for id_ in organizations]
-        self._put(connection, "organizations", *rows)
-        everyone = [{**self._group(id_, id_), "name": "Everyone"} for id_ in organizations]
+    def _organizations(self, *ids):
+        rows = [{"id": id_, "name": "an organization"} for id_ in ids]
+        return rows, [{**self._group(id_, id_), "name": "Everyone"} for id_ in ids]
+
+    def add_organization(self, connection, *ids):
+        organizations, everyone = self._organizations(*ids)
+        self._put(connection, "organizations", *organizations)
         self._put(connection, "groups", *everyone)
 
     def add_group(self, connection, organization, group=None):

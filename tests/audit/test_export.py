@@ -18,7 +18,7 @@ from tests.audit.support import NOBODY
 from tests.support import TABLES, World
 from tests.web.helpers import put_limit
 
-from govbudget.cli.audit import COLUMNS, PAGE
+from govbudget.cli.audit import COLUMNS
 from govbudget.cli.formats import _defuse
 
 RECORD = ("before", "after", "roles", "lines")
@@ -90,8 +90,9 @@ def test_without_an_organization_it_is_the_site_prices_tokens_and_roles(run, url
         assert str(group) not in out
 
 
-def test_more_than_a_page_is_exported_whole(run, url, engine, estate):
-    count = 2 * PAGE + 1
+def test_more_than_a_page_is_exported_whole(run, url, engine, estate, monkeypatch):
+    monkeypatch.setattr("govbudget.cli.audit.PAGE", 100)
+    count = 2 * 100 + 1
     organization = uuid4()
     row = {"organization_id": organization, "object_type": "x", "receipt": NOBODY}
     with engine.begin() as connection:
