@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
@@ -58,8 +58,9 @@ class Town:
         body = self.call | {"event_id": event}
         return self.send(tries, "POST", f"{API}/ai/usage", self.gateway, body).status
 
-    def hold(self):
-        return self.send(5, "POST", f"{API}/ai/holds", self.gateway, self.call).json["hold_id"]
+    def hold(self, hold_id):
+        body = self.call | {"hold_id": hold_id}
+        return self.send(5, "POST", f"{API}/ai/holds", self.gateway, body).status
 
     def settle(self, hold_id, event):
         body = {"event_id": event, "tokens": {"input": 1}}
@@ -121,13 +122,14 @@ def test_what_an_asynchronous_standby_had_not_received_is_lost_until_it_is_sent_
     """And the sums of what is left agree: nothing in the database knows of what is not there."""
     with serving(database_url=town.url) as server:
         town.prepare(server)
-        kept = town.hold()
+        kept, late = str(uuid4()), str(uuid4())
+        assert town.hold(kept) == 201
         (reached,) = town.primary.ask("SELECT pg_current_wal_flush_lsn()")
         while town.standby.ask(f"SELECT pg_last_wal_replay_lsn() >= '{reached}'") != [True]:
             time.sleep(0.05)
         (sender,) = town.primary.ask("SELECT pid FROM pg_stat_replication")
         psutil.Process(sender).suspend()
-        late = town.hold()
+        assert town.hold(late) == 201
         assert town.settle(kept, "settled late") == 200
         assert {town.record(f"late {n}") for n in range(5)} == {201}
         assert town.read_spend() == 22
@@ -141,6 +143,7 @@ def test_what_an_asynchronous_standby_had_not_received_is_lost_until_it_is_sent_
         assert [town.record(event, tries=5) for event in again] == [200] * 16 + [201] * 5
         assert town.settle(kept, "settled late") == 200
         assert town.settle(late, "of a lost hold") == 404
+        assert [town.hold(hold) for hold in (late, late, kept)] == [201, 200, 200]
         assert town.settle(kept, "settled late") == 200
         assert town.read_spend() == 22
 
