@@ -7,6 +7,8 @@ from itertools import pairwise
 import sqlalchemy as sa
 from tests.support import TABLES
 
+from govbudget.money import PRICES
+
 NOBODY = {"actor": None, "cause": "direct"}
 
 
@@ -44,22 +46,26 @@ def read_story(engine, object_id, tables=TABLES):
 def find_broken_stories(engine, tables=TABLES):
     """Give the groups and models whose entries are no unbroken chain up to what is stored now.
 
-    A model has a story for each source of its price.
+    A model has a story for each source of its price and each day that one takes effect.
     """
     log, budgets, prices = tables.audit_log, tables.group_ai_budgets, tables.ai_model_prices
-    price = ("source", "input_price", "output_price", "cache_read_price", "cache_write_price")
+    price = (*PRICES, "effective_from", "more", "source")
     stories, now = {}, {}
     with engine.connect() as connection:
         connection.execution_options(isolation_level="REPEATABLE READ")
         for row in connection.execute(sa.select(log).order_by(log.c.at)):
             if row.object_type in {"group_ai_budget", "ai_model_price"}:
-                key = row.object_type, row.object_id, (row.after or row.before).get("source")
+                shown = row.after or row.before
+                place = shown.get("source"), shown.get("effective_from")
+                key = row.object_type, row.object_id, *place
                 stories.setdefault(key, []).append((row.before, row.after))
         for row in connection.execute(sa.select(budgets)):
-            now["group_ai_budget", str(row.group_id), None] = limit(row.spend_limit_micros)
+            now["group_ai_budget", str(row.group_id), None, None] = limit(row.spend_limit_micros)
         for row in connection.execute(sa.select(prices)).mappings():
-            key = "ai_model_price", f"{row['provider']}/{row['model']}", row["source"]
-            now[key] = {name: row[name] for name in price}
+            shown = {**row, "effective_from": row["effective_from"].isoformat()}
+            place = shown["source"], shown["effective_from"]
+            key = "ai_model_price", f"{row['provider']}/{row['model']}", *place
+            now[key] = {name: shown[name] for name in price}
     return [
         key
         for key in stories.keys() | now.keys()

@@ -48,7 +48,8 @@ def test_the_rights_are_those_that_the_statements_need_and_no_more(run):
     verbs = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE"}
     for text in list_texts():
         tree = sqlglot.parse_one(text, dialect="postgres")
-        assert not list(tree.find_all(exp.Lock)), "a lock of rows needs UPDATE"
+        for lock in tree.find_all(exp.Lock):
+            needed[lock.parent.find(exp.Table).name].add("UPDATE")
         for kind, verb in verbs.items():
             for change in tree.find_all(kind):
                 table = change.this.find(exp.Table).name

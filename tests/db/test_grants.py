@@ -50,7 +50,7 @@ def name_object(world, kind):
 
 def name_caller(world, right):
     """Give somebody who has the right."""
-    return world.gateway if right[1] is Ledger else world.owner
+    return world.gateway if right == (Action.CREATE, Ledger) else world.owner
 
 
 def find_grant(world, connection, right):

@@ -29,7 +29,7 @@ EXTEND = Governed(
     f"""
 WITH {{directory}}, input AS (
   SELECT h.*, ttl, now, coalesce(now, statement_timestamp()) AS at
-  FROM (SELECT :hold_id AS hold_id, :ttl AS ttl, :now AS now) passed
+  FROM (SELECT :hold_id AS hold_id, CAST(:ttl AS interval) AS ttl, :now AS now) passed
   JOIN {{s}}.ai_holds h ON h.id = passed.hold_id
 ), asked AS (
   SELECT *, coalesce(cost_picos, 0) AS cost, {MOST}, {MAY_BE_UNPRICED} AS may_be_unpriced
