@@ -19,14 +19,20 @@ ROUTES = list_routes()
 
 
 @cache
-def _validator(name):
-    """What holds a body to a schema of the document: with its keys and no other."""
-    components = describe(Settings(), list_routes())["components"]
+def _schemas():
+    """The document's schemas, with their keys and no other."""
+    components = describe(Settings(), ROUTES)["components"]
     schemas = components["schemas"] | {"Id": {"type": ["integer", "string"]}}
     for schema in schemas.values():
         if "properties" in schema:
             schema["additionalProperties"] = False
-    document = {"$ref": f"{REF}{name}", "components": {"schemas": schemas}}
+    return schemas
+
+
+@cache
+def _validator(name):
+    """What holds a body to a schema of the document."""
+    document = {"$ref": f"{REF}{name}", "components": {"schemas": _schemas()}}
     return jsonschema_rs.validator_for(document)
 
 

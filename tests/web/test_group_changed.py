@@ -6,24 +6,36 @@ import threading
 
 import pytest
 import sqlalchemy as sa
-from tests.support import Client, budget_path, list_path, make_app, wait_for_waiters
+from tests.support import (
+    TABLES,
+    Client,
+    budget_path,
+    find_directory,
+    list_path,
+    make_app,
+    wait_for_waiters,
+)
 from tests.web.helpers import MeddlingDirectory, outcome, put_limit, read_row
 
 CHANGED = (409, "group-changed")
 GONE = (404, "group-not-found")
 
 
-@pytest.fixture
-def meddled(engine, policy, world):
+@pytest.fixture(scope="module")
+def meddled(engine, policy):
     """Sends requests between whose look-up and statement `change` is committed."""
+    changes = []
+
+    def meddle(group):
+        with engine.begin() as connection:
+            changes[-1](connection, group)
+
+    directory = MeddlingDirectory(find_directory(TABLES.layout), meddle)
+    send = Client(make_app(engine, policy=policy, directory=directory))
 
     def client(change):
-        def meddle(group):
-            with engine.begin() as connection:
-                change(connection, group)
-
-        directory = MeddlingDirectory(world.directory, meddle)
-        return Client(make_app(engine, policy=policy, directory=directory))
+        changes.append(change)
+        return send
 
     return client
 
