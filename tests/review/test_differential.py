@@ -205,7 +205,7 @@ worldly = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(worldly, max_examples=150)
+many = settings(worldly, max_examples=50)
 
 
 @pytest.fixture(scope="module")

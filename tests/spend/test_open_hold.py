@@ -141,6 +141,7 @@ def test_holds_within_holds_end_each_for_itself(meter):
     assert meter.spent_and_held == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_hold_that_expires_within_its_block_is_settled_all_the_same(meter):
     with meter.hold(ttl_seconds=1) as hold:
         time.sleep(1.1)

@@ -420,6 +420,7 @@ def test_under_allow_what_is_known_of_a_call_is_held_and_has_to_fit(world):
         spender("hold", spender.call, Tokens(input=2, output=1))
 
 
+@pytest.mark.slow
 def test_a_hold_that_waited_expires_from_when_it_is_held(spender):
     """It would be granted expired, and its money be there for the next one."""
     spender.limit(spender.world.a1, 1)
