@@ -111,6 +111,25 @@ def test_a_directory_is_loaded_from_a_file_and_says_what_it_added(here, acme, tm
     assert again.out == "0 added, 0 changed, 0 removed\n"
 
 
+def test_an_id_is_found_by_a_part_of_the_name_in_any_case(here, acme):
+    """A percent sign is a character like another; where a group is stands beside it."""
+    tag = uuid4().hex
+    for entry, name in (("users", f"Ada {tag}"), ("groups", f"LAB {tag}")):
+        acme[entry][0]["name"] = name
+    here("directory", "load", "-", stdin=json.dumps(acme).encode())
+    (organization,), (user,), (group,) = (acme[n] for n in ("organizations", "users", "groups"))
+    found = here("directory", "find", tag[4:].upper())
+    assert found.out.splitlines() == [
+        f"group id={group['id']} organization_id={organization['id']} `LAB {tag}`",
+        f"user id={user['id']} `Ada {tag}`",
+    ]
+    (only,) = json.loads(here("directory", "find", f"lab {tag}", "--format", "json").out)
+    assert only == {"kind": "group", **group}
+    nothing = here("directory", "find", f"%{tag}")
+    assert (nothing.status, nothing.out) == (1, "")
+    assert "no user, group or organization" in nothing.sentence
+
+
 def test_a_dry_run_says_the_same_and_changes_nothing(here, acme, engine):
     content = json.dumps(acme).encode()
     before = count(engine, "users"), count(engine, "groups")

@@ -67,7 +67,7 @@ def test_a_reader_of_the_quick_start_gets_what_it_shows(tmp_path):
             assert json.loads(mask(shown)).items() <= json.loads(mask(text)).items()
         else:
             assert COUNTS.sub("all", mask(text)) == COUNTS.sub("all", mask(shown))
-    refused = json.loads(printed[-2])
+    refused = json.loads(printed[-3])
     assert refused["code"] == "budget-exceeded"
     figures = ("spend_limit_micros", "current_spend_micros", "held_micros", "cost_micros")
     limit, spent, held, cost = (refused[name] for name in figures)

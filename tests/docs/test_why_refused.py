@@ -84,7 +84,7 @@ def test_each_command_of_the_page_prints_what_it_shows(send, acme, tmp_path):
     pairs = zip(blocks, [*blocks[1:], ("", "")], strict=True)
     steps = [(text, shown) for (kind, text), shown in pairs if kind == "sh"]
     commands = [step for step in steps if step[0].startswith("govbudget ")]
-    assert len(commands) == 6
+    assert len(commands) == 7
     printed_all = 0
     for script, (language, shown) in commands:
         done = run_shell(

@@ -70,6 +70,7 @@ ARGUMENTS = {
     "db sql": "",
     "db upgrade": "",
     "directory check": "",
+    "directory find": "a",
     "directory load": "{file} --dry-run",
     "policy check": "",
     "policy diff": "{policy} {policy} --people",

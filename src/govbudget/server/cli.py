@@ -19,6 +19,7 @@ from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.people import Idle, find_idle
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory
+from govbudget.server.names import find_names
 from govbudget.server.tokens import MAX_DAYS, BearerTokens
 from govbudget.statements import list_ungoverned
 
@@ -54,6 +55,21 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     counts = Counter(change.verb for change in changes)
     summary = ", ".join(f"{counts[verb]} {verb}" for verb in (ADDED, CHANGED, REMOVED))
     click.echo(summary + (" (dry run: nothing was changed)" if dry_run else ""))
+
+
+@directory.command("find")
+@click.argument("name")
+@format_option("text", "json")
+def directory_find(name: str, form: str) -> None:
+    """Print the ids of the users, groups and organizations whose name contains NAME.
+
+    Other commands take ids. Upper and lower case are the same here. Status 1 if there is none.
+    """
+    tables = require_own_tables(find_settings().layout)
+    found = run_on_database(lambda connection: find_names(connection, tables, name))
+    if not found:
+        raise NotSo(f"no user, group or organization has `{name}` in its name")
+    print_answer(form, [item._asdict() for item in found], map(str, found))
 
 
 @directory.command("check")
