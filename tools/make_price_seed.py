@@ -1,39 +1,32 @@
 """Make the seed price book, `src/govbudget/prices/seed.json`, from the package `genai-prices`.
 
 Source: https://github.com/pydantic/genai-prices, MIT. The seed in this tree was made from the
-version and for the day that SEED_VERSION and SEED_AS_OF name; set them when you refresh it. The
-package is needed here only, in development; govbudget itself never imports it, and this script
-reads the data that the package carries, never the network.
+version that SEED_VERSION names; set it when you refresh it. The book needs the package here only,
+in development. This script reads the data that the package carries, never the network.
 
-    python tools/make_price_seed.py [--as-of 2026-11-23] [--check] [--verbose]
+    python -m tools.make_price_seed [--check] [--verbose]
 
-The file is a JSON array, sorted by provider and model, a row a line. A price is an integer of
-micros (1 USD = 1,000,000 micros) per one million tokens, or null for "not known". No date stands
-in it: the same package and the same `--as-of` (a UTC day, by default today) give the same bytes.
-`--check` writes nothing and exits 1 when the file is not what would be written.
+The file is a JSON array, sorted by provider, model and day, a row a line, as `prices load` reads
+it. The same package gives the same bytes. `--check` writes nothing and exits 1 when the file is not
+what would be written.
 
 What is chosen where the package knows more than one price, and why:
 
-- By date: the prices in force on the day, as the package's own `ModelInfo.get_prices` finds them
-  (the last entry whose constraint holds, else the first). A price that starts later waits for the
-  next refresh; those to come are listed.
+- By date: a row for each day on which a price changes, also those to come.
 - By time of day (peak hours): each rate at its highest of the day, since the book has one price
   for all hours and a budget must not be overspent at peak; null if it is not known at some hour.
-- By length of the prompt (tiers): the base rate, the price of a prompt below the first threshold,
-  which most calls are. A long prompt costs more than the book says; the models are listed, so
-  that a custom price can be set for those that matter.
-- By request (`price_variants`: batch, flex, priority, fast, another route): none of them. They
-  hold only for a caller that asked for one, and the plain call has the standard price.
-- By kind of token (audio, image, one-hour cache writes) or by anything but tokens (searches,
-  pages, seconds): not in the book, whose four categories are those of plain tokens. A cache write
-  has the plain rate, that of five minutes.
+- By length of the prompt (tiers): a tier for each threshold, with all rates above it.
+- By request (`price_variants`): batch, flex, priority and Anthropic's fast mode are models of
+  their own, such as `gpt-4o@batch`. Other choices, such as a route, are not in the book.
+- Cached tokens that have no rate of their own cost what plain input costs, as in the package.
+- What no key of `tokens` counts (a fee a request, storage searches, hours, pages) is not in the
+  book; the models that charge it are listed.
 
-A rate that the package does not state is null, never zero and never guessed from another: unknown
-is refused, zero is free. Left out, and listed: models that have none of the four rates (the row
-would be four nulls, which says no more than no row; here many are free variants whose price
-nobody wrote down), models whose tokens are free but something else is charged, and names or rates
-that the price book does not take. Rates that are no whole micros (0.13999999999999999 USD) are
-rounded, half to even, and listed.
+Any other rate that the package does not state is null, never zero: unknown is refused, zero is
+free. Left out, and listed: models that have no rate that a row can say (here many are free
+variants whose price nobody wrote down), models whose tokens are free but something else is
+charged, and names or rates that the price book does not take. Rates that are no whole micros
+(0.13999999999999999 USD) are rounded, half to even, and listed.
 """
 
 from __future__ import annotations
@@ -43,11 +36,11 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genai_prices.data import providers as known_providers
 from genai_prices.types import StartDateConstraint, TieredPrices, TimeOfDateConstraint
@@ -55,10 +48,11 @@ from genai_prices.types import StartDateConstraint, TieredPrices, TimeOfDateCons
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from genai_prices.types import ModelInfo, ModelPrice, Provider
+    from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, Provider
+
+    Context = dict[str, str] | None
 
 SEED_VERSION = "0.2.3"
-SEED_AS_OF = date(2026, 11, 23)
 
 SEED = Path(__file__).resolve().parent.parent / "src" / "govbudget" / "prices" / "seed.json"
 
@@ -67,17 +61,36 @@ MAX_PRICE = 10**12
 MAX_NAME = 256
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-# The package's rates, in USD per million tokens, and the row's fields, in the row's order.
+# The package's rates in USD, the unit that a row has of each, and how many of it a rate is for.
 RATES = {
-    "input_mtok": "input_price",
-    "output_mtok": "output_price",
-    "cache_read_mtok": "cache_read_price",
-    "cache_write_mtok": "cache_write_price",
+    "input_mtok": ("input", 10**6),
+    "output_mtok": ("output", 10**6),
+    "cache_read_mtok": ("cache_read", 10**6),
+    "cache_write_mtok": ("cache_write", 10**6),
+    "cache_write_1h_mtok": ("cache_write_1h", 10**6),
+    "input_audio_mtok": ("input_audio", 10**6),
+    "cache_audio_read_mtok": ("cache_read_audio", 10**6),
+    "output_audio_mtok": ("output_audio", 10**6),
+    "input_image_mtok": ("input_image", 10**6),
+    "cache_image_read_mtok": ("cache_read_image", 10**6),
+    "output_image_mtok": ("output_image", 10**6),
+    "input_video_mtok": ("input_video", 10**6),
+    "output_video_mtok": ("output_video", 10**6),
+    "web_searches_kcount": ("web_searches", 10**3),
 }
+FOUR = ("input", "output", "cache_read", "cache_write")
+# What a request asks for, and the end of the name of the model that it is in the book.
+VARIANTS = (
+    ("processing", "batch"),
+    ("service_tier", "flex"),
+    ("service_tier", "priority"),
+    ("speed", "fast"),
+)
 
-Key = tuple[str, str]  # provider, model
-Prices = tuple[int | None, ...]  # in the order of RATES
-Book = dict[Key, Prices]
+Row = dict[str, Any]  # as the price file has it, without its key
+Key = tuple[str, str, date]  # provider, model, the day on which it takes effect
+Book = dict[Key, Row]
+ALWAYS = date.min
 
 
 class UnusableError(Exception):
@@ -90,11 +103,8 @@ class Notes:
 
     left_out: list[str] = field(default_factory=list)
     quantised: list[str] = field(default_factory=list)
-    tiered: list[str] = field(default_factory=list)
-    dated: list[str] = field(default_factory=list)
-    later: list[str] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
     hourly: list[str] = field(default_factory=list)
-    variants: list[str] = field(default_factory=list)
     other_charges: list[str] = field(default_factory=list)
 
     def titled(self) -> Iterable[tuple[str, list[str]]]:
@@ -102,16 +112,13 @@ class Notes:
         return (
             ("models left out", self.left_out),
             ("rates rounded to whole micros", self.quantised),
-            ("rates with tiers, of which the base is taken", self.tiered),
-            ("models with prices by date, of which those of the day are taken", self.dated),
-            ("prices that start after the day, not taken", self.later),
+            ("models whose cached tokens cost what plain input costs", self.cached),
             ("models with prices by time of day, of which the highest are taken", self.hourly),
-            ("models with prices by request, not taken", self.variants),
-            ("models with charges that the book has no field for", self.other_charges),
+            ("models with charges that no key of tokens counts", self.other_charges),
         )
 
 
-def prices_of_the_day(model: ModelInfo, day: date) -> list[ModelPrice]:
+def prices_of_the_day(model: ModelInfo, day: date, context: Context) -> list[ModelPrice]:
     """Return the prices in force on the day: one, or one for each part of it."""
     moments = {time(0, tzinfo=UTC)}
     if isinstance(model.prices, list):
@@ -121,10 +128,32 @@ def prices_of_the_day(model: ModelInfo, day: date) -> list[ModelPrice]:
                 moments.add(utc_time(entry.constraint.end_time, day))
     found: list[ModelPrice] = []
     for moment in sorted(moments):
-        prices = model.get_prices(datetime.combine(day, moment))
+        prices = model.get_prices(datetime.combine(day, moment), context)
         if prices not in found:
             found.append(prices)
     return found
+
+
+def list_days(model: ModelInfo) -> list[date]:
+    """Return the days on which a price of the model changes: the first is always."""
+    entries = [*(model.prices if isinstance(model.prices, list) else ()), *variants_of(model)]
+    constraints = [entry.constraint for entry in entries]
+    starts = {c.start_date for c in constraints if isinstance(c, StartDateConstraint)}
+    return [ALWAYS, *sorted(starts)]
+
+
+def variants_of(model: ModelInfo) -> list[PriceVariant]:
+    """Return the model's prices by request."""
+    return list(model.price_variants or ())
+
+
+def list_contexts(model: ModelInfo) -> Iterable[tuple[str, Context]]:
+    """Return each name that the model has in the book, and what its request asks for."""
+    yield model.id, None
+    asked = [variant.when for variant in variants_of(model)]
+    for key, value in VARIANTS:
+        if {key: value} in asked:
+            yield f"{model.id}@{value}", {key: value}
 
 
 def utc_time(value: time, day: date) -> time:
@@ -134,16 +163,19 @@ def utc_time(value: time, day: date) -> time:
     return datetime.combine(day, value).astimezone(UTC).timetz()
 
 
-def base_rate(value: Decimal | TieredPrices | None) -> Decimal | None:
-    """Return the rate that holds below the first tier."""
-    return value.base if isinstance(value, TieredPrices) else value
+def rate_above(value: Decimal | TieredPrices | None, level: int) -> Decimal | None:
+    """Return the rate of a call of just more input tokens than the level."""
+    if not isinstance(value, TieredPrices):
+        return value
+    reached = [tier.price for tier in value.tiers if tier.start <= level]
+    return reached[-1] if reached else value.base
 
 
-def micros(rate: Decimal) -> int:
-    """Return USD as whole micros, half to even; the shift by six digits is exact."""
+def micros(rate: Decimal, per: int = 10**6) -> int:
+    """Return USD for `per` units as whole micros for a million of them, half to even."""
     if not rate.is_finite():
         raise UnusableError(f"the rate {rate} is not a number")
-    shifted = rate.scaleb(6)
+    shifted = rate * (10**12 // per)
     if not 0 <= shifted <= MAX_PRICE:
         raise UnusableError(f"the rate {rate} is out of range")
     whole = int(shifted.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
@@ -164,132 +196,142 @@ def check_names(provider: str, model: str) -> None:
 
 
 def other_charges(prices: ModelPrice) -> list[str]:
-    """Return the package's names of the charges that a row has no field for."""
+    """Return the package's names of the charges that no key of `tokens` counts."""
     return sorted(
         name
         for name, value in vars(prices).items()
-        if name not in RATES and not name.startswith("_") and base_rate(value)
+        if name not in RATES and not name.startswith("_") and rate_above(value, 0)
     )
 
 
-def row_of(provider: Provider, model: ModelInfo, day: date, notes: Notes) -> Prices:
-    """Return a model's four prices, noting what was not plain; raise UnusableError if none."""
-    name = f"{provider.id}/{model.id}"
-    check_names(provider.id, model.id)
-    of_the_day = prices_of_the_day(model, day)
-    others = sorted({other for prices in of_the_day for other in other_charges(prices)})
-
-    # Notes are kept only for a model that gets a row.
-    tiered: list[str] = []
-    quantised: list[str] = []
-    row: list[int | None] = []
-    for rate_name, price_name in RATES.items():
-        values = [getattr(prices, rate_name) for prices in of_the_day]
-        rates = [rate for value in values if (rate := base_rate(value)) is not None]
-        if len(rates) < len(values):
-            row.append(None)
+def rates_above(of_the_day: Sequence[ModelPrice], level: int, rounded: set[str]) -> Row:
+    """Return the price of each unit, where it has one at every hour; note which are rounded."""
+    found: Row = {}
+    for name, (unit, per) in RATES.items():
+        rates = [rate_above(getattr(prices, name), level) for prices in of_the_day]
+        known = [rate for rate in rates if rate is not None]
+        if len(known) < len(rates):
             continue
-        rate = max(rates)
-        price = micros(rate)
-        row.append(price)
-        if Decimal(price) != rate.scaleb(6):
-            quantised.append(f"{name} {price_name}: {rate} USD -> {price}")
-        for value in values:
-            if isinstance(value, TieredPrices):
-                steps = ", ".join(f"{tier.price} above {tier.start}" for tier in value.tiers)
-                tiered.append(f"{name} {price_name}: {value.base} USD, {steps}")
+        found[unit] = micros(max(known), per)
+        if found[unit] != max(known) * (10**12 // per):
+            rounded.add(f"{name}: {max(known)} USD -> {found[unit]}")
+    if "cache_read" not in found and "input" in found:
+        found["cache_read"] = found["input"]
+    return found
 
-    if all(price is None for price in row):
-        raise UnusableError(
-            f"no price of tokens, only {', '.join(others)}" if others else "no price"
-        )
-    if others and not any(row):
+
+def write_rates(rates: Row) -> Row:
+    """Return prices as a row has them."""
+    row: Row = {f"{unit}_price": rates.get(unit) for unit in FOUR}
+    further = {unit: price for unit, price in rates.items() if unit not in FOUR}
+    return {**row, **({"further": further} if further else {})}
+
+
+def row_of(name: str, of_the_day: Sequence[ModelPrice], notes: Notes) -> Row:
+    """Return a row for the prices of a day; raise UnusableError where it would say nothing."""
+    levels = {
+        tier.start
+        for prices in of_the_day
+        for value in vars(prices).values()
+        if isinstance(value, TieredPrices)
+        for tier in value.tiers
+    }
+    rounded: set[str] = set()
+    rates = rates_above(of_the_day, 0, rounded)
+    others = sorted({other for prices in of_the_day for other in other_charges(prices)})
+    if not rates:
+        raise UnusableError(f"only {', '.join(others)}" if others else "no price")
+    if others and not any(rates.values()):
         raise UnusableError(f"tokens are free, but not {', '.join(others)}")
-
-    notes.tiered += tiered
-    notes.quantised += quantised
-    note_choices(name, model, day, notes)
-    if len(of_the_day) > 1:
-        notes.hourly.append(f"{name}: {' | '.join(map(str, of_the_day))}")
+    row, below = write_rates(rates), rates
+    tiers = []
+    for level in sorted(levels):
+        above = rates_above(of_the_day, level, rounded)
+        if any(above.get(unit, -1) < price for unit, price in below.items()):
+            raise SystemExit(f"{name}: the tier above {level} is cheaper than the one below")
+        tiers.append({"input_above": level, **write_rates(above)})
+        below = above
+    notes.quantised += [f"{name} {line}" for line in sorted(rounded)]
     if others:
         notes.other_charges.append(f"{name}: {', '.join(others)}")
-    return tuple(row)
+    if any(prices.cache_read_mtok is None for prices in of_the_day) and rates.get("cache_read"):
+        notes.cached.append(name)
+    if len(of_the_day) > 1:
+        notes.hourly.append(f"{name}: {' | '.join(map(str, of_the_day))}")
+    return {**row, **({"tiers": tiers} if tiers else {})}
 
 
-def note_choices(name: str, model: ModelInfo, day: date, notes: Notes) -> None:
-    """Note prices that hold by date or by request."""
-    entries = model.prices if isinstance(model.prices, list) else []
-    starts = [
-        entry.constraint.start_date
-        for entry in entries
-        if isinstance(entry.constraint, StartDateConstraint)
-    ]
-    if starts:
-        notes.dated.append(f"{name}: {', '.join(map(str, starts))}")
-    notes.later += [f"{name}: {start}" for start in starts if start > day]
-    if model.price_variants:
-        whens = {
-            " ".join(f"{key}={value}" for key, value in sorted(variant.when.items()))
-            for variant in model.price_variants
-        }
-        notes.variants.append(f"{name}: {', '.join(sorted(whens))}")
+def rows_of(model: ModelInfo, context: Context, name: str, notes: Notes) -> dict[date, Row]:
+    """Return the rows of a name, by the day on which each takes effect."""
+    rows: dict[date, Row] = {}
+    days = list_days(model)
+    # before the first start the prices are those of any earlier day
+    asked = [(days[1] if len(days) > 1 else date(2026, 1, 1)) - timedelta(days=1), *days[1:]]
+    last = None
+    for day, at in zip(days, asked, strict=True):
+        own = Notes()
+        row = row_of(name, prices_of_the_day(model, at, context), own)
+        if row != last:
+            rows[day] = last = row
+            for (_, lines), (_, more) in zip(notes.titled(), own.titled(), strict=True):
+                lines += [line for line in more if line not in lines]
+    return rows
 
 
-def make_book(providers: Iterable[Provider], day: date) -> tuple[Book, Notes]:
-    """Return the price book of a day, sorted, and what was not plain."""
+def make_book(providers: Iterable[Provider]) -> tuple[Book, Notes]:
+    """Return the price book, sorted, and what was not plain."""
     notes = Notes()
     book: Book = {}
     for provider in sorted(providers, key=lambda provider: provider.id):
         for model in sorted(provider.models, key=lambda model: model.id):
-            key = (provider.id, model.id)
-            if key in book:
-                raise SystemExit(f"genai-prices has {key[0]}/{key[1]} twice; which one holds?")
-            try:
-                book[key] = row_of(provider, model, day, notes)
-            except UnusableError as error:
-                # Escaped: the name may be what is wrong with it.
-                notes.left_out.append(f"{ascii('/'.join(key))[1:-1]}: {error}")
+            for name, context in list_contexts(model):
+                whole = f"{provider.id}/{name}"
+                try:
+                    check_names(provider.id, name)
+                    rows = rows_of(model, context, whole, notes)
+                except UnusableError as error:
+                    # Escaped: the name may be what is wrong with it.
+                    notes.left_out.append(f"{ascii(whole)[1:-1]}: {error}")
+                    continue
+                if (provider.id, name, ALWAYS) in book:
+                    raise SystemExit(f"genai-prices has {whole} twice; which one holds?")
+                book |= {(provider.id, name, day): row for day, row in rows.items()}
     return book, notes
 
 
 def to_json(book: Book) -> bytes:
     """Return the book as a JSON array, a row a line."""
-    lines = [
-        json.dumps(
-            {"provider": provider, "model": model, **dict(zip(RATES.values(), row, strict=True))},
-            ensure_ascii=False,
-        )
-        for (provider, model), row in sorted(book.items())
-    ]
+    lines = []
+    for (provider, model, day), row in sorted(book.items()):
+        start = {} if day == ALWAYS else {"effective_from": day.isoformat()}
+        whole = {"provider": provider, "model": model, **row, **start}
+        lines.append(json.dumps(whole, ensure_ascii=False))
     return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
 def from_json(content: bytes) -> Book:
     """Read a book that this script wrote."""
-    rows = json.loads(content, parse_float=Decimal)
-    return {
-        (row["provider"], row["model"]): tuple(row[name] for name in RATES.values()) for row in rows
-    }
+    book: Book = {}
+    for row in json.loads(content):
+        day = date.fromisoformat(row.pop("effective_from", ALWAYS.isoformat()))
+        book[row.pop("provider"), row.pop("model"), day] = row
+    return book
 
 
 def differences(old: Book, new: Book) -> Iterable[str]:
-    """Return a line for each model that was added, removed or changed."""
-    fields = tuple(RATES.values())
-
-    def shown(price: int | None) -> str:
-        return "null" if price is None else str(price)
-
+    """Return a line for each row that was added, removed or changed."""
     for key in sorted(old.keys() | new.keys()):
-        name = "/".join(key)
+        provider, model, day = key
+        name = f"{provider}/{model}{'' if day == ALWAYS else f' from {day}'}"
         if key not in old:
-            yield f"+ {name}: " + " ".join(map(shown, new[key]))
+            yield f"+ {name}: {json.dumps(new[key])}"
         elif key not in new:
-            yield f"- {name}: " + " ".join(map(shown, old[key]))
+            yield f"- {name}: {json.dumps(old[key])}"
         elif old[key] != new[key]:
             yield f"~ {name}: " + ", ".join(
-                f"{field_name} {shown(before)} -> {shown(after)}"
-                for field_name, before, after in zip(fields, old[key], new[key], strict=True)
-                if before != after
+                f"{what} {json.dumps(old[key].get(what))} -> {json.dumps(new[key].get(what))}"
+                for what in {**old[key], **new[key]}
+                if old[key].get(what) != new[key].get(what)
             )
 
 
@@ -314,13 +356,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(description="Make the seed price book from genai-prices.")
     parser.add_argument(
-        "--as-of",
-        type=date.fromisoformat,
-        default=datetime.now(UTC).date(),
-        metavar="DATE",
-        help="take the prices in force on this UTC day (default: today)",
-    )
-    parser.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 if the file would change"
     )
     parser.add_argument(
@@ -328,14 +363,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    book, notes = make_book(known_providers, options.as_of)
+    book, notes = make_book(known_providers)
     content = to_json(book)
     before = SEED.read_bytes() if SEED.exists() else None
 
     models = sum(len(provider.models) for provider in known_providers)
-    print(f"genai-prices {version('genai-prices')} (MIT), as of {options.as_of}")
+    print(f"genai-prices {version('genai-prices')} (MIT)")
     print(f"{models} models of {len(known_providers)} providers")
-    print(f"{len(book)} rows of {len({provider for provider, _ in book})} providers")
+    names = {key[:2] for key in book}
+    print(f"{len(book)} rows of {len(names)} names of {len({key[0] for key in book})} providers")
     report_differences(before, book)
     for title, lines in notes.titled():
         print(f"{len(lines)} {title}")

@@ -216,7 +216,10 @@ def test_a_removed_custom_price_gives_way_to_the_books_and_leaves_one_entry(
     assert (show(model)["in_force"], show(model)["input_price"]) == ("book", 1)
     entry = read_entries(engine, f"acme/{model}")[-1]
     assert len(read_entries(engine, f"acme/{model}")) == 3
-    assert entry.before == {"source": "custom", **dict.fromkeys(PRICES, 4)}
+    assert entry.before == {
+        **{"source": "custom", "effective_from": "0001-01-01", "more": None},
+        **dict.fromkeys(PRICES, 4),
+    }
     assert (entry.after, entry.organization_id) == (None, None)
     assert (entry.receipt["actor"], entry.receipt["cause"]) == ("operator", "command")
     assert entry.receipt["lines"]
@@ -281,11 +284,14 @@ def test_gaps_are_models_used_without_a_price_the_most_used_first(here, load, us
     header, first, hostile, _ = csv.reader(
         io.StringIO(here("prices", "gaps", "--format", "csv").out)
     )
-    assert header == ["provider", "model", "calls", *TOKENS, "unpriced", "missing"]
+    assert header == [*("provider", "model", "calls"), *TOKENS, *("unpriced", "missing")] + [
+        "further_tokens"
+    ]
     assert first == [
         *("acme", f"{tag}/half", "3", "2000000000003", "10", "14", "19"),
         '["input", "output", "cache_read", "cache_write"]',
         '["output_price", "cache_read_price"]',
+        "{}",
     ]
     assert hostile[:2] == ["'@evil", "'=1+1"]
 
@@ -313,3 +319,54 @@ def test_a_custom_price_with_a_null_is_the_gap_whatever_the_book_says(here, load
     use(usage, model, 1, 1, 0, 0)
     (gap,) = json.loads(here("prices", "gaps", "--format", "json").out)
     assert gap["missing"] == ["output_price"]
+
+
+# -- days --
+
+
+def test_history_shows_all_days_and_which_price_is_in_force(here, load, model):
+    book = [
+        price(model, 10, 20, None, None),
+        price(model, 11, 20, None, None) | {"effective_from": "2026-01-01"},
+        price(model, 12, 20, None, None) | {"effective_from": "2999-01-01"},
+    ]
+    load(*book)
+    load(price(model, 9, 20, None, None) | {"effective_from": "2998-01-01"}, options=CUSTOM)
+    shown = here("prices", "history", "acme", model)
+    assert [line.split("  input_price")[0].split() for line in shown.out.splitlines()] == [
+        ["to", "come", "custom", "from", "2998-01-01"],
+        ["to", "come", "book", "from", "2999-01-01"],
+        ["in", "force", "book", "from", "2026-01-01"],
+        ["replaced", "book", "always"],
+    ]
+    rows = json.loads(here("prices", "history", "acme", model, "--format", "json").out)
+    assert [(row["state"], row["input_price"]) for row in rows] == [
+        *[("to come", 9), ("to come", 12)],
+        *[("in force", 11), ("replaced", 10)],
+    ]
+    assert here("prices", "history", "acme", "unknown").status == 1
+
+
+def test_a_dry_run_shows_what_a_newer_book_adds_changes_and_removes(load, model):
+    further = {"further": {"web_searches": 5}}
+    load(
+        price(model, 10, 20, None, None),
+        price(model, 11, 20, None, None) | {"effective_from": "2026-01-01"},
+    )
+    new = [
+        price(model, 10, 20, None, None) | further,
+        price(model, 500, 20, None, None) | {"effective_from": "2026-02-01"},
+    ]
+    shown = load(*new, options=("--dry-run",))
+    lines = shown.out.splitlines()
+    assert lines[0].startswith(f"+ acme/{model} from 2026-02-01: input_price 500")
+    assert lines[1] == f"~ acme/{model}: further/web_searches null -> 5"
+    assert lines[2].startswith(f"- acme/{model} from 2026-01-01: input_price 11")
+    assert lines[3] == "1 new, 1 changed, 1 removed, 0 unchanged; nothing is written"
+    assert shown.status == 2
+    assert "price-jump" in shown.err or "factor of 20" in shown.err
+    assert load(*new, options=("--allow-jumps",)).out == "2 received, 2 changed\n"
+    assert (
+        load(*new, options=("--dry-run",)).out
+        == "0 new, 0 changed, 2 unchanged; nothing is written\n"
+    )

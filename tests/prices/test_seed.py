@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from decimal import Decimal
 from importlib.metadata import version
 
@@ -26,7 +27,12 @@ def rows(content):
 
 @pytest.fixture(scope="module")
 def book(rows):
+    """The last row of each name."""
     return {(row["provider"], row["model"]): tuple(row[name] for name in PRICES) for row in rows}
+
+
+def find_all(rows, provider, model):
+    return [row for row in rows if (row["provider"], row["model"]) == (provider, model)]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +46,11 @@ def source():
 
 
 def test_every_row_has_the_six_keys(rows):
-    """Every row is an object of exactly the six keys, in their order."""
+    """Every row is an object that starts with the six keys; what says nothing is left out."""
     assert isinstance(rows, list)
-    assert {tuple(row) for row in rows} == {("provider", "model", *PRICES)}
+    assert {tuple(row)[:6] for row in rows} == {("provider", "model", *PRICES)}
+    assert {key for row in rows for key in tuple(row)[6:]} == {"further", "tiers", "effective_from"}
+    assert all(row[key] for row in rows for key in row if key in {"further", "tiers"})
 
 
 def test_names_are_ones_that_the_book_takes(rows):
@@ -64,15 +72,17 @@ def test_prices_are_integers_in_range_or_null(rows):
     assert max(known) <= 10**12
 
 
-def test_no_row_is_without_any_price(book):
+def test_no_row_is_without_any_price(rows):
     """A row knows at least one price."""
-    assert [key for key, prices in book.items() if prices == (None,) * 4] == []
+    assert [row for row in rows if row.keys().isdisjoint({"further"})
+            and all(row[name] is None for name in PRICES)] == []  # fmt: skip
 
 
 def test_rows_are_sorted_and_unique(rows):
-    """Rows stand in the order of provider and model, each pair once."""
-    keys = [(row["provider"], row["model"]) for row in rows]
+    """Rows stand in the order of provider, model and day, each once; a name's first is always."""
+    keys = [(row["provider"], row["model"], row.get("effective_from", "")) for row in rows]
     assert keys == sorted(set(keys))
+    assert {key[:2] for key in keys if not key[2]} == {key[:2] for key in keys}
 
 
 def test_one_row_a_line(content, rows):
@@ -91,7 +101,7 @@ def test_covers_the_market(rows):
 @pytest.mark.parametrize(
     ("provider", "model", "expected"),
     [
-        ("openai", "gpt-4", (30_000_000, 60_000_000, None, None)),
+        ("openai", "gpt-4", (30_000_000, 60_000_000, 30_000_000, None)),
         ("openai", "gpt-4o-mini", (150_000, 600_000, 75_000, None)),
         ("anthropic", "claude-3-opus-latest", (15_000_000, 75_000_000, 1_500_000, 18_750_000)),
         ("anthropic", "claude-3-haiku", (250_000, 1_250_000, 30_000, 300_000)),
@@ -116,7 +126,27 @@ def test_an_inexact_rate_is_the_nearest_micro(book):
 def test_the_book_takes_the_seed(content, rows):
     """The shipped file passes the reader that `prices load` uses."""
     parse_prices = pytest.importorskip("govbudget.prices.price").parse_prices
-    assert [price.model_dump() for price in parse_prices(content)] == rows
+    assert [price.model_dump(mode="json") for price in parse_prices(content)] == rows
+
+
+def test_the_book_says_all_that_the_prices_of_a_model_depend_on(rows):
+    """Tiers with all their units, days also to come, and other processing as names of its own."""
+    (sonnet,) = find_all(rows, "anthropic", "claude-sonnet-4-5")
+    assert sonnet["further"] == {"cache_write_1h": 6_000_000, "web_searches": 10**10}
+    assert sonnet["tiers"] == [
+        {
+            **dict(zip(PRICES, (6_000_000, 22_500_000, 600_000, 7_500_000), strict=True)),
+            "input_above": 200_000,
+            "further": {"cache_write_1h": 12_000_000, "web_searches": 10**10},
+        }
+    ]
+    standard, batch = find_all(rows, "openai", "gpt-4o@batch")
+    assert (standard["input_price"], batch["input_price"]) == (2_500_000, 1_250_000)
+    assert batch["effective_from"] == "2026-10-14"
+    assert any(row.get("effective_from", "") > "2026-11-28" for row in rows)
+    variants = {row["model"].rpartition("@")[2] for row in rows if "@" in row["model"]}
+    assert {"batch", "flex", "priority", "fast"} <= variants
+    assert "default" not in variants
 
 
 def test_single_prices_agree_with_the_source(book, source):
@@ -134,7 +164,7 @@ def test_single_prices_agree_with_the_source(book, source):
             row = book.get((provider.id, model.id), (None,) * 4)
             for price, rate in zip(row, rates, strict=True):
                 if rate is None:
-                    assert price is None
+                    assert price == (row[0] if price is row[2] else None)
                 else:
                     assert abs(price - rate * 1_000_000) <= Decimal("0.5")
                     compared += 1
@@ -142,19 +172,23 @@ def test_single_prices_agree_with_the_source(book, source):
 
 
 def test_the_seed_is_what_the_script_makes(content, source):
-    """The script makes the same bytes from the version and the day that it names."""
-    made, _ = source.make_book(source.known_providers, source.SEED_AS_OF)
+    """The script makes the same bytes from the version that it names."""
+    made, _ = source.make_book(source.known_providers)
     assert source.to_json(made) == content
 
 
 def test_differences_are_told(source):
     """What is added, removed and changed is told by model and field, old and new."""
-    old = {("a", "gone"): (1, 2, None, None), ("a", "x/y"): (1, 2, None, None)}
-    new = {("a", "x/y"): (1, 3, 0, None), ("b", "new"): (None, 4, None, None)}
+    always, day = source.ALWAYS, date(2026, 10, 1)
+    old = {("a", "gone", always): {"input_price": 1}, ("a", "x/y", day): {"input_price": 1}}
+    new = {
+        ("a", "x/y", day): {"input_price": 2, "tiers": []},
+        ("b", "new", always): {"input_price": None},
+    }
     assert list(source.differences(old, new)) == [
-        "- a/gone: 1 2 null null",
-        "~ a/x/y: output_price 2 -> 3, cache_read_price null -> 0",
-        "+ b/new: null 4 null null",
+        '- a/gone: {"input_price": 1}',
+        "~ a/x/y from 2026-10-01: input_price 1 -> 2, tiers null -> []",
+        '+ b/new: {"input_price": null}',
     ]
 
 
@@ -179,9 +213,8 @@ def test_check_fails_on_another_file(source, tmp_path, monkeypatch, capsys):
     seed = tmp_path / "seed.json"
     seed.write_text("[]\n")
     monkeypatch.setattr(source, "SEED", seed)
-    day = ["--as-of", str(source.SEED_AS_OF)]
-    assert source.main([*day, "--check"]) == 1
+    assert source.main(["--check"]) == 1
     assert seed.read_text() == "[]\n"
-    assert source.main(day) == 0
-    assert source.main([*day, "--check"]) == 0
+    assert source.main([]) == 0
+    assert source.main(["--check"]) == 0
     assert "genai-prices " in capsys.readouterr().out

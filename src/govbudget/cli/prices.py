@@ -9,10 +9,10 @@ from typing import BinaryIO
 import click
 
 from govbudget.cli.environment import run_as_operator
-from govbudget.cli.formats import print_answer
+from govbudget.cli.formats import format_option, print_answer
 from govbudget.db.unit import Unit
 from govbudget.prices.change import MAX_FACTOR, refuse_jumps
-from govbudget.prices.price import Price, parse_prices, read_shipped_prices
+from govbudget.prices.price import ALWAYS, Price, parse_prices, read_shipped_prices
 from govbudget.prices.store import Comparison, Prices, PriceSource
 
 
@@ -120,6 +120,33 @@ def prices_show(provider: str, model: str) -> None:
             mode="json", exclude={"provider", "model"}
         )
     print_answer("json", shown)
+
+
+@prices.command("history")
+@click.argument("provider")
+@click.argument("model")
+@format_option("text", "json")
+def prices_history(provider: str, model: str, form: str) -> None:
+    """Print a model's prices of all days, the latest first; status 1: there are none.
+
+    Custom ones come first: the first whose day has come is in force. What a price was before
+    somebody changed it is in the audit trail: `govbudget audit export --type ai_model_price`.
+    """
+    days = run_as_operator(
+        lambda unit: Prices.list_days(unit.authorize("read", prices=True), provider, model),
+        f"no price is known for `{provider}` `{model}`",
+    )
+    in_force = next((one for one in days if one.has_come), None)
+    rows, lines = [], []
+    for one in days:
+        state = "in force" if one is in_force else "replaced" if one.has_come else "to come"
+        day = one.price.effective_from
+        start = "always" if day == ALWAYS else f"from {day}"
+        rows.append(
+            {"source": one.source.value, "state": state, **one.price.model_dump(mode="json")}
+        )
+        lines.append(f"{state:<8}  {one.source:<6}  {start:<15}  {_show_values(one.price)}")
+    print_answer(form, rows, lines)
 
 
 @prices.command("remove")

@@ -42,6 +42,15 @@ class BatchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class DatedPrice:
+    """A price of one source, and whether its day has come."""
+
+    source: PriceSource
+    price: Price
+    has_come: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """What a batch would change, a value a row in order; and the rows that it would delete."""
 
@@ -63,14 +72,25 @@ class Prices:
 
         Needs a grant to `read` the prices. Raises NotFound.
         """
-        values = {**_write_key(provider, model), "now": grant.unit.gov.clock()}
         found: dict[PriceSource, Price] = {}
-        for row in grant.run(statements.FIND, **values):
-            if row.has_come:
-                found.setdefault(PriceSource(row.source), _price(row))
+        for dated in Prices.list_days(grant, provider, model):
+            if dated.has_come:
+                found.setdefault(dated.source, dated.price)
         if not found:
             raise NotFound("price")
         return found
+
+    @staticmethod
+    def list_days(grant: Grant[PriceBook], provider: str, model: str) -> list[DatedPrice]:
+        """List a model's prices of all days: custom ones first, of each source the latest first.
+
+        The first that has come is in force. Needs a grant to `read` the prices. Raises NotFound.
+        """
+        values = {**_write_key(provider, model), "now": grant.unit.gov.clock()}
+        rows = grant.run(statements.FIND, **values).all()
+        if not rows:
+            raise NotFound("price")
+        return [DatedPrice(PriceSource(row.source), _price(row), row.has_come) for row in rows]
 
     @staticmethod
     def compare(

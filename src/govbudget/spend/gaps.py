@@ -60,9 +60,9 @@ class PriceGap:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
-    further_tokens: dict[str, int]
     unpriced: tuple[str, ...]
     missing: tuple[str, ...]
+    further_tokens: dict[str, int]
 
 
 def list_gaps(grant: Grant[PriceBook]) -> list[PriceGap]:
