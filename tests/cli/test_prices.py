@@ -217,7 +217,9 @@ def test_a_removed_custom_price_gives_way_to_the_books_and_leaves_one_entry(
     entry = read_entries(engine, f"acme/{model}")[-1]
     assert len(read_entries(engine, f"acme/{model}")) == 3
     assert entry.before == {
-        **{"source": "custom", "effective_from": "0001-01-01", "more": None},
+        "source": "custom",
+        "effective_from": "0001-01-01",
+        "more": None,
         **dict.fromkeys(PRICES, 4),
     }
     assert (entry.after, entry.organization_id) == (None, None)
@@ -284,9 +286,8 @@ def test_gaps_are_models_used_without_a_price_the_most_used_first(here, load, us
     header, first, hostile, _ = csv.reader(
         io.StringIO(here("prices", "gaps", "--format", "csv").out)
     )
-    assert header == [*("provider", "model", "calls"), *TOKENS, *("unpriced", "missing")] + [
-        "further_tokens"
-    ]
+    more = ("unpriced", "missing", "further_tokens")
+    assert header == ["provider", "model", "calls", *TOKENS, *more]
     assert first == [
         *("acme", f"{tag}/half", "3", "2000000000003", "10", "14", "19"),
         '["input", "output", "cache_read", "cache_write"]',
