@@ -43,17 +43,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genai_prices.data import providers as known_providers
-from genai_prices.types import StartDateConstraint, TieredPrices, TimeOfDateConstraint
+from genai_prices.types import (
+    ClauseAnd,
+    ClauseOr,
+    ClauseRegex,
+    StartDateConstraint,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from genai_prices.types import ModelInfo, ModelPrice, PriceVariant, Provider
+    from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, PriceVariant, Provider
 
     Context = dict[str, str] | None
 
 SEED_VERSION = "0.2.3"
 
+NAMES = Path(__file__).resolve().parent.parent / "src" / "govbudget" / "prices" / "names.json"
 SEED = Path(__file__).resolve().parent.parent / "src" / "govbudget" / "prices" / "seed.json"
 
 # What the price book takes (govbudget.prices.price).
@@ -87,6 +95,46 @@ VARIANTS = (
     ("speed", "fast"),
 )
 
+# Names of providers in other tools, by equality.
+ALIASES = {
+    "xai": "x-ai",
+    "grok": "x-ai",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "amazon-bedrock": "aws",
+    "aws-bedrock": "aws",
+    "vertex_ai": "google",
+    "vertexai": "google",
+    "google-vertex": "google",
+    "google-gla": "google",
+    "gemini": "google",
+    "azure_ai": "azure",
+    "azure-openai": "azure",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "moonshot": "moonshotai",
+    "mistralai": "mistral",
+}
+# What providers write before every name of a model.
+PREFIXES = {
+    "google": ["publishers/google/models/", "publishers/anthropic/models/", "models/"],
+    "aws": ["bedrock/", "converse/"],
+}
+# Where a model runs at the price of its row, and who made it.
+REGIONS = [
+    *("us.", "anthropic.", "us.anthropic.", "eu.anthropic.", "apac.anthropic."),
+    *("jp.anthropic.", "au.anthropic."),
+]
+# Where it costs more than its row says: these rules of the package are not taken.
+DEARER = ("us-gov.", "eu.amazon.nova-2-lite", "jp.amazon.nova-2-lite")
+# Names that its provider charges like a model, and that no rule of the package says closely enough.
+ALSO = {
+    ("google", "gemini-3.1-pro-preview-customtools"): "gemini-3.1-pro-preview",
+    ("openai", "computer-use-preview"): "computer-use",
+    ("openai", "computer-use-preview-2025-03-11"): "computer-use",
+}
+
+Rules = dict[str, Any]
 Row = dict[str, Any]  # as the price file has it, without its key
 Key = tuple[str, str, date]  # provider, model, the day on which it takes effect
 Book = dict[Key, Row]
@@ -309,6 +357,74 @@ def to_json(book: Book) -> bytes:
     return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
+def make_rules(providers: Iterable[Provider], book: Book) -> Rules:
+    """Return the rules by which names are matched, in the package's order.
+
+    A name of a model that is not in the book is kept with no row: it is not another model's.
+    """
+    names = {(provider, model) for provider, model, _ in book}
+    models: Rules = {}
+    variants: Rules = {}
+    fallbacks = {p.id: p.fallback_model_providers for p in providers if p.fallback_model_providers}
+    for provider in providers:
+        equals: dict[str, str | None] = {}
+        parts: list[list[Any]] = []
+        own = variants.setdefault(provider.id, {})
+        for model in provider.models:
+            row = model.id if (provider.id, model.id) in names else None
+            equals.setdefault(model.id.lower(), row)
+            for kind, text, more in list_ways(model.match):
+                if text.startswith(DEARER):
+                    continue
+                if kind == "equals":
+                    equals.setdefault(text.lower(), row)
+                    continue
+                parts.append([row, kind, text if kind == "regex" else text.lower(), more])
+                if kind == "starts" and model.id.lower().startswith(text.lower()):
+                    parts.append([row, kind, model.id.lower(), more])
+            own[model.id] = [
+                name.removeprefix(model.id)
+                for name, context in list_contexts(model)
+                if context and (provider.id, name) in names
+            ]
+        equals |= {name: row for (place, name), row in ALSO.items() if place == provider.id}
+        models[provider.id] = {"equals": equals, "parts": parts}
+        variants[provider.id] = {model: ends for model, ends in own.items() if ends}
+    return {
+        "aliases": ALIASES,
+        "fallbacks": fallbacks,
+        "prefixes": PREFIXES,
+        "regions": REGIONS,
+        "variants": variants,
+        "models": models,
+    }
+
+
+def list_ways(match: MatchLogic) -> Iterable[tuple[str, str, list[str]]]:
+    """Return each way to match a name: its kind, its text, and what the name has to be beside."""
+    if isinstance(match, ClauseOr):
+        for clause in match.or_:
+            yield from list_ways(clause)
+    elif isinstance(match, ClauseAnd):
+        first, *others = match.and_
+        more = [one.regex for one in others if isinstance(one, ClauseRegex)]
+        if len(more) != len(others):
+            raise SystemExit(f"a rule that this script can't write: {match}")
+        for kind, text, conditions in list_ways(first):
+            yield kind, text, conditions + more
+    else:
+        for kind in ("equals", "starts_with", "ends_with", "contains", "regex"):
+            if (text := getattr(match, kind, None)) is not None:
+                yield kind.partition("_")[0], text, []
+
+
+def write_rules(rules: Rules) -> bytes:
+    """Return the rules as JSON, a provider a line."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in rules["models"].items()]
+    head = json.dumps({key: value for key, value in rules.items() if key != "models"})[:-1]
+    return (head + ', "models": {\n' + ",\n".join(lines) + "\n}}\n").encode()
+
+
 def from_json(content: bytes) -> Book:
     """Read a book that this script wrote."""
     book: Book = {}
@@ -364,7 +480,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     book, notes = make_book(known_providers)
-    content = to_json(book)
+    content, rules = to_json(book), write_rules(make_rules(known_providers, book))
     before = SEED.read_bytes() if SEED.exists() else None
 
     models = sum(len(provider.models) for provider in known_providers)
@@ -379,15 +495,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in lines:
                 print(f"  {line}")
 
-    if content == before:
-        print(f"{SEED.name} is up to date")
-        return 0
-    if options.check:
-        print(f"{SEED.name} is not what would be written", file=sys.stderr)
-        return 1
-    SEED.write_bytes(content)
-    print(f"{SEED.name} written, {len(content)} bytes")
-    return 0
+    status = 0
+    for path, new in ((SEED, content), (NAMES, rules)):
+        if path.exists() and path.read_bytes() == new:
+            print(f"{path.name} is up to date")
+        elif options.check:
+            print(f"{path.name} is not what would be written", file=sys.stderr)
+            status = 1
+        else:
+            path.write_bytes(new)
+            print(f"{path.name} written, {len(new)} bytes")
+    return status
 
 
 if __name__ == "__main__":

@@ -135,3 +135,16 @@ def test_a_day_further_units_and_tiers_are_read_back_as_put_and_recorded(engine,
     whole["tiers"] = [tier | {"input_price": 9}]
     problem = read_problem(send("PUT", "/ai/prices", town.owner, json=[whole]))
     assert problem["errors"][0]["pointer"] == "/0/tiers/0/input_price"
+
+
+def test_a_name_that_a_rule_knows_is_answered_with_whose_price_it_is(send, town):
+    """It is looked up where it has no row; a name that no rule knows is not found."""
+    row = price("x", 1) | {"provider": "deepseek", "model": "deepseek-chat"}
+    send("PUT", "/ai/prices", town.owner, json=[row], query_string={"allow_jumps": "true"})
+    own = send("GET", "/ai/prices/deepseek/deepseek-chat", town.owner)
+    assert own.json == row
+    named = send("GET", "/ai/prices/deepseek/DeepSeek-Chat", town.owner)
+    meant = {"provider": "deepseek", "model": "deepseek-chat"}
+    assert named.json == row | {"model": "DeepSeek-Chat", "priced_as": meant}
+    unknown = send("GET", "/ai/prices/deepseek/deepseek-chat-cyber", town.owner)
+    assert unknown.status_code == 404

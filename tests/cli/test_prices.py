@@ -371,3 +371,12 @@ def test_a_dry_run_shows_what_a_newer_book_adds_changes_and_removes(load, model)
         load(*new, options=("--dry-run",)).out
         == "0 new, 0 changed, 2 unchanged; nothing is written\n"
     )
+
+
+def test_show_says_by_which_rule_a_name_is_known(here, load):
+    load(price("x", 1, 2, 3, None) | {"provider": "anthropic", "model": "claude-sonnet-4-5"})
+    found = json.loads(here("prices", "show", "anthropic", "claude-sonnet-4-5-20250929").out)
+    assert (found["model"], found["input_price"]) == ("claude-sonnet-4-5-20250929", 1)
+    assert found["priced_as"] == {"provider": "anthropic", "model": "claude-sonnet-4-5"}
+    assert found["rule"].startswith("`claude-sonnet-4-5` starts it")
+    assert here("prices", "show", "anthropic", "claude-sonnet-4-5-turbo").status == 1

@@ -169,7 +169,7 @@ def get(connection, world):
     def get(provider, now=None):
         grant = authorize(connection, world.owner, "read", prices=True)
         grant.unit.gov.clock = lambda: now
-        return Prices.get(grant, provider, "m")
+        return Price(**Prices.get(grant, provider, "m").model_dump())
 
     return get
 

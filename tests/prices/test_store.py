@@ -44,7 +44,7 @@ def upsert(connection, world, *prices, **options):
 
 def get(connection, world, provider, model="m"):
     grant = authorize(connection, world.owner, "read", prices=True)
-    return Prices.get(grant, provider, model)
+    return Price(**Prices.get(grant, provider, model).model_dump())
 
 
 def rows(connection, provider):
@@ -223,8 +223,8 @@ def test_the_packaged_seed_loads(connection, world):
     batch = parse_prices(read_shipped_prices())
     assert upsert(connection, world, *batch) == (len(batch), len(batch))
     assert upsert(connection, world, *reversed(batch)) == (len(batch), 0)
-    for price in (batch[0], batch[-1]):
-        assert get(connection, world, price.provider, price.model) == price
+    (price,) = [one for one in batch if one.key[:2] == ("openai", "gpt-5.4")]
+    assert get(connection, world, price.provider, price.model) == price
 
 
 def test_batches_in_opposite_order_do_not_deadlock(engine, world, provider):

@@ -44,6 +44,7 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
     "ttl": sa.Interval(),
     "receipt": pg.JSONB(),
+    "candidate": pg.ARRAY(sa.Text),
     "further_tokens": pg.JSONB(none_as_null=True),
 }
 

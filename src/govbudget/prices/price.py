@@ -153,6 +153,21 @@ class Price(_Rates):
         return tiers
 
 
+class PricedAsField(BaseModel):
+    """The provider and the model that a name means."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    provider: str
+    model: str
+
+
+class NamedPrice(Price):
+    """A price by a name; `priced_as` says whose it is, where a rule of the book found it."""
+
+    priced_as: Annotated[PricedAsField | None, Field(exclude_if=lambda named: named is None)] = None
+
+
 def _list_wrong_tiers(
     tiers: tuple[Tier, ...], row: Mapping[str, Any]
 ) -> Iterator[InitErrorDetails]:

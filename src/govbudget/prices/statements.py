@@ -28,13 +28,25 @@ IS_NAMED = "p.provider = :provider AND p.model = :model"
 DAY = "timezone('UTC', {})::date"
 
 
-def find_in_force(of: str, day: str) -> str:
-    """Join the price that is in force on a day of what `of` names, as `p`; NULLs: none is known."""
-    return f"""LEFT JOIN LATERAL (
-    SELECT * FROM {{s}}.ai_model_prices p
-    WHERE p.provider = {of}.provider AND p.model = {of}.model AND p.effective_from <= {day}
+def find_in_force(of: str, day: str, candidate: str | None = None) -> str:
+    """Join the price that is in force on a day of what `of` names, as `p`; NULLs: none is known.
+
+    `candidate` is SQL for the provider and the model that the name means by a rule, as texts. It is
+    looked up only where the exact name has no row, and is then `p.priced_as`.
+    """
+
+    def find(provider: str, model: str, priced_as: str) -> str:
+        return f"""(
+    SELECT p.*, {priced_as}::text[] AS priced_as FROM {{s}}.ai_model_prices p
+    WHERE p.provider = {provider} AND p.model = {model} AND p.effective_from <= {day}
     ORDER BY p.source DESC, p.effective_from DESC LIMIT 1  -- custom before book
-  ) p ON true"""
+  )"""
+
+    found = find(f"{of}.provider", f"{of}.model", "NULL")
+    if candidate is not None:
+        named = find(f"({candidate})[1]", f"({candidate})[2]", candidate)
+        found = f"(SELECT * FROM ({found} UNION ALL {named}) AS either LIMIT 1)"
+    return f"LEFT JOIN LATERAL {found} p ON true"
 
 
 # Custom before book, and the latest day first: the first that has come is the one in force.

@@ -12,6 +12,7 @@ from govbudget.errors import NotFound
 from govbudget.money import PRICES
 from govbudget.prices import statements
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
+from govbudget.prices.names import find_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from govbudget.db.unit import Grant
     from govbudget.identity import PriceBook
-    from govbudget.prices.price import Price
+    from govbudget.prices.names import PricedAs
+    from govbudget.prices.price import NamedPrice, Price
 
 
 _COLUMNS = ("provider", "model", *PRICES)
@@ -62,9 +64,21 @@ class Prices:
     """The functions on prices: one statement each, run by a grant. They never commit."""
 
     @staticmethod
-    def get(grant: Grant[PriceBook], provider: str, model: str) -> Price:
-        """Give the price in force. Needs a grant to `read` the prices. Raises NotFound."""
-        return next(iter(Prices.find(grant, provider, model).values()))
+    def get(grant: Grant[PriceBook], provider: str, model: str) -> NamedPrice:
+        """Give the price in force: of the exact name, else of the one that a rule says it means.
+
+        Needs a grant to `read` the prices. Raises NotFound.
+        """
+        priced_as = None
+        try:
+            found = Prices.find(grant, provider, model)
+        except NotFound:
+            match = find_match(provider, model)
+            if match is None:
+                raise
+            priced_as = match.priced_as
+            found = Prices.find(grant, *priced_as)
+        return _name_price(next(iter(found.values())), provider, model, priced_as)
 
     @staticmethod
     def find(grant: Grant[PriceBook], provider: str, model: str) -> dict[PriceSource, Price]:
@@ -168,6 +182,15 @@ def _write_key(provider: str, model: str) -> dict[str, str]:
     if "\0" in provider + model:  # PostgreSQL's text can't hold it, so no price has it
         raise NotFound("price")
     return {"provider": provider, "model": model}
+
+
+def _name_price(price: Price, provider: str, model: str, priced_as: PricedAs | None) -> NamedPrice:
+    """Give a price under the name that was asked for, saying whose it is."""
+    from govbudget.prices.price import NamedPrice, PricedAsField  # noqa: PLC0415 - pydantic
+
+    whose = priced_as and PricedAsField(**priced_as._asdict())
+    named = {"provider": provider, "model": model, "priced_as": whose}
+    return NamedPrice.model_construct(**{**dict(price), **named})
 
 
 def _price(row: Row[Any]) -> Price:

@@ -38,6 +38,13 @@ class TokensAnswer(Answer):
     web_searches: Some = 0
 
 
+class PricedAsAnswer(Answer):
+    """The provider and the model whose price it is, where a rule of the book found them."""
+
+    provider: str
+    model: str
+
+
 class HoldAnswer(Answer):
     """Money set aside until it is settled, released, or expires.
 
@@ -50,6 +57,7 @@ class HoldAnswer(Answer):
     organization_id: Id
     user_id: Id
     group_id: Id | None
+    priced_as: PricedAsAnswer | None
     cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]
     state: HoldState
@@ -70,6 +78,7 @@ class UsageAnswer(Answer):
     hold_id: Uuid | None
     provider: str
     model: str
+    priced_as: PricedAsAnswer | None
     tokens: TokensAnswer
     cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]

@@ -31,6 +31,7 @@ FILLED = {
       AND o.more IS NULL THEN p.more
     ELSE nullif(coalesce(p.more - 'tiers', '{{{{}}}}')
                 || coalesce(jsonb_strip_nulls(o.more), '{{{{}}}}'), '{{{{}}}}') END""",
+    "priced_as": "o.priced_as",
 }
 TAKEN = ("user_id", "group_id", "period", "day", "provider", "model", "occurred_at")
 SHOWN_TOKENS = ", ".join(f"'{count}', {{0}}.{count}" for count in COUNTS)

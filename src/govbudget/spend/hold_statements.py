@@ -10,13 +10,20 @@ from govbudget.spend.statements import HOLDS, MAY_BE_UNPRICED, MOST, NOW, REFUSA
 # A hold that expired has this state whether or not its money was taken out of the counter.
 STATE = """CASE WHEN h.ended IS NOT NULL THEN split_part(h.ended, ' ', 1)
   WHEN h.is_open AND h.expires_at > {now} THEN 'open' ELSE 'expired' END AS state"""
-FOUND = ("id", "organization_id", "user_id", "group_id", "cost_picos", "unpriced", "expires_at")
+FOUND = (
+    *("id", "organization_id", "user_id", "group_id", "priced_as"),
+    *("cost_picos", "unpriced", "expires_at"),
+)
 FIND_HOLD = Governed(
     "spend.find_hold",
     Action.CREATE,
     Ledger,
     "SELECT {answer} FROM {s}.ai_holds h WHERE h.id = :hold_id",
-    (*(f"h.{name}" for name in FOUND), "h.body_digest", STATE.format(now=NOW)),
+    (
+        *(f"h.{name}" for name in FOUND),
+        *("h.provider", "h.model", "h.body_digest"),
+        STATE.format(now=NOW),
+    ),
 )
 
 # An expired hold is admitted anew, so the counter's row is locked first, and `seen` is the hold as
@@ -82,7 +89,7 @@ SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN extended h 
 """,
     (
         *("a.id", "a.organization_id", "a.user_id", "a.cost_picos", "a.unpriced", "h.expires_at"),
-        *("a.provider", "a.model", "'open' AS state"),
+        *("a.provider", "a.model", "a.priced_as", "'open' AS state"),
         "CASE WHEN h.expires_at IS NULL THEN a.limiting_group_id ELSE a.group_id END AS group_id",
         "coalesce(c.ended, a.ended) AS ended",
         f"CASE WHEN h.expires_at IS NULL THEN {REFUSAL} END AS refusal",

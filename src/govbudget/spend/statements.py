@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 COUNTS = (*TOKENS, "further_tokens")
 # The whole price, as holds and usage keep it.
-PRICE = (*PRICES, "more")
+PRICE = (*PRICES, "more", "priced_as")
 
 NOW = "coalesce(:now, statement_timestamp())"
 # When a call was made: as its caller says, else now.
@@ -57,13 +57,13 @@ def take(*names: str, at: str = "now") -> str:
 
 def _ask(*more: str, at: str = "now") -> str:
     """Write the CTEs `input` and `asked`: who asks, and for what. `more` is passed besides."""
-    names = ("organization_id", "user_id", "provider", "model", *COUNTS, "now", *more)
+    names = ("organization_id", "user_id", "provider", "model", "candidate", *COUNTS, "now", *more)
     return f"""
 WITH {{directory}}, {take(*names, at=at)}, asked AS (
   SELECT i.*, {{is_member}} AS is_member, e.*, k.*, {", ".join(f"p.{name}" for name in PRICE)},
          date_trunc('month', timezone({{zone}}, i.at))::date AS period
   FROM input i
-  {find_in_force("i", DAY.format("i.at"))}
+  {find_in_force("i", DAY.format("i.at"), "i.candidate")}
   LEFT JOIN LATERAL ({{effective}}) e ON true
   CROSS JOIN {write_cost("i", "p")}
 )"""
@@ -129,7 +129,7 @@ HOLD = Governed(
 SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON true
 """,
     (
-        *("a.group_id", "a.cost_picos", "a.unpriced", "h.expires_at"),
+        *("a.group_id", "a.priced_as", "a.cost_picos", "a.unpriced", "h.expires_at"),
         f"CASE WHEN h.expires_at IS NULL THEN {REFUSAL} END AS refusal",
     ),
     parts=describe_limits,
@@ -142,7 +142,7 @@ USAGE = (
 )
 # Of a row of usage, what its caller does not know, besides the cost.
 RECORDED = ("organization_id", "user_id", "group_id", "provider", "model", "recorded_at")
-OF_RECORDED = ("u.unpriced", *(f"u.{name}" for name in RECORDED))
+OF_RECORDED = ("u.priced_as", "u.unpriced", *(f"u.{name}" for name in RECORDED))
 
 
 def record(
@@ -249,9 +249,10 @@ SETTLE_FALLBACK = Governed(
     SELECT {", ".join(OF_FALLBACK.values())}
     FROM {{s}}.ai_holds h
     CROSS JOIN LATERAL (
-      SELECT coalesce(:provider, h.provider) AS provider, coalesce(:model, h.model) AS model
+      SELECT coalesce(:provider, h.provider) AS provider, coalesce(:model, h.model) AS model,
+             :candidate AS candidate
     ) f
-    {find_in_force("f", DAY.format("h.created_at"))}
+    {find_in_force("f", DAY.format("h.created_at"), "f.candidate")}
     WHERE h.id = :hold_id
   )"""),
     SETTLED,

@@ -17,6 +17,7 @@ from govbudget.db.times import find_time
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.new_ids import make_id
+from govbudget.prices.names import PricedAs, find_match
 from govbudget.spend import corrections, hold_statements, statements
 from govbudget.spend.errors import (
     BudgetExceeded,
@@ -82,6 +83,7 @@ class Spend:
             raise InvalidInput(message, [FieldError("/tokens", "every count is 0")])
         its_id = make_id(call.organization_id) if hold_id is None else UUID(str(hold_id))
         values = {**_write_call(call), **_write_tokens(grant, tokens), "ttl": ttl}
+        values["candidate"] = _find_candidate(call.provider, call.model)
         values |= {"hold_id": its_id, "body_digest": None}
         if hold_id is None:
             row = grant.run(statements.HOLD, **values).one()
@@ -93,7 +95,8 @@ class Spend:
         if row.refusal is not None:
             _refuse(call, row, cost, row.refusal)
         who = call.organization_id, call.user_id, row.group_id
-        return Hold(its_id, *who, cost, tuple(row.unpriced or ()), row.expires_at)
+        unpriced, priced_as = tuple(row.unpriced or ()), _read_priced_as(row)
+        return Hold(its_id, *who, cost, unpriced, row.expires_at, priced_as)
 
     @staticmethod
     def find_hold(grant: Grant[Ledger], hold_id: UUID) -> Hold:
@@ -152,9 +155,17 @@ class Spend:
             "provider": provider,
             "model": model,
         }
-        is_held = provider is None and model is None
-        settle = statements.SETTLE if is_held else statements.SETTLE_FALLBACK
-        row = grant.run(settle, **values).one_or_none()
+        if provider is None and model is None:
+            row = grant.run(statements.SETTLE, **values).one_or_none()
+        else:
+            if provider is None or model is None:
+                held = grant.run(hold_statements.FIND_HOLD, **values).one_or_none()
+                if held is None:
+                    raise NotFound("hold")
+                provider, model = provider or held.provider, model or held.model
+            candidate = _find_candidate(provider, model)
+            fallback = statements.SETTLE_FALLBACK
+            row = grant.run(fallback, **values, candidate=candidate).one_or_none()
         if row is None:
             raise NotFound("hold")
         if row.recorded_at is None:
@@ -188,6 +199,7 @@ class Spend:
         values = {
             **_write_call(call),
             **_write_tokens(grant, tokens),
+            "candidate": _find_candidate(call.provider, call.model),
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
         }
@@ -274,8 +286,8 @@ def _read_hold(row: Any) -> Hold:  # noqa: ANN401 - a row, or None
     if row is None:
         raise NotFound("hold")
     who = row.id, row.organization_id, row.user_id, row.group_id
-    unpriced = tuple(row.unpriced or ())
-    return Hold(*who, _read_cost(row), unpriced, row.expires_at, HoldState(row.state))
+    known = _read_cost(row), tuple(row.unpriced or ()), row.expires_at, _read_priced_as(row)
+    return Hold(*who, *known, HoldState(row.state))
 
 
 def _refuse(call: Any, row: Any, cost: int | None, facts: Mapping[str, Any]) -> NoReturn:  # noqa: ANN401 - rows
@@ -301,6 +313,16 @@ def _write_call(call: Call) -> dict[str, Any]:
     return {name: getattr(call, name) for name in names}
 
 
+def _find_candidate(provider: str, model: str) -> list[str] | None:
+    """Find whose price counts where the table has no row of the exact name."""
+    found = find_match(provider, model)
+    return found and list(found.priced_as)
+
+
+def _read_priced_as(row: Any) -> PricedAs | None:  # noqa: ANN401 - a row
+    return row.priced_as and PricedAs(*row.priced_as)
+
+
 def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
     """Write the counts, and the time at which they are counted."""
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
@@ -320,6 +342,7 @@ def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  
         hold_id=values.get("hold_id"),
         tokens=tokens,
         reported_occurred_at=values["occurred_at"],
+        priced_as=_read_priced_as(row),
         cost_picos=_read_cost(row),
         unpriced=tuple(row.unpriced or ()),
         **{name: getattr(row, name) for name in statements.RECORDED},

@@ -200,6 +200,8 @@ def _describe_priced() -> tuple[sa.Column[Any], ...]:
         *(sa.Column(price, sa.BigInteger) for price in PRICES),
         # As `ai_model_prices` has it: the whole price, with all tiers.
         sa.Column("more", pg.JSONB(none_as_null=True)),
+        # The provider and the model whose price it is, where a rule found them; NULL: its own.
+        sa.Column("priced_as", pg.ARRAY(sa.Text)),
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from govbudget.identity import Id
+    from govbudget.prices.names import PricedAs
     from govbudget.spend.tokens import Tokens
 
 DEFAULT_TTL_SECONDS = 600
@@ -86,7 +87,9 @@ class Hold:
 
     `group_id` is the group that the spend is attributed to (None: the organization alone);
     `cost_picos` is what is known of the cost, None where nothing is; `unpriced` names the units
-    that have no price, such as `output`. `was_known`: it was held before, by the same request.
+    that have no price, such as `output`. `priced_as` is the provider and the model whose price it
+    is, where a rule found them for the name; None: its own. `was_known`: it was held before, by the
+    same request.
     """
 
     id: UUID
@@ -96,6 +99,7 @@ class Hold:
     cost_picos: int | None
     unpriced: tuple[str, ...]
     expires_at: datetime
+    priced_as: PricedAs | None = None
     state: HoldState = HoldState.OPEN
     was_known: bool = False
 
@@ -105,7 +109,7 @@ class Usage:
     """One call that was made, as the ledger has it.
 
     `cost_picos` is what is known of the cost, None where nothing is: unpriced, not free. `unpriced`
-    names the units that were used and had no price, such as `output`.
+    names the units that were used and had no price, such as `output`. `priced_as` is as a hold's.
     """
 
     event_id: str
@@ -115,6 +119,7 @@ class Usage:
     hold_id: UUID | None
     provider: str
     model: str
+    priced_as: PricedAs | None
     tokens: Tokens
     cost_picos: int | None
     unpriced: tuple[str, ...]

@@ -8,12 +8,12 @@ from govbudget.web.paging import read_flag
 
 if TYPE_CHECKING:
     from govbudget.identity import PriceBook
-    from govbudget.prices.price import Price
+    from govbudget.prices.price import NamedPrice
     from govbudget.prices.store import BatchResult
     from govbudget.web.call import AuthorizedRequest
 
 
-def get_price(asked: AuthorizedRequest[PriceBook]) -> Price:
+def get_price(asked: AuthorizedRequest[PriceBook]) -> NamedPrice:
     """Answer with the model's price in force, in micros per one million tokens."""
     return asked.gov.prices.get(asked.grant, asked.path["provider"], asked.path["model"])
 

@@ -26,7 +26,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", _BUDGET, _GROUP, _UPDATE, delete_budget, codes=_UNSET, tagged=True),
     Route("GET", _LIST, _GROUPS, _READ, list_budgets, "web.answers:BudgetPage", paged=True),
     Route("GET", _AUDIT, _GROUPS, _UPDATE, list_audit, "web.answers:EntryPage", paged=True),
-    Route("GET", _PRICE, _BOOK, _READ, get_price, "prices.price:Price", codes=_UNKNOWN),
+    Route("GET", _PRICE, _BOOK, _READ, get_price, "prices.price:NamedPrice", codes=_UNKNOWN),
     Route(
         *("PUT", "/ai/prices", _BOOK, _UPDATE, put_prices),
         *("prices.store:BatchResult", "prices.price:BATCH"),
