@@ -155,17 +155,7 @@ class Spend:
             "provider": provider,
             "model": model,
         }
-        if provider is None and model is None:
-            row = grant.run(statements.SETTLE, **values).one_or_none()
-        else:
-            if provider is None or model is None:
-                held = grant.run(hold_statements.FIND_HOLD, **values).one_or_none()
-                if held is None:
-                    raise NotFound("hold")
-                provider, model = provider or held.provider, model or held.model
-            candidate = _find_candidate(provider, model)
-            fallback = statements.SETTLE_FALLBACK
-            row = grant.run(fallback, **values, candidate=candidate).one_or_none()
+        row = _settle(grant, values)
         if row is None:
             raise NotFound("hold")
         if row.recorded_at is None:
@@ -248,6 +238,20 @@ class Spend:
             raise EventCorrected(corrects, known.event_id)
         row = _require_same(event_id, row, known)
         return _read_correction(row, tokens, values), False
+
+
+def _settle(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row, or None
+    """Settle what the model that was held has answered, or another one."""
+    provider, model = values["provider"], values["model"]
+    if provider is None and model is None:
+        return grant.run(statements.SETTLE, **values).one_or_none()
+    if provider is None or model is None:  # the rules of names ask for both
+        held = grant.run(hold_statements.FIND_HOLD, **values).one_or_none()
+        if held is None:
+            return None
+        provider, model = provider or held.provider, model or held.model
+    candidate = _find_candidate(provider, model)
+    return grant.run(statements.SETTLE_FALLBACK, **values, candidate=candidate).one_or_none()
 
 
 def _hold_once(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row
