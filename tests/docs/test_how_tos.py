@@ -37,6 +37,7 @@ from tests.support import (
 
 from govbudget import Layout
 from govbudget.db.connection import GRACE_SECONDS, normalize_url
+from govbudget.db.own_pool import find_own
 from govbudget.errors import NotFound
 from govbudget.migrations import find_differences
 from govbudget.server.app import (
@@ -199,9 +200,10 @@ def send_everything(engine):
 
 
 def find_left_behind(engine):
-    assert engine.pool.checkedin() == 1  # over which all of it went
+    own = find_own(engine)
+    assert own.pool.checkedin() == 1  # over which all requests went
     queries = {what: sa.text(query) for what, query in LEFT_BEHIND.items()}
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with own.connect() as connection:
         left = {what for what, query in queries.items() if connection.execute(query).all()}
     engine.dispose()
     return left
