@@ -35,6 +35,12 @@ class Match(NamedTuple):
     rule: str
 
 
+def find_provider(name: str) -> str:
+    """Give the id that a provider has in the book, by equality with an alias; else the name."""
+    aliases: dict[str, str] = _read_rules()["aliases"]
+    return aliases.get(name.lower(), name.lower())
+
+
 @lru_cache(maxsize=4096)
 def find_match(provider: str, model: str) -> Match | None:
     """Find the row of the shipped book that a name means; None: no rule knows it.
@@ -42,9 +48,7 @@ def find_match(provider: str, model: str) -> Match | None:
     The provider has to be its id or an alias. A rule that matches only a prefix or a part of the
     model's name counts where the rest is a date, a version or a listed region.
     """
-    rules = _read_rules()
-    name = provider.lower()
-    own = rules["aliases"].get(name, name)
+    rules, name, own = _read_rules(), provider.lower(), find_provider(provider)
     asked, variant = model.lower(), ""
     if found := _VARIANT.fullmatch(asked):
         asked, variant = found.groups()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from govbudget.money import FURTHER, MAX_TOKENS, UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 
@@ -66,6 +69,31 @@ class Tokens(BaseModel):
     web_searches: Count = Field(
         default=0, description="calls of the provider's web search, which are not tokens"
     )
+
+    @classmethod
+    def from_response(cls, response: object) -> Self:
+        """Read what a provider's answer took: an object of its SDK, or its JSON.
+
+        Knows OpenAI's chat and responses, Anthropic, Gemini, Bedrock's converse and xAI. Needs the
+        extra `genai`. Raises ValueError that names what can't be read; see `from_usage`.
+        """
+        from govbudget.spend import provider_usage  # noqa: PLC0415 - an extra
+
+        payload = provider_usage.to_payload(response)
+        return cls.from_usage(provider_usage.guess_provider(response, payload), payload)
+
+    @classmethod
+    def from_usage(cls, provider: str, payload: Mapping[str, Any]) -> Self:
+        """Read what the answer of a provider took: the whole JSON of it, as it was sent.
+
+        `provider` is an id of the price book or an alias. Each token is counted under one key,
+        however the provider counts. A kind of tokens that genai-prices has no rate for, of the
+        answer's model, is counted as what it is charged as. Needs the extra `genai`. Raises
+        ValueError that names a field which no key can say.
+        """
+        from govbudget.spend import provider_usage  # noqa: PLC0415 - an extra
+
+        return cls(**provider_usage.read_usage(provider, payload))
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -1,0 +1,235 @@
+"""What a provider's answer took, read from its real shape: each token under one key."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from tests.spend.costs import INPUT
+
+from govbudget import Tokens
+from govbudget.prices.names import find_match
+from govbudget.prices.price import parse_prices, read_shipped_prices
+
+pytest.importorskip("genai_prices")
+
+CHAT = {
+    "object": "chat.completion",
+    "model": "gpt-4o-2024-08-06",
+    "usage": {
+        "prompt_tokens": 62_394,
+        "completion_tokens": 214,
+        "total_tokens": 62_608,
+        "prompt_tokens_details": {"cached_tokens": 60_024, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 128,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 3,
+            "rejected_prediction_tokens": 1,
+        },
+    },
+}
+RESPONSES = {
+    "object": "response",
+    "model": "gpt-5.4",
+    "usage": {
+        "input_tokens": 300_000,
+        "input_tokens_details": {"cached_tokens": 1_000},
+        "output_tokens": 5_000,
+        "output_tokens_details": {"reasoning_tokens": 4_000},
+        "total_tokens": 305_000,
+    },
+}
+MESSAGE = {
+    "type": "message",
+    "model": "claude-sonnet-4-5-20250929",
+    "usage": {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 112_304,
+        "cache_read_input_tokens": 7,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": 304,
+            "ephemeral_1h_input_tokens": 112_000,
+        },
+        "output_tokens": 550,
+        "service_tier": "standard",
+        "server_tool_use": {"web_search_requests": 2},
+    },
+}
+GEMINI = {
+    "modelVersion": "gemini-2.5-flash",
+    "usageMetadata": {
+        "promptTokenCount": 1_000,
+        "candidatesTokenCount": 50,
+        "thoughtsTokenCount": 200,
+        "cachedContentTokenCount": 400,
+        "totalTokenCount": 1_250,
+        "promptTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 700},
+            {"modality": "AUDIO", "tokenCount": 200},
+            {"modality": "IMAGE", "tokenCount": 100},
+        ],
+        "cacheTokensDetails": [
+            {"modality": "TEXT", "tokenCount": 350},
+            {"modality": "AUDIO", "tokenCount": 50},
+        ],
+    },
+}
+CONVERSE = {
+    "output": {"message": {"role": "assistant", "content": []}},
+    "stopReason": "end_turn",
+    "usage": {
+        "inputTokens": 5,
+        "outputTokens": 9,
+        "totalTokens": 144,
+        "cacheReadInputTokens": 100,
+        "cacheWriteInputTokens": 30,
+        "cacheDetails": [{"ttl": "1h", "inputTokens": 10}, {"ttl": "5m", "inputTokens": 20}],
+    },
+    "metrics": {"latencyMs": 912},
+}
+GROK = {
+    "object": "chat.completion",
+    "model": "grok-4.5",
+    "usage": {
+        "prompt_tokens": 100,
+        "completion_tokens": 9,
+        "total_tokens": 159,
+        "prompt_tokens_details": {"text_tokens": 100, "audio_tokens": 0, "cached_tokens": 60},
+        "completion_tokens_details": {"reasoning_tokens": 50, "audio_tokens": 0},
+        "num_sources_used": 3,
+    },
+}
+
+
+@cache
+def read_prices():
+    """The last row of each name."""
+    return {price.key[:2]: price for price in parse_prices(read_shipped_prices())}
+
+
+def cost_at(provider, model, tokens):
+    counts = {unit: count for unit, count in tokens.model_dump().items() if count}
+    match = find_match(provider, model)
+    price = read_prices()[match.priced_as if match else (provider, model)]
+    rates = price.find_rates(sum(counts.get(unit, 0) for unit in INPUT) - 1)
+    return sum(count * rates[unit] for unit, count in counts.items())
+
+
+@pytest.mark.parametrize(
+    ("provider", "payload", "tokens", "model", "picos"),
+    [
+        (
+            *("openai", CHAT, Tokens(input=2_370, cache_read=60_024, output=214), "gpt-4o"),
+            2_370 * 2_500_000 + 60_024 * 1_250_000 + 214 * 10_000_000,
+        ),
+        (
+            *("openai", RESPONSES, Tokens(input=299_000, cache_read=1_000, output=5_000)),
+            *("gpt-5.4", 299_000 * 5_000_000 + 1_000 * 500_000 + 5_000 * 22_500_000),
+        ),
+        (
+            *("anthropic", MESSAGE),
+            Tokens(
+                input=3,
+                output=550,
+                cache_read=7,
+                cache_write=304,
+                cache_write_1h=112_000,
+                web_searches=2,
+            ),
+            "claude-sonnet-4-5-20250929",
+            3 * 3_000_000
+            + 550 * 15_000_000
+            + 7 * 300_000
+            + 304 * 3_750_000
+            + 112_000 * 6_000_000
+            + 2 * 10**10,
+        ),
+        (
+            *("google", GEMINI),
+            Tokens(input=450, cache_read=350, output=250, input_audio=150, cache_read_audio=50),
+            "gemini-2.5-flash",
+            450 * 300_000 + 350 * 30_000 + 250 * 2_500_000 + 150 * 1_000_000 + 50 * 100_000,
+        ),
+        (
+            *("aws", CONVERSE),
+            Tokens(input=5, output=9, cache_read=100, cache_write=20, cache_write_1h=10),
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            5 * 3_300_000 + 9 * 16_500_000 + 100 * 330_000 + 20 * 4_125_000 + 10 * 6_600_000,
+        ),
+        (
+            *("x-ai", GROK, Tokens(input=40, cache_read=60, output=59), "grok-4.5"),
+            40 * 2_000_000 + 60 * 300_000 + 59 * 6_000_000,
+        ),
+    ],
+    ids=["chat", "responses", "message", "gemini", "converse", "grok"],
+)
+def test_an_answer_is_read_and_costs_what_its_provider_charges(
+    provider, payload, tokens, model, picos
+):
+    """By name of the provider, and by its shape."""
+    assert Tokens.from_usage(provider, payload) == tokens
+    assert Tokens.from_response(payload) == tokens
+    assert cost_at(provider, model, tokens) == picos
+
+
+def test_images_of_the_answer_are_a_kind_of_their_own_where_the_model_has_a_rate():
+    counts = {"promptTokenCount": 300, "candidatesTokenCount": 1_290}
+    details = [{"modality": "IMAGE", "tokenCount": 1_290}]
+    usage = {**counts, "candidatesTokensDetails": details}
+    image, text = (
+        Tokens.from_usage("gemini", {"modelVersion": model, "usageMetadata": usage})
+        for model in ("gemini-2.5-flash-image", "gemini-2.5-pro")
+    )
+    assert image == Tokens(input=300, output_image=1_290)
+    assert text == Tokens(input=300, output=1_290)
+
+
+@pytest.mark.parametrize(
+    ("provider", "payload", "named"),
+    [
+        ("openai", {"model": "whisper-1", "usage": {"type": "duration", "seconds": 9}}, "seconds"),
+        (
+            "openai",
+            {"usage": {"prompt_tokens": 5, "completion_tokens": 1, "video_tokens": 4}},
+            "video_tokens",
+        ),
+        (
+            "openai",
+            {
+                "usage": {
+                    "prompt_tokens": 5,
+                    "completion_tokens": 1,
+                    "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 3},
+                }
+            },
+            "audio",
+        ),
+        ("openai", {"usage": {"prompt_tokens": 5, "completion_tokens": 1.5}}, "output_tokens"),
+        ("openai", {"usage": None}, "usage"),
+        ("openai", {}, "usage"),
+        (
+            "openai",
+            {
+                "usage": {
+                    "prompt_tokens": 5,
+                    "completion_tokens": 1,
+                    "prompt_tokens_details": {"cached_tokens": 9},
+                }
+            },
+            "input",
+        ),
+        ("nobody", CHAT, "nobody"),
+    ],
+    ids=range(8),
+)
+def test_what_cannot_be_read_is_named(provider, payload, named):
+    with pytest.raises(ValueError, match=named):
+        Tokens.from_usage(provider, payload)
+
+
+def test_an_answer_of_nobody_knows_whom_asks_for_the_provider():
+    with pytest.raises(ValueError, match="from_usage"):
+        Tokens.from_response({"usage": {"input_tokens": 1, "output_tokens": 1}})
+    with pytest.raises(ValueError, match="its JSON"):
+        Tokens.from_response(object())
