@@ -33,6 +33,7 @@ TOUCHING = {
     "server/audit.py": "what a command changed, in its transaction",
     "server/cli.py": "the directory file and bearer tokens: the operator's",
     "server/directory_file.py": "the directory file: the operator's",
+    "server/names.py": "ids by name: the operator's",
     "server/serve.py": "migrates the embedded database",
     "server/tokens.py": "bearer tokens: the operator's, and who the caller is",
 }
