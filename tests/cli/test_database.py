@@ -125,6 +125,9 @@ def test_an_id_is_found_by_a_part_of_the_name_in_any_case(here, acme):
     ]
     (only,) = json.loads(here("directory", "find", f"lab {tag}", "--format", "json").out)
     assert only == {"kind": "group", **group}
+    assert (
+        here("directory", "find", user["id"].upper()).out == f"user id={user['id']} `Ada {tag}`\n"
+    )
     nothing = here("directory", "find", f"%{tag}")
     assert (nothing.status, nothing.out) == (1, "")
     assert "no user, group or organization" in nothing.sentence

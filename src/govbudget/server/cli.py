@@ -63,12 +63,13 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
 def directory_find(name: str, form: str) -> None:
     """Print the ids of the users, groups and organizations whose name contains NAME.
 
-    Other commands take ids. Upper and lower case are the same here. Status 1 if there is none.
+    Other commands take ids. An id as NAME gives its name. Upper and lower case are the same here.
+    Status 1 if there is none.
     """
     tables = require_own_tables(find_settings().layout)
     found = run_on_database(lambda connection: find_names(connection, tables, name))
     if not found:
-        raise NotSo(f"no user, group or organization has `{name}` in its name")
+        raise NotSo(f"no user, group or organization has `{name}` in its name, or as its id")
     print_answer(form, [item._asdict() for item in found], map(str, found))
 
 

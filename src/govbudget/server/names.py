@@ -27,7 +27,10 @@ class Named(NamedTuple):
 
 
 def find_names(connection: Connection, tables: Tables, text: str) -> list[Named]:
-    """Give those whose name contains the text, in whatever case, ordered by kind and name."""
+    """Give those whose name contains the text, or whose id it is; ordered by kind and name.
+
+    Upper and lower case are the same.
+    """
     kinds = {"group": tables.groups, "organization": tables.organizations, "user": tables.users}
     found = [
         sa.select(
@@ -35,7 +38,10 @@ def find_names(connection: Connection, tables: Tables, text: str) -> list[Named]
             table.c.id,
             table.c.get("organization_id", sa.null()).label("organization_id"),
             table.c.name,
-        ).where(table.c.name.icontains(text, autoescape=True))
+        ).where(
+            table.c.name.icontains(text, autoescape=True)
+            | (sa.cast(table.c.id, sa.Text) == text.lower())
+        )
         for kind, table in kinds.items()
     ]
     query = sa.union_all(*found).order_by("kind", "name", "id")
