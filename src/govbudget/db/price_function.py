@@ -5,9 +5,18 @@ from __future__ import annotations
 from govbudget.money import FURTHER, FURTHER_INPUT, UNITS
 
 NAME = "price_of"
-# Counts and prices by unit; the latter with tiers, ascending by `above`. Gives what is known of the
-# cost in picos (NULL: nothing is, and something was used), then the units that have no price.
-HEAD = "price_of(counts jsonb, price jsonb) RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE"
+# The four counts and those of further units; the four prices, and further ones with tiers, which
+# ascend by `above`. Gives what is known of the cost in picos (NULL: nothing is, and something was
+# used), then the units that have no price.
+HEAD = (
+    "price_of(four bigint[], further jsonb, prices bigint[], more jsonb)"
+    " RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE"
+)
+
+
+def _write_object(values: str) -> str:
+    four = ", ".join(f"'{unit}', {values}[{place}]" for place, unit in enumerate(UNITS, 1))
+    return f"jsonb_build_object({four})"
 
 
 def _list(*units: str) -> str:
@@ -18,19 +27,20 @@ BODY = f"""
 DECLARE
   total bigint := 0;
   level int := 0;
-  rates jsonb := price;
+  counts jsonb := {_write_object("four")} || coalesce(further, '{{}}');
+  rates jsonb := {_write_object("prices")} || coalesce(more, '{{}}');
   tier jsonb;
   unit text;
   tokens bigint;
   cost numeric;
   lacks text[] := '{{}}';
 BEGIN
-  IF price ? 'tiers' THEN
+  IF more ? 'tiers' THEN
     FOREACH unit IN ARRAY {_list(*(u for u in UNITS if u != "output"), *FURTHER_INPUT)} LOOP
       total := total + coalesce((counts ->> unit)::bigint, 0);
     END LOOP;
     LOOP
-      tier := price -> 'tiers' -> level;
+      tier := more -> 'tiers' -> level;
       EXIT WHEN tier IS NULL OR (tier ->> 'above')::bigint >= total;
       rates := tier;
       level := level + 1;

@@ -71,7 +71,10 @@ def prepare(
     selected = {part.split()[-1].rpartition(".")[2]: part for part in answer}
     for name in TIMES.keys() & selected.keys():
         selected[name] = read_time(selected[name].removesuffix(f" AS {name}"), name)
-    text = template.replace("{answer}", ", ".join(selected.values()))
+    # psycopg keeps what it has read of a text of up to 4,096 characters, and else reads it anew at
+    # every call; the host's own constants, which the parts hold, stay as they are.
+    lines = template.replace("{answer}", ", ".join(selected.values())).splitlines()
+    text = "\n".join(line.strip() for line in lines)
     statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
     id_type = id_sql_type(layout)
     types = {**_TYPES, **dict.fromkeys(_IDS, id_type), "exceptions": pg.ARRAY(id_type)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from govbudget.db import price_function
-from govbudget.money import PRICES, TOKENS, UNITS
+from govbudget.money import PRICES, TOKENS
 
 
 def write_cost(of: str, at: str) -> str:
@@ -15,24 +15,20 @@ def write_cost(of: str, at: str) -> str:
     The function is called at most once, and only where the sum is not enough: a subquery under CASE
     would be initialised for every call, and without its fence (OFFSET 0) be called twice.
     """
-    pairs = list(zip(UNITS, TOKENS, PRICES, strict=True))
-    fast = " + ".join(
+    pairs = list(zip(TOKENS, PRICES, strict=True))
+    fast = "+".join(
         f"CASE {of}.{count} WHEN 0 THEN 0 ELSE {of}.{count}::numeric * {at}.{price} END"
-        for _, count, price in pairs
+        for count, price in pairs
     )
-    counts, prices = (
-        f"jsonb_build_object({', '.join(values)}) || coalesce({more}, '{{{{}}}}')"
-        for values, more in (
-            ((f"'{unit}', {of}.{count}" for unit, count, _ in pairs), f"{of}.further_tokens"),
-            ((f"'{unit}', {at}.{price}" for unit, _, price in pairs), f"{at}.more"),
-        )
-    )
+    counts = ",".join(f"{of}.{count}" for count in TOKENS)
+    prices = ",".join(f"{at}.{price}" for price in PRICES)
+    asked = f"ARRAY[{counts}], {of}.further_tokens, ARRAY[{prices}], {at}.more"
     return f"""LATERAL (
     SELECT coalesce(sum, found[1]::numeric) AS cost_picos,
            nullif(found[2:], '{{{{}}}}') AS unpriced
     FROM (SELECT CASE WHEN {of}.further_tokens IS NULL AND {at}.more -> 'tiers' IS NULL
                       THEN {fast} END AS sum) AS f,
       LATERAL (SELECT CASE WHEN sum IS NULL
-                      THEN {{s}}.{price_function.NAME}({counts}, {prices}) END AS found
+                      THEN {{s}}.{price_function.NAME}({asked}) END AS found
                OFFSET 0) AS g
   ) AS k"""

@@ -50,7 +50,7 @@ def take(*names: str, at: str = "now") -> str:
     Each stands here alone: psycopg reads the text of a long statement at every call, and that
     takes the longer the more parameters it names.
     """
-    passed = ", ".join(f":{name} AS {name}" for name in names)
+    passed = ",".join(f":{name} AS {name}" for name in names)
     time = f"coalesce({at}, statement_timestamp()) AS at"
     return f"input AS (SELECT *, {time} FROM (SELECT {passed}) passed)"
 
@@ -72,6 +72,11 @@ WITH {{directory}}, {take(*names, at=at)}, asked AS (
 HOLDS = (
     *("id", "organization_id", "user_id", "group_id", "period", "provider", "model", *PRICE),
     *("cost_picos", "unpriced", "is_open", "created_at", "expires_at"),
+)
+# Without these no row can be proposed to ON CONFLICT; one is there, as none is ever deleted.
+REQUIRED = (
+    *("id", "organization_id", "user_id", "period", "provider", "model"),
+    *("is_open", "expires_at"),
 )
 # Of a call that is not held. One value: the driver takes its time over each column of an answer.
 REFUSAL = f"""jsonb_build_object(
@@ -159,9 +164,9 @@ def record(
     """Write the CTE `recorded`: the row of usage, unless its event is known."""
     return f"""
 , recorded AS (
-  INSERT INTO {{s}}.ai_usage ({", ".join((*USAGE, *more))})
+  INSERT INTO {{s}}.ai_usage ({",".join((*USAGE, *more))})
   SELECT organization_id, event_id, user_id, {group_id}, {hold_id}, period, {day},
-         provider, model, {", ".join((*PRICE, *COUNTS))}, {cost}, {unpriced},
+         provider, model, {",".join((*PRICE, *COUNTS))}, {cost}, {unpriced},
          {", ".join(("occurred_at", "coalesce(now, statement_timestamp())", *more.values()))}
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
@@ -192,7 +197,7 @@ def add_up(freed: str = "0", calls: str = "1", unpriced: str = IS_UNPRICED) -> s
          {unpriced}
   FROM counter, recorded u,
     LATERAL (VALUES ('day', u.day), ('month', u.period)) g (grain, starts_on)
-  ON CONFLICT (organization_id, grain, starts_on, group_id, user_id) DO UPDATE
+  ON CONFLICT ON CONSTRAINT ai_spend_rollups_key DO UPDATE
     SET cost_picos = r.cost_picos + excluded.cost_picos, calls = r.calls + excluded.calls,
         unpriced_calls = r.unpriced_calls + excluded.unpriced_calls
 )"""
@@ -211,12 +216,12 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
                                      THEN p.cost_picos END) AS cost,
          k.unpriced AS lacks,
          least(greatest(timezone({{zone}}, i.at)::date, p.period),
-               (p.period + interval '1 month' - interval '1 day')::date) AS day
+               (p.period + interval '1 month -1 day')::date) AS day
   FROM input i, {hold} p, {write_cost("i", "p")} WHERE p.id = i.hold_id
 ){record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
-  INSERT INTO {{s}}.ai_holds AS h ({", ".join(HOLDS)})
-  SELECT {", ".join(f"p.{name}" for name in HOLDS)} FROM priced p, recorded
+  INSERT INTO {{s}}.ai_holds AS h ({",".join(REQUIRED)})
+  SELECT {",".join(f"p.{name}" for name in REQUIRED)} FROM priced p, recorded
   ON CONFLICT (id) DO UPDATE
     SET is_open = false, ended = CASE WHEN h.is_open THEN 'settled' ELSE 'settled late' END
   RETURNING CASE h.ended WHEN 'settled' THEN h.cost_picos END AS cost_picos
