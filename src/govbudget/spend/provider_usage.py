@@ -70,7 +70,7 @@ def _find_provider(name: str) -> Provider:
     try:
         from genai_prices.data import providers  # noqa: PLC0415 - an extra
     except ImportError as error:
-        message = "reading a provider's answer needs the extra: pip install 'govbudget[genai]'"
+        message = "reading a provider's answer needs a package: `pip install genai-prices`"
         raise ImportError(message) from error
     from govbudget.prices.names import find_provider  # noqa: PLC0415 - with the extra
 
