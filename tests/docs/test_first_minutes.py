@@ -106,7 +106,7 @@ def test_the_commands_of_the_readme_serve_and_the_last_one_is_a_hold():
     )
     assert start.splitlines() == [
         "tools/bootstrap demo",
-        ".venv/bin/govbudget serve --embedded data > server.log",
+        ".venv/bin/govbudget serve --embedded data >> server.log",
     ]
     with open_folder() as folder, serving("--embedded", folder / "data") as server:
         (paste,) = [

@@ -41,7 +41,7 @@ def test_a_reader_of_the_quick_start_gets_what_it_shows(tmp_path):
     offered = distribution("govbudget").metadata.get_all("Provides-Extra")
     assert (asked, set(extras.split(",")) - set(offered)) == ("~/govbudget", set())
     assert (serve, activate) == (
-        "govbudget serve --embedded data > server.log\n",
+        "govbudget serve --embedded data >> server.log\n",
         ". .venv/bin/activate\n",
     )
     (tmp_path / "govbudget").symlink_to(ROOT)
