@@ -603,7 +603,8 @@ def use_everything(gov, connection, host):
         grant = unit.authorize("update", prices=True)
         assert Prices.upsert(grant, [price]).changed == 1
         assert len(Audit.list_site(grant, limit=9)) == 1
-        assert Prices.get(unit.authorize("read", prices=True), "acme", "m") == price
+        found = Prices.get(unit.authorize("read", prices=True), "acme", "m")
+        assert found.model_dump() == price.model_dump()
     gov.directory.load_assignments(connection, i.bob)
 
 
