@@ -79,6 +79,7 @@ ARGUMENTS = {
     "policy who": "read group --organization {a}",
     "prices gaps": "",
     "prices load": "--shipped",
+    "prices history": "openai gpt-4o",
     "prices show": "openai gpt-4o",
     "prices remove": "acme served",
     "spend member": "{a} {member}",
