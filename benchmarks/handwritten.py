@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -121,8 +121,10 @@ def write_answer(row: Sequence[Any]) -> Response:
     return response
 
 
-def write_time(time: datetime) -> str:
-    """Write a time in UTC."""
+def write_time(time: datetime | int) -> str:
+    """Write a time in UTC; an int is microseconds, as govbudget's own statements select it."""
+    if isinstance(time, int):
+        time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=time)
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
