@@ -164,6 +164,56 @@ def test_an_event_of_a_job_that_is_run_again_is_recorded_once(host):
     assert host.report() == (5, 0)
 
 
+# -- settle-from-an-answer.md --
+
+USED = {"prompt_tokens": 1_800, "completion_tokens": 200, "total_tokens": 2_000}
+SDK, CONVERSE, JSON = read_blocks(HOW_TO / "settle-from-an-answer.md", "python")
+
+
+class Completion:
+    """Stands for an answer of an SDK: an object that gives the JSON of its provider."""
+
+    def __init__(self, **answer):
+        self.answer = answer
+
+    def model_dump(self, **_options):
+        return {"object": "chat.completion", "usage": USED, **self.answer}
+
+
+@pytest.fixture
+def names(host):
+    """What the blocks of the page find: a host's own clients, its call and its messages."""
+
+    def create(*, model, messages, max_tokens):
+        assert (messages, max_tokens) == (["hello"], 500)
+        return Completion(model=model)
+
+    def converse(**asked):
+        assert asked == {"modelId": "parrot", "messages": ["hello"]}
+        return {"usage": {"inputTokens": 1_800, "outputTokens": 200, "totalTokens": 2_000}}
+
+    chat = SimpleNamespace(completions=SimpleNamespace(create=create))
+    ours = {"gov": host.gov, "gateway_id": host.world.gateway, "call": host.call, "Tokens": Tokens}
+    clients = {"client": SimpleNamespace(chat=chat), "bedrock": SimpleNamespace(converse=converse)}
+    return {**ours, **clients, "messages": ["hello"]}
+
+
+@pytest.mark.parametrize("block", [SDK, CONVERSE], ids=["an SDK", "Bedrock"])
+def test_an_answer_is_charged_what_it_says_that_it_took(host, names, block):
+    pytest.importorskip("genai_prices")
+    exec(compile(block, "settle-from-an-answer.md", "exec"), names)
+    assert host.report() == (2_000, 0)
+
+
+def test_of_an_answer_as_json_the_page_says_whose_it_is():
+    """What xAI reasoned is beside the output."""
+    pytest.importorskip("genai_prices")
+    details = {"completion_tokens_details": {"reasoning_tokens": 50}}
+    names = {"Tokens": Tokens, "payload": {"model": "grok-4.5", "usage": {**USED, **details}}}
+    exec(compile(JSON, "settle-from-an-answer.md", "exec"), names)
+    assert names["tokens"] == Tokens(input=1_800, output=250)
+
+
 # -- async-hosts.md --
 
 

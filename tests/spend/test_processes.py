@@ -137,7 +137,7 @@ class Place:
         return settled
 
     def assert_whole(self):
-        """What was answered is what is booked, and everything agrees. Give what was spent."""
+        """What was answered is what is recorded, and everything agrees. Give what was spent."""
         settled = self.read_settled()
         assert dict(self.spender.read("ai_usage", "event_id", "cost_picos")) == settled
         assert self.verify() == (1, len(settled), [])
@@ -340,8 +340,8 @@ def test_so_it_is_when_the_server_is_restarted_in_immediate_mode(tmp_path):
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=long)])
-def test_an_event_that_eight_processes_send_at_once_is_booked_once(make_place, rounds):
-    """All of one body get the same answer; of several bodies one is booked, the others refused."""
+def test_an_event_that_eight_processes_send_at_once_is_recorded_once(make_place, rounds):
+    """All of one body get the same answer. Of several bodies one is recorded."""
     place = make_place(10 * rounds)
     spender, same, other = place.spender, [7], list(range(1, 9))
     events = []
@@ -360,7 +360,7 @@ def test_an_event_that_eight_processes_send_at_once_is_booked_once(make_place, r
         for journal in place.folder.glob("*.journal")
         for line in journal.read_text().splitlines()
     ]
-    booked = dict(spender.read("ai_usage", "event_id", "input_tokens"))
+    recorded = dict(spender.read("ai_usage", "event_id", "input_tokens"))
     for act, _, event, counts in events:
         told = [answer for known, answer in answers if known == event]
         assert len(told) == 8
@@ -368,8 +368,8 @@ def test_an_event_that_eight_processes_send_at_once_is_booked_once(make_place, r
         refused = [usage for usage in usages if usage.startswith("None")]
         (winner,) = set(usages) - set(refused)
         assert len(refused) == (0 if counts == same else 7)
-        assert int(winner.split()[0]) == booked[event]
+        assert int(winner.split()[0]) == recorded[event]
         assert sum(answer.endswith("True") for answer in told) == (act == "record")
-    assert len(booked) == len(events)
+    assert len(recorded) == len(events)
     assert place.verify() == (1, len(events), [])
     assert spender.read("ai_spend_counters", "held_picos") == [(0,)]

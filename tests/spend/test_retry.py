@@ -121,7 +121,7 @@ def test_a_host_at_a_stricter_level_is_told_and_overspends_nothing(world, level)
 @pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_crowd_at_a_stricter_level_by_default_is_exact(world, database_url, level):
-    """Whoever is out of tries was not admitted, or not booked, and may come again."""
+    """Whoever is out of tries was not admitted, or not recorded, and may come again."""
     setting = "-c default_transaction_isolation=" + level.replace(" ", "\\ ")
     engine = sa.create_engine(database_url, pool_size=6, connect_args={"options": setting})
     spender = Spender(world)

@@ -155,7 +155,7 @@ def test_an_events_id_is_1_to_255_characters_that_can_be_stored(spender, event):
         assert spender("record", known, spender.call, ONE)[0].event_id == known
 
 
-def test_usage_without_a_hold_is_booked_once_whatever_the_limit(spender):
+def test_usage_without_a_hold_is_recorded_once_whatever_the_limit(spender):
     spender.limit(spender.world.a1, 0)
     usage, is_new = spender("record", "e1", spender.call, ONE)
     assert (usage.cost_picos, is_new) == (10**12, True)
@@ -362,27 +362,27 @@ def test_a_hold_of_no_tokens_is_refused(spender, limit):
 
 
 @pytest.mark.parametrize(
-    ("held", "used", "booked"),
+    ("held", "used", "recorded"),
     [
         (Tokens(input=2), Tokens(input=2, cache_read=1), 2),
         (Tokens(input=2), Tokens(cache_read=1), 2),
         (Tokens(input=2), Tokens(input=3, output=9), 3),
     ],
 )
-def test_a_call_of_unknown_cost_costs_what_was_held_or_what_is_known(spender, held, used, booked):
+def test_a_call_of_unknown_cost_costs_what_was_held_or_what_is_known(spender, held, used, recorded):
     """Unpriced, and not free: one token of a category without a price frees no money."""
     spender.limit(spender.world.a1, 3)
     hold = spender("hold", spender.call, held)
     usage = spender("settle", hold.id, "e1", used)
-    assert usage.cost_picos == booked * 10**12
+    assert usage.cost_picos == recorded * 10**12
     assert "cache_read" in usage.unpriced or "output" in usage.unpriced
     counters = spender.read("ai_spend_counters", "spent_picos", "held_picos")
-    assert counters == [(booked * 10**12, 0)]
+    assert counters == [(recorded * 10**12, 0)]
     rollups = spender.read("ai_spend_rollups", "cost_picos", "calls", "unpriced_calls")
-    assert rollups == [(booked * 10**12, 1, 1)] * 2
+    assert rollups == [(recorded * 10**12, 1, 1)] * 2
     assert spender("settle", hold.id, "e1", used) == usage
     with pytest.raises(BudgetExceeded):
-        spender("hold", spender.call, Tokens(input=4 - booked))
+        spender("hold", spender.call, Tokens(input=4 - recorded))
 
 
 def test_a_call_of_an_unpriced_hold_is_priced_where_it_can_be(spender):
