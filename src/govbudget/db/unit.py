@@ -74,6 +74,8 @@ class Grant(Generic[ObjectT]):
     def run(self, governed: Governed[ObjectT], **values: object) -> Any:  # noqa: ANN401 - rows, as of `Gov.execute`
         """Run a statement that needs this right, on the object's own keys.
 
+        `:now` is the time that is passed, else what the installation's clock says.
+
         Raises GrantRefused where it needs another right, where the unit, transaction or savepoint
         has ended, or where a value has the name of what the grant binds; Forbidden where the
         statement works on what the caller reaches, and that is nothing. Sends no SQL then.
@@ -103,6 +105,7 @@ class Grant(Generic[ObjectT]):
         if not values.keys().isdisjoint(bound):
             raise GrantRefused(f"`{governed.name}` takes {', '.join(bound)} from its grant alone")
         statement = unit.gov.find(governed, elsewhere, values.get("after") is None)
+        values["now"] = values.get("now") or unit.gov.clock()
         return unit.connection.execute(statement, {**values, **bound})
 
     def _write_receipt(self) -> dict[str, Any]:

@@ -100,8 +100,7 @@ class Prices:
 
         The first that has come is in force. Needs a grant to `read` the prices. Raises NotFound.
         """
-        values = {**_write_key(provider, model), "now": grant.unit.gov.clock()}
-        rows = grant.run(statements.FIND, **values).all()
+        rows = grant.run(statements.FIND, **_write_key(provider, model)).all()
         if not rows:
             raise NotFound("price")
         return [DatedPrice(PriceSource(row.source), _price(row), row.has_come) for row in rows]

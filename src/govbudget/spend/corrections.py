@@ -15,6 +15,7 @@ from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.statements import (
     COUNTS,
+    IS_UNPRICED,
     OF_RECORDED,
     add_up,
     is_same,
@@ -24,6 +25,9 @@ from govbudget.spend.statements import (
 
 # What a row of usage should cost: of a correction, what it corrects the cost to.
 WAS = "CASE WHEN {0}.corrects IS NULL THEN {0}.cost_picos ELSE {0}.corrected_picos END"
+# Recorded before the units without a price were kept: a cost that was not wholly known is NULL, and
+# so is that of no tokens of a model that nobody knew.
+WAS_UNPRICED = "({0}.cost_picos IS NULL OR {0}.unpriced IS NOT NULL)"
 # What the original has no price for has that of today; of what it knows nothing, the whole one.
 FILLED = {
     **{price: f"coalesce(o.{price}, p.{price})" for price in PRICES},
@@ -42,7 +46,7 @@ CORRECT = Governed(
     f"""
 WITH {take("organization_id", "event_id", "corrects", *COUNTS, "reason", "now")}, original AS (
   SELECT o.*, {WAS.format("o")} AS was_picos,
-         (o.unpriced IS NOT NULL OR o.cost_picos IS NULL)::integer AS was_unpriced
+         {WAS_UNPRICED.format("o")}::integer AS was_unpriced
   FROM input i JOIN {{s}}.ai_usage o
     ON o.organization_id = i.organization_id AND o.event_id = i.corrects
 ), priced AS (
@@ -67,7 +71,7 @@ WITH {take("organization_id", "event_id", "corrects", *COUNTS, "reason", "now")}
 {
         add_up(
             calls="0",
-            unpriced="(unpriced IS NOT NULL)::integer - (SELECT was_unpriced FROM original)",
+            unpriced=f"{IS_UNPRICED} - (SELECT was_unpriced FROM original)",
         )
     }, entry AS (
   INSERT INTO {{s}}.audit_log (id, organization_id, object_type, object_id, before, after, receipt)

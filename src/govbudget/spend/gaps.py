@@ -70,7 +70,7 @@ def list_gaps(grant: Grant[PriceBook]) -> list[PriceGap]:
 
     Needs a grant to `update` the prices: it shows what the whole site uses. One statement.
     """
-    return [_gap(row) for row in grant.run(GAPS, now=grant.unit.gov.clock())]
+    return [_gap(row) for row in grant.run(GAPS)]
 
 
 def _gap(row: Row[Any]) -> PriceGap:

@@ -212,7 +212,7 @@ class Reports:
         What expired holds hold counts for nothing. Raises NotFound where the user is a member no
         longer.
         """
-        row = grant.run(MEMBER, **_read_clock(grant)).one()
+        row = grant.run(MEMBER).one()
         if not row.is_member:
             raise NotFound("member")
         return MemberSpend(
@@ -232,7 +232,7 @@ class Reports:
 
         Raises NotFound where the group moved or went.
         """
-        row = grant.run(GROUP, **_read_clock(grant)).one_or_none()
+        row = grant.run(GROUP).one_or_none()
         if row is None:
             raise NotFound("group")
         return _read_group(row)
@@ -246,7 +246,7 @@ class Reports:
         At most `limit`, those whose id is greater than `after`. Needs a grant to `read` the
         organization.
         """
-        rows = grant.run(GROUPS_PAGE, page_size=limit, after=after, **_read_clock(grant))
+        rows = grant.run(GROUPS_PAGE, page_size=limit, after=after)
         return [_read_group(row) for row in rows]
 
     @staticmethod
@@ -259,8 +259,7 @@ class Reports:
         Raises NotFound where the group moved or went, Forbidden where the caller may read nobody's
         spend.
         """
-        values = {"page_size": limit, "after": after, **_read_clock(grant)}
-        rows = grant.run(MEMBERS_PAGE, **values).all()
+        rows = grant.run(MEMBERS_PAGE, page_size=limit, after=after).all()
         if not rows:
             raise NotFound("group")
         return _read_spenders(rows)
@@ -273,13 +272,8 @@ class Reports:
 
         Of the members whose spend the caller may read. Needs a grant to `read` the organization.
         """
-        values = _read_clock(grant)
-        rows = grant.run(ORGANIZATION, **{**values, "now": at or values["now"]}).all()
+        rows = grant.run(ORGANIZATION, now=at).all()
         return _read_spenders(rows)
-
-
-def _read_clock(grant: Grant[Any]) -> dict[str, Any]:
-    return {"now": grant.unit.gov.clock()}
 
 
 def _read_sum(values: Sequence[Any]) -> Sum:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
@@ -30,7 +29,6 @@ from govbudget.spend.errors import (
 )
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
-    MAX_TTL_SECONDS,
     Call,
     Correction,
     Hold,
@@ -39,10 +37,12 @@ from govbudget.spend.usage import (
     check_event_id,
     check_reason,
     check_time,
+    check_ttl,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Id, Ledger
@@ -77,12 +77,12 @@ class Spend:
         picos; nothing is held then.
         """
         # INVARIANT: spent and held never exceed the limit by an admission
-        ttl = _check_ttl(ttl_seconds)
+        ttl = check_ttl(ttl_seconds)
         if not any(tokens.counts):
             message = "a hold asks for at least one token; say the most that the call can take"
             raise InvalidInput(message, [FieldError("/tokens", "every count is 0")])
         its_id = make_id(call.organization_id) if hold_id is None else UUID(str(hold_id))
-        values = {**_write_call(call), **_write_tokens(grant, tokens), "ttl": ttl}
+        values = {**_write_call(call), **_write_tokens(tokens), "ttl": ttl}
         values["candidate"] = _find_candidate(call.provider, call.model)
         values |= {"hold_id": its_id, "body_digest": None}
         if hold_id is None:
@@ -101,7 +101,7 @@ class Spend:
     @staticmethod
     def find_hold(grant: Grant[Ledger], hold_id: UUID) -> Hold:
         """Look a hold up. Raises NotFound (`hold-not-found`)."""
-        row = grant.run(hold_statements.FIND_HOLD, hold_id=hold_id, **_read_clock(grant))
+        row = grant.run(hold_statements.FIND_HOLD, hold_id=hold_id)
         return _read_hold(row.one_or_none())
 
     @staticmethod
@@ -113,8 +113,8 @@ class Spend:
         settled or released, NotAMember where the user has left, BudgetExceeded or UnpricedModel;
         nothing is changed then.
         """
-        values = {"hold_id": hold_id, "ttl": _check_ttl(ttl_seconds), **_read_clock(grant)}
-        row = grant.run(hold_statements.EXTEND, **values).one_or_none()
+        ttl = check_ttl(ttl_seconds)
+        row = grant.run(hold_statements.EXTEND, hold_id=hold_id, ttl=ttl).one_or_none()
         if row is None:
             raise NotFound("hold")
         if row.ended is not None:
@@ -148,7 +148,7 @@ class Spend:
         without a time zone.
         """
         values = {
-            **_write_tokens(grant, tokens),
+            **_write_tokens(tokens),
             "hold_id": hold_id,
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
@@ -188,7 +188,7 @@ class Spend:
         """
         values = {
             **_write_call(call),
-            **_write_tokens(grant, tokens),
+            **_write_tokens(tokens),
             "candidate": _find_candidate(call.provider, call.model),
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
@@ -222,7 +222,7 @@ class Spend:
         characters, and as for `settle`.
         """
         values = {
-            **_write_tokens(grant, tokens),
+            **_write_tokens(tokens),
             "organization_id": organization_id,
             "event_id": check_event_id(event_id),
             "corrects": check_event_id(corrects),
@@ -279,13 +279,6 @@ def _digest(call: Call, tokens: Tokens, ttl_seconds: int) -> UUID:
     return UUID(bytes=sha256(text.encode()).digest()[:16])
 
 
-def _check_ttl(seconds: int) -> timedelta:
-    if type(seconds) is not int or not 1 <= seconds <= MAX_TTL_SECONDS:
-        message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {seconds!r}"
-        raise ValueError(message)
-    return timedelta(seconds=seconds)
-
-
 def _read_hold(row: Any) -> Hold:  # noqa: ANN401 - a row, or None
     if row is None:
         raise NotFound("hold")
@@ -327,16 +320,11 @@ def _read_priced_as(row: Any) -> PricedAs | None:  # noqa: ANN401 - a row
     return row.priced_as and PricedAs(*row.priced_as)
 
 
-def _write_tokens(grant: Grant[Ledger], tokens: Tokens) -> dict[str, Any]:
-    """Write the counts, and the time at which they are counted."""
+def _write_tokens(tokens: Tokens) -> dict[str, Any]:
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
     # statement anew for each combination of types.
     counts = dict(zip(TOKENS, map(Int8, tokens.plain), strict=True))
-    return {**counts, "further_tokens": tokens.further or None, **_read_clock(grant)}
-
-
-def _read_clock(grant: Grant[Ledger]) -> dict[str, Any]:
-    return {"now": grant.unit.gov.clock()}
+    return {**counts, "further_tokens": tokens.further or None}
 
 
 def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  # noqa: ANN401 - a row

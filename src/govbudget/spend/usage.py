@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -27,20 +27,28 @@ FIRST, END = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR + 1, 1, 
 
 def check_event_id(event_id: str) -> str:
     """Give an event's id back; raise ValueError unless it is 1 to 255 printable characters."""
-    if not re.fullmatch(PRINTABLE, event_id) or len(event_id) > MAX_EVENT_ID:
-        message = f"an event's id is 1 to {MAX_EVENT_ID} characters without control characters"
-        raise ValueError(message)
-    event_id.encode()  # a lone surrogate is not a character: a ValueError
-    return event_id
+    return _check_text("an event's id", event_id, MAX_EVENT_ID)
 
 
 def check_reason(reason: str) -> str:
     """Give a reason back; raise ValueError unless it is 1 to 1,000 printable characters."""
-    if not re.fullmatch(PRINTABLE, reason) or len(reason) > MAX_REASON:
-        message = f"a reason is 1 to {MAX_REASON} characters without control characters"
+    return _check_text("a reason", reason, MAX_REASON)
+
+
+def _check_text(what: str, text: str, most: int) -> str:
+    if not re.fullmatch(PRINTABLE, text) or len(text) > most:
+        message = f"{what} is 1 to {most} characters without control characters"
         raise ValueError(message)
-    reason.encode()
-    return reason
+    text.encode()  # a lone surrogate is not a character: a ValueError
+    return text
+
+
+def check_ttl(seconds: int) -> timedelta:
+    """Give a hold's time to live; raise ValueError unless it is an int from 1 to 86,400 seconds."""
+    if type(seconds) is not int or not 1 <= seconds <= MAX_TTL_SECONDS:
+        message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {seconds!r}"
+        raise ValueError(message)
+    return timedelta(seconds=seconds)
 
 
 def check_time(time: object) -> datetime:

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, Id, Ledger
 from govbudget.money import PRICES, TOKENS
-from govbudget.spend.corrections import WAS
+from govbudget.spend.corrections import WAS, WAS_UNPRICED
 from govbudget.spend.cost import write_cost
 from govbudget.spend.statements import PRICE
 
 if TYPE_CHECKING:
     from govbudget.db.unit import Grant
 
-# Recorded before the units without a price were kept: a cost that was not wholly known is NULL, and
-# so is that of no tokens of a model that nobody knew.
-IS_UNPRICED = "(cost_picos IS NULL OR unpriced IS NOT NULL)"
+# See `WAS_UNPRICED`.
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
 OF_BEFORE = f"i.cost_picos IS NULL AND (i.unpriced IS NOT NULL OR {NO_TOKENS})"
 # Of the organization asked about, or of any.
@@ -49,8 +47,8 @@ VERIFY = Governed(
 WITH recorded AS (
   SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
          count(*) FILTER (WHERE corrects IS NULL) AS calls,
-         count(*) FILTER (WHERE {IS_UNPRICED} AND by IS NULL) AS unpriced
-  FROM {{s}}.ai_usage LEFT JOIN (
+         count(*) FILTER (WHERE {WAS_UNPRICED.format("u")} AND by IS NULL) AS unpriced
+  FROM {{s}}.ai_usage u LEFT JOIN (
     SELECT organization_id AS at, corrects AS event, event_id AS by FROM {{s}}.ai_usage
     WHERE corrects IS NOT NULL AND {ASKED}
   ) AS corrected ON at = organization_id AND event = event_id
