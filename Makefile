@@ -18,6 +18,6 @@ wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)
 docs:     ; @tools/bootstrap dev && .venv/bin/sphinx-build -q -W --keep-going -c docs . build/site && echo build/site/index.html
 release:  ; @tools/bootstrap dev && .venv/bin/python tools/release.py
 bench:    ; @tools/bootstrap demo && .venv/bin/python benchmarks/install.py && .venv-bench/bin/python -m benchmarks $(ARGS)
-# Else make finds these folders and says that there is nothing to do.
-tests benchmarks policy src tools: ; @echo 'no such target: try `make test`, or see CONTRIBUTING.md' >&2; exit 2
+# Folders too: make would find them and say that there is nothing to do.
+.DEFAULT tests benchmarks policy src tools: ; @echo 'no target `$@`: try `make test`, or see CONTRIBUTING.md' >&2; exit 2
 clean:    ; rm -rf .venv .venv-bench .venv-oldest build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

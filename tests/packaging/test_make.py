@@ -38,9 +38,9 @@ def test_where_nothing_runs_it_is_said_why(arguments, says):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
-@pytest.mark.parametrize("folder", ["benchmarks", "policy", "src", "tests", "tools"])
-def test_a_folder_is_no_target_that_has_nothing_to_do(folder):
-    """`make tests` looked like a suite that passed."""
-    ran = run("make", folder)
+@pytest.mark.parametrize("name", ["benchmarks", "policy", "src", "tests", "tools", "tets"])
+def test_what_is_not_a_target_is_answered_with_one(name):
+    """`make tests`, a folder, looked like a suite that passed."""
+    ran = run("make", name)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "no such target: try `make test`" in ran.stderr
+    assert f"no target `{name}`: try `make test`" in ran.stderr

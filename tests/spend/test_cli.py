@@ -364,6 +364,7 @@ def test_nobody_is_a_member_of_an_unknown_organization(here, world):
         (["member", "O"], "'USER'"),
         (["member", "O", "U", "extra"], "extra"),
         (["member", "acme", "U"], "`acme` is not an id"),
+        (["member", "O", "grace"], "`directory find` looks ids up by name"),
         (["member", "O", "grace"], "`grace` is not an id"),
         (["member", "O", "U", "--format", "csv"], "'csv' is not one of"),
         (["verify", "--organization", "acme"], "`acme` is not an id"),

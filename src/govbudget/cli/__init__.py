@@ -110,6 +110,8 @@ def _explain(error: Exception) -> Iterator[str]:
         return
     if isinstance(error, GovBudgetError):
         reason = error.detail
+        if error.code == "invalid-id":
+            reason += "; `directory find` looks ids up by name"
     elif isinstance(error, click.ClickException):
         reason = error.format_message()
         if reason.startswith("Usage: "):  # a group without a command: click says the help
