@@ -499,6 +499,25 @@ def test_late_usage_is_booked_also_above_the_limit_and_exhausts_the_budget(world
     assert refused.value.spent_picos == 2 * DOLLAR
 
 
+@pytest.mark.parametrize(
+    ("tokens", "dollars"),
+    [
+        (Tokens(input=1, cache_write=1), 5),
+        (Tokens(cache_write=1), 5),
+        (Tokens(input=7, cache_write=1), 7),
+        (Tokens(input=1), 1),
+    ],
+    ids=str,
+)
+def test_a_settlement_that_is_not_wholly_known_costs_at_least_what_was_held(world, tokens, dollars):
+    """What is known counts where it is more; a settlement that is wholly known costs what it is."""
+    spender = Spender(world)
+    hold = spender("hold", spender.call, Tokens(input=5))
+    usage = spender("settle", hold.id, "event", tokens)
+    assert usage.cost_picos == dollars * 10**12
+    assert usage.unpriced == (("cache_write",) if tokens.cache_write else ())
+
+
 def test_a_refused_hold_takes_the_expired_ones_out_too(world):
     clock = stop_clock("2026-11-15T12:00:00Z")
     spender = Spender(world, clock=clock)

@@ -26,23 +26,23 @@ _FINDINGS = sa.text("""
         SELECT oid AS place, nspowner AS owner FROM pg_catalog.pg_namespace
         UNION SELECT relnamespace, relowner FROM pg_catalog.pg_class
         UNION SELECT pronamespace, proowner FROM pg_catalog.pg_proc
-    ), judged AS (
+    ), described AS (
         SELECT *, EXISTS (SELECT FROM owned WHERE owned.place = role.place
             AND pg_has_role(role.oid, owned.owner, 'MEMBER')) AS owns
         FROM role
     )
-    SELECT rolname, 'is a superuser', NULL FROM judged WHERE rolsuper
-    UNION ALL SELECT rolname, 'can create roles', NULL FROM judged
+    SELECT rolname, 'is a superuser', NULL FROM described WHERE rolsuper
+    UNION ALL SELECT rolname, 'can create roles', NULL FROM described
         WHERE rolcreaterole AND NOT rolsuper
-    UNION ALL SELECT rolname, 'owns the schema or a part of it', NULL FROM judged
+    UNION ALL SELECT rolname, 'owns the schema or a part of it', NULL FROM described
         WHERE owns AND NOT rolsuper
-    UNION ALL SELECT rolname, 'has CREATE on the schema', NULL FROM judged
+    UNION ALL SELECT rolname, 'has CREATE on the schema', NULL FROM described
         WHERE has_schema_privilege(oid, place, 'CREATE') AND NOT owns
-    UNION ALL SELECT rolname, verb, relname FROM judged
+    UNION ALL SELECT rolname, verb, relname FROM described
         JOIN pg_catalog.pg_class c ON c.relnamespace = place AND c.relkind = 'r'
         CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS verb
-        WHERE NOT owns AND (has_table_privilege(judged.oid, c.oid, verb) OR verb IN ('INSERT',
-            'UPDATE') AND has_any_column_privilege(judged.oid, c.oid, verb))
+        WHERE NOT owns AND (has_table_privilege(described.oid, c.oid, verb) OR verb IN ('INSERT',
+            'UPDATE') AND has_any_column_privilege(described.oid, c.oid, verb))
     ORDER BY 1, 3 NULLS FIRST, 2
 """)
 

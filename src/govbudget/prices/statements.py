@@ -145,7 +145,7 @@ WITH batch AS MATERIALIZED {BATCH}, jumps AS (
 ), changed AS (
   INSERT INTO {{s}}.ai_model_prices AS p ({COLUMNS}, source, receipt)
   SELECT {COLUMNS}, CAST(:source AS text), :receipt
-  FROM batch WHERE NOT EXISTS (SELECT FROM jumps) AND (SELECT count(*) FROM removed) >= 0
+  FROM batch WHERE NOT EXISTS (SELECT FROM jumps)
   ORDER BY provider, model, effective_from
   ON CONFLICT (provider, model, source, effective_from) DO UPDATE
     SET {", ".join(f"{value} = excluded.{value}" for value in VALUES)},

@@ -118,7 +118,7 @@ def _split(usage: dict[str, int], rates: set[str] | None) -> dict[str, int]:
     inputs, outputs = _split_kinds(left, rates)
     read = left.pop("cache_read_tokens", 0)
     for_an_hour = left.pop("cache_write_1h_tokens", 0)
-    written = left.pop("cache_write_tokens", usage.get("cache_write_5m_tokens", 0) + for_an_hour)
+    written = left.pop("cache_write_tokens", 0)
     inputs["cache_read"] = read - sum(
         count for key, count in inputs.items() if key.startswith("cache_read")
     )
