@@ -12,17 +12,23 @@ MAX_PRICE = 10**12
 MAX_TOKENS = 10**12
 MAX_COST_PICOS = 10**18
 PICOS_PER_MICRO = 10**6
-# Columns: micros per one million tokens (NULL: not known), and the tokens of a call.
-PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
-TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-# What a caller of the API calls them.
+# What a price and a count of tokens are of, as a caller of the API calls them.
 UNITS = ("input", "output", "cache_read", "cache_write")
+# Their columns: micros per one million tokens (NULL: not known), and the tokens of a call.
+PRICE_OF = {unit: f"{unit}_price" for unit in UNITS}
+PRICES = tuple(PRICE_OF.values())
+TOKENS = tuple(f"{unit}_tokens" for unit in UNITS)
 # Units without a column: their prices and counts are JSON. Those of the input count for a tier.
 FURTHER_INPUT = (
     *("cache_write_1h", "input_audio", "cache_read_audio"),
     *("input_image", "cache_read_image", "input_video"),
 )
 FURTHER = (*FURTHER_INPUT, "output_audio", "output_image", "output_video", "web_searches")
+
+
+def find_price(unit: str) -> tuple[str, ...]:
+    """Find where in a row the price of a unit is: `input_price`, or `further`, `web_searches`."""
+    return (PRICE_OF[unit],) if unit in PRICE_OF else ("further", unit)
 
 
 def check_limit(limit_micros: int) -> int:

@@ -11,9 +11,7 @@ import click
 from govbudget.cli.environment import run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.db.unit import Unit
-from govbudget.errors import NotFound
 from govbudget.prices.change import MAX_FACTOR, refuse_jumps
-from govbudget.prices.names import find_match
 from govbudget.prices.price import ALWAYS, Price, parse_prices, read_shipped_prices
 from govbudget.prices.store import Comparison, Prices, PriceSource
 
@@ -110,26 +108,14 @@ def prices_show(provider: str, model: str) -> None:
     Prices are micros per one million tokens. A name that has no row may mean one by a rule of the
     shipped book; `priced_as` says which, and `rule` why.
     """
-    match = find_match(provider, model)
-    said: dict[str, object] = {}
-
-    def find(unit: Unit) -> dict[PriceSource, Price]:
-        grant = unit.authorize("read", prices=True)
-        try:
-            return Prices.find(grant, provider, model)
-        except NotFound:
-            if match is None:
-                raise
-            said.update(priced_as=match.priced_as._asdict(), rule=match.rule)
-            return Prices.find(grant, *match.priced_as)
-
-    found = run_as_operator(
-        find,
+    found, match = run_as_operator(
+        lambda unit: Prices.find_named(unit.authorize("read", prices=True), provider, model),
         f"no price is known for `{provider}` `{model}`; check both names, or load prices "
         "with `govbudget prices load --shipped` or from a file",
     )
     in_force, price = next(iter(found.items()))
     named = {"provider": provider, "model": model}
+    said = {} if match is None else {"priced_as": match.priced_as._asdict(), "rule": match.rule}
     shown = {**price.model_dump(mode="json"), **named, **said, "in_force": in_force.value}
     for source in PriceSource:
         of_source = found.get(source)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.errors import FieldError, InvalidInput
-from govbudget.money import UNITS
+from govbudget.money import find_price
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +50,7 @@ class PriceChange:
             both = {unit: (old.get(unit), new.get(unit)) for unit in {**old, **new}}
             for unit, (was, is_now) in both.items():
                 if was != is_now and before.get(unit) != (was, is_now):
-                    yield self._find_place(level) + _name_price(unit), was, is_now
+                    yield self._find_place(level) + "/".join(find_price(unit)), was, is_now
             before = both
 
     def _find_place(self, level: int) -> str:
@@ -68,10 +68,6 @@ class PriceChange:
         for name, old, new in self.list_moves():
             if old and new is not None and (new > old * MAX_FACTOR or old > new * MAX_FACTOR):
                 yield name, old, new
-
-
-def _name_price(unit: str) -> str:
-    return f"{unit}_price" if unit in UNITS else f"further/{unit}"
 
 
 def refuse_jumps(changes: Iterable[PriceChange]) -> None:

@@ -23,7 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict  # pydantic demands this one before Python 3.12
 
 from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
-from govbudget.money import MAX_PRICE, MAX_TOKENS, PRICES, UNITS
+from govbudget.money import MAX_PRICE, MAX_TOKENS, PRICE_OF, PRICES, find_price
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
 
@@ -86,7 +86,7 @@ class _Rates(BaseModel):
     @property
     def rates(self) -> dict[str, int | None]:
         """The price of each unit that is named, by the unit's name."""
-        four = {unit: getattr(self, price) for unit, price in zip(UNITS, PRICES, strict=True)}
+        four = {unit: getattr(self, price) for unit, price in PRICE_OF.items()}
         return four | vars(self)["further"]  # type: ignore[no-any-return]
 
 
@@ -154,7 +154,7 @@ class Price(_Rates):
 
 
 class PricedAsField(BaseModel):
-    """The provider and the model that a name means."""
+    """The provider and the model whose price it is, where a rule of the book found them."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -172,14 +172,12 @@ def _list_wrong_tiers(
     tiers: tuple[Tier, ...], row: Mapping[str, Any]
 ) -> Iterator[InitErrorDetails]:
     """Give each place at which a tier is less than the one below; the row may be incomplete."""
-    names = dict(zip(UNITS, PRICES, strict=True))
-    below = {unit: row.get(price) for unit, price in names.items()} | row.get("further", {})
+    below = {unit: row.get(price) for unit, price in PRICE_OF.items()} | row.get("further", {})
     above = 0
     for index, tier in enumerate(tiers):
         rates = tier.rates
         for unit, least in below.items():
-            place = (names[unit],) if unit in names else ("further", unit)
-            price = rates.get(unit)
+            place, price = find_price(unit), rates.get(unit)
             if least is not None and price is None:
                 yield _wrong(f"is not known, and the tier below has {least}", index, *place)
             elif least is not None and price is not None and price < least:
@@ -210,7 +208,7 @@ def _read_tier(stored: Mapping[str, Any]) -> Tier:
     rates = dict(stored)
     return Tier.model_construct(
         input_above=rates.pop("above"),
-        **{price: rates.pop(unit) for unit, price in zip(UNITS, PRICES, strict=True)},
+        **{price: rates.pop(unit) for unit, price in PRICE_OF.items()},
         further=rates,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
-from govbudget.money import PRICES, UNITS
+from govbudget.money import PRICE_OF, PRICES
 from govbudget.new_ids import write_new_id
 from govbudget.prices.change import MAX_FACTOR
 
@@ -80,7 +80,7 @@ def _jumps(old: str, new: str) -> str:
 
 def _find_rates(row: str) -> str:
     """Give the prices of a row by unit, as texts, in a call of just more input than `level`."""
-    four = ", ".join(f"'{unit}', {row}.{unit}_price" for unit in UNITS)
+    four = ", ".join(f"'{unit}', {row}.{price}" for unit, price in PRICE_OF.items())
     return f"""jsonb_each_text(coalesce((
         SELECT tier - 'above' FROM jsonb_array_elements({row}.more -> 'tiers') AS tier
         WHERE (tier ->> 'above')::bigint <= level ORDER BY (tier ->> 'above')::bigint DESC LIMIT 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from govbudget.db.unit import Grant
     from govbudget.identity import PriceBook
-    from govbudget.prices.names import PricedAs
+    from govbudget.prices.names import Match, PricedAs
     from govbudget.prices.price import NamedPrice, Price
 
 
@@ -69,16 +69,25 @@ class Prices:
 
         Needs a grant to `read` the prices. Raises NotFound.
         """
-        priced_as = None
+        found, match = Prices.find_named(grant, provider, model)
+        price, whose = next(iter(found.values())), match and match.priced_as
+        return _name_price(price, provider, model, whose)
+
+    @staticmethod
+    def find_named(
+        grant: Grant[PriceBook], provider: str, model: str
+    ) -> tuple[dict[PriceSource, Price], Match | None]:
+        """Give what `find` does: of the exact name, else by a rule, which is given with it.
+
+        Needs a grant to `read` the prices. Raises NotFound.
+        """
         try:
-            found = Prices.find(grant, provider, model)
+            return Prices.find(grant, provider, model), None
         except NotFound:
             match = find_match(provider, model)
             if match is None:
                 raise
-            priced_as = match.priced_as
-            found = Prices.find(grant, *priced_as)
-        return _name_price(next(iter(found.values())), provider, model, priced_as)
+            return Prices.find(grant, *match.priced_as), match
 
     @staticmethod
     def find(grant: Grant[PriceBook], provider: str, model: str) -> dict[PriceSource, Price]:

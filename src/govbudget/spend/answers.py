@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
-from typing_extensions import TypeAliasType
 
 from govbudget.money import round_up_to_micros
+from govbudget.prices.price import PricedAsField
+from govbudget.spend.usage import HoldState
 from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid, read
 
-HoldState = TypeAliasType("HoldState", Literal["open", "expired", "settled", "released"])
 # Micros, rounded up from picos.
 Micros = Annotated[int, BeforeValidator(round_up_to_micros)]
 
@@ -38,13 +38,6 @@ class TokensAnswer(Answer):
     web_searches: Some = 0
 
 
-class PricedAsAnswer(Answer):
-    """The provider and the model whose price it is, where a rule of the book found them."""
-
-    provider: str
-    model: str
-
-
 class HoldAnswer(Answer):
     """Money set aside until it is settled, released, or expires.
 
@@ -57,7 +50,7 @@ class HoldAnswer(Answer):
     organization_id: Id
     user_id: Id
     group_id: Id | None
-    priced_as: PricedAsAnswer | None
+    priced_as: PricedAsField | None
     cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]
     state: HoldState
@@ -78,7 +71,7 @@ class UsageAnswer(Answer):
     hold_id: Uuid | None
     provider: str
     model: str
-    priced_as: PricedAsAnswer | None
+    priced_as: PricedAsField | None
     tokens: TokensAnswer
     cost_micros: Micros | None = read("cost_picos")
     unpriced: list[str]

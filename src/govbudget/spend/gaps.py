@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
-from govbudget.money import FURTHER, PRICES, TOKENS, UNITS
+from govbudget.money import FURTHER, PRICES, TOKENS, UNITS, find_price
 from govbudget.prices.statements import DAY, find_in_force
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _gap(row: Row[Any]) -> PriceGap:
     used = dict(zip((*TOKENS, *FURTHER), map(int, counts), strict=True))
     tokens: dict[str, Any] = {name: used.pop(name) for name in TOKENS}
     further = {unit: count for unit, count in used.items() if count}
-    prices = (*PRICES, *(f"further/{unit}" for unit in FURTHER))
+    prices = ["/".join(find_price(unit)) for unit in NAMES]
     unpriced, missing = tuple(compress(NAMES, lacked)), tuple(compress(prices, lacks))
     lists: dict[str, Any] = {"unpriced": unpriced, "missing": missing}
     return PriceGap(provider, model, calls, **tokens, further_tokens=further, **lists)
