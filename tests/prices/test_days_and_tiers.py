@@ -143,18 +143,6 @@ def test_a_model_may_have_a_row_for_each_day_and_one_alone():
 
 
 @pytest.fixture
-def provider():
-    """Give a provider that no other test has prices of."""
-    return f"provider {uuid4()}"
-
-
-@pytest.fixture
-def connection(engine, world):
-    with engine.connect() as connection:
-        yield connection
-
-
-@pytest.fixture
 def upsert(connection, world):
     def upsert(*rows, **options):
         grant = authorize(connection, world.owner, "update", prices=True)

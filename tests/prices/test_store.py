@@ -20,18 +20,6 @@ TABLE = TABLES.ai_model_prices
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 
 
-@pytest.fixture
-def provider():
-    """Give a provider that no other test has prices of."""
-    return f"provider {uuid4()}"
-
-
-@pytest.fixture
-def connection(engine, world):
-    with engine.connect() as connection:
-        yield connection
-
-
 def make(provider, model="m", prices=(1, 2, 3, 4)):
     return Price(provider=provider, model=model, **dict(zip(PRICES, prices, strict=True)))
 
