@@ -117,6 +117,36 @@ def test_a_settlement_says_which_model_answered(send, limited):
     assert outcome(settle(send, limited, held, "e1")) == (409, "event-conflict")
 
 
+def test_a_second_correction_of_an_event_is_answered_with_the_first_ones_id(send, town):
+    record(send, town, "e1")
+    body = {"organization_id": str(town.a), "corrects": "e1", "tokens": ONE, "reason": "a test"}
+    answers = [
+        send("POST", "/ai/corrections", town.owner, json={**body, "event_id": event_id})
+        for event_id in ("c1", "c2")
+    ]
+    assert answers[0].status_code == 201
+    assert outcome(answers[1]) == (409, "event-corrected")
+    assert answers[1].json["event_id"] == "c1"
+
+
+@pytest.mark.parametrize(
+    ("time", "sentence"),
+    [
+        ("2009-12-31T23:59:59Z", "must be of the years 2010 to 2999 in UTC"),
+        ("2999-12-31T23:59:59-00:01", "must be of the years 2010 to 2999 in UTC"),
+        ("0001-01-01T00:00:00+14:00", "must be of the years 2010 to 2999 in UTC"),
+        ("2026-01-01T00:00:00", "must be a time with its offset from UTC"),
+        ("2026-01-01T00:00:00+00:60", "must be a time with its offset from UTC"),
+        ("2026-01-01T24:00:00Z", "must be a time with its offset from UTC"),
+    ],
+)
+def test_a_time_that_is_not_taken_is_answered_with_what_is_wrong(send, town, time, sentence):
+    """Each version of Python reads other times; RFC 3339 decides."""
+    refused = record(send, town, "e1", occurred_at=time)
+    assert outcome(refused) == (400, "invalid-body")
+    assert refused.json["errors"][0]["detail"].startswith(sentence)
+
+
 def test_a_call_over_the_limit_is_refused_with_the_members_own_figures(send, limited):
     for _ in range(2):
         held = hold(send, limited)

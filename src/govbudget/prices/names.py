@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 # What a rule that names only a part of a name may leave over: dates, versions, and, in front, where
 # the model runs or what its provider writes before every name. Anything else can be a sibling's.
+# At most four: digits can be cut in many ways, and time would double with each further piece.
 _REST = re.compile(
-    r"(?:[-@_:]?(?:20\d\d-?[01]\d-?[0-3]\d|[01]\d-20\d\d|[01]\d-?[0-3]\d|00\d|v\d+(?::\d+)?|:\d))*"
+    r"(?:[-@_:]?(?:20\d\d-?[01]\d-?[0-3]\d|[01]\d-20\d\d|[01]\d-?[0-3]\d|00\d|v\d+(?::\d+)?|:\d)){0,4}"
 )
 _COMPACT_DATE = re.compile(r"-(20\d\d)([01]\d)([0-3]\d)(?=-|:|$)")
 _VARIANT = re.compile(r"(.+)(@(?:batch|flex|priority|fast))")

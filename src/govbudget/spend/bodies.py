@@ -14,14 +14,19 @@ from govbudget.prices.price import Model, Provider
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
+    END,
+    FIRST,
+    FIRST_YEAR,
+    LAST_YEAR,
     MAX_EVENT_ID,
     MAX_REASON,
     MAX_TTL_SECONDS,
-    check_time,
 )
 from govbudget.web.bodies import Body, IdField, Limit
 
-_RFC_3339 = re.compile(r"[0-9-]{10}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+_RFC_3339 = re.compile(
+    r"[0-9-]{10}[Tt]([01][0-9]|2[0-3])[0-9:]{6}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
+)
 
 
 def _read_time(value: object) -> datetime:
@@ -30,9 +35,13 @@ def _read_time(value: object) -> datetime:
     if not _RFC_3339.fullmatch(str(value)):
         raise ValueError(message)
     try:
-        return check_time(datetime.fromisoformat(str(value).upper()))  # 3.11 knows no small `z`
+        time = datetime.fromisoformat(str(value).upper())  # 3.11 knows no small `z`
     except ValueError:
         raise ValueError(message) from None
+    if not FIRST <= time < END:
+        message = f"must be of the years {FIRST_YEAR} to {LAST_YEAR} in UTC"
+        raise ValueError(message)
+    return time
 
 
 def _read_uuid(value: object) -> UUID:

@@ -114,3 +114,5 @@ class Problem(TypedDict):
     held_micros: NotRequired[int]
     cost_micros: NotRequired[int]
     period_end: NotRequired[Time]
+    # Of `event-corrected`: the event that corrected it.
+    event_id: NotRequired[str]
