@@ -215,6 +215,8 @@ def test_of_two_corrections_at_once_one_is_taken(spender):
         ("corrects = 'nothing'", 'correction "c1" of event "nothing"'),
         ("input_tokens = 4", "its tokens at its prices cost 4000000000000"),
         ("group_id = NULL", 'correction "c1" of event "e1"'),
+        ("provider = 'another'", 'correction "c1" of event "e1"'),
+        ("occurred_at = recorded_at", 'correction "c1" of event "e1"'),
     ],
 )
 def test_verify_finds_a_correction_that_does_not_add_up(spender, change, sentence):

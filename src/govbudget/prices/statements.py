@@ -88,7 +88,7 @@ def _find_rates(row: str) -> str:
 
 
 # As `PriceChange.list_jumps` says it. A row that says no more than its four prices is compared
-# without the rest, which takes far longer.
+# by them alone: the rest takes far longer.
 JUMPS = f"""
   {" OR ".join(_jumps(f"p.{price}", f"b.{price}") for price in PRICES)}
   OR (p.more IS NOT NULL OR b.more IS NOT NULL) AND EXISTS (
@@ -113,8 +113,8 @@ def _write_removed(removed: str) -> str:
 
 
 # What a batch is measured by is the snapshot of this statement: what was when it began. The book
-# replaces all days of the models that it names, and deletes those that it names no more. Locks are
-# taken in key order, so that two batches never wait for each other.
+# replaces all days of the models that it names, and deletes those that it no longer names. Locks
+# are taken in key order, so that two batches never wait for each other.
 UPSERT = Governed(
     "prices.upsert",
     Action.UPDATE,

@@ -37,6 +37,7 @@ FILLED = {
                 || coalesce(jsonb_strip_nulls(o.more), '{{{{}}}}'), '{{{{}}}}') END""",
     "priced_as": "o.priced_as",
 }
+# What a correction takes over from what it corrects.
 TAKEN = ("user_id", "group_id", "period", "day", "provider", "model", "occurred_at")
 SHOWN_TOKENS = ", ".join(f"'{count}', {{0}}.{count}" for count in COUNTS)
 CORRECT = Governed(

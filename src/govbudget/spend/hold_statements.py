@@ -8,21 +8,16 @@ from govbudget.spend.limits import describe_limits
 from govbudget.spend.statements import HOLDS, MAY_BE_UNPRICED, MOST, NOW, REFUSAL
 
 # A hold that expired has this state whether or not its money was taken out of the counter.
-STATE = """CASE WHEN h.ended IS NOT NULL THEN split_part(h.ended, ' ', 1)
-  WHEN h.is_open AND h.expires_at > {now} THEN 'open' ELSE 'expired' END AS state"""
-FOUND = (
-    *("id", "organization_id", "user_id", "group_id", "priced_as"),
-    *("cost_picos", "unpriced", "expires_at"),
-)
+STATE = f"""CASE WHEN h.ended IS NOT NULL THEN split_part(h.ended, ' ', 1)
+  WHEN h.is_open AND h.expires_at > {NOW} THEN 'open' ELSE 'expired' END AS state"""
 FIND_HOLD = Governed(
     "spend.find_hold",
     Action.CREATE,
     Ledger,
     "SELECT {answer} FROM {s}.ai_holds h WHERE h.id = :hold_id",
     (
-        *(f"h.{name}" for name in FOUND),
-        *("h.provider", "h.model", "h.body_digest"),
-        STATE.format(now=NOW),
+        *("h.id", "h.organization_id", "h.user_id", "h.group_id", "h.provider", "h.model"),
+        *("h.priced_as", "h.cost_picos", "h.unpriced", "h.expires_at", "h.body_digest", STATE),
     ),
 )
 

@@ -91,12 +91,10 @@ class Spend:
             row = _hold_once(grant, {**values, "body_digest": _digest(call, tokens, ttl_seconds)})
             if isinstance(row, Hold):
                 return row
-        cost = _read_cost(row)
         if row.refusal is not None:
-            _refuse(call, row, cost, row.refusal)
+            _refuse(call, row)
         who = call.organization_id, call.user_id, row.group_id
-        unpriced, priced_as = tuple(row.unpriced or ()), _read_priced_as(row)
-        return Hold(its_id, *who, cost, unpriced, row.expires_at, priced_as)
+        return Hold(its_id, *who, expires_at=row.expires_at, **_read_priced(row))
 
     @staticmethod
     def find_hold(grant: Grant[Ledger], hold_id: UUID) -> Hold:
@@ -120,7 +118,7 @@ class Spend:
         if row.ended is not None:
             raise HoldClosed(hold_id, row.ended.split()[0])
         if row.refusal is not None:
-            _refuse(row, row, _read_cost(row), row.refusal)
+            _refuse(row, row)
         return _read_hold(row)
 
     @staticmethod
@@ -272,7 +270,7 @@ def _hold_once(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa:
 
 
 def _digest(call: Call, tokens: Tokens, ttl_seconds: int) -> UUID:
-    """Give a digest of what is asked, which a count that is left out changes no more than a 0."""
+    """Give a digest of what is asked; a count that is left out is the same as a 0."""
     counts = tokens.model_dump(exclude_defaults=True)
     asked = {**_write_call(call), "tokens": counts, "ttl_seconds": ttl_seconds}
     text = json.dumps(asked, sort_keys=True, default=str)
@@ -283,12 +281,13 @@ def _read_hold(row: Any) -> Hold:  # noqa: ANN401 - a row, or None
     if row is None:
         raise NotFound("hold")
     who = row.id, row.organization_id, row.user_id, row.group_id
-    known = _read_cost(row), tuple(row.unpriced or ()), row.expires_at, _read_priced_as(row)
-    return Hold(*who, *known, HoldState(row.state))
+    state = HoldState(row.state)
+    return Hold(*who, expires_at=row.expires_at, state=state, **_read_priced(row))
 
 
-def _refuse(call: Any, row: Any, cost: int | None, facts: Mapping[str, Any]) -> NoReturn:  # noqa: ANN401 - rows
+def _refuse(call: Any, row: Any) -> NoReturn:  # noqa: ANN401 - rows
     """Raise what kept the call from being held."""
+    cost, facts = _read_cost(row), row.refusal
     if not facts["is_member"]:
         raise NotAMember
     _refuse_excess(cost)
@@ -316,10 +315,6 @@ def _find_candidate(provider: str, model: str) -> list[str] | None:
     return found and list(found.priced_as)
 
 
-def _read_priced_as(row: Any) -> PricedAs | None:  # noqa: ANN401 - a row
-    return row.priced_as and PricedAs(*row.priced_as)
-
-
 def _write_tokens(tokens: Tokens) -> dict[str, Any]:
     # Left to itself, psycopg sends an int as the smallest type that it fits in, and prepares a
     # statement anew for each combination of types.
@@ -334,9 +329,7 @@ def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  
         hold_id=values.get("hold_id"),
         tokens=tokens,
         reported_occurred_at=values["occurred_at"],
-        priced_as=_read_priced_as(row),
-        cost_picos=_read_cost(row),
-        unpriced=tuple(row.unpriced or ()),
+        **_read_priced(row),
         **{name: getattr(row, name) for name in statements.RECORDED},
     )
 
@@ -351,6 +344,15 @@ def _read_correction(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Cor
         **{name: values[name] for name in said},
         **{name: getattr(row, name) for name in statements.RECORDED},
     )
+
+
+def _read_priced(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
+    """Read what a hold and usage say of their cost, and of whose price it is at."""
+    return {
+        "cost_picos": _read_cost(row),
+        "unpriced": tuple(row.unpriced or ()),
+        "priced_as": row.priced_as and PricedAs(*row.priced_as),
+    }
 
 
 def _read_cost(row: Any) -> int | None:  # noqa: ANN401 - a row

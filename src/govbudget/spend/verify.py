@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, Id, Ledger
 from govbudget.money import PRICES, TOKENS
-from govbudget.spend.corrections import WAS, WAS_UNPRICED
+from govbudget.spend.corrections import TAKEN, WAS, WAS_UNPRICED
 from govbudget.spend.cost import write_cost
 from govbudget.spend.statements import PRICE
 
@@ -33,11 +33,7 @@ IS_OTHER = (
     f"({OF_HOLD}) IS DISTINCT FROM ({OF_USAGE}) OR ({MODELS[0]}) = ({MODELS[1]})"
     f" AND ({PRICED[0]}) IS DISTINCT FROM ({PRICED[1]})"
 )
-# What a correction takes over from what it corrects.
-OF_ORIGINAL = [
-    ", ".join(f"{of}.{name}" for name in ("user_id", "group_id", "period", "day", "model"))
-    for of in ("o", "i")
-]
+OF_ORIGINAL, OF_CORRECTION = (", ".join(f"{of}.{name}" for name in TAKEN) for of in ("o", "i"))
 # One statement, and so one snapshot.
 VERIFY = Governed(
     "spend.verify",
@@ -124,7 +120,7 @@ WITH recorded AS (
     LEFT JOIN {{s}}.ai_usage o ON o.organization_id = i.organization_id AND o.event_id = i.corrects
     CROSS JOIN {write_cost("i", "i")}
   WHERE i.corrects IS NOT NULL AND {ASKED_OF_CORRECTION} AND (
-    o.event_id IS NULL OR ({OF_ORIGINAL[0]}) IS DISTINCT FROM ({OF_ORIGINAL[1]})
+    o.event_id IS NULL OR ({OF_ORIGINAL}) IS DISTINCT FROM ({OF_CORRECTION})
     OR i.corrected_picos IS DISTINCT FROM k.cost_picos
     OR i.cost_picos <> coalesce(k.cost_picos, 0) - coalesce({WAS.format("o")}, 0)
   )
