@@ -17,6 +17,7 @@ FIGURES = {
     *("current_spend_micros", "held_micros", "cost_micros"),
 }
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code"}
+OWN_KEYS = {"budget-exceeded": FIGURES, "event-corrected": {"event_id"}}
 
 
 def read_problem(response):
@@ -25,8 +26,7 @@ def read_problem(response):
     assert response.headers["Content-Type"] == "application/problem+json"
     assert "Location" not in response.headers
     problem = json.loads(response.get_data().decode("ascii"))
-    own = {"budget-exceeded": FIGURES}.get(problem["code"], set())
-    assert set(problem) - {"errors"} == PROBLEM_KEYS | own
+    assert set(problem) - {"errors"} == PROBLEM_KEYS | OWN_KEYS.get(problem["code"], set())
     assert problem["type"] == f"urn:govbudget:problem:{problem['code']}"
     assert problem["status"] == response.status_code
     for text in ("title", "detail", "code"):
