@@ -148,6 +148,20 @@ def test_a_price_that_came_later_is_that_of_a_correction(spender):
     assert spender.verify().findings == []
 
 
+def test_a_name_that_a_rule_knows_is_corrected_at_the_price_that_the_rule_finds(spender):
+    """As a call of it would be; the list of gaps does not say that its price is missing."""
+    call = Call(spender.world.a, spender.world.member, "openai", "gpt-4o-2024-08-06")
+    spender("record", "e1", call, ONE)
+    set_price(spender, 4, provider="openai", model="gpt-4o")
+    assert [gap.missing for gap in find_gaps(spender) if gap.model == call.model] == [()]
+    correction, _ = spender.correct("c1", "e1", Tokens(input=2))
+    assert (correction.cost_picos, correction.unpriced) == (8 * CENT, ())
+    kept = spender.read("ai_usage", "event_id", "priced_as", "input_price")
+    assert ("c1", ["openai", "gpt-4o"], 4 * CENT) in kept
+    assert spender.correct("c1", "e1", Tokens(input=2)) == (correction, False)
+    assert spender.verify().findings == []
+
+
 def find_gaps(spender):
     with spender.gov.unit(spender.world.owner) as unit:
         return list_gaps(unit.authorize("update", prices=True))

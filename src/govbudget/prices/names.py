@@ -69,6 +69,12 @@ def find_match(provider: str, model: str) -> Match | None:
     return None
 
 
+def find_candidate(provider: str, model: str) -> list[str] | None:
+    """Find whose price counts where the table has no row of the exact name, as SQL takes it."""
+    found = find_match(provider, model)
+    return found and list(found.priced_as)
+
+
 def _match(rules: Any, name: str, regions: tuple[str, ...]) -> tuple[str | None, str] | None:  # noqa: ANN401 - JSON
     """Give the model of the rule that fits best, and the rule; None: no rule does."""
     if name in rules.get("equals", ()):

@@ -28,24 +28,37 @@ WAS = "CASE WHEN {0}.corrects IS NULL THEN {0}.cost_picos ELSE {0}.corrected_pic
 # Recorded before the units without a price were kept: a cost that was not wholly known is NULL, and
 # so is that of no tokens of a model that nobody knew.
 WAS_UNPRICED = "({0}.cost_picos IS NULL OR {0}.unpriced IS NOT NULL)"
+HAD_NO_PRICE = (
+    f"""coalesce({", ".join(f"o.{price}" for price in PRICES)}) IS NULL AND o.more IS NULL"""
+)
 # What the original has no price for has that of today; of what it knows nothing, the whole one.
 FILLED = {
     **{price: f"coalesce(o.{price}, p.{price})" for price in PRICES},
-    "more": f"""CASE WHEN coalesce({", ".join(f"o.{price}" for price in PRICES)}) IS NULL
-      AND o.more IS NULL THEN p.more
+    "more": f"""CASE WHEN {HAD_NO_PRICE} THEN p.more
     ELSE nullif(coalesce(p.more - 'tiers', '{{{{}}}}')
                 || coalesce(jsonb_strip_nulls(o.more), '{{{{}}}}'), '{{{{}}}}') END""",
-    "priced_as": "o.priced_as",
+    "priced_as": f"CASE WHEN {HAD_NO_PRICE} THEN p.priced_as ELSE o.priced_as END",
 }
 # What a correction takes over from what it corrects.
 TAKEN = ("user_id", "group_id", "period", "day", "provider", "model", "occurred_at")
 SHOWN_TOKENS = ", ".join(f"'{count}', {{0}}.{count}" for count in COUNTS)
+# The name of the model, which the rules of names ask for.
+FIND_CORRECTED = Governed(
+    "spend.find_corrected",
+    Action.UPDATE,
+    Ledger,
+    """
+SELECT provider, model FROM {s}.ai_usage
+WHERE organization_id = :organization_id AND event_id = :corrects
+""",
+)
 CORRECT = Governed(
     "spend.correct",
     Action.UPDATE,
     Ledger,
     f"""
-WITH {take("organization_id", "event_id", "corrects", *COUNTS, "reason", "now")}, original AS (
+WITH {take("organization_id", "event_id", "corrects", "candidate", *COUNTS, "reason", "now")},
+original AS (
   SELECT o.*, {WAS.format("o")} AS was_picos,
          {WAS_UNPRICED.format("o")}::integer AS was_unpriced
   FROM input i JOIN {{s}}.ai_usage o
@@ -53,7 +66,7 @@ WITH {take("organization_id", "event_id", "corrects", *COUNTS, "reason", "now")}
 ), priced AS (
   SELECT i.*, {", ".join(f"o.{name}" for name in (*TAKEN, "was_picos", "was_unpriced"))},
          {", ".join(f"{price} AS {name}" for name, price in FILLED.items())}
-  FROM input i CROSS JOIN original o {find_in_force("o", DAY.format("i.at"))}
+  FROM input i CROSS JOIN original o {find_in_force("o", DAY.format("i.at"), "i.candidate")}
 ), costed AS (
   SELECT p.*, k.cost_picos AS cost, k.unpriced AS lacks,
          coalesce(k.cost_picos, 0) - coalesce(was_picos, 0) AS difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, PriceBook
 from govbudget.money import FURTHER, PRICES, TOKENS, UNITS, find_price
+from govbudget.prices.names import find_candidate
 from govbudget.prices.statements import DAY, find_in_force
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ USED = (
     *(f"u.{count}" for count in TOKENS),
     *(f"(u.further_tokens ->> '{unit}')::bigint" for unit in FURTHER),
 )
+UNPRICED_NAMES = Governed(
+    "prices.unpriced_names",
+    Action.UPDATE,
+    PriceBook,
+    "SELECT DISTINCT provider, model FROM {s}.ai_usage WHERE unpriced IS NOT NULL",
+)
 GAPS = Governed(
     "prices.gaps",
     Action.UPDATE,
@@ -33,7 +41,10 @@ GAPS = Governed(
     f"""
 SELECT u.provider, u.model, count(*), {", ".join(f"coalesce(sum({used}), 0)" for used in USED)},
        {", ".join(f"bool_or({lacks})" for lacks in (*LACKED, *LACKS))}
-FROM {{s}}.ai_usage u {find_in_force("u", DAY.format("coalesce(:now, statement_timestamp())"))}
+FROM {{s}}.ai_usage u
+  JOIN jsonb_to_recordset(CAST(:batch AS jsonb)) AS n(provider text, model text, candidate text[])
+    ON n.provider = u.provider AND n.model = u.model
+  {find_in_force("u", DAY.format("coalesce(:now, statement_timestamp())"), "n.candidate")}
 WHERE u.unpriced IS NOT NULL AND NOT EXISTS (
   SELECT FROM {{s}}.ai_usage c
   WHERE c.organization_id = u.organization_id AND c.corrects = u.event_id
@@ -68,9 +79,14 @@ class PriceGap:
 def list_gaps(grant: Grant[PriceBook]) -> list[PriceGap]:
     """List the models with calls that were recorded without a price, most used first.
 
-    Needs a grant to `update` the prices: it shows what the whole site uses. One statement.
+    Needs a grant to `update` the prices: it shows what the whole site uses. Two statements: what is
+    missing now is looked up as a call's price is, by the rules of names too.
     """
-    return [_gap(row) for row in grant.run(GAPS)]
+    names = [
+        {"provider": provider, "model": model, "candidate": find_candidate(provider, model)}
+        for provider, model in grant.run(UNPRICED_NAMES)
+    ]
+    return [_gap(row) for row in grant.run(GAPS, batch=json.dumps(names))]
 
 
 def _gap(row: Row[Any]) -> PriceGap:

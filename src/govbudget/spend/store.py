@@ -16,7 +16,7 @@ from govbudget.db.times import find_time
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
 from govbudget.new_ids import make_id
-from govbudget.prices.names import PricedAs, find_match
+from govbudget.prices.names import PricedAs, find_candidate
 from govbudget.spend import corrections, hold_statements, statements
 from govbudget.spend.errors import (
     BudgetExceeded,
@@ -83,7 +83,7 @@ class Spend:
             raise InvalidInput(message, [FieldError("/tokens", "every count is 0")])
         its_id = make_id(call.organization_id) if hold_id is None else UUID(str(hold_id))
         values = {**_write_call(call), **_write_tokens(tokens), "ttl": ttl}
-        values["candidate"] = _find_candidate(call.provider, call.model)
+        values["candidate"] = find_candidate(call.provider, call.model)
         values |= {"hold_id": its_id, "body_digest": None}
         if hold_id is None:
             row = grant.run(statements.HOLD, **values).one()
@@ -187,7 +187,7 @@ class Spend:
         values = {
             **_write_call(call),
             **_write_tokens(tokens),
-            "candidate": _find_candidate(call.provider, call.model),
+            "candidate": find_candidate(call.provider, call.model),
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
         }
@@ -226,9 +226,11 @@ class Spend:
             "corrects": check_event_id(corrects),
             "reason": check_reason(reason),
         }
-        row = grant.run(corrections.CORRECT, **values).one_or_none()
-        if row is None:
+        found = grant.run(corrections.FIND_CORRECTED, **values).one_or_none()
+        if found is None:
             raise NotFound("event")
+        candidate = find_candidate(*found)
+        row = grant.run(corrections.CORRECT, **values, candidate=candidate).one()
         if row.recorded_at is not None:
             return _read_correction(row, tokens, values), True
         known = grant.run(corrections.FIND_CORRECTION, **values).one_or_none()
@@ -248,7 +250,7 @@ def _settle(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: AN
         if held is None:
             return None
         provider, model = provider or held.provider, model or held.model
-    candidate = _find_candidate(provider, model)
+    candidate = find_candidate(provider, model)
     return grant.run(statements.SETTLE_FALLBACK, **values, candidate=candidate).one_or_none()
 
 
@@ -307,12 +309,6 @@ def _refuse(call: Any, row: Any) -> NoReturn:  # noqa: ANN401 - rows
 def _write_call(call: Call) -> dict[str, Any]:
     names = ("organization_id", "user_id", "provider", "model")
     return {name: getattr(call, name) for name in names}
-
-
-def _find_candidate(provider: str, model: str) -> list[str] | None:
-    """Find whose price counts where the table has no row of the exact name."""
-    found = find_match(provider, model)
-    return found and list(found.priced_as)
 
 
 def _write_tokens(tokens: Tokens) -> dict[str, Any]:
