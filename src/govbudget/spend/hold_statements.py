@@ -5,7 +5,14 @@ from __future__ import annotations
 from govbudget.db.governed import Governed
 from govbudget.identity import Action, Ledger
 from govbudget.spend.limits import describe_limits
-from govbudget.spend.statements import HOLDS, MAY_BE_UNPRICED, MOST, NOW, REFUSAL
+from govbudget.spend.statements import (
+    HOLDS,
+    MAY_BE_UNPRICED,
+    MOST,
+    NOW,
+    REFUSAL,
+    close_due,
+)
 
 # A hold that expired has this state whether or not its money was taken out of the counter.
 STATE = f"""CASE WHEN h.ended IS NOT NULL THEN split_part(h.ended, ' ', 1)
@@ -43,12 +50,7 @@ WITH {{directory}}, input AS (
 ), asking AS (
   SELECT * FROM asked
   WHERE is_member AND ended IS NULL AND (may_be_unpriced OR is_open AND expires_at > at)
-), expired AS (
-  UPDATE {{s}}.ai_holds h SET is_open = false FROM asking a
-  WHERE h.organization_id = a.organization_id AND h.user_id = a.user_id AND h.period = a.period
-    AND h.is_open AND h.expires_at <= a.at AND h.id <> a.id
-  RETURNING h.cost_picos
-), seen AS (
+), {close_due("AND h.id <> a.id")}, seen AS (
   SELECT is_open, expires_at, ended FROM {{s}}.ai_holds
   WHERE id = (SELECT id FROM asking) FOR UPDATE
 ), counter AS (

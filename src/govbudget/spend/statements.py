@@ -78,11 +78,38 @@ REQUIRED = (
     *("id", "organization_id", "user_id", "period", "provider", "model"),
     *("is_open", "expires_at"),
 )
+# As many expired holds of a member are taken out of the counter by one statement.
+DUE_AT_ONCE = 1000
+
+
+def close_due(more: str = "") -> str:
+    """Write the CTEs that close expired holds of who is `asking`, the first ones first.
+
+    They take at most `DUE_AT_ONCE`. A statement that waited sees what others have closed by then,
+    so what it tried counts, not what it closed: a refusal after fewer is final.
+    """
+    return f"""
+due AS (
+  SELECT h.id FROM asking a CROSS JOIN LATERAL (
+    SELECT id FROM {{s}}.ai_holds h
+    WHERE h.organization_id = a.organization_id AND h.user_id = a.user_id AND h.period = a.period
+      AND h.is_open AND h.expires_at <= a.at {more}
+    ORDER BY h.expires_at LIMIT {DUE_AT_ONCE}
+  ) h
+), expired AS (
+  UPDATE {{s}}.ai_holds h SET is_open = false FROM asking a, due d
+  WHERE h.id = d.id AND h.is_open AND h.expires_at <= a.at
+  RETURNING h.cost_picos
+)"""
+
+
 # Of a call that is not held. One value: the driver takes its time over each column of an answer.
 REFUSAL = f"""jsonb_build_object(
   'is_member', a.is_member, 'limit_micros', a.spend_limit_micros, 'limit_source', a.limit_source,
   -- texts: a reader of JSON may take so large a number for a float
   'spent_picos', c.spent_picos::text, 'held_picos', c.held_picos::text,
+  'is_final', (SELECT count(*) FROM due) < {DUE_AT_ONCE},
+  'closed', (SELECT count(*) FROM expired),
   'period_end', {IN_MICROSECONDS.format(find_start("(a.period + interval '1 month')"))}
 )"""
 # What may be taken in all: what is known to cost nothing always fits, and what is not wholly known
@@ -101,12 +128,7 @@ HOLD = Governed(
   SELECT *, coalesce(cost_picos, 0) AS cost, {MOST} FROM asked
   WHERE is_member AND coalesce(cost_picos <= {MAX_COST_PICOS}, true)
     AND {MAY_BE_UNPRICED}
-), expired AS (
-  UPDATE {{s}}.ai_holds h SET is_open = false FROM asking a
-  WHERE h.organization_id = a.organization_id AND h.user_id = a.user_id AND h.period = a.period
-    AND h.is_open AND h.expires_at <= a.at
-  RETURNING h.cost_picos
-), counter AS (
+), {close_due()}, counter AS (
   INSERT INTO {{s}}.ai_spend_counters AS c
     (organization_id, user_id, period, spent_picos, held_picos, last_hold_id)
   SELECT organization_id, user_id, period, 0,

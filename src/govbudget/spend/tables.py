@@ -100,6 +100,7 @@ def ai_holds(t: Tables) -> sa.Table:
             "organization_id",
             "user_id",
             "period",
+            "expires_at",
             postgresql_where=sa.text("is_open"),
         ),
         info={"rights": ADD_AND_CHANGE},
