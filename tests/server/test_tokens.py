@@ -67,6 +67,16 @@ def test_an_expired_token_finds_nobody(connection, world):
     assert of(connection, world.member)[0].state == "expired"
 
 
+def test_a_token_that_expired_a_month_ago_goes_when_one_is_made(connection, world):
+    for days in (31, 29):
+        STORE.create(connection, world.member, 1)
+        newest = of(connection, world.member)[-1]
+        change(connection, newest.id, expires_at=sa.func.now() - timedelta(days=days))
+    STORE.create(connection, world.owner, 1)
+    (kept,) = of(connection, world.member)
+    assert kept.id == newest.id
+
+
 def test_a_revoked_token_finds_nobody_and_is_revoked_once(connection, world):
     token, other = (STORE.create(connection, world.member, 1) for _ in range(2))
     secret = hashlib.sha256(token.encode()).digest()

@@ -105,7 +105,10 @@ def token() -> None:
     "--days", type=click.IntRange(1, MAX_DAYS), default=90, help="How many days it is valid."
 )
 def token_create(user: UUID, days: int) -> None:
-    """Print a new token for USER (an id), and nothing else. It can't be shown again."""
+    """Print a new token for USER (an id), and nothing else. It can't be shown again.
+
+    Tokens that expired more than 30 days ago are deleted; the audit trail keeps their entries.
+    """
     store = _find_store()
     click.echo(run_on_database(lambda connection: store.create(connection, user, days)))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
 MAX_DAYS = 3650
+KEPT_DAYS = 30  # after a token expired, so that `token list` can say why it is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,10 @@ class BearerTokens:
         return user
 
     def create(self, connection: Connection, user_id: Id, days: int) -> str:
-        """Make a token for a user and give its text, which is stored nowhere."""
+        """Make a token for a user and give its text, which is stored nowhere.
+
+        Tokens that expired more than `KEPT_DAYS` ago go; the audit trail keeps their entries.
+        """
         users = self._tables.users
         if connection.scalar(sa.select(users.c.id).where(users.c.id == user_id)) is None:
             raise InvalidInput(
@@ -77,6 +81,8 @@ class BearerTokens:
             id=token_id, secret_sha256=_hash(token), user_id=user_id, expires_at=expires_at
         )
         connection.execute(statement)
+        tokens, oldest = self._tables.api_tokens, datetime.now(UTC) - timedelta(days=KEPT_DAYS)
+        connection.execute(sa.delete(tokens).where(tokens.c.expires_at < oldest))
         self._record(connection, token_id, None, _describe(user_id, expires_at))
         return token
 
