@@ -46,7 +46,8 @@ def spender(world):
     return spender
 
 
-def test_what_expired_counts_for_nothing_though_no_statement_takes_all_of_it_out(spender):
+def test_an_expired_hold_counts_for_nothing_however_many_there_are(spender):
+    """No statement takes all of them out."""
     with count_statements(spender.world.engine) as sent:
         spender("hold", spender.call, ONE)
     assert sum("due AS" in statement for statement in sent) == 3

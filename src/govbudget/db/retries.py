@@ -51,9 +51,14 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
         except exc.DBAPIError as error:
             if not (left and find_sqlstate(error) in states):
                 raise
-        time.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - spreads the tries, nothing secret
+        pause(5, 30)
     message = "a try ends by returning or raising"
     raise AssertionError(message)
+
+
+def pause(shortest_ms: int, longest_ms: int) -> None:
+    """Sleep for some milliseconds, so that the tries of several don't meet again."""
+    time.sleep(random.uniform(shortest_ms, longest_ms) / 1000)  # noqa: S311 - nothing secret
 
 
 @contextmanager

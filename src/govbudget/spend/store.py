@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +11,7 @@ from uuid import UUID
 from psycopg.types.numeric import Int8
 from sqlalchemy.exc import IntegrityError
 
-from govbudget.db.retries import apart
+from govbudget.db.retries import apart, pause
 from govbudget.db.times import find_time
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput, NotFound
 from govbudget.money import MAX_COST_PICOS, TOKENS
@@ -276,7 +274,7 @@ def _admit(grant: Grant[Ledger], statement: Governed[Ledger], values: Mapping[st
             idle += 1
             if idle == MAX_IDLE:
                 raise GovBudgetError("unavailable", CLOSING)
-            time.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - spreads the tries, nothing secret
+            pause(200, 600)
 
 
 def _hold_once(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row
