@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from govbudget.db.governed import Governed
     from govbudget.db.unit import Grant
     from govbudget.identity import Id, Ledger
     from govbudget.spend.tokens import Tokens
@@ -259,7 +258,7 @@ def _settle(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: AN
     return grant.run(statements.SETTLE_FALLBACK, **values, candidate=candidate).one_or_none()
 
 
-def _admit(grant: Grant[Ledger], statement: Governed[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row, or None
+def _admit(grant: Grant[Ledger], statement: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a statement, and a row or None
     """Admit a call; refuse it only once all that expired is taken out of the counter.
 
     Each statement takes out a bounded part, so none is ended by a timeout.
