@@ -27,9 +27,10 @@ LAYERS = (
     {"statements"},
     {"web", "installation", "cli", "extension", "testing"},
     {"spend"},
+    {"pages"},
     {"server"},
 )
-PARTS = ("spend", "server")
+PARTS = ("spend", "pages", "server")
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -24,7 +24,7 @@ from govbudget.identity import Scope
 from govbudget.ids import IdType
 from govbudget.installation import Installation
 from govbudget.parts import load_part
-from govbudget.settings import Settings, read_features, read_settings
+from govbudget.settings import Settings, read_features, read_settings, read_url_prefix
 from govbudget.web.blueprint import NAME, make_blueprint
 from govbudget.web.routes import list_routes
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from click import Command
-    from flask import Flask
+    from flask import Blueprint, Flask
 
     from govbudget.directory.protocol import Directory
 
@@ -58,6 +58,7 @@ class Options(TypedDict, total=False):
     directory: Directory | None
     challenge: str | None
     spend: bool | None
+    pages: str | None
 
 
 class GovBudget:
@@ -84,6 +85,7 @@ class GovBudget:
         - `directory`: where subjects and groups are loaded from; default: govbudget's own tables.
         - `challenge`: the `WWW-Authenticate` of a 401; default: `Bearer`.
         - `spend`: whether calls are metered and held, with the endpoints for it; default: yes.
+        - `pages`: the path that read-only pages are under, such as `/ai`; default: no pages.
 
         Raises SettingsError, or PolicyError with every finding; the application then has nothing
         of govbudget.
@@ -94,7 +96,10 @@ class GovBudget:
         if NAME in app.blueprints:
             raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
         gov = _install(app, given)
+        pages = _make_pages(gov, given)
         app.register_blueprint(make_blueprint(gov))
+        if pages is not None:
+            app.register_blueprint(pages)
         app.cli.add_command(_make_command(), NAME)
         app.extensions[NAME] = gov
         return gov
@@ -136,6 +141,17 @@ def _install(app: Flask, given: Options) -> Installation:
         app=app,
         routes=list_routes(spend=spend),
     )
+
+
+def _make_pages(gov: Installation, given: Options) -> Blueprint | None:
+    """Make the blueprint of the pages, where the application has some."""
+    if "pages" not in given:
+        return None
+    prefix = read_url_prefix("pages=", given["pages"], "/ai")
+    if not given.get("spend", True):
+        raise SettingsError("`pages=` shows what was spent, so it needs spend; leave out `spend=`")
+    pages: Blueprint = load_part("pages").make_blueprint(gov, prefix)
+    return pages
 
 
 def _find_own_directory(tables: Tables) -> Directory:

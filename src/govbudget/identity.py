@@ -34,6 +34,7 @@ class ObjectType(StrEnum):
     - `ai_usage`: the ledger of the whole site, in which services record calls; a correction is an
       `update`.
     - `ai_member_spend`: what one user may spend, and has spent, in one organization.
+    - `policy`: the policy itself, as the pages show and explain it.
     """
 
     GROUP = "group"
@@ -41,6 +42,7 @@ class ObjectType(StrEnum):
     AI_MODEL_PRICE = "ai_model_price"
     AI_USAGE = "ai_usage"
     AI_MEMBER_SPEND = "ai_member_spend"
+    POLICY = "policy"
 
 
 class Action(StrEnum):
@@ -181,6 +183,13 @@ class Ledger(_OfTheSite):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyRules(_OfTheSite):
+    """The policy that is in force: what everybody may do, and why."""
+
+    type: ClassVar[ObjectType] = ObjectType.POLICY
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """What one user may spend and has spent in one organization; it belongs to no group."""
 
@@ -220,4 +229,4 @@ class Organization:
 
 
 # What the policy is asked about; about an organization it is asked what is in it.
-Object = Group | Member | PriceBook | Ledger
+Object = Group | Member | PriceBook | Ledger | PolicyRules

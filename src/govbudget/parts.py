@@ -1,4 +1,4 @@
-"""The parts that lie on the core, `spend` and `server`: found by name, where they are."""
+"""The parts that lie on the core, `spend`, `server` and `pages`: found by name, where they are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+# How an application does without a part.
+_WITHOUT = {"spend": "give `spend=False`", "pages": "leave out `pages=`"}
+
+
 def is_installed(module: str) -> bool:
     """Whether the room that a module of govbudget is in is there; `spend.cli` is in `spend`."""
     return find_spec(f"govbudget.{module.partition('.')[0]}") is not None
@@ -20,5 +24,5 @@ def is_installed(module: str) -> bool:
 def load_part(name: str) -> ModuleType:
     """Give what a part adds to an application; raise SettingsError where it is not installed."""
     if not is_installed(name):
-        raise SettingsError(f"the part `{name}` is not installed; give `{name}=False`")
+        raise SettingsError(f"the part `{name}` is not installed; {_WITHOUT[name]}")
     return import_module(f"govbudget.{name}.part")

@@ -28,6 +28,7 @@ KNOWN_FEATURES = frozenset({AIBRIDGE})
 COMMAND_KEYS = {
     "GOVBUDGET_DOCS_URL": "the URL of this folder `docs`, where SARIF links to `findings.md`",
     "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`, as a PostgreSQL URL",
+    "GOVBUDGET_SECRET_KEY": "signs the cookie of the pages of `serve`; without it it has none",
     "GOVBUDGET_TEST_DATABASE_URL": "the database of the tests; without it they start one",
 }
 
@@ -67,6 +68,7 @@ class Settings:
     - `expose_policy_digest`: send the header `Govbudget-Policy-Digest` with each answer, to debug.
     - `limit_rule`: a member of several groups has their `highest` or their `lowest` limit.
     - `time_zone`: the IANA name of the time zone of the calendar months that limits are for.
+    - `base_template`: the template of the host's that the pages extend (`pages=`); none: our own.
     - `unpriced`: `deny` or `allow` a call of unknown cost by a member who has a limit.
     """
 
@@ -82,6 +84,7 @@ class Settings:
     limit_rule: LimitRule = LimitRule.HIGHEST
     time_zone: str = "UTC"
     unpriced: Unpriced = Unpriced.DENY
+    base_template: str | None = None
 
     @property
     def layout(self) -> Layout:
@@ -102,7 +105,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
                 f"`{key}` is not a setting; {suggest(key, [*known, *COMMAND_KEYS])}"
             )
     readers: dict[str, Callable[[object], Any]] = {
-        "url_prefix": partial(_match, _URL_PREFIX, "write a path such as `/api/v2`"),
+        "url_prefix": partial(_match_prefix, "/api/v2"),
         "policy_dir": _read_path,
         "policy_digest": partial(_match, _DIGEST, "write `sha256:` and 64 hex digits"),
         "require_matrix": _read_flag,
@@ -124,6 +127,11 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def read_url_prefix(key: str, value: object, example: str) -> str:
+    """Read a path that routes are under; raise SettingsError, which shows the example."""
+    return _read(key, value, partial(_match_prefix, example))
+
+
 def read_features(key: str, value: object) -> frozenset[str]:
     """Read a set of features, or a text of comma-separated ones; an unknown one is an error."""
     return _read(key, value, _read_features)
@@ -141,6 +149,10 @@ def _match(pattern: re.Pattern[str], advice: str, value: object) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise ValueError(advice)
     return value
+
+
+def _match_prefix(example: str, value: object) -> str:
+    return _match(_URL_PREFIX, f"write a path such as `{example}`", value)
 
 
 def _choose(words: Iterable[Word], value: object) -> Word:

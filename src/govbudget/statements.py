@@ -14,6 +14,7 @@ from govbudget.parts import is_installed
 # The modules that hold some; of a part only where it is installed.
 MODULES = (
     *("audit.statements", "budgets.statements", "prices.statements"),
+    *("prices.listing", "directory.names"),
     *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.gaps"),
     *("spend.overrides", "spend.reports", "spend.verify"),
 )

@@ -230,16 +230,18 @@ GRID = """
           owner     gateway   org-admin     user-admin    group-member  self
 held in   site      site      organization  organization  group         user
 group
-  read    allow 7   -         allow 18      allow 21      allow 26      -
-  update  allow 8   -         allow 19      allow 22      -             -
+  read    allow 7   -         allow 19      allow 22      allow 27      -
+  update  allow 8   -         allow 20      allow 23      -             -
 ai_model_price
   read    allow 9   -         -             -             -             -
   update  allow 10  -         -             -             -             -
 ai_usage
   update  allow 12  -         -             -             -             -
-  create  -         allow 15  -             -             -             -
+  create  -         allow 16  -             -             -             -
 ai_member_spend
-  read    allow 11  -         allow 20      allow 23      -             allow 29
+  read    allow 11  -         allow 21      allow 24      -             allow 30
+policy
+  read    allow 13  -         -             -             -             -
 """
 
 
@@ -262,7 +264,7 @@ def test_a_grid_that_is_wider_than_a_screen_goes_on_below(run, folder):
     assert len(named) == len(set(named)) == 46
     assert named[-1] == "self"
     assert sum("  update" in line for line in lines) == 3 * len(heads)
-    assert any("forbid 30" in line for line in lines)
+    assert any("forbid 31" in line for line in lines)
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "json", "md", "html"])
@@ -289,7 +291,7 @@ def test_a_line_about_what_nothing_asks_is_a_finding_although_it_was_reviewed(ru
     assert result.status == 1
     (line,) = result.out.splitlines()[1:]
     assert line == (
-        "policy.csv:30: unasked-right: nothing asks for `update` on `ai_member_spend`, so the line "
+        "policy.csv:31: unasked-right: nothing asks for `update` on `ai_member_spend`, so the line "
         "counts for nothing; remove the line"
     )
 

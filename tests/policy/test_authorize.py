@@ -118,7 +118,7 @@ def test_what_is_allowed_says_who_may_do_what_to_which_object_and_by_which_lines
     allowed = policy.authorize(subject, "read", A1)
     assert (allowed.subject, allowed.action, allowed.object) == (subject, Action.READ, A1)
     assert allowed.roles == ("group-member", "user-admin")
-    assert allowed.lines == ("policy.csv:21", "policy.csv:26")
+    assert allowed.lines == ("policy.csv:22", "policy.csv:27")
     assert allowed.policy_digest == policy.digest
     assert allowed.reach is None
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -132,8 +132,8 @@ def test_who_may_read_and_not_change_is_forbidden_and_the_log_learns_why(policy)
     assert caught.value.lines == ()
     assert caught.value.would_allow == (
         "policy.csv:8 (owner in its site)",
-        "policy.csv:19 (org-admin in its organization)",
-        "policy.csv:22 (user-admin in its organization)",
+        "policy.csv:20 (org-admin in its organization)",
+        "policy.csv:23 (user-admin in its organization)",
     )
     assert "policy.csv" not in caught.value.detail
     assert "update" in caught.value.detail
@@ -153,7 +153,7 @@ def test_who_may_do_nothing_with_a_group_is_told_that_there_is_none(policy):
     with pytest.raises(NotFound) as caught:
         policy.authorize(hold(("org-admin", "organization", "b")), "read", A1)
     assert caught.value.code == "group-not-found"
-    assert "policy.csv:18 (org-admin in its organization)" in caught.value.would_allow
+    assert "policy.csv:19 (org-admin in its organization)" in caught.value.would_allow
 
 
 def test_who_may_do_nothing_with_a_members_spend_is_told_that_there_is_no_such_member(policy):
@@ -161,7 +161,7 @@ def test_who_may_do_nothing_with_a_members_spend_is_told_that_there_is_no_such_m
         policy.authorize(hold(("group-member", "group", "a1")), "read", PEER)
     assert caught.value.code == "member-not-found"
     assert caught.value.detail == "no such member, or nothing you may do with it"
-    assert "policy.csv:29 (self in its user)" in caught.value.would_allow
+    assert "policy.csv:30 (self in its user)" in caught.value.would_allow
 
 
 def test_who_reads_all_groups_of_an_organization_learns_nothing_of_its_members():

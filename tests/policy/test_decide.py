@@ -29,14 +29,14 @@ p, torn, site, group, read, deny
 def test_an_allow_names_the_line_that_allowed_it_and_the_digest(policy):
     decision = policy.decide({"group-member"}, "group", "read")
     assert decision.allowed
-    assert decision.lines == ("policy.csv:26",)
+    assert decision.lines == ("policy.csv:27",)
     assert decision.policy_digest == policy.digest
     assert policy.digest.startswith("sha256:")
 
 
 def test_every_line_that_allowed_it_is_named_in_the_order_of_the_file(policy):
     decision = policy.decide(["user-admin", "owner", "group-member", "owner"], "group", "read")
-    assert decision.lines == ("policy.csv:7", "policy.csv:21", "policy.csv:26")
+    assert decision.lines == ("policy.csv:7", "policy.csv:22", "policy.csv:27")
 
 
 @pytest.mark.parametrize("roles", [set(), (), [], frozenset(), {}])

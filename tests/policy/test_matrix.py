@@ -142,7 +142,7 @@ def test_every_difference_is_reported_at_once(policy):
 def test_a_difference_names_the_deciding_lines(policy):
     (finding,) = compare_with_matrix(policy.table, swap(MEMBER_READS, b"allow", b"deny"))
     assert "group-member, group, read: the review says `deny`" in finding.sentence
-    assert "policy.csv:26" in finding.sentence
+    assert "policy.csv:27" in finding.sentence
 
 
 def test_spacing_comments_order_and_line_ends_mean_nothing(policy):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OBJECTS = ("group", "group_ai_budget", "ai_model_price", "ai_usage", "ai_member_spend")
+OBJECTS = ("group", "group_ai_budget", "ai_model_price", "ai_usage", "ai_member_spend", "policy")
 ACTIONS = ("read", "update", "create")
 ASKED = {  # of the rest nothing is ever asked
     ("group", "read"),
@@ -14,6 +14,7 @@ ASKED = {  # of the rest nothing is ever asked
     ("ai_usage", "create"),
     ("ai_usage", "update"),
     ("ai_member_spend", "read"),
+    ("policy", "read"),
 }
 REACHED_FROM = {  # a price has no organization and no group, a member no group, a group no user
     "group": {"site", "organization", "group"},
@@ -21,6 +22,7 @@ REACHED_FROM = {  # a price has no organization and no group, a member no group,
     "ai_model_price": {"site"},
     "ai_usage": {"site"},
     "ai_member_spend": {"site", "organization", "user"},
+    "policy": {"site"},
 }
 
 

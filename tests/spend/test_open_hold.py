@@ -35,7 +35,7 @@ from govbudget.web.signals import call_refused
 ONE, TWO = Tokens(input=1), Tokens(input=2)
 DOLLAR = 10**12
 GIVE_GATEWAY = (
-    "give `{}`, on the site, the role of a line that allows it: policy.csv:15 (gateway in its site)"
+    "give `{}`, on the site, the role of a line that allows it: policy.csv:16 (gateway in its site)"
 )
 UNMAPPED = "; `roles=` of the SqlDirectory maps none of yours to it"
 NAIVE = datetime(2026, 11, 28)  # noqa: DTZ001 - that is what is wrong with it

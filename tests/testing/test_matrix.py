@@ -29,6 +29,7 @@ ALLOWED = {
     ("self", "ai_member_spend", "read"): True,
     ("gateway", "ai_usage", "create"): True,
     ("owner", "ai_usage", "update"): True,
+    ("owner", "policy", "read"): True,
 }
 
 

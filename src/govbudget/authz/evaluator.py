@@ -21,7 +21,17 @@ from govbudget.authz.model import PINNED_MODEL
 from govbudget.authz.reader import Effect, Line, read_policy
 from govbudget.authz.table import CELLS, DecisionTable
 from govbudget.errors import Finding, PolicyError
-from govbudget.identity import Action, Group, Ledger, Member, Object, ObjectType, PriceBook, Scope
+from govbudget.identity import (
+    Action,
+    Group,
+    Ledger,
+    Member,
+    Object,
+    ObjectType,
+    PolicyRules,
+    PriceBook,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,6 +49,7 @@ EXAMPLES: dict[ObjectType, Object] = {
     ObjectType.AI_MODEL_PRICE: PriceBook(),
     ObjectType.AI_USAGE: Ledger(),
     ObjectType.AI_MEMBER_SPEND: Member("o", "u"),
+    ObjectType.POLICY: PolicyRules(),
 }
 
 # CPython 3.11 can raise SystemError when two threads parse at once, and Casbin parses its matcher.

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 # Every question about one role.
 CELLS = tuple(product(ObjectType, Action))
 # INVARIANT: the policy is asked what some governed statement needs, and nothing else
+# But for itself: to show it takes no statement.
 # Of a group, its budget is asked about where that is a resource of its own.
 ASKED = {
     *product((ObjectType.GROUP, ObjectType.AI_MODEL_PRICE), (Action.READ, Action.UPDATE)),
     *product((ObjectType.AI_USAGE,), (Action.CREATE, Action.UPDATE)),
     (ObjectType.AI_MEMBER_SPEND, Action.READ),
+    (ObjectType.POLICY, Action.READ),
 }
 
 

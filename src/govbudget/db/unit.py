@@ -17,6 +17,7 @@ from govbudget.identity import (
     Ledger,
     Operator,
     Organization,
+    PolicyRules,
     PriceBook,
     Scope,
     Subject,
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from govbudget.identity import Group, Id, Member
 
 
-_OF_THE_SITE = {"prices": PriceBook, "ledger": Ledger}
-_ONE_OBJECT = "name one object: group=, organization=, member=, prices=True or ledger=True"
+_OF_THE_SITE = {"prices": PriceBook, "ledger": Ledger, "policy": PolicyRules}
+_ONE_OBJECT = (
+    "name one object: group=, organization=, member=, prices=True, ledger=True or policy=True"
+)
 
 
 def _list_open(connection: Connection) -> tuple[Transaction, ...]:
@@ -150,12 +153,14 @@ class Unit:
     def authorize(self, action: str, *, prices: Literal[True]) -> Grant[PriceBook]: ...
     @overload
     def authorize(self, action: str, *, ledger: Literal[True]) -> Grant[Ledger]: ...
+    @overload
+    def authorize(self, action: str, *, policy: Literal[True]) -> Grant[PolicyRules]: ...
     def authorize(self, action: str, **asked: Any) -> Grant[Any]:
         """Load the caller toward the object, ask the table, and give a grant. One statement.
 
         The object is a `group`, an `organization`, a `member` (an organization and a user), the
-        `prices` or the `ledger`. An organization that is gone is there for an operator, with its
-        audit trail and its spend.
+        `prices`, the `ledger` or the `policy`. An organization that is gone is there for an
+        operator, with its audit trail and its spend.
 
         Raises Forbidden or NotFound (see `authz.authorize`), GrantRefused where the unit has ended,
         ValueError for an unknown action, TypeError for no object, several, or what is not an id of

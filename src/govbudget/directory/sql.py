@@ -46,6 +46,9 @@ class SqlDirectory:
     - `roles`: the policy's name of each role of yours that counts; a role that is not in it is left
       out. Without it your names are the policy's.
 
+    - `names`: for the pages, what they show instead of ids: `kind` (`organization`, `group` or
+      `user`), `id`, `name`.
+
     Ids are of the configured type; an `integer` column serves where that is `bigint`. A role that
     is stored in a domain that is not of its scope is reported as it is stored, and counts for
     nothing in the decision.
@@ -60,9 +63,11 @@ class SqlDirectory:
         role_assignments: Source,
         roles: Mapping[str, str] | None = None,
         member_role: str = GROUP_MEMBER,
+        names: Source | None = None,
     ) -> None:
         """Sends no SQL. Raises SettingsError where a column is missing."""
         self.member_role = member_role
+        self.names = None if names is None else _open("names", names, "kind", "id", "name")
         self._names = None if roles is None else dict(roles)
         self._sources = sources = Sources(
             groups=_open("groups", groups, "id", "organization_id"),
@@ -149,11 +154,17 @@ def own_directory(tables: Tables) -> SqlDirectory:
     is_everyone = (g.c.id == g.c.organization_id).label("is_everyone")
     live = sa.select(g.c.id, g.c.organization_id, is_everyone)
     live = live.join_from(g, o, o.c.id == g.c.organization_id).where(~o.c.deleted)
+    named = {"organization": tables.organizations, "group": tables.groups, "user": tables.users}
+    names = (
+        sa.select(sa.literal(kind).label("kind"), *table.c["id", "name"])
+        for kind, table in named.items()
+    )
     return SqlDirectory(
         groups=live.subquery("live_groups"),
         group_members=tables.group_members,
         organization_members=tables.organization_members,
         role_assignments=tables.role_assignments,
+        names=sa.union_all(*names),
     )
 
 

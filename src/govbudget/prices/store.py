@@ -112,7 +112,7 @@ class Prices:
         rows = grant.run(statements.FIND, **_write_key(provider, model)).all()
         if not rows:
             raise NotFound("price")
-        return [DatedPrice(PriceSource(row.source), _price(row), row.has_come) for row in rows]
+        return [DatedPrice(PriceSource(row.source), read_row(row), row.has_come) for row in rows]
 
     @staticmethod
     def compare(
@@ -123,7 +123,7 @@ class Prices:
         stored: dict[tuple[str, str], list[tuple[bool, Price]]] = {}
         own: dict[tuple[object, ...], Price] = {}
         for row in grant.run(statements.FIND_ALL, batch=_write_batch(prices)):
-            price, is_own = _price(row), row.source == source
+            price, is_own = read_row(row), row.source == source
             stored.setdefault(price.key[:2], []).append((is_own, price))
             if is_own:
                 own[price.key] = price
@@ -155,7 +155,7 @@ class Prices:
         values = {"batch": _write_batch(prices), "source": source, "allow_jumps": allow_jumps}
         rows = grant.run(statements.UPSERT, **values).all()
         if rows[0].source is not None:
-            guides = {(row.provider, row.model, row.day): _price(row) for row in rows}
+            guides = {(row.provider, row.model, row.day): read_row(row) for row in rows}
             guided = ((price, guides.get(price.key)) for price in prices)
             refuse_jumps(PriceChange(price, None, guide) for price, guide in guided)
         return BatchResult(received=len(prices), changed=rows[0].changed)
@@ -170,7 +170,7 @@ class Prices:
         row = grant.run(statements.REMOVE, **_write_key(provider, model)).first()
         if row is None:
             raise NotFound("price")
-        return _price(row)
+        return read_row(row)
 
 
 def _write_batch(prices: Iterable[Price]) -> str:
@@ -201,7 +201,8 @@ def _name_price(price: Price, provider: str, model: str, priced_as: PricedAs | N
     return NamedPrice.model_construct(**{**dict(price), **named})
 
 
-def _price(row: Row[Any]) -> Price:
+def read_row(row: Row[Any]) -> Price:
+    """Read a row of the table."""
     from govbudget.prices.price import read_price  # noqa: PLC0415 - pydantic, when first needed
 
     return read_price(row.provider, row.model, row.effective_from, row._asdict())

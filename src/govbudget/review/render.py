@@ -45,7 +45,7 @@ def select_cells(
 
 def render_text(table: DecisionTable, cells: Cells) -> str:
     """Write the grid; where it is wider than a screen, in several, one below the other."""
-    roles, rows = _lay_out(table, cells)
+    roles, rows = lay_out(table, cells)
     lines = [("", *roles), ("held in", *(str(table.scopes[role]) for role in roles))]
     for obj, rights in groupby(rows, key=lambda row: row[0][0]):
         lines.append((obj, *([""] * len(roles))))
@@ -86,7 +86,7 @@ def describe_cells(table: DecisionTable, cells: Cells) -> dict[str, object]:
 
 def render_markdown(table: DecisionTable, cells: Cells) -> str:
     """Write the grid as a Markdown table."""
-    roles, rows = _lay_out(table, cells)
+    roles, rows = lay_out(table, cells)
     out = ["| object | action |" + "".join(f" {r} ({table.scopes[r]}) |" for r in roles)]
     out.append("|---|---|" + "---|" * len(roles))
     for (obj, action), row in rows:
@@ -102,10 +102,10 @@ def render_html(table: DecisionTable, cells: Cells) -> str:
     """Write the grid as a page of HTML."""
     from govbudget.review.page import write_page  # noqa: PLC0415 - Jinja, for this form alone
 
-    return write_page(table, *_lay_out(table, cells))
+    return write_page(table, *lay_out(table, cells))
 
 
-def _lay_out(
+def lay_out(
     table: DecisionTable, cells: Cells
 ) -> tuple[list[str], list[tuple[tuple[ObjectType, Action], list[Cell]]]]:
     """Lay out a grid: the roles across, from the widest scope to the narrowest; rights down."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -47,13 +48,28 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, str]], Response]
 
 logger = logging.getLogger("govbudget")
+T = TypeVar("T")
 
 # What `Unit.authorize` calls the objects that a path names no id of.
-_WITHOUT_ID = {Target.PRICE_BOOK: "prices", Target.LEDGER: "ledger"}
+_WITHOUT_ID = {
+    Target.PRICE_BOOK: "prices",
+    Target.LEDGER: "ledger",
+    Target.POLICY: "policy",
+}
 
 NAME = "govbudget"
 DOCUMENT = "/openapi.json"
 _VARIABLE = re.compile("<[^>]*>")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A request that has a caller and good ids: what is left is to decide, and to do the work."""
+
+    unit: Unit
+    ids: dict[str, Id]
+    read_body: Callable[[], Any]
+    later: Later
 
 
 class _Rest(PathConverter):
@@ -91,25 +107,11 @@ def _find_methods(rule: Rule) -> set[str]:
 
 def make_blueprint(gov: Installation) -> Blueprint:
     """Make the blueprint of one application. It answers nothing but its own routes."""
-    blueprint = Blueprint(NAME, __name__, url_prefix=gov.settings.url_prefix)
     paths: dict[str, dict[str, Handler]] = {DOCUMENT: {"GET": _show_document(gov)}}
     names = {DOCUMENT: "openapi"}
     for route in gov.routes:
-        paths.setdefault(route.path, {})[route.method] = partial(_serve, gov, route)
+        paths.setdefault(route.path, {})[route.method] = partial(_answer, gov, route)
         names.setdefault(route.path, route.view.__name__.partition("_")[2])
-
-    def register(state: BlueprintSetupState) -> None:
-        url_map = state.app.url_map
-        of_host = url_map.converters
-        url_map.converters = {**of_host, "rest": _Rest}
-        for path, handlers in paths.items():
-            view = _guard(_make_view(handlers), gov.challenge)
-            # A path has one spelling, whatever the host's own slashes mean.
-            options = {"strict_slashes": True, "merge_slashes": False}
-            state.add_url_rule(path, names[path], view, methods=[*handlers, "OPTIONS"], **options)
-            for rule in url_map.iter_rules(f"{NAME}.{names[path]}"):
-                rule.methods = _Methods(rule)
-        url_map.converters = of_host  # our rules have ours by now
 
     def finish(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
@@ -117,13 +119,46 @@ def make_blueprint(gov: Installation) -> Blueprint:
             response.headers["Govbudget-Policy-Digest"] = gov.policy.digest
         return requestlog.finish_record(response)
 
+    blueprint = Blueprint(NAME, __name__, url_prefix=gov.settings.url_prefix)
+    return fill_blueprint(
+        blueprint, paths, names, lambda error: answer_failure(error, gov.challenge), finish
+    )
+
+
+def fill_blueprint(
+    blueprint: Blueprint,
+    paths: Mapping[str, Mapping[str, Handler]],
+    names: Mapping[str, str],
+    answer: Callable[[Exception], Response],
+    finish: Callable[[Response], Response],
+) -> Blueprint:
+    """Give a blueprint its paths: handlers by method, and the name of the endpoint.
+
+    `answer` answers whatever a handler raises, and a method that the path does not have; `finish`
+    is the last to see each response.
+    """
+    name = blueprint.name
+
+    def register(state: BlueprintSetupState) -> None:
+        url_map = state.app.url_map
+        of_host = url_map.converters
+        url_map.converters = {**of_host, "rest": _Rest}
+        for path, handlers in paths.items():
+            view = _guard(_make_view(handlers), answer)
+            # A path has one spelling, whatever the host's own slashes mean.
+            options = {"strict_slashes": True, "merge_slashes": False}
+            state.add_url_rule(path, names[path], view, methods=[*handlers, "OPTIONS"], **options)
+            for rule in url_map.iter_rules(f"{name}.{names[path]}"):
+                rule.methods = _Methods(rule)
+        url_map.converters = of_host  # our rules have ours by now
+
     blueprint.record_once(register)
     blueprint.after_request(finish)
-    blueprint.register_error_handler(Exception, lambda error: _answer_failure(error, gov.challenge))
+    blueprint.register_error_handler(Exception, answer)
     return blueprint
 
 
-def _answer_failure(error: Exception, challenge: str) -> Response:
+def answer_failure(error: Exception, challenge: str) -> Response:
     """Answer any failure under the prefix with a problem; what is our own fault is logged."""
     if isinstance(error, HTTPException):
         if isinstance(error.response, Response):
@@ -138,7 +173,9 @@ def _answer_failure(error: Exception, challenge: str) -> Response:
     return answer_error(known, challenge)
 
 
-def _guard(view: Callable[..., Response], challenge: str) -> Callable[..., Response]:
+def _guard(
+    view: Callable[..., Response], answer: Callable[[Exception], Response]
+) -> Callable[..., Response]:
     """Answer a view's failures here: a host's handler for 404 goes before the blueprint's own."""
 
     def guarded(**path: str) -> Response:
@@ -146,7 +183,7 @@ def _guard(view: Callable[..., Response], challenge: str) -> Callable[..., Respo
         try:
             return view(**path)
         except Exception as error:  # noqa: BLE001 - whatever it is, it gets the one shape
-            return _answer_failure(error, challenge)
+            return answer(error)
 
     return guarded
 
@@ -177,9 +214,33 @@ def _show_document(gov: Installation) -> Handler:
     return lambda _: Response(write(request.script_root), mimetype="application/json")
 
 
-def _serve(gov: Installation, route: Route, path: dict[str, str]) -> Response:
-    """Take a request through the checks, in their one order."""
-    caller = _identify(gov)
+def _answer(gov: Installation, route: Route, path: dict[str, str]) -> Response:
+    """Take a request to the API through the checks, and answer with what its view gave."""
+
+    def act(asking: Asking) -> object:
+        grant = authorize_route(asking.unit, route, asking.ids)
+        requestlog.note_allowed(requestlog.find_record(), grant.allowed)
+        body = asking.read_body()
+        return route.view(AuthorizedRequest(gov, grant, path, asking.ids, body, asking.later))
+
+    answer = partial(respond, route)
+    return serve(gov, route, path, act, answer=answer, identify=gov.identify)
+
+
+def serve(
+    gov: Installation,
+    route: Route,
+    path: dict[str, str],
+    act: Callable[[Asking], T],
+    *,
+    answer: Callable[[T], Response],
+    identify: Callable[[], object],
+) -> Response:
+    """Take a request through the checks, in their one order; `act` decides and gives a value.
+
+    `answer` makes the response of it once the connection is given back.
+    """
+    caller = _identify(gov, identify)
     record = requestlog.find_record()
     record.update(caller=caller, action=route.action, object=route.target)
     ids = _read_ids(gov, path, caller)
@@ -189,31 +250,29 @@ def _serve(gov: Installation, route: Route, path: dict[str, str]) -> Response:
     read_body = _receive(gov, route)
     later: list[Callable[[], None]] = []
 
-    def work(unit: Unit) -> object:
+    def work(unit: Unit) -> T:
         later.clear()
         record.pop("decision", None)
         record["digest"] = unit.table.digest
-        grant = _authorize(unit, route, ids)
-        requestlog.note_allowed(record, grant.allowed)
-        return route.view(AuthorizedRequest(gov, grant, path, ids, read_body(), later))
+        return act(Asking(unit, ids, read_body, later))
 
     try:
         gov.require_feature()
-        return respond(route, gov.run(caller, work, request_id=requestlog.request_id()))
+        return answer(gov.run(caller, work, request_id=requestlog.request_id()))
     except Exception as error:
         later += _note_denial(gov, route, record, error)
         if route.note_error is not None:
             later += route.note_error(gov, record, error, read_body)
         raise
     finally:
-        for act in later:
-            act()
+        for announce in later:
+            announce()
 
 
-def _identify(gov: Installation) -> Id:
+def _identify(gov: Installation, identify: Callable[[], object]) -> Id:
     """Ask the host who calls; raise `unauthenticated` where nobody does."""
     try:
-        caller = gov.identify()
+        caller = identify()
         if caller is not None:
             return gov.settings.id_type.accept(caller)
     except Exception as error:
@@ -266,7 +325,7 @@ def _receive(gov: Installation, route: Route) -> Callable[[], Any]:
     return read
 
 
-def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
+def authorize_route(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
     """Load the caller and what the route is about, and decide; raise Forbidden or NotFound."""
     asked: dict[str, Any] = {route.target: ids.get(route.target)}
     if route.target is Target.MEMBER:

@@ -39,6 +39,7 @@ class Target(StrEnum):
     MEMBER = "member"
     PRICE_BOOK = "price book"
     LEDGER = "ledger"
+    POLICY = "policy"
 
 
 @dataclass(frozen=True, slots=True)

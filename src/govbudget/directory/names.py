@@ -1,0 +1,44 @@
+"""The names of organizations, groups and users, for people to read: one statement for a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from govbudget.db.governed import Ungoverned
+from govbudget.db.sql import write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from govbudget.db.gov import Gov
+    from govbudget.db.unit import Unit
+    from govbudget.identity import Id
+
+NONE = "SELECT NULL AS kind, NULL AS id, NULL AS name WHERE false"
+
+
+def _describe_names(gov: Gov) -> Mapping[str, object]:
+    names = getattr(gov.directory, "names", None)
+    return {"names": NONE if names is None else write(sa.select(*names.c["kind", "id", "name"]))}
+
+
+FIND = Ungoverned(
+    "names.find",
+    "it names what a page shows already",
+    "SELECT n.kind, n.id, n.name FROM ({names}) n WHERE n.id = ANY (:named)",
+    _describe_names,
+)
+
+
+def find_names(unit: Unit, ids: Iterable[Id | None]) -> dict[tuple[str, Id], str]:
+    """Give names by `organization`, `group` or `user` and id, as far as the directory has some.
+
+    One statement, and none where the directory has no names. Never commits.
+    """
+    named = sorted({one for one in ids if one is not None}, key=str)
+    if not named or getattr(unit.gov.directory, "names", None) is None:
+        return {}
+    rows = unit.gov.execute(unit.connection, FIND, named=named)
+    return {(row.kind, row.id): row.name for row in rows}

@@ -1,0 +1,93 @@
+"""What pages add to an application: a blueprint of their own, beside the API's."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response
+
+from govbudget.identity import Action
+from govbudget.pages import policy, views
+from govbudget.pages.render import STYLE, STYLE_PATH, Page, Renderer
+from govbudget.web import requestlog
+from govbudget.web.blueprint import (
+    Asking,
+    answer_failure,
+    authorize_route,
+    fill_blueprint,
+    serve,
+)
+from govbudget.web.call import AuthorizedRequest, Route, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from govbudget.installation import Installation
+
+    Handlers = dict[str, dict[str, Callable[[dict[str, str]], Response]]]
+
+NAME = "govbudget_pages"
+_READ, _UPDATE = Action.READ, Action.UPDATE
+_GROUPS = Target.GROUPS_OF_ORGANIZATION
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/organizations/<organization>/audit", _GROUPS, _UPDATE, views.show_audit),
+    Route("GET", "/prices", Target.PRICE_BOOK, _READ, views.show_prices),
+    Route("GET", "/policy", Target.POLICY, _READ, policy.show_policy),
+    Route("GET", "/policy/explain", Target.POLICY, _READ, policy.show_explain),
+)
+
+
+def make_blueprint(
+    gov: Installation,
+    prefix: str,
+    identify: Callable[[], object] | None = None,
+    more: Callable[[Renderer], Handlers] | None = None,
+) -> Blueprint:
+    """Make the blueprint of the pages under a path.
+
+    `identify` gives the caller's id, or None; by default the installation's own does. `more` gives
+    further paths of the blueprint. A failure is a page in the shape of our own, with the status and
+    the headers that the API's answer has.
+    """
+    renderer = Renderer(gov, prefix, may_sign_out=more is not None)
+    given = identify or gov.identify
+    paths: Handlers = {STYLE_PATH: {"GET": lambda _: Response(STYLE, mimetype="text/css")}}
+    names = {STYLE_PATH: "style"}
+    for route in ROUTES:
+        paths[route.path] = {"GET": partial(_show, gov, renderer, route, given)}
+        names[route.path] = route.view.__name__.partition("_")[2]
+    for path, handlers in (more(renderer) if more else {}).items():
+        paths[path] = handlers
+        names[path] = path.strip("/").replace("-", "_")
+
+    def answer(error: Exception) -> Response:
+        return renderer.render_problem(answer_failure(error, gov.challenge))
+
+    def finish(response: Response) -> Response:
+        return requestlog.finish_record(renderer.finish(response))
+
+    blueprint = Blueprint(NAME, __name__, url_prefix=prefix or None)
+    return fill_blueprint(blueprint, paths, names, answer, finish)
+
+
+def _show(
+    gov: Installation,
+    renderer: Renderer,
+    route: Route,
+    identify: Callable[[], object],
+    path: dict[str, str],
+) -> Response:
+    """Take a request through the checks of the API, and render what the view gave."""
+
+    def act(asking: Asking) -> Page:
+        grant = authorize_route(asking.unit, route, asking.ids)
+        requestlog.note_allowed(requestlog.find_record(), grant.allowed)
+        asked: AuthorizedRequest[Any] = AuthorizedRequest(
+            gov, grant, path, asking.ids, None, asking.later
+        )
+        page: Page = route.view(asked)  # type: ignore[assignment]  # as all views of pages
+        return page
+
+    return serve(gov, route, path, act, answer=renderer.render, identify=identify)

@@ -1,0 +1,38 @@
+"""One application with pages, over the shared database."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support import World, make_app
+
+from govbudget import Policy
+
+
+@pytest.fixture(scope="session")
+def policy():
+    """The packaged policy; it is immutable as long as nobody reloads it."""
+    return Policy.load()
+
+
+@pytest.fixture(scope="module")
+def app(engine, policy):
+    """An application with pages."""
+    return make_app(engine, policy=policy, pages="/ai")
+
+
+@pytest.fixture(scope="module")
+def town(engine):
+    """A world for the tests of one module that leave it as it was, or don't mind."""
+    return World(engine)
+
+
+@pytest.fixture(scope="module")
+def visit(app):
+    """Opens pages as people of a world."""
+    client = app.test_client()
+
+    def visit(path, person=None, method="GET", **options):
+        headers = {} if person is None else {"X-User": str(person)}
+        return client.open(f"/ai{path}", method=method, headers=headers, **options)
+
+    return visit

@@ -1,0 +1,168 @@
+"""The pages: who may see which, in our shape, with a policy that allows nothing but our style."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+from flask import Flask
+from tests.support import authorize, count_statements, make_app
+from tests.web.helpers import put_limit
+
+from govbudget import GovBudget, SettingsError
+from govbudget.pages.part import ROUTES
+from govbudget.prices.price import parse_prices, read_shipped_prices
+from govbudget.prices.store import Prices, PriceSource
+
+
+def read_text(response):
+    """The words of a page."""
+    text = re.sub(r"<[^>]+>", " ", response.get_data(as_text=True))
+    return " ".join(unescape(text).split())
+
+
+SITE_WIDE = ("/prices", "/policy", "/policy/explain")
+
+
+@pytest.mark.parametrize("path", SITE_WIDE)
+def test_an_owner_sees_what_is_of_the_site_and_others_are_forbidden_it(visit, town, path):
+    assert visit(path, town.owner).status_code == 200
+    for person in ("org_admin", "member", "gateway", "nobody"):
+        refused = visit(path, town.people[person])
+        assert refused.status_code == 403
+        assert "needs the action read" in read_text(refused).replace("`", "")
+
+
+def test_an_error_has_the_status_and_headers_of_the_apis_in_a_page_of_ours(visit, town):
+    unknown = visit("/policy")
+    assert (unknown.status_code, unknown.headers["WWW-Authenticate"]) == (401, "Bearer")
+    wrong = visit("/policy", town.owner, method="PUT")
+    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    bad = visit("/organizations/no-id/audit", town.owner)
+    assert bad.status_code == 400
+    for response in (unknown, wrong, bad):
+        assert response.mimetype == "text/html"
+        assert response.headers["X-Request-Id"]
+    assert "invalid-id" in read_text(bad)
+
+
+def test_another_organizations_page_is_the_same_bytes_as_one_that_is_not_there(visit, town):
+    other = visit(f"/organizations/{town.b}/audit", town.org_admin)
+    absent = visit(f"/organizations/{town.stranger}/audit", town.org_admin)
+    assert other.status_code == absent.status_code == 404
+    assert other.get_data() == absent.get_data()
+
+
+def test_the_headers_allow_nothing_but_our_stylesheet(visit, town):
+    page = visit("/policy", town.owner)
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self';")
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Referrer-Policy"] == "same-origin"
+    assert page.headers["Cache-Control"] == "no-store"
+    text = page.get_data(as_text=True)
+    assert "style=" not in text
+    assert "<script" not in text
+    href = re.search(r'<link rel="stylesheet" href="([^"]+)"', text)[1]
+    style = visit(href.removeprefix("/ai"))
+    assert style.mimetype == "text/css"
+    assert "immutable" in style.headers["Cache-Control"]
+    assert len(page.get_data()) + len(style.get_data()) < 60 * 1024
+
+
+@pytest.fixture(scope="module")
+def priced(engine, town):
+    prices = parse_prices(read_shipped_prices())
+    with engine.begin() as connection:
+        grant = authorize(connection, town.owner, "update", prices=True)
+        Prices.upsert(grant, prices, source=PriceSource.BOOK)
+    return prices
+
+
+def test_the_prices_are_listed_in_pages_and_none_is_missing(visit, town, priced, engine):
+    path, seen = "/prices?page_size=500", []
+    while path:
+        with count_statements(engine) as sent:
+            page = visit(path, town.owner)
+        assert (page.status_code, len(sent)) == (200, 2)
+        text = page.get_data(as_text=True)
+        seen += re.findall(r'<tr><td><bdi>([^<]*)</bdi></td><th scope="row"><bdi>([^<]*)<', text)
+        following = re.search(r'rel="next" href="/ai([^"]+)"', text)
+        path = unescape(following[1]) if following else None
+    assert sorted(seen) == sorted({(price.provider, price.model) for price in priced})
+
+
+def test_the_policy_page_has_every_line_every_invariant_and_the_digest(visit, town, policy):
+    text = read_text(visit("/policy", town.owner))
+    for line in policy.table.lines:
+        assert f"{line.name} {line.text}" in text
+    assert policy.digest in text
+    assert "only site roles reach more than one organization, group or user holds" in text
+
+
+def test_an_explanation_has_an_address_and_says_what_was_lacking(visit, town, engine):
+    asked = "/policy/explain?role=group-member&object=group&action=update"
+    with count_statements(engine) as sent:
+        text = read_text(visit(asked, town.owner))
+    assert len(sent) == 1
+    assert "group-member: update on group Denied: no line allows it" in text
+    assert "would be allowed if `owner` were held on the site" in text
+    allowed = visit(asked.replace("group-member", "owner"), town.owner)
+    assert "Allowed by policy.csv:8" in read_text(allowed)
+
+
+@pytest.mark.parametrize(
+    "query", ["role=king&object=group&action=read", "object=group", "object=%3Cb%3E&action=read"]
+)
+def test_an_explanation_of_what_is_not_known_is_400_and_says_why(visit, town, query):
+    response = visit(f"/policy/explain?{query}", town.owner)
+    assert (response.status_code, "<b>" in response.get_data(as_text=True)) == (400, False)
+
+
+def test_the_audit_trail_says_who_and_what_by_their_names(visit, town, app, engine):
+    from tests.support import Client
+
+    assert put_limit(Client(app), town.a1, town.org_admin, 5_000_000).status_code == 200
+    with count_statements(engine) as sent:
+        page = visit(f"/organizations/{town.a}/audit", town.org_admin)
+    assert (page.status_code, len(sent)) == (200, 3)
+    text = read_text(page)
+    assert "Audit trail of an organization" in text
+    assert "org_admin request group_ai_budget a group spend_limit_micros nothing → 5000000" in text
+    assert visit(f"/organizations/{town.a}/audit", town.member).status_code == 403
+
+
+def test_a_host_without_pages_has_none_and_a_wrong_path_for_them_is_refused(engine):
+    app = make_app(engine)
+    assert "govbudget_pages" not in app.blueprints
+    for wrong in ("ai", "/", "/ai/"):
+        with pytest.raises(SettingsError, match="write a path such as `/ai`"):
+            make_app(engine, pages=wrong)
+    with pytest.raises(SettingsError, match="needs spend"):
+        make_app(engine, pages="/ai", spend=False)
+
+
+def test_the_hosts_base_template_frames_the_pages_and_the_hosts_own_policy_counts(
+    engine, town, tmp_path
+):
+    (tmp_path / "host.html").write_text(
+        "<title>{% block title %}{% endblock %} - Shop</title>{% block head %}<!-- ours -->"
+        "{% endblock %}<h1>{{ greeting }}</h1><main>{% block content %}{% endblock %}</main>"
+    )
+    app = Flask("shop", template_folder=str(tmp_path))
+    app.config["GOVBUDGET_BASE_TEMPLATE"] = "host.html"
+    app.context_processor(lambda: {"greeting": "Hello"})
+    GovBudget(app, engine=engine, identify=lambda: town.owner, pages="/money")
+    response = app.test_client().get("/money/policy")
+    text = response.get_data(as_text=True)
+    assert "Content-Security-Policy" not in response.headers
+    assert "<title>Policy · AI spend - Shop</title>" in text
+    assert "<h1>Hello</h1>" in text
+    assert '<!-- ours --><link rel="stylesheet" href="/money/style.css' in text
+    assert text.count("<main") == 1
+
+
+def test_every_page_is_among_these_tests():
+    """A route of the pages that no test opens would be one that nobody has looked at."""
+    assert {route.method for route in ROUTES} == {"GET"}
