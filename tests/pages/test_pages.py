@@ -10,7 +10,8 @@ from flask import Flask
 from tests.support import authorize, count_statements, make_app
 from tests.web.helpers import put_limit
 
-from govbudget import GovBudget, SettingsError
+from govbudget import GovBudget, Policy, SettingsError
+from govbudget.authz.files import packaged_policy_dir
 from govbudget.pages.part import ROUTES
 from govbudget.prices.price import parse_prices, read_shipped_prices
 from govbudget.prices.store import Prices, PriceSource
@@ -161,6 +162,14 @@ def test_the_hosts_base_template_frames_the_pages_and_the_hosts_own_policy_count
     assert "<h1>Hello</h1>" in text
     assert '<!-- ours --><link rel="stylesheet" href="/money/style.css' in text
     assert text.count("<main") == 1
+
+
+def test_the_audit_and_policy_pages_are_there_in_the_dedicated_policy_too(engine, town):
+    dedicated = Policy.load(packaged_policy_dir() / "dedicated")
+    app = make_app(engine, policy=dedicated, pages="/ai")
+    client = app.test_client()
+    for path in ("/ai/policy", f"/ai/organizations/{town.a}/audit"):
+        assert client.get(path, headers={"X-User": str(town.owner)}).status_code == 200
 
 
 def test_every_page_is_among_these_tests():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response
 
+from govbudget.errors import GovBudgetError
 from govbudget.identity import Action
 from govbudget.pages import policy, views
 from govbudget.pages.render import STYLE, STYLE_PATH, Page, Renderer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from govbudget.installation import Installation
 
+    More = Callable[["Renderer"], "Handlers"]
     Handlers = dict[str, dict[str, Callable[[dict[str, str]], Response]]]
 
 NAME = "govbudget_pages"
@@ -43,13 +45,14 @@ def make_blueprint(
     gov: Installation,
     prefix: str,
     identify: Callable[[], object] | None = None,
-    more: Callable[[Renderer], Handlers] | None = None,
+    more: More | None = None,
+    sign_in: Callable[..., Response] | None = None,
 ) -> Blueprint:
     """Make the blueprint of the pages under a path.
 
     `identify` gives the caller's id, or None; by default the installation's own does. `more` gives
-    further paths of the blueprint. A failure is a page in the shape of our own, with the status and
-    the headers that the API's answer has.
+    further paths of the blueprint, and `sign_in` answers whoever is not signed in. A failure is a
+    page in the shape of our own, with the status and the headers that the API's answer has.
     """
     renderer = Renderer(gov, prefix, may_sign_out=more is not None)
     given = identify or gov.identify
@@ -63,6 +66,8 @@ def make_blueprint(
         names[path] = path.strip("/").replace("-", "_")
 
     def answer(error: Exception) -> Response:
+        if sign_in and isinstance(error, GovBudgetError) and error.code == "unauthenticated":
+            return sign_in(status=401)
         return renderer.render_problem(answer_failure(error, gov.challenge))
 
     def finish(response: Response) -> Response:

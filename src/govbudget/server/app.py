@@ -21,6 +21,7 @@ from govbudget.db.tables import require_own_tables
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
+from govbudget.server.sessions import open_sessions
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, Settings, read_settings
 from govbudget.web import requestlog
@@ -120,13 +121,17 @@ def create_app(
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
-    identify = partial(_identify, BearerTokens(require_own_tables(settings.layout)), engine)
+    tokens = BearerTokens(require_own_tables(settings.layout))
+    identify = partial(_identify, tokens, engine)
     gov = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
+    sessions = open_sessions(gov, tokens, partial(_run, engine))
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
         """Answer in the shape of the blueprint wherever there is no route: the site is all ours."""
         response = answer_http_error(error, gov.challenge)
+        if sessions is not None:
+            response = sessions.show_problem(response)
         response.headers["Cache-Control"] = "no-store"
         return response
 

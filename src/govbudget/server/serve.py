@@ -26,6 +26,7 @@ from govbudget.installation import Installation
 from govbudget.migrations import upgrade
 from govbudget.server.app import create_app, log_as_json, make_engine
 from govbudget.server.embedded import say_extra, start_postgres
+from govbudget.server.sessions import SECRET_KEY
 from govbudget.settings import read_settings
 
 LISTENING = "listening on "
@@ -87,6 +88,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
             "on_reload": lambda _arbiter: _reload(policy),
         }
         log_as_json()
+        if not os.environ.get(SECRET_KEY):
+            logger.info("there are no pages: set `%s` to 32 or more random characters", SECRET_KEY)
         make_server({**OPTIONS, **options}, load).run()
 
 

@@ -53,15 +53,25 @@ class BearerTokens:
         """Prepare the look-up."""
         self._tables = tables
         tokens = tables.api_tokens
-        self._find_user = sa.select(tokens.c.user_id).where(
-            tokens.c.secret_sha256 == sa.bindparam("secret"),
-            tokens.c.revoked_at.is_(None),
-            tokens.c.expires_at > sa.func.now(),
+        live = sa.select(tokens.c.user_id, tokens.c.id).where(
+            tokens.c.revoked_at.is_(None), tokens.c.expires_at > sa.func.now()
         )
+        self._find_user = live.where(tokens.c.secret_sha256 == sa.bindparam("secret"))
+        self._find_user_by_id = live.where(tokens.c.id == sa.bindparam("token_id"))
 
     def find_user(self, connection: Connection, token: str) -> Id | None:
         """Give the user whose live token this is, or None. One statement, by key."""
         user: Id | None = connection.scalar(self._find_user, {"secret": _hash(token)})
+        return user
+
+    def find_id(self, connection: Connection, token: str) -> UUID | None:
+        """Give the id of a token where it is live, or None. One statement, by key."""
+        row = connection.execute(self._find_user, {"secret": _hash(token)}).one_or_none()
+        return None if row is None else row.id
+
+    def find_user_by_id(self, connection: Connection, token_id: UUID) -> Id | None:
+        """Give the user whose live token has this id, or None. One statement, by key."""
+        user: Id | None = connection.scalar(self._find_user_by_id, {"token_id": token_id})
         return user
 
     def create(self, connection: Connection, user_id: Id, days: int) -> str:

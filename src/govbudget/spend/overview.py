@@ -1,0 +1,198 @@
+"""What the pages list: organizations of a caller, groups with limits, members with theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
+from govbudget.identity import Action, Group, Organization, Scope
+from govbudget.spend.limits import describe_limits
+from govbudget.spend.reports import GROUPS_FIRST, PERIOD, Period, Sum
+from govbudget.spend.statements import NOW
+from govbudget.spend.usage import LimitSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from govbudget.db.unit import Grant, Unit
+    from govbudget.identity import Assignment, Id
+
+IS_THERE = "EXISTS (SELECT FROM govbudget_groups g WHERE g.organization_id = {})"
+# `every` takes one step of the index for an organization, however many groups that has.
+ORGANIZATIONS = Ungoverned(
+    "overview.organizations",
+    "it shows the ids of the organizations that a role or a membership of the caller's reaches",
+    f"""
+WITH RECURSIVE {{directory}}, every (id) AS (
+  (SELECT g.organization_id FROM govbudget_groups g
+   WHERE :allowed_elsewhere AND (:after IS NULL OR g.organization_id > :after) ORDER BY 1 LIMIT 1)
+  UNION ALL
+  SELECT (SELECT g.organization_id FROM govbudget_groups g WHERE g.organization_id > e.id
+          ORDER BY 1 LIMIT 1)
+  FROM every e WHERE e.id IS NOT NULL
+), page AS (SELECT id FROM every WHERE id IS NOT NULL LIMIT :page_size)
+SELECT id, bool_or(is_member) AS is_member, bool_or(is_page) AS is_page FROM (
+  SELECT e.organization_id AS id, true AS is_member, false AS is_page FROM govbudget_everybody e
+  WHERE e.user_id = :user_id AND {IS_THERE.format("e.organization_id")}
+  UNION ALL SELECT n.id, false, false FROM unnest(:named) n (id) WHERE {IS_THERE.format("n.id")}
+  UNION ALL SELECT id, false, true FROM page
+) found GROUP BY id ORDER BY bool_or(is_member) DESC, id
+""",
+    describe_limits,
+)
+
+SPENT = """
+  SELECT coalesce(sum(r.cost_picos), 0) AS cost_picos, coalesce(sum(r.calls), 0) AS calls,
+         coalesce(sum(r.unpriced_calls), 0) AS unpriced_calls
+  FROM {s}.ai_spend_rollups r
+  WHERE r.organization_id = g.organization_id AND r.grain = 'month'
+    AND r.starts_on = (SELECT starts_on FROM month) AND r.group_id = g.id"""
+GROUPS_PAGE = Governed(
+    "overview.groups",
+    Action.READ,
+    Organization,
+    f"""
+WITH {GROUPS_FIRST}{PERIOD}
+SELECT p.period_start, p.period_end, g.id, b.spend_limit_micros, s.cost_picos, s.calls,
+       s.unpriced_calls
+FROM period p LEFT JOIN LATERAL (
+  SELECT g.* FROM govbudget_groups g
+  WHERE g.organization_id = :organization_id AND {{reach}} {{after}}
+  ORDER BY g.id LIMIT :page_size
+) g ON true
+LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
+LEFT JOIN LATERAL ({SPENT}) s ON true
+ORDER BY g.id
+""",
+    reach=GROUPS,
+    column="g.id",
+    parts=describe_limits,
+)
+
+MEMBERS_PAGE = Governed(
+    "overview.members",
+    Action.READ,
+    Group,
+    f"""
+WITH {{directory}}, {PERIOD}
+SELECT p.period_start, p.period_end, i.user_id, e.group_id, e.spend_limit_micros, e.limit_source,
+       coalesce(c.spent_picos, 0) AS spent_picos,
+       coalesce(c.held_picos, 0) - (
+         SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
+         WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
+           AND h.period = (SELECT starts_on FROM month) AND h.is_open AND h.expires_at <= {NOW}
+       ) AS held_picos, s.cost_picos, s.calls, s.unpriced_calls
+FROM period p
+JOIN govbudget_groups g ON g.id = :group_id AND g.organization_id = :organization_id
+LEFT JOIN LATERAL (
+  SELECT g.organization_id, m.user_id, :now AS now FROM (
+    SELECT m.user_id FROM govbudget_members m WHERE m.group_id = g.id
+    UNION
+    SELECT e.user_id FROM govbudget_everybody e
+    WHERE g.is_everyone AND e.organization_id = g.organization_id
+  ) m WHERE {{reach}} {{after}} ORDER BY m.user_id LIMIT :page_size
+) i ON true
+LEFT JOIN LATERAL ({{effective}}) e ON i.user_id IS NOT NULL
+LEFT JOIN {{s}}.ai_spend_counters c
+  ON c.organization_id = i.organization_id AND c.user_id = i.user_id
+  AND c.period = (SELECT starts_on FROM month)
+LEFT JOIN LATERAL ({SPENT} AND r.user_id = i.user_id) s ON true
+ORDER BY i.user_id
+""",
+    reach=MEMBERS,
+    column="m.user_id",
+    parts=describe_limits,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An organization that a caller may look at; `is_listed`: it is of the page of all."""
+
+    id: Id
+    is_member: bool
+    is_listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLine:
+    """A group: its limit (None: no budget), and what was spent for it in the period."""
+
+    group_id: Id
+    limit_micros: int | None
+    sum: Sum
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLine:
+    """A member of a group: the limit that holds and what set it, all spend, and the group's part.
+
+    `group_id` is the group that the limit is of and that new spend is attributed to.
+    """
+
+    user_id: Id
+    group_id: Id | None
+    limit_micros: int | None
+    limit_source: LimitSource | None
+    spent_picos: int
+    held_picos: int
+    sum: Sum
+
+
+def list_places(
+    unit: Unit, held: Sequence[Assignment], *, limit: int, after: Id | None = None
+) -> list[Place]:
+    """List the organizations of the unit's caller: memberships first, then where a role is held.
+
+    A role of the site reaches every one: at most `limit` of these, those whose id is greater than
+    `after`. One statement; never commits.
+    """
+    scopes = unit.table.scopes
+    domains = [domain for role, domain in held if scopes.get(role) is domain.scope]
+    values = {
+        "user_id": unit.caller,
+        "named": [domain.id for domain in domains if domain.scope is Scope.ORGANIZATION],
+        "allowed_elsewhere": any(domain.scope is Scope.SITE for domain in domains),
+    }
+    gov = unit.gov
+    rows = gov.execute(unit.connection, ORGANIZATIONS, **values, page_size=limit, after=after)
+    return [Place(row.id, row.is_member, row.is_page) for row in rows]
+
+
+def list_groups(
+    grant: Grant[Organization], *, limit: int, after: Id | None = None
+) -> tuple[Period, list[GroupLine]]:
+    """List the organization's groups by id, with limit and spend, as far as the grant reaches.
+
+    Needs a grant to `read` the organization. One statement; never commits.
+    """
+    rows = grant.run(GROUPS_PAGE, page_size=limit, after=after).all()
+    found = [
+        GroupLine(row.id, row.spend_limit_micros, Sum(*map(int, row[4:])))
+        for row in rows
+        if row.id is not None
+    ]
+    return Period(rows[0].period_start, rows[0].period_end), found
+
+
+def list_members(grant: Grant[Group], *, limit: int, after: Id | None = None) -> list[MemberLine]:
+    """List the group's members by id with their limit and spend: those whose the caller may read.
+
+    Needs a grant to `read` the group; Forbidden where the caller may read nobody's. One statement;
+    never commits.
+    """
+    rows = grant.run(MEMBERS_PAGE, page_size=limit, after=after).all()
+    return [
+        MemberLine(
+            row.user_id,
+            row.group_id,
+            row.spend_limit_micros,
+            row.limit_source and LimitSource(row.limit_source),
+            int(row.spent_picos),
+            int(row.held_picos),
+            Sum(int(row.cost_picos), int(row.calls), int(row.unpriced_calls)),
+        )
+        for row in rows
+        if row.user_id is not None
+    ]
