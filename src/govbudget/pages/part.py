@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 
 from govbudget.errors import GovBudgetError
 from govbudget.identity import Action
-from govbudget.pages import policy, views
+from govbudget.pages import people, policy, views
 from govbudget.pages.render import STYLE, STYLE_PATH, Page, Renderer
 from govbudget.web import requestlog
 from govbudget.web.blueprint import (
@@ -24,7 +24,7 @@ from govbudget.web.call import AuthorizedRequest, Route, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from govbudget.installation import Installation
+    from govbudget.spend.installation import Installation
 
     More = Callable[["Renderer"], "Handlers"]
     Handlers = dict[str, dict[str, Callable[[dict[str, str]], Response]]]
@@ -33,7 +33,11 @@ NAME = "govbudget_pages"
 _READ, _UPDATE = Action.READ, Action.UPDATE
 _GROUPS = Target.GROUPS_OF_ORGANIZATION
 
+# Not about one object: the view finds the organization, and is given no grant.
+MINE = Route("GET", "/", Target.MEMBER, _READ, people.show_mine)  # type: ignore[arg-type]
 ROUTES: tuple[Route, ...] = (
+    Route("GET", "/organizations/<organization>", _GROUPS, _READ, people.show_organization),
+    Route("GET", "/groups/<group>", Target.GROUP, _READ, people.show_group),
     Route("GET", "/organizations/<organization>/audit", _GROUPS, _UPDATE, views.show_audit),
     Route("GET", "/prices", Target.PRICE_BOOK, _READ, views.show_prices),
     Route("GET", "/policy", Target.POLICY, _READ, policy.show_policy),
@@ -58,7 +62,7 @@ def make_blueprint(
     given = identify or gov.identify
     paths: Handlers = {STYLE_PATH: {"GET": lambda _: Response(STYLE, mimetype="text/css")}}
     names = {STYLE_PATH: "style"}
-    for route in ROUTES:
+    for route in (MINE, *ROUTES):
         paths[route.path] = {"GET": partial(_show, gov, renderer, route, given)}
         names[route.path] = route.view.__name__.partition("_")[2]
     for path, handlers in (more(renderer) if more else {}).items():
@@ -87,6 +91,8 @@ def _show(
     """Take a request through the checks of the API, and render what the view gave."""
 
     def act(asking: Asking) -> Page:
+        if route is MINE:
+            return people.show_mine(gov, asking)
         grant = authorize_route(asking.unit, route, asking.ids)
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         asked: AuthorizedRequest[Any] = AuthorizedRequest(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from govbudget.identity import Id
-    from govbudget.installation import Installation
+    from govbudget.spend.installation import Installation
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_bytes()

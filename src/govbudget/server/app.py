@@ -124,7 +124,7 @@ def create_app(
     tokens = BearerTokens(require_own_tables(settings.layout))
     identify = partial(_identify, tokens, engine)
     gov = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
-    sessions = open_sessions(gov, tokens, partial(_run, engine))
+    sessions = open_sessions(gov, tokens, partial(_run, engine))  # type: ignore[arg-type]  # it has spend
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from werkzeug.routing import MapAdapter
 
     from govbudget.identity import Id
-    from govbudget.installation import Installation
     from govbudget.pages.part import Handlers
     from govbudget.pages.render import Renderer
     from govbudget.server.tokens import BearerTokens
+    from govbudget.spend.installation import Installation
 
     Run = Callable[[Callable[..., Any]], Any]
 

@@ -53,8 +53,11 @@ class Page(Generic[T]):
         return {name: page, "next_page_token": token}
 
 
-def read_id_page(list_id: Id, id_type: IdType) -> Page[Id]:
-    """Read the query of a list whose rows are ordered by an id; raise `invalid-query`."""
+def read_id_page(list_id: Id, id_type: IdType, more: tuple[str, ...] = ()) -> Page[Id]:
+    """Read the query of a list whose rows are ordered by an id; raise `invalid-query`.
+
+    `more` are parameters that are read elsewhere.
+    """
 
     def read_id(text: str) -> Id:
         found = id_type.parse(text)
@@ -62,16 +65,16 @@ def read_id_page(list_id: Id, id_type: IdType) -> Page[Id]:
             raise ValueError(text)
         return found
 
-    return read_page(list_id, read_id)
+    return read_page(list_id, read_id, more)
 
 
-def read_page(list_id: Id, read_position: Callable[..., T]) -> Page[T]:
+def read_page(list_id: Id, read_position: Callable[..., T], more: tuple[str, ...] = ()) -> Page[T]:
     """Read the query of a page; raise `invalid-query`.
 
     `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
     texts that are none, or another spelling of it.
     """
-    query, errors = request.args, _check_names(PARAMETERS)
+    query, errors = request.args, _check_names((*PARAMETERS, *more))
     size_text = query.get("page_size", str(DEFAULT_PAGE_SIZE))
     size = int(size_text) if _SIZE.fullmatch(size_text) else 0
     if not 1 <= size <= MAX_PAGE_SIZE:
