@@ -278,7 +278,7 @@ def set_override(world, dollars):
 def test_an_override_is_told_as_such(tell, spender):
     set_override(spender.world, 4)
     assert tell()[0] == (
-        "limit   4000000 micros a month: the user's override, which counts for the group "
+        "limit   4000000 micros a month: an override, which counts for the group "
         f"{spender.world.a1}"
     )
     assert tell("joined")[0].startswith("limit   9000000 micros a month: the budget of")

@@ -370,8 +370,9 @@ def test_an_override_leaves_entries_in_the_audit_trail(send, limited):
     send("DELETE", override_path(limited), limited.user_admin)
     entries = send("GET", f"/organizations/{limited.a}/ai/audit", limited.owner).json["entries"]
     mine = [entry for entry in entries if entry["object_type"] == "member_ai_override"]
-    at_a1 = {"group_id": str(limited.a1), "spend_limit_micros": 3 * DOLLAR}
-    at_a = {"group_id": str(limited.a), "spend_limit_micros": 4 * DOLLAR}
+    no_more = {"expires_at": None, "reason": None}
+    at_a1 = {"group_id": str(limited.a1), "spend_limit_micros": 3 * DOLLAR, **no_more}
+    at_a = {"group_id": str(limited.a), "spend_limit_micros": 4 * DOLLAR, **no_more}
     assert [(entry["before"], entry["after"], entry["actor"]) for entry in mine] == [
         (at_a, None, str(limited.user_admin)),
         (at_a1, at_a, str(limited.org_admin)),
@@ -379,6 +380,29 @@ def test_an_override_leaves_entries_in_the_audit_trail(send, limited):
     ]
     assert {entry["cause"] for entry in mine} == {"request"}
     assert all(entry["lines"] and entry["object_id"] == str(limited.member) for entry in mine)
+
+
+def test_an_override_with_an_end_says_it_wherever_its_limit_is(send, limited):
+    """Without an end nothing is said of one; an end of the past is refused, by its name."""
+    path, end = override_path(limited), "2999-01-02T03:04:05.000006Z"
+    body = {"group_id": str(limited.a1), "spend_limit_micros": DOLLAR}
+    plain = send("PUT", path, limited.owner, json=body).json
+    assert not {"expires_at", "reason"} & plain.keys()
+    assert "limit_expires_at" not in spend_of(send, limited).json
+    assert "limit_expires_at" not in hold(send, limited, tokens={"input": 2}).json
+    more = {"expires_at": "2999-01-02t08:49:05.000006+05:45", "reason": "the release"}
+    made = send("PUT", path, limited.owner, json=body | more)
+    assert (made.status_code, made.json["expires_at"]) == (200, end)
+    assert made.json["reason"] == "the release"
+    assert send("GET", path, limited.member).json == made.json
+    assert spend_of(send, limited).json["limit_expires_at"] == end
+    refused = hold(send, limited, tokens={"input": 2})
+    assert (outcome(refused), refused.json["limit_expires_at"]) == ((403, "budget-exceeded"), end)
+    for wrong in ("2026-01-01T00:00:00Z", "2999-01-01T00:00:00", "tomorrow", 5):
+        answer = send("PUT", path, limited.owner, json=body | {"expires_at": wrong})
+        assert outcome(answer) == (400, "invalid-body")
+        assert [error["pointer"] for error in answer.json["errors"]] == ["/expires_at"]
+    assert send("GET", path, limited.member).json == made.json
 
 
 # -- reports --

@@ -28,7 +28,7 @@ TIMES = {
     name: Time()
     for name in (
         *("created_at", "updated_at", "expires_at", "recorded_at"),
-        *("period_start", "period_end", "at"),
+        *("limit_expires_at", "period_start", "period_end", "at"),
     )
 }
 # The types of parameters, by their names; those of ids are the layout's.
@@ -36,12 +36,14 @@ _IDS = ("organization_id", "user_id", "group_id", "after")
 _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("hold_id", "body_digest", "entry_id", "revision"), sa.Uuid()),
     **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
-    **dict.fromkeys(("now", "occurred_at", "at"), sa.DateTime(timezone=True)),
+    **dict.fromkeys(("now", "occurred_at", "expires_at", "at"), sa.DateTime(timezone=True)),
     **dict.fromkeys(
         ("event_id", "corrects", "reason", "provider", "model", "source", "batch"), sa.Text()
     ),
     **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
-    **dict.fromkeys(("allowed_elsewhere", "any_revision", "allow_jumps"), sa.Boolean()),
+    **dict.fromkeys(
+        ("allowed_elsewhere", "any_revision", "allow_jumps", "may_be_past"), sa.Boolean()
+    ),
     "ttl": sa.Interval(),
     "receipt": pg.JSONB(),
     "candidate": pg.ARRAY(sa.Text),

@@ -26,6 +26,9 @@ _PREPARER = pg.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 quote = _PREPARER.quote
 name_table = _PREPARER.format_table
 
+# As the answers have a time, whatever the settings of the session are.
+_TIME = """to_char(timezone('UTC', {}), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
 _SETS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 
@@ -120,6 +123,12 @@ BEGIN
 END """  # noqa: S608 - our names
 
 
+def show(column: str, row: str = "") -> str:
+    """Write what an entry shows of a column of a row; one that ends in `_at` holds a time."""
+    value = f"{row and row + '.'}{column}"
+    return _TIME.format(value) if column.endswith("_at") else value
+
+
 @dataclass(frozen=True, slots=True)
 class Audited:
     """What the entries of a table's changes say.
@@ -150,7 +159,7 @@ class Audited:
             "gone": f"NOT EXISTS ({self._find('OLD')})" if self.find else "false",
         }
         for row, other in (("o", "o"), ("n", "n"), ("OLD", "OLD"), ("NEW", "OLD")):
-            shown = ", ".join(f"'{column}', {row}.{column}" for column in self.shown)
+            shown = ", ".join(f"'{name}', {show(name, row)}" for name in self.shown)
             found = [f"({self._find(row)})::text"] if self.find else []
             found += [f"{row}.organization_id::text"] if "organization_id" in table.c else []
             if self.each == "ROW":

@@ -15,6 +15,11 @@ from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid, read
 Micros = Annotated[int, BeforeValidator(round_up_to_micros)]
 
 
+# Of an override: shown where it has one.
+End = Annotated[Time | None, Field(exclude_if=lambda time: time is None)]
+Reason = Annotated[str | None, Field(exclude_if=lambda reason: reason is None)]
+
+
 # Further units are shown where there are some.
 Some = Annotated[int, Field(exclude_if=lambda count: not count)]
 
@@ -102,24 +107,35 @@ class CorrectionAnswer(Answer):
 
 
 class OverrideAnswer(Answer):
-    """What one member may spend in a month, whatever the groups' budgets say."""
+    """What one member may spend in a month, whatever the groups' budgets say.
+
+    From `expires_at` on it counts for nothing, and the groups' budgets hold again; where it is left
+    out, the override has no end.
+    """
 
     organization_id: Id
     user_id: Id
     group_id: Id
     spend_limit_micros: int
+    expires_at: End = None
+    reason: Reason = None
     created_at: Time
     updated_at: Time
 
 
 class MemberSpendAnswer(Answer):
-    """A member's limit (null: none holds) and what set it, and the spend of the month."""
+    """A member's limit (null: none holds) and what set it, and the spend of the month.
+
+    `limit_expires_at` is when the override that sets the limit ends; it is left out where it has no
+    end, and where a group sets the limit.
+    """
 
     organization_id: Id
     user_id: Id
     effective_group_id: Id | None = read("group_id")
     spend_limit_micros: int | None = read("limit_micros")
     limit_source: LimitSource | None
+    limit_expires_at: End = None
     current_spend_micros: Micros = read("spent_picos")
     held_micros: Micros = read("held_picos")
     period_start: Time = read("period", "start")

@@ -111,6 +111,9 @@ class UsageBody(_CallBody):
     occurred_at: TimeField | None = None
 
 
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=PRINTABLE)]
+
+
 class CorrectionBody(Body):
     """The body that corrects an event: all tokens that its call took, and why."""
 
@@ -118,11 +121,16 @@ class CorrectionBody(Body):
     organization_id: IdField
     corrects: EventId
     tokens: Tokens
-    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=PRINTABLE)]
+    reason: Reason
 
 
 class OverrideBody(Body):
-    """The body of a PUT of an override."""
+    """The body of a PUT of an override: it is all of it, so what is left out is not kept."""
 
     group_id: IdField
     spend_limit_micros: Limit
+    expires_at: Annotated[
+        TimeField | None,
+        Field(description="when it ends, which is later than now; without it, it has no end"),
+    ] = None
+    reason: Reason | None = None

@@ -24,7 +24,7 @@ from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
 from govbudget.spend.usage import END, FIRST, LimitSource
 from govbudget.spend.verify import verify_spend
-from govbudget.text import write_id
+from govbudget.text import write_id, write_time
 
 LEVELS = ("organization", "group", "user")
 SHOWN = ("cost_micros", "calls", "unpriced_calls")
@@ -154,7 +154,9 @@ def _explain(spend: MemberSpend) -> str:
     if spend.limit_source is None:
         return "no group that the user belongs to has a budget"
     if spend.limit_source is LimitSource.OVERRIDE:
-        return f"the user's override, which counts for the group {spend.group_id}"
+        until = spend.limit_expires_at
+        end = "" if until is None else f" until {write_time(until)}"
+        return f"an override{end}, which counts for the group {spend.group_id}"
     return f"the budget of the group {spend.group_id}"
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class BudgetExceeded(GovBudgetError):
     """A call does not fit under the member's limit; nothing was held.
 
-    `limit_source` is `group` or `user_override`, `group_id` the group that it names; costs are
-    picos (1 USD = 10^12). It speaks of the member alone.
+    `limit_source` is `group` or `user_override`, `group_id` the group that it names;
+    `limit_expires_at` is when such an override ends (None: it has no end). Costs are picos (1 USD =
+    10^12). It speaks of the member alone.
     """
 
     limit_micros: int
@@ -32,6 +33,7 @@ class BudgetExceeded(GovBudgetError):
     held_picos: int
     cost_picos: int
     period_end: datetime
+    limit_expires_at: datetime | None = None
 
     def __post_init__(self) -> None:
         """Say the figures."""
@@ -47,9 +49,11 @@ class BudgetExceeded(GovBudgetError):
     @property
     def members(self) -> dict[str, Any]:
         """The member's own figures, in micros, and what set the limit."""
+        ends = self.limit_expires_at
         return {
             "spend_limit_micros": self.limit_micros,
             "limit_source": self.limit_source,
+            **({} if ends is None else {"limit_expires_at": write_time(ends)}),
             "group_id": write_id(self.group_id),
             "current_spend_micros": round_up_to_micros(self.spent_picos),
             "held_micros": round_up_to_micros(self.held_picos),

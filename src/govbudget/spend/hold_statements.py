@@ -44,7 +44,7 @@ WITH {{directory}}, input AS (
   SELECT *, coalesce(cost_picos, 0) AS cost, {MOST}, {MAY_BE_UNPRICED} AS may_be_unpriced
   FROM (
     SELECT i.*, {{is_member}} AS is_member, e.group_id AS limiting_group_id, e.spend_limit_micros,
-           e.limit_source
+           e.limit_source, e.limit_expires_at
     FROM input i LEFT JOIN LATERAL ({{effective}}) e ON true
   ) AS limited
 ), asking AS (

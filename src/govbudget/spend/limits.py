@@ -27,12 +27,13 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
       names are nobody else's: what a host's own selects name is never one of our CTEs.
     - `{is_member}`: whether the user is a member of the organization, and it is there.
     - `{memberships}`: the groups of the organization that the user belongs to.
-    - `{effective}`: the limit that holds, and the group that spend is attributed to; one row, or
-      none: unlimited, and for whoever is not a member.
+    - `{effective}`: the limit that holds, what set it, and the group that spend is attributed to;
+      one row, or none: unlimited, and for whoever is not a member. There `i` has `now`, too.
     - `{zone}`: the time zone of periods.
     - `{allows_unpriced}`: whether a call is let through whose cost is not wholly known.
 
-    1. The member's override, while the member belongs to the group that it names; else
+    1. The member's override, until it expires, and while the member belongs to the group that it
+       names; else
     2. the budgets of the organization's groups that the member belongs to, Everyone included: the
        highest (or lowest) limit, and of equal ones the smaller group id; else
     3. none: unlimited, attributed to the Everyone group, where there is one.
@@ -89,10 +90,12 @@ SELECT m.group_id,
        CASE WHEN o.group_id IS NULL THEN b.spend_limit_micros ELSE o.spend_limit_micros END
          AS spend_limit_micros,
        CASE WHEN o.group_id IS NOT NULL THEN 'user_override'
-            WHEN b.group_id IS NOT NULL THEN 'group' END AS limit_source
+            WHEN b.group_id IS NOT NULL THEN 'group' END AS limit_source,
+       o.expires_at AS limit_expires_at
 FROM ({memberships}) m
 LEFT JOIN {s}.member_ai_overrides o
   ON (o.organization_id, o.user_id, o.group_id) = (i.organization_id, i.user_id, m.group_id)
+  AND coalesce(o.expires_at > coalesce(i.now, statement_timestamp()), true)
 LEFT JOIN {s}.group_ai_budgets b ON b.group_id = m.group_id
 WHERE o.group_id IS NOT NULL OR b.group_id IS NOT NULL OR m.is_everyone
 ORDER BY o.group_id IS NULL, b.group_id IS NULL, b.spend_limit_micros {order}, m.group_id

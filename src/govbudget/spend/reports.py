@@ -61,7 +61,8 @@ MEMBER = _governed(
     f"""
 , {take("organization_id", "user_id", "now")}
 SELECT p.period_start, p.period_end, {{is_member}} AS is_member, e.group_id, e.spend_limit_micros,
-       e.limit_source, coalesce(c.spent_picos, 0) AS spent_picos,
+       e.limit_source, {read_time("e.limit_expires_at", "limit_expires_at")},
+       coalesce(c.spent_picos, 0) AS spent_picos,
        coalesce(c.held_picos, 0) - (
          SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
          WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
@@ -147,8 +148,9 @@ class Sum(NamedTuple):
 class MemberSpend:
     """A member's limit and spend in an organization; `limit_micros` None: no limit holds.
 
-    `group_id` is the group that new spend is attributed to. Micros are picos rounded up; what is
-    left is rounded down: nothing is shown that would not be admitted.
+    `group_id` is the group that new spend is attributed to; `limit_expires_at` is when the override
+    that sets the limit ends (None: it has no end, or a group sets the limit). Micros are picos
+    rounded up; what is left is rounded down: nothing is shown that would not be admitted.
     """
 
     organization_id: Id
@@ -159,6 +161,7 @@ class MemberSpend:
     limit_source: LimitSource | None
     spent_picos: int
     held_picos: int
+    limit_expires_at: datetime | None = None
 
     @property
     def spent_micros(self) -> int:
@@ -224,6 +227,7 @@ class Reports:
             row.limit_source and LimitSource(row.limit_source),
             int(row.spent_picos),
             int(row.held_picos),
+            row.limit_expires_at,
         )
 
     @staticmethod

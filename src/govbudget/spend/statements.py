@@ -106,6 +106,7 @@ due AS (
 # Of a call that is not held. One value: the driver takes its time over each column of an answer.
 REFUSAL = f"""jsonb_build_object(
   'is_member', a.is_member, 'limit_micros', a.spend_limit_micros, 'limit_source', a.limit_source,
+  'limit_expires_at', {IN_MICROSECONDS.format("a.limit_expires_at")},
   -- texts: a reader of JSON may take so large a number for a float
   'spent_picos', c.spent_picos::text, 'held_picos', c.held_picos::text,
   'is_final', (SELECT count(*) FROM due) < {DUE_AT_ONCE},

@@ -317,9 +317,11 @@ def _refuse(call: Any, row: Any) -> NoReturn:  # noqa: ANN401 - rows
     _refuse_excess(cost)
     if facts["spent_picos"] is None:
         raise UnpricedModel(call.provider, call.model, row.unpriced)
+    ends = facts["limit_expires_at"]
     raise BudgetExceeded(
         limit_micros=facts["limit_micros"],
         limit_source=facts["limit_source"],
+        limit_expires_at=ends and find_time(ends),
         group_id=row.group_id,
         spent_picos=int(facts["spent_picos"]),
         held_picos=int(facts["held_picos"]),

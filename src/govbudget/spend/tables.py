@@ -23,7 +23,7 @@ def member_ai_overrides(t: Tables) -> sa.Table:
     groups, find = t.groups_column, t.find_group("NULL")
     if t.layout.owns_directory:
         groups, find, keys = None, _find_member(t), _tie_to_members(t)
-    shown = ("group_id", "spend_limit_micros")
+    shown = ("group_id", "spend_limit_micros", "expires_at", "reason")
     return t.add(
         "member_ai_overrides",
         t.id("organization_id", key=True),
@@ -34,6 +34,8 @@ def member_ai_overrides(t: Tables) -> sa.Table:
         timestamp("created_at"),
         timestamp("updated_at"),
         sa.Column("receipt", pg.JSONB),
+        sa.Column("expires_at", Time),  # NULL: it has no end
+        sa.Column("reason", sa.Text),
         *keys,
         check_limits(),
         info={"audit": Audited("member_ai_override", ("user_id",), shown, find)},

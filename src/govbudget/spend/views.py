@@ -121,7 +121,14 @@ def get_override(asked: Asked[Member]) -> Override:
 def put_override(asked: Asked[Organization]) -> Override:
     """Create or change the member's override; asks about its group, and about the one before."""
     body: OverrideBody = asked.body
-    return Overrides.set(asked.grant, asked.ids["user"], body.group_id, body.spend_limit_micros)
+    return Overrides.set(
+        asked.grant,
+        asked.ids["user"],
+        body.group_id,
+        body.spend_limit_micros,
+        expires_at=body.expires_at,
+        reason=body.reason,
+    )
 
 
 def delete_override(asked: Asked[Organization]) -> None:

@@ -109,6 +109,7 @@ class Problem(TypedDict):
     # Of `budget-exceeded`: the member's own figures, and what set the limit.
     spend_limit_micros: NotRequired[int]
     limit_source: NotRequired[LimitSource]
+    limit_expires_at: NotRequired[Time]
     group_id: NotRequired[Id]
     current_spend_micros: NotRequired[int]
     held_micros: NotRequired[int]
