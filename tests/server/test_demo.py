@@ -195,11 +195,35 @@ def test_serve_prints_curl_lines_that_work_and_ends_well_when_told(number):
     with touring("--serve") as process:
         lines = read_until(process, "serving until Ctrl-C")
         curls = [shlex.split(line) for line in lines if line.startswith("  curl ")]
+        (link,) = re.findall(r"or look at it: (http://\S+/) ", "\n".join(lines))
+        (token,) = re.findall(r"(gbt_\S+)  Grace", "\n".join(lines))
         assert [send(curl) for curl in curls] == [200, 200, 403]
         shown = [process.stdout.readline() for _ in curls]
         assert [line.split()[0] for line in shown] == ["200", "200", "403"]
+        assert look(link, token) == [401, 303, 200]
         os.killpg(process.pid, number)  # as a terminal does
         assert process.wait(TIMEOUT) == 0
+
+
+def look(link, token):
+    """Open the pages, sign in and open them again; give the statuses."""
+    connection, statuses = http.client.HTTPConnection(urlsplit(link).netloc, timeout=10), []
+    form = {"Origin": link[:-1], "Content-Type": "application/x-www-form-urlencoded"}
+    cookie = {}
+    for method, path, body in (
+        ("GET", "/", None),
+        ("POST", "/sign-in", f"token={token}"),
+        ("GET", "/", None),
+    ):
+        connection.request(method, path, body, {**(form if body else {}), **cookie})
+        response = connection.getresponse()
+        text = response.read().decode()
+        if "Set-Cookie" in response.headers:
+            cookie = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+        statuses.append(response.status)
+    connection.close()
+    assert "$1.17 of $5.00" in text
+    return statuses
 
 
 def send(curl):

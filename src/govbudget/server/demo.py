@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from govbudget.prices.store import Prices, PriceSource
 from govbudget.server.directory_file import load_directory
 from govbudget.server.embedded import start_postgres
 from govbudget.server.serve import DRAIN_SECONDS, LISTENING
+from govbudget.server.sessions import SECRET_KEY
 from govbudget.server.tokens import BearerTokens
 from govbudget.server.tour import Step, Tour, explain, read_records
 from govbudget.settings import PREFIX, Settings
@@ -68,7 +70,12 @@ STORIES = {
 
 
 @click.command()
-@click.option("--serve", "keep", is_flag=True, help="Keep serving afterwards; print curl lines.")
+@click.option(
+    "--serve",
+    "keep",
+    is_flag=True,
+    help="Keep serving afterwards; print curl lines, and a link to the pages.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="The server's port; 0: a free one."
 )
@@ -85,7 +92,7 @@ def demo(port: int, *, keep: bool) -> int:
         url = stack.enter_context(start_postgres(progress=click.echo))
         ids, tokens = _prepare(url, policy)
         ours = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
-        variables = {**ours, DATABASE_URL: url}
+        variables = {**ours, DATABASE_URL: url, SECRET_KEY: secrets.token_urlsafe(32)}
         address, lines = stack.enter_context(_run_server(variables, port))
         click.echo(f"serving on {address}, under the policy {policy.folder}\n{policy.digest}")
         tour = Tour(address, lines, policy, tokens, STORIES)
@@ -102,6 +109,7 @@ def demo(port: int, *, keep: bool) -> int:
         click.echo("\nevery answer was as policy/matrix.csv and the limits say")
         if keep:
             _print_curl_lines(address, tokens, ids)
+            _print_link(address, tokens)
             _keep_serving(lines, policy)
     return OK
 
@@ -256,3 +264,9 @@ def _print_curl_lines(address: str, tokens: Mapping[str, str], ids: Mapping[str,
     for name, arguments in (("Adam", body), ("Grace", ""), ("Grace", "-X DELETE ")):
         token = f"-H 'Authorization: Bearer {tokens[name]}'"
         click.echo(f"  curl -i {arguments}{token} {budget}")
+
+
+def _print_link(address: str, tokens: Mapping[str, str]) -> None:
+    click.echo(f"\nor look at it: {address}/ (sign in with a token of these)\n")
+    for name in ("Grace", "Adam", "Olivia"):
+        click.echo(f"  {tokens[name]}  {name}, {STORIES[name]}")
