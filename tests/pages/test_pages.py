@@ -130,7 +130,7 @@ def test_the_audit_trail_says_who_and_what_by_their_names(visit, town, app, engi
     assert (page.status_code, len(sent)) == (200, 3)
     text = read_text(page)
     assert "Audit trail of an organization" in text
-    assert "org_admin request group_ai_budget a group spend_limit_micros nothing → 5000000" in text
+    assert "org_admin request group_ai_budget a group spend limit nothing → $5.00" in text
     assert visit(f"/organizations/{town.a}/audit", town.member).status_code == 403
 
 

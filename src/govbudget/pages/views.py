@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from govbudget.web.call import AuthorizedRequest as Asked
 
 # What an object of the audit trail is called in the directory, and on a page.
+_OF = {"group_id": "group", "user_id": "user"}
 _KINDS = {"member_ai_override": "user", "group_ai_budget": "group", "role_assignment": "user"}
 
 
@@ -39,15 +40,18 @@ def show_audit(asked: Asked[Organization]) -> Page:
     id_type = asked.gov.settings.id_type
     entries = [_describe(entry, id_type) for entry in values["entries"]]
     ids = {one for entry in entries for one in (entry["actor"], entry["object"])}
+    ids |= {
+        id_ for entry in entries for key, *both in entry["changed"] if key in _OF for id_ in both
+    }
     names = find_names(asked.grant.unit, {asked.object.id, *ids})
-    values |= {"entries": entries, "organization": asked.object.id}
+    values |= {"entries": entries, "kinds": _OF, "organization": asked.object.id}
     return Page("audit", "Audit trail", values, links_of(asked.grant, asked.object.id), names)
 
 
 def _describe(entry: Entry, id_type: IdType) -> dict[str, Any]:
     before, after = entry.before or {}, entry.after or {}
     changed = [
-        (key, before.get(key), after.get(key))
+        (key, *(_read_value(key, values.get(key), id_type) for values in (before, after)))
         for key in {**before, **after}
         if before.get(key) != after.get(key)
     ]
@@ -55,6 +59,11 @@ def _describe(entry: Entry, id_type: IdType) -> dict[str, Any]:
     object_id = _read_id(entry.object_id, id_type)
     kind = _KINDS.get(entry.object_type)
     return {"entry": entry, "changed": changed, "actor": actor, "object": object_id, "kind": kind}
+
+
+def _read_value(key: str, value: Any, id_type: IdType) -> Any:  # noqa: ANN401 - any JSON
+    """Read an id of what has a name; the rest stays as it is."""
+    return _read_id(value, id_type) if key in _OF and isinstance(value, str) else value
 
 
 def _read_id(text: str | None, id_type: IdType) -> Id | None:

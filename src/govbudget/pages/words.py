@@ -107,8 +107,7 @@ def describe_spend(spend: MemberSpend, find_name: Callable[[str, object], str], 
     if spend.limit_micros is None:
         return f"No limit: spent {spent}, held {held}, {resets}"
     group = find_name("group", spend.group_id)
-    expires_at = getattr(spend, "limit_expires_at", None)
-    source = describe_source(spend.limit_source, group, expires_at, clock)
+    source = describe_source(spend.limit_source, group, spend.limit_expires_at, clock)
     if spend.limit_micros == 0:
         return f"$0: blocked, spent {spent}, held {held}, {resets}; {source}"
     limit = write_limit(spend.limit_micros)

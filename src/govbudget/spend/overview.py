@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
+from govbudget.db.sql import read_time
 from govbudget.identity import Action, Group, Organization, Scope
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.reports import GROUPS_FIRST, PERIOD, Period, Sum
@@ -14,6 +15,7 @@ from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Id
@@ -77,6 +79,7 @@ MEMBERS_PAGE = Governed(
     f"""
 WITH {{directory}}, {PERIOD}
 SELECT p.period_start, p.period_end, i.user_id, e.group_id, e.spend_limit_micros, e.limit_source,
+       {read_time("e.limit_expires_at", "limit_expires_at")},
        coalesce(c.spent_picos, 0) AS spent_picos,
        coalesce(c.held_picos, 0) - (
          SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
@@ -138,6 +141,7 @@ class MemberLine:
     spent_picos: int
     held_picos: int
     sum: Sum
+    limit_expires_at: datetime | None = None
 
 
 def list_places(
@@ -192,6 +196,7 @@ def list_members(grant: Grant[Group], *, limit: int, after: Id | None = None) ->
             int(row.spent_picos),
             int(row.held_picos),
             Sum(int(row.cost_picos), int(row.calls), int(row.unpriced_calls)),
+            row.limit_expires_at,
         )
         for row in rows
         if row.user_id is not None
