@@ -24,6 +24,8 @@ Word = TypeVar("Word", bound=str)
 PREFIX = "GOVBUDGET_"
 AIBRIDGE = "aibridge"
 KNOWN_FEATURES = frozenset({AIBRIDGE})
+# How long after its end a month may be closed: no statement asks about a time that is later.
+MIN_CLOSE_AFTER_DAYS, MAX_DAYS = 7, 36500
 # Read by the command and the tests, not by the extension.
 COMMAND_KEYS = {
     "GOVBUDGET_DOCS_URL": "the URL of this folder `docs`, where SARIF links to `findings.md`",
@@ -69,6 +71,8 @@ class Settings:
     - `limit_rule`: a member of several groups has their `highest` or their `lowest` limit.
     - `time_zone`: the IANA name of the time zone of the calendar months that limits are for.
     - `base_template`: the template of the host's that the pages extend (`pages=`); none: our own.
+    - `close_after_days`: a month may be closed so many days after its end, 7 at least; a call that
+      comes later counts in the month in which it comes.
     - `unpriced`: `deny` or `allow` a call of unknown cost by a member who has a limit.
     """
 
@@ -83,6 +87,7 @@ class Settings:
     expose_policy_digest: bool = False
     limit_rule: LimitRule = LimitRule.HIGHEST
     time_zone: str = "UTC"
+    close_after_days: int = 60
     unpriced: Unpriced = Unpriced.DENY
     base_template: str | None = None
 
@@ -114,6 +119,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "expose_policy_digest": _read_flag,
         "limit_rule": partial(_choose, LimitRule),
         "time_zone": _read_time_zone,
+        "close_after_days": _read_days,
         "unpriced": partial(_choose, Unpriced),
     }
     values: dict[str, Any] = {}
@@ -186,6 +192,13 @@ def _read_time_zone(value: object) -> str:
         message = "it is not a time zone known here; write an IANA name such as `Europe/Berlin`"
         raise ValueError(message)
     return str(value)
+
+
+def _read_days(value: object) -> int:
+    if not str(value).isdecimal() or not MIN_CLOSE_AFTER_DAYS <= int(str(value)) <= MAX_DAYS:
+        message = f"write a number of days from {MIN_CLOSE_AFTER_DAYS} to {MAX_DAYS}"
+        raise ValueError(message)
+    return int(str(value))
 
 
 def _read_flag(value: object) -> bool:

@@ -82,6 +82,7 @@ ARGUMENTS = {
     "prices history": "openai gpt-4o",
     "prices show": "openai gpt-4o",
     "prices remove": "acme served",
+    "spend close": "2020-01 --to {closed}",
     "spend member": "{a} {member}",
     "spend report": "--organization {a}",
     "spend verify": "",
@@ -130,7 +131,7 @@ class Walk:
                 connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET {setting}")
         file, policy = folder / "directory.json", folder / "policy"
         file.write_text(json.dumps({"users": [{"id": str(world.member), "name": "Zoë"}]}))
-        self.names = {"file": file, "policy": policy, "token": token}
+        self.names = {"closed": folder / "closed", "file": file, "policy": policy, "token": token}
         self.names |= {name: getattr(world, name) for name in ("a", "a1", "member")}
         self.stack = ExitStack()
 

@@ -25,6 +25,7 @@ RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
 TYPES = (
     *("api_token", "group_member", "organization_member", "role_assignment"),
     *("group_ai_budget", "member_ai_override", "ai_model_price", "ai_usage"),
+    "ai_closing",
 )
 COLUMNS = ("at", "object_type", "object_id", "before", "after", *RECEIPT, "id")
 

@@ -9,7 +9,7 @@ NAME = "price_of"
 # ascend by `above`. Gives what is known of the cost in picos (NULL: nothing is, and something was
 # used), then the units that have no price.
 HEAD = (
-    "price_of(four bigint[], further jsonb, prices bigint[], more jsonb)"
+    "(four bigint[], further jsonb, prices bigint[], more jsonb)"
     " RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE"
 )
 

@@ -40,12 +40,14 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(
         ("event_id", "corrects", "reason", "provider", "model", "source", "batch"), sa.Text()
     ),
-    **dict.fromkeys((*TOKENS, "limit", "page_size"), sa.BigInteger()),
+    **dict.fromkeys((*TOKENS, "limit", "page_size", "boundary"), sa.BigInteger()),
     **dict.fromkeys(
         ("allowed_elsewhere", "any_revision", "allow_jumps", "may_be_past"), sa.Boolean()
     ),
+    **dict.fromkeys(("month", "since", "until"), sa.Date()),
+    "days": sa.Integer(),
     "ttl": sa.Interval(),
-    "receipt": pg.JSONB(),
+    **dict.fromkeys(("receipt", "facts", "sums"), pg.JSONB()),
     "candidate": pg.ARRAY(sa.Text),
     "further_tokens": pg.JSONB(none_as_null=True),
 }

@@ -6,6 +6,7 @@ functions that read columns by name keep their plans, and are as fast as any.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -223,17 +224,23 @@ def write_functions(metadata: sa.MetaData, layout: Layout) -> dict[str, str]:
     audited = [table for table in metadata.sorted_tables if "audit" in table.info]
     names = (quote(layout.schema), str(layout.id_type))
     bodies = {f"record_{table.name}": table.info["audit"].write(table, *names) for table in audited}
-    return {"refuse_audit_change": _REFUSE, price_function.NAME: price_function.BODY, **bodies}
+    bodies |= {name: body for name, (_, body) in _list_functions(metadata).items()}
+    return {"refuse_audit_change": _REFUSE, **bodies}
+
+
+def _list_functions(metadata: sa.MetaData) -> dict[str, tuple[str, str]]:
+    """Give what follows the name, and the body, of each function that is not a trigger's."""
+    of_tables = [table.info.get("functions", {}) for table in metadata.sorted_tables]
+    price_of = (price_function.HEAD, price_function.BODY)
+    return {price_function.NAME: price_of, **dict(ChainMap(*of_tables))}
 
 
 def write_behaviour(metadata: sa.MetaData, layout: Layout) -> Iterator[str]:
     """Write the statements that make, or make anew, all functions and triggers."""
     schema = quote(layout.schema)
     for name, body in write_functions(metadata, layout).items():
-        head = f"{name}() RETURNS trigger LANGUAGE plpgsql"
-        if name == price_function.NAME:
-            head = price_function.HEAD
-        yield f"CREATE OR REPLACE FUNCTION {schema}.{head} AS $${body}$$"
+        head, _ = _list_functions(metadata).get(name, ("() RETURNS trigger LANGUAGE plpgsql", ""))
+        yield f"CREATE OR REPLACE FUNCTION {schema}.{name}{head} AS $${body}$$"
     for table in metadata.sorted_tables:
         for trigger in list_triggers(table):
             yield trigger.write(table, schema)

@@ -7,23 +7,26 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import click
 
 from govbudget.cli import NOT_SO, OK
-from govbudget.cli.environment import require_known, run_as_operator
+from govbudget.cli.environment import open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
 from govbudget.cli.prices import prices
 from govbudget.db.unit import Unit
 from govbudget.identity import Id
 from govbudget.money import TOKENS, round_up_to_micros
+from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.answers import MemberSpendAnswer
+from govbudget.spend.closing import close_month, prove_file, verify_closings
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
 from govbudget.spend.usage import END, FIRST, LimitSource
-from govbudget.spend.verify import verify_spend
+from govbudget.spend.verify import Verification, verify_spend
 from govbudget.text import write_id, write_time
 
 LEVELS = ("organization", "group", "user")
@@ -33,6 +36,9 @@ SHOWN = ("cost_micros", "calls", "unpriced_calls")
 @click.group()
 def spend() -> None:
     """What was spent: the ledger, and what is added up from it."""
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _read_month(_ctx: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
@@ -162,20 +168,57 @@ def _explain(spend: MemberSpend) -> str:
 
 @spend.command("verify")
 @click.option("--organization", help="An organization's id; without it: all of them.")
-def spend_verify(organization: str | None) -> int:
+@click.option("--with", "file", type=FILE, help="Prove a file of `spend close`, too.")
+def spend_verify(organization: str | None, file: Path | None) -> int:
     """Prove that ledger, rollups, counters and holds agree.
 
-    Prints a line for each disagreement, and has status 1 then. It reads one snapshot and locks
-    nothing, so it may run at any time.
+    Of a closed month it compares rollups and counters with what was stored when it was closed, and
+    with FILE: its digest, its rows, and their sums with the rollups. Prints a line for each
+    disagreement, and has status 1 then. It locks nothing, so it may run at any time.
     """
     asked = None if organization is None else find_settings().id_type.parse(organization)
-    seen = run_as_operator(lambda unit: verify_spend(unit.authorize("create", ledger=True), asked))
-    for finding in seen.findings:
+
+    def verify(unit: Unit) -> tuple[Verification, list[str]]:
+        seen = verify_spend(unit.authorize("create", ledger=True), asked)
+        grant = unit.authorize("update", ledger=True)
+        closed = list(verify_closings(grant, asked))
+        return seen, closed + ([] if file is None else list(prove_file(grant, file)))
+
+    seen, closed = run_as_operator(verify)
+    findings = seen.findings + closed
+    for finding in findings:
         click.echo(finding)
-    if seen.findings:
+    if findings:
         return NOT_SO
     click.echo(f"{seen.members} members, {seen.calls} calls: ledger = rollups = counters")
     return OK
+
+
+@spend.command("close")
+@click.argument("month", metavar="MONTH", callback=_read_month)
+@click.option("--to", "file", type=FILE, required=True, help="The file that the month is kept in.")
+@click.option(
+    "--after-days",
+    type=click.IntRange(MIN_CLOSE_AFTER_DAYS, MAX_DAYS),
+    help="How many days ago it ended at least; without it: GOVBUDGET_CLOSE_AFTER_DAYS.",
+)
+def spend_close(month: datetime, file: Path, after_days: int | None) -> None:
+    """Write the calls and holds of MONTH (YYYY-MM) to FILE, and take them out of the database.
+
+    Sums, reports and limits stay as they are. Keep FILE: it is the only record of these calls.
+    Months are closed in their order. If it is interrupted, run it again with the same FILE: nothing
+    is lost. It needs a role that may delete from the tables, such as their owner.
+
+    From then on, usage that comes for the month counts in the month in which it comes, and its row
+    says so. An event of the month that is sent again is recorded again, as its id is not known any
+    more; so let nothing replay what is older than --after-days. Its holds are not found, and its
+    calls can't be corrected.
+    """
+    with open_gov() as gov:
+        days = gov.settings.close_after_days if after_days is None else after_days
+        done = close_month(gov, month.date().replace(day=1), file, days)
+    click.echo(f"{done.month:%Y-%m}: {done.ai_usage} calls, {done.ai_holds} holds in {file}")
+    click.echo(f"sha256 {done.sha256}")
 
 
 @prices.command("gaps")

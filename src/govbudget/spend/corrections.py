@@ -49,7 +49,7 @@ FIND_CORRECTED = Governed(
     Ledger,
     """
 SELECT provider, model FROM {s}.ai_usage
-WHERE organization_id = :organization_id AND event_id = :corrects
+WHERE organization_id = :organization_id AND event_id = :corrects AND NOT {s}.is_closed(period)
 """,
 )
 CORRECT = Governed(
@@ -63,6 +63,7 @@ original AS (
          {WAS_UNPRICED.format("o")}::integer AS was_unpriced
   FROM input i JOIN {{s}}.ai_usage o
     ON o.organization_id = i.organization_id AND o.event_id = i.corrects
+     AND NOT {{s}}.is_closed(o.period)
 ), priced AS (
   SELECT i.*, {", ".join(f"o.{name}" for name in (*TAKEN, "was_picos", "was_unpriced"))},
          {", ".join(f"{price} AS {name}" for name, price in FILLED.items())}

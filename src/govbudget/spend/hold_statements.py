@@ -39,7 +39,7 @@ EXTEND = Governed(
 WITH {{directory}}, input AS (
   SELECT h.*, ttl, now, coalesce(now, statement_timestamp()) AS at
   FROM (SELECT :hold_id AS hold_id, CAST(:ttl AS interval) AS ttl, :now AS now) passed
-  JOIN {{s}}.ai_holds h ON h.id = passed.hold_id
+  JOIN {{s}}.ai_holds h ON h.id = passed.hold_id AND NOT {{s}}.is_closed(h.period)
 ), asked AS (
   SELECT *, coalesce(cost_picos, 0) AS cost, {MOST}, {MAY_BE_UNPRICED} AS may_be_unpriced
   FROM (
@@ -100,11 +100,11 @@ RELEASE = Governed(
     Ledger,
     """
 WITH hold AS (
-  SELECT * FROM {s}.ai_holds WHERE id = :hold_id
+  SELECT * FROM {s}.ai_holds WHERE id = :hold_id AND NOT {s}.is_closed(period)
 ), closed AS (
   UPDATE {s}.ai_holds
   SET is_open = false, ended = CASE WHEN is_open THEN 'released' ELSE 'released late' END
-  WHERE id = :hold_id AND ended IS NULL
+  WHERE id = (SELECT id FROM hold) AND ended IS NULL
   RETURNING CASE ended WHEN 'released' THEN cost_picos END AS cost_picos
 ), counter AS (
   INSERT INTO {s}.ai_spend_counters AS c

@@ -19,6 +19,7 @@ from govbudget.db.times import IN_MICROSECONDS
 from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
+from govbudget.settings import MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
 
@@ -32,6 +33,17 @@ PRICE = (*PRICES, "more", "priced_as")
 NOW = "coalesce(:now, statement_timestamp())"
 # When a call was made: as its caller says, else now.
 AT = "occurred_at, now"
+
+
+def is_open(month: str, at: str, now: str = "now") -> str:
+    """Say whether a month is not closed; what is `at` a time of late is of an open one for sure."""
+    late = f"coalesce({now}, statement_timestamp()) - interval '{MIN_CLOSE_AFTER_DAYS - 1} days'"
+    return f"CASE WHEN {at} > {late} THEN true ELSE NOT {{s}}.is_closed({month}) END"
+
+
+# What comes for a closed month counts now.
+MONTH = "date_trunc('month', timezone({zone}, occurred_at))::date"
+COUNTED_AT = f"CASE WHEN {is_open(MONTH, 'occurred_at')} THEN occurred_at END, now"
 
 
 def find_start(day: str) -> str:
@@ -55,7 +67,7 @@ def take(*names: str, at: str = "now") -> str:
     return f"input AS (SELECT *, {time} FROM (SELECT {passed}) passed)"
 
 
-def _ask(*more: str, at: str = "now") -> str:
+def _ask(*more: str, at: str = "now", priced_at: str = "i.at") -> str:
     """Write the CTEs `input` and `asked`: who asks, and for what. `more` is passed besides."""
     names = ("organization_id", "user_id", "provider", "model", "candidate", *COUNTS, "now", *more)
     return f"""
@@ -63,7 +75,7 @@ WITH {{directory}}, {take(*names, at=at)}, asked AS (
   SELECT i.*, {{is_member}} AS is_member, e.*, k.*, {", ".join(f"p.{name}" for name in PRICE)},
          date_trunc('month', timezone({{zone}}, i.at))::date AS period
   FROM input i
-  {find_in_force("i", DAY.format("i.at"), "i.candidate")}
+  {find_in_force("i", DAY.format(priced_at), "i.candidate")}
   LEFT JOIN LATERAL ({{effective}}) e ON true
   CROSS JOIN {write_cost("i", "p")}
 )"""
@@ -240,7 +252,8 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
          k.unpriced AS lacks,
          least(greatest(timezone({{zone}}, i.at)::date, p.period),
                (p.period + interval '1 month -1 day')::date) AS day
-  FROM input i, {hold} p, {write_cost("i", "p")} WHERE p.id = i.hold_id
+  FROM input i, {hold} p, {write_cost("i", "p")}
+  WHERE p.id = i.hold_id AND {is_open("p.period", "p.created_at", "i.now")}
 ){record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({",".join(REQUIRED)})
@@ -298,7 +311,7 @@ RECORD = Governed(
     "spend.record",
     Action.CREATE,
     Ledger,
-    _ask("event_id", "occurred_at", at=AT)
+    _ask("event_id", "occurred_at", at=COUNTED_AT, priced_at="coalesce(i.occurred_at, i.at)")
     + record(
         "asked a",
         where=IS_KNOWN,
@@ -307,6 +320,7 @@ RECORD = Governed(
         day="timezone({zone}, at)::date",
         cost="cost_picos",
         unpriced="unpriced",
+        more={"late_for": f"CASE WHEN occurred_at <> at THEN {MONTH} END"},
     )
     + add_up()
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",

@@ -234,7 +234,9 @@ class Spend:
         if found is None:
             raise NotFound("event")
         candidate = find_candidate(*found)
-        row = grant.run(corrections.CORRECT, **values, candidate=candidate).one()
+        row = grant.run(corrections.CORRECT, **values, candidate=candidate).one_or_none()
+        if row is None:  # its month was closed just now
+            raise NotFound("event")
         if row.recorded_at is not None:
             return _read_correction(row, tokens, values), True
         known = grant.run(corrections.FIND_CORRECTION, **values).one_or_none()

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.db.tables import ADD, ADD_AND_CHANGE, Tables, check_limits, required, timestamp
 from govbudget.db.times import Time
-from govbudget.db.triggers import Audited, name_table
+from govbudget.db.triggers import Audited, name_table, quote
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
 
 PICOS = sa.Numeric(38, 0)
@@ -129,6 +129,8 @@ def ai_usage(t: Tables) -> sa.Table:
         timestamp("recorded_at"),
         *(sa.CheckConstraint(f"{c} BETWEEN 0 AND {MAX_TOKENS}", name=c) for c in TOKENS),
         *_describe_correction(),
+        # The month that it would have counted in, had that not been closed; NULL: it did.
+        sa.Column("late_for", sa.Date),
         sa.Index(
             "ai_usage_unpriced_idx",
             "provider",
@@ -136,6 +138,26 @@ def ai_usage(t: Tables) -> sa.Table:
             postgresql_where=sa.text("unpriced IS NOT NULL"),
         ),
         info={"rights": ADD},
+    )
+
+
+def ai_closings(t: Tables) -> sa.Table:
+    """Months that are closed to every writer, and what is kept of them; `spend.closing` has more.
+
+    The database's function `is_closed` says whether a month is closed, as every one before is.
+    """
+    closed = f"EXISTS (SELECT FROM {quote(t.layout.schema)}.ai_closings c WHERE c.month >= $1)"
+    function = "(date) RETURNS boolean LANGUAGE plpgsql STABLE STRICT"
+    return t.add(
+        "ai_closings",
+        sa.Column("month", sa.Date, primary_key=True),
+        timestamp("started_at"),
+        # Of its file: digest, that of the one before, rows. NULL: none of its rows is deleted yet.
+        sa.Column("file", pg.JSONB(none_as_null=True)),
+        # What its rollups and counters were, by organization.
+        sa.Column("sums", pg.JSONB(none_as_null=True)),
+        sa.Column("closed_at", Time),  # NULL: some of its rows may be there
+        info={"functions": {"is_closed": (function, f"\nBEGIN\n  RETURN {closed};\nEND ")}},
     )
 
 
@@ -218,4 +240,4 @@ def _describe_cost() -> tuple[sa.Column[Any], ...]:
 
 
 OF_DIRECTORY = ()
-OTHERS = (member_ai_overrides, ai_holds, ai_usage, ai_spend_counters, ai_spend_rollups)
+OTHERS = (member_ai_overrides, ai_holds, ai_usage, ai_closings, ai_spend_counters, ai_spend_rollups)

@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 # See `WAS_UNPRICED`.
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
 OF_BEFORE = f"i.cost_picos IS NULL AND (i.unpriced IS NOT NULL OR {NO_TOKENS})"
-# Of the organization asked about, or of any.
+# Of the organization asked about, or of any; a month that has a file is compared by `closing`.
+ASKED_OF_ANY = "(CAST(:organization_id AS {id}) IS NULL OR {of}organization_id = :organization_id)"
+CLOSED = (
+    """coalesce((SELECT max(month) FROM {s}.ai_closings WHERE file IS NOT NULL), '-infinity')"""
+)
 ASKED, ASKED_OF_USAGE, ASKED_OF_CORRECTION = (
-    f"(CAST(:organization_id AS {{id}}) IS NULL OR {of}organization_id = :organization_id)"
-    for of in ("", "u.", "i.")
+    f"({ASKED_OF_ANY.replace('{of}', of)} AND {of}period > {CLOSED})" for of in ("", "u.", "i.")
+)
+ASKED_OF_ROLLUP = (
+    f"{ASKED_OF_ANY.replace('{of}', '')} AND starts_on >= {CLOSED} + interval '1 month'"
 )
 # What usage takes over from the hold that it settles: of a model that answered instead, no prices.
 COPIED = ("organization_id", "user_id", "group_id", "period")
@@ -70,7 +76,7 @@ WITH recorded AS (
   FROM (
     SELECT organization_id, user_id, grain, starts_on, group_id, false AS in_ledger,
            cost_picos AS c, calls AS n, unpriced_calls AS u
-    FROM {{s}}.ai_spend_rollups WHERE {ASKED}
+    FROM {{s}}.ai_spend_rollups WHERE {ASKED_OF_ROLLUP}
     UNION ALL SELECT organization_id, user_id, grain, starts_on, group_id, true, cost, calls,
                      unpriced
     FROM recorded, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)

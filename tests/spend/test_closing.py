@@ -1,0 +1,306 @@
+"""A month is closed: its rows go to a file that proves itself, and its sums stay."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.spend.test_hold_life import DOLLAR, Clock
+from tests.spend.test_store import ONE, Spender
+from tests.support import TABLES, World
+
+from govbudget.errors import GovBudgetError, InvalidInput, NotFound
+from govbudget.identity import OPERATOR
+from govbudget.spend import closing
+from govbudget.spend.closing import close_month, prove_file, verify_closings
+from govbudget.spend.store import Spend
+from govbudget.spend.tokens import Tokens
+from govbudget.spend.verify import verify_spend
+
+pytestmark = pytest.mark.slow
+
+JANUARY, FEBRUARY = date(2026, 1, 1), date(2026, 2, 1)
+FACTS = (("ai_holds", "id", "is_open", "ended"), ("ai_spend_counters", "period", "held_picos"))
+IN_FEBRUARY, IN_APRIL = (datetime(2026, month, 20, 12, tzinfo=UTC) for month in (2, 4))
+
+
+@pytest.fixture
+def engine(make_database, template):
+    """Its own database: a closed month is closed for everyone."""
+    engine = sa.create_engine(make_database(template=template))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def spender(engine):
+    """A member with calls in January: settled, recorded, corrected, unpriced, expired; it is April.
+
+    Another one, in another organization, has one in February.
+    """
+    clock = Clock()
+    spender = Spender(World(engine), clock=clock)
+    spender.clock = clock
+    spender.limit(spender.world.a1, 9)
+    fill(spender)
+    return spender
+
+
+def fill(spender):
+    world, call, clock = spender.world, spender.call, spender.clock
+    spender.settled = spender("hold", call, Tokens(input=2)).id
+    spender("settle", spender.settled, "e1", ONE)
+    spender("record", "e2", call, ONE)
+    spender("record", "e3", call.__class__(world.a, world.member, "acme", "unknown"), ONE)
+    with spender.gov.unit(world.owner) as unit:
+        grant = unit.authorize("update", ledger=True)
+        Spend.correct(grant, "c1", world.a, "e2", Tokens(input=3), reason="it was more")
+    spender.expired = spender("hold", call, ONE).id
+    clock.now = IN_FEBRUARY
+    spender("record", "f1", call, ONE)
+    clock.now = IN_APRIL
+
+
+def close(spender, path, month=JANUARY, days=60):
+    return close_month(spender.gov, month, path, days)
+
+
+def verify(spender, *files):
+    with spender.gov.unit(OPERATOR) as unit:
+        found = verify_spend(unit.authorize("create", ledger=True)).findings
+        grant = unit.authorize("update", ledger=True)
+        found += verify_closings(grant)
+        return found + [finding for file in files for finding in prove_file(grant, file)]
+
+
+def read_all(spender):
+    """What reports and limits are of."""
+    world = spender.world
+    with world.engine.connect() as connection:
+        return [
+            sorted(map(str, connection.execute(sa.select(getattr(TABLES, table)))))
+            for table in ("ai_spend_rollups",)
+        ] + [sorted(spender.read("ai_spend_counters", "period", "spent_picos"))]
+
+
+def change(spender, sql):
+    with spender.world.engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        assert connection.exec_driver_sql(sql).rowcount > 0
+
+
+def test_its_rows_are_in_the_file_and_its_sums_stay(spender, tmp_path):
+    sums, file = read_all(spender), tmp_path / "january"
+    done = close(spender, file)
+    assert (done.ai_usage, done.ai_holds) == (4, 2)
+    assert read_all(spender) == sums
+    assert [row.event_id for row in spender.read("ai_usage", "event_id")] == ["f1"]
+    assert spender.read("ai_holds", "id") == []
+    header, *lines = map(json.loads, file.read_text().splitlines())
+    assert header["govbudget"]["month"] == "2026-01"
+    assert header["govbudget"]["columns"]["ai_usage"] == TABLES.ai_usage.c.keys()
+    events = {line["ai_usage"]["event_id"] for line in lines if "ai_usage" in line}
+    assert events == {"e1", "e2", "e3", "c1"}
+    assert {line["ai_holds"]["is_open"] for line in lines if "ai_holds" in line} == {False}
+    assert verify(spender, file) == []
+    assert close(spender, file) == done
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_comes_for_it_counts_in_the_open_month_and_says_so(spender, tmp_path):
+    """Its day's price counts. A hold that went is not found, nor is what a correction is of."""
+    close(spender, tmp_path / "january")
+    then = datetime(2026, 1, 30, tzinfo=UTC)
+    usage, is_new = spender("record", "late", spender.call, ONE, occurred_at=then)
+    assert (is_new, usage.cost_picos, usage.occurred_at) == (True, DOLLAR, then)
+    assert spender("record", "late", spender.call, ONE, occurred_at=then) == (usage, False)
+    spender("record", "now", spender.call, ONE, occurred_at=IN_APRIL - timedelta(days=1))
+    spender("record", "march", spender.call, ONE, occurred_at=datetime(2026, 3, 31, tzinfo=UTC))
+    rows = spender.read("ai_usage", "event_id", "period", "day", "late_for")
+    assert {row.event_id: tuple(row[1:]) for row in rows} == {
+        "f1": (FEBRUARY, IN_FEBRUARY.date(), None),
+        "late": (date(2026, 4, 1), IN_APRIL.date(), JANUARY),
+        "now": (date(2026, 4, 1), date(2026, 4, 19), None),
+        "march": (date(2026, 3, 1), date(2026, 3, 31), None),
+    }
+    for act in (
+        ("settle", spender.settled, "e1", ONE),
+        ("settle", spender.expired, "e9", ONE),
+        ("release", spender.expired),
+    ):
+        with pytest.raises(NotFound):
+            spender(*act)
+    with pytest.raises(NotFound):
+        spender("extend", spender.expired, ttl_seconds=60)
+    assert verify(spender, tmp_path / "january") == []
+
+
+def mark(spender):
+    change(spender, "INSERT INTO govbudget.ai_closings (month) VALUES ('2026-01-01')")
+
+
+def test_a_month_that_is_marked_is_closed_to_every_writer(spender):
+    """Its rows are there still, and what is known is still known."""
+    mark(spender)
+    before = [spender.read(*facts) for facts in FACTS]
+    for act in (
+        ("settle", spender.expired, "e9", ONE),
+        ("release", spender.expired),
+    ):
+        with pytest.raises(NotFound):
+            spender(*act)
+    with pytest.raises(NotFound):
+        spender("extend", spender.expired, ttl_seconds=60)
+    with pytest.raises(NotFound), spender.gov.unit(spender.world.owner) as unit:
+        grant = unit.authorize("update", ledger=True)
+        Spend.correct(grant, "c9", spender.world.a, "e1", ONE, reason="late")
+    assert spender("record", "e2", spender.call, ONE)[1] is False
+    assert [spender.read(*facts) for facts in FACTS] == before
+    assert verify(spender) == []
+
+
+def test_months_are_closed_in_order_and_not_too_early(spender, tmp_path):
+    for month, days, reason in (
+        (FEBRUARY, 60, r"2026-02 can be closed from 2026-04-30 00:00 UTC on"),
+        (FEBRUARY, 7, r"2026-02 comes after 2026-01, which has rows"),
+    ):
+        with pytest.raises(InvalidInput, match=reason):
+            close(spender, tmp_path / "file", month, days)
+    assert list(tmp_path.iterdir()) == []
+    files = [tmp_path / "january", tmp_path / "february"]
+    first, second = close(spender, files[0]), close(spender, files[1], FEBRUARY, 7)
+    assert (first.previous_sha256, second.previous_sha256) == (None, first.sha256)
+    with pytest.raises(InvalidInput, match="before a month that is closed"):
+        close(spender, tmp_path / "x", date(2025, 12, 1))
+    trail = TABLES.audit_log
+    with spender.world.engine.connect() as connection:
+        chosen = sa.select(trail).where(trail.c.object_type == "ai_closing").order_by("at")
+        entries = connection.execute(chosen).all()
+    assert [(entry.object_id, entry.after) for entry in entries] == [
+        ("2026-01", first.facts),
+        ("2026-02", second.facts),
+    ]
+    assert {entry.receipt["cause"] for entry in entries} == {"command"}
+    assert verify(spender, *files) == []
+
+
+def test_a_file_that_is_another_one_is_not_written_over(spender, tmp_path):
+    file = tmp_path / "notes"
+    file.write_text("mine\n")
+    with pytest.raises(InvalidInput, match="line 1, is not of a closed month"):
+        close(spender, file)
+    file.write_text('{"govbudget": {"month": "2025-01"}}\n')
+    with pytest.raises(InvalidInput, match="is there already"):
+        close(spender, file)
+    with pytest.raises(OSError, match="No such file"):
+        close(spender, tmp_path / "none" / "file")
+    assert verify(spender) == []
+    close(spender, tmp_path / "january")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"cost_picos":1000000000000', '"cost_picos":1000000000001', "rollups of 2026-01 have"),
+        ('"event_id":"e1"', '"event_id":"e8"', "its sha256 is"),
+        ("\n", "\n\n", "is not of a closed month"),
+        ('{"ai_holds"', '{"a_table"', "is not of a closed month"),
+    ],
+)
+def test_a_file_that_was_altered_is_found(spender, tmp_path, old, new, sentence):
+    file = tmp_path / "january"
+    close(spender, file)
+    content = file.read_text()
+    assert old in content
+    file.write_text(content.replace(old, new, 1))
+    try:
+        found = verify(spender, file)
+    except InvalidInput as error:
+        found = [str(error)]
+    assert any(sentence in finding for finding in found), found
+
+
+def test_a_line_that_is_missing_is_found(spender, tmp_path):
+    file = tmp_path / "january"
+    close(spender, file)
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-1]))
+    assert ["its ai_holds is 1; of 2026-01 was stored 2" in f for f in verify(spender, file)][1]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE govbudget.ai_spend_rollups SET calls = calls + 1 WHERE starts_on = '2026-01-31'",
+        "UPDATE govbudget.ai_spend_rollups SET cost_picos = 7 WHERE starts_on = '2026-01-01'",
+        "UPDATE govbudget.ai_spend_counters SET spent_picos = 7 WHERE period = '2026-01-01'",
+        "DELETE FROM govbudget.ai_spend_counters WHERE period = '2026-01-01'",
+        "DELETE FROM govbudget.ai_spend_rollups WHERE starts_on < '2026-02-01'",
+        "DELETE FROM govbudget.audit_log WHERE object_type = 'ai_closing'",
+        "UPDATE govbudget.ai_closings SET file = jsonb_set(file, '{sha256}', '\"x\"')",
+        "UPDATE govbudget.ai_closings SET sums = '{}'",
+    ],
+)
+def test_what_was_changed_in_a_closed_month_is_found(spender, tmp_path, sql):
+    close(spender, tmp_path / "january")
+    assert verify(spender) == []
+    change(spender, sql)
+    found = verify(spender)
+    assert found
+    assert all("the closed month 2026-01" in finding for finding in found)
+
+
+def test_rows_that_do_not_add_up_are_not_deleted(spender, tmp_path):
+    change(spender, "UPDATE govbudget.ai_usage SET cost_picos = 7 WHERE event_id = 'e1'")
+    with pytest.raises(InvalidInput, match="don't add up"):
+        close(spender, tmp_path / "january")
+    assert len(spender.read("ai_usage", "event_id")) == 5
+
+
+def test_a_row_that_was_changed_behind_its_back_stays(spender, tmp_path, monkeypatch):
+    delete = closing._delete
+
+    def meddle(*arguments):
+        change(spender, "UPDATE govbudget.ai_usage SET reason = 'x' WHERE event_id = 'e1'")
+        delete(*arguments)
+
+    monkeypatch.setattr(closing, "_delete", meddle)
+    with pytest.raises(InvalidInput, match="rows that are not in"):
+        close(spender, tmp_path / "january")
+    assert {row.event_id for row in spender.read("ai_usage", "event_id")} == {"e1", "f1"}
+
+
+@pytest.mark.parametrize("begins", ["reads", "writes"])
+def test_it_waits_for_what_began_before_it(spender, tmp_path, monkeypatch, begins):
+    """And says which processes it waited for; what was written then is in the file."""
+    monkeypatch.setattr(closing, "WAIT_SECONDS", 0)
+    file = tmp_path / "january"
+    level = "REPEATABLE READ" if begins == "reads" else "READ COMMITTED"
+    engine = spender.world.engine.execution_options(isolation_level=level)
+    with spender.gov.unit(spender.world.nobody, connection=(older := engine.connect())) as unit:
+        grant = unit.authorize("create", ledger=True)
+        if begins == "writes":
+            then = datetime(2026, 1, 5, tzinfo=UTC)
+            Spend.record(grant, "early", spender.call, ONE, occurred_at=then)
+        pid = older.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with pytest.raises(GovBudgetError, match=rf"processes: {pid};"):
+            close(spender, file)
+        assert not file.exists()
+        older.commit()
+    older.close()
+    assert close(spender, file).ai_usage == 4 + (begins == "writes")
+    assert verify(spender, file) == []
+
+
+def test_expired_holds_of_every_past_month_are_closed(spender, tmp_path):
+    """A hold that expired still settles as before."""
+    spender.clock.now = IN_FEBRUARY
+    hold = spender("hold", spender.call, ONE)
+    spender.clock.now = IN_APRIL
+    close(spender, tmp_path / "january")
+    assert {row.held_picos for row in spender.read("ai_spend_counters", "held_picos")} == {0}
+    assert spender("settle", hold.id, uuid4().hex, ONE).cost_picos == DOLLAR
+    assert verify(spender) == []

@@ -1,0 +1,122 @@
+"""A closing that is killed at any point is ended by the next one: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.spend import close_and_die
+from tests.spend.test_closing import IN_APRIL, JANUARY, close, engine, read_all, spender, verify
+from tests.spend.test_store import ONE
+
+pytestmark = pytest.mark.long
+
+__all__ = ["engine", "spender"]
+
+
+def start(spender, file, point):
+    url = spender.world.engine.url.render_as_string(hide_password=False)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.spend.close_and_die", url, str(file), str(point)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(close_and_die.__file__).parents[2],
+    )
+
+
+def count_events(spender, *files):
+    """How often each event is in the ledger, or else in a file, as JSON has it."""
+    events = Counter(row.event_id for row in spender.read("ai_usage", "event_id"))
+    for file in files:
+        for line in map(json.loads, file.read_text().splitlines()):
+            if "ai_usage" in line:
+                events[line["ai_usage"]["event_id"]] += 1
+    return events
+
+
+def test_killed_at_every_point_nothing_is_lost_or_doubled(spender, make_database, tmp_path):
+    sums, all_of_them = read_all(spender), count_events(spender)
+    source = spender.world.engine.url.database
+    admin = sa.create_engine(
+        spender.world.engine.url.set(database="postgres"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sa.NullPool,
+    )
+    for point in count():
+        spender.world.engine.dispose()
+        name, file = f"govbudget_test_{uuid4().hex}", tmp_path / str(point)
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {source}")
+        copy = sa.create_engine(spender.world.engine.url.set(database=name))
+        original, spender.world.engine, spender.gov = (
+            spender.world.engine, copy, close_and_die.make_gov(engine=copy, clock=lambda: IN_APRIL)
+        )  # fmt: skip
+        try:
+            killed = start(spender, file, point)
+            out, _ = killed.communicate(timeout=60)
+            assert killed.returncode in {0, -9}
+            assert verify(spender) == [], point
+            assert read_all(spender) == sums
+            done = close(spender, file)
+            assert (done.ai_usage, done.ai_holds) == (4, 2)
+            assert count_events(spender, file) == all_of_them, point
+            assert verify(spender, file) == [], point
+            assert read_all(spender) == sums
+        finally:
+            copy.dispose()
+            spender.world.engine = original
+            with admin.connect() as connection:
+                connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        if killed.returncode == 0:
+            break
+    assert point > 30
+    assert out.startswith(f"{point} ")
+
+
+def test_calls_that_come_while_it_closes_are_in_the_file_or_in_the_open_month(spender, tmp_path):
+    """Of many that are recorded for the month meanwhile, none is lost, and none is in both."""
+    stop, sent = threading.Event(), []
+    then = datetime(2026, 1, 20, tzinfo=UTC)
+
+    def write(number):
+        for turn in count():
+            if stop.is_set():
+                return
+            event = f"{number}-{turn}"
+            spender("record", event, spender.call, ONE, occurred_at=then)
+            sent.append(event)
+            hold = spender("hold", spender.call, ONE, hold_id=uuid4())
+            spender("settle", hold.id, "of " + event, ONE)
+            sent.append("of " + event)
+
+    before = count_events(spender)
+    spender_limit = "UPDATE govbudget.group_ai_budgets SET spend_limit_micros = 1000000000000"
+    with spender.world.engine.begin() as connection:
+        connection.exec_driver_sql(spender_limit)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(sent) < 60:
+        stop.wait(0.05)
+    done = close(spender, tmp_path / "january", JANUARY)
+    closed_at = len(sent)
+    while len(sent) < closed_at + 60:
+        stop.wait(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert done.ai_usage > 4
+    assert count_events(spender, tmp_path / "january") == before + Counter(sent)
+    rows = spender.read("ai_usage", "event_id", "period", "late_for")
+    assert not any(row.period == JANUARY for row in rows)
+    assert any(row.late_for == JANUARY for row in rows)
+    assert verify(spender, tmp_path / "january") == []
