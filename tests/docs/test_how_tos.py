@@ -6,7 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +22,6 @@ from tests.docs.support import ROOT, read_blocks
 from tests.migrations.support import make_revision_0004
 from tests.server.support import environment
 from tests.spend.test_store import ONE, Spender
-from tests.spend.test_verify import verify
 from tests.support import (
     ROUTES,
     TABLES,
@@ -31,14 +30,12 @@ from tests.support import (
     budget_path,
     list_path,
     make_app,
-    make_gov,
     spend_requests,
 )
 
 from govbudget import Layout
 from govbudget.db.connection import GRACE_SECONDS, normalize_url
 from govbudget.db.own_pool import find_own
-from govbudget.errors import NotFound
 from govbudget.migrations import find_differences
 from govbudget.server.app import (
     CONNECT_TIMEOUT_SECONDS,
@@ -127,26 +124,20 @@ def test_a_backup_of_the_schema_comes_back_as_it_was(busy, database_url, make_da
 # -- what-grows.md --
 
 
-def test_closed_holds_of_long_ago_can_be_deleted_and_all_agrees_as_before(world):
-    (delete,) = read_blocks(HOW_TO / "what-grows.md", "sql")
-    long_ago = datetime.now(UTC) - timedelta(days=40)
-    spender = Spender(world, clock=lambda: long_ago)
-
-    def hold_thrice(event):
-        settled, released, unended = (spender("hold", spender.call, ONE).id for _ in range(3))
-        spender("settle", settled, event, ONE)
-        spender("release", released)
-        return settled, released, unended
-
-    old, *_, unended = hold_thrice("old")
-    spender.gov = make_gov(engine=world.engine)
-    kept = {unended, *hold_thrice("new")}
-    with world.engine.begin() as connection:
-        connection.exec_driver_sql(delete)
-    assert {row.id for row in spender.read("ai_holds", "id")} == kept
-    assert verify(world, world.a).findings == []
-    with pytest.raises(NotFound):
-        spender("settle", old, "old", ONE)
+def test_the_commands_that_close_a_month_keep_it_in_a_file_that_is_proved(
+    make_database, template, tmp_path
+):
+    (commands,) = read_blocks(HOW_TO / "what-grows.md", "sh")
+    url = make_database(template=template)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    spender = Spender(World(engine), clock=lambda: datetime(2026, 8, 15, 12, tzinfo=UTC))
+    spender("settle", spender("hold", spender.call, ONE).id, "e1", ONE)
+    done = run_shell(commands, as_text(url), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2026-08: 1 calls, 1 holds in 2026-08.jsonl" in done.stdout
+    assert "ledger = rollups = counters" in done.stdout
+    assert '"object_type":"ai_closing"' in done.stdout.replace(" ", "")
+    assert spender.read("ai_usage", "event_id") == spender.read("ai_holds", "id") == []
 
 
 # -- upgrade.md --

@@ -102,25 +102,28 @@ WITH asking AS (
 SELECT count(*) FROM asking
 """,
 )
-ROWS = {
-    table: _govern(
-        f"rows_of_{table}",
-        f"SELECT to_json(t)::text AS row FROM {{s}}.{table} t WHERE period = :month",
-    )
-    for table in KEYS
-}
-# A row goes where it is, to the last column, as the file has it.
-DELETE = {
-    table: _govern(
-        f"delete_of_{table}",
+
+
+def _read_rows(table: str) -> Governed[Ledger]:
+    text = f"SELECT to_json(t)::text AS row FROM {{s}}.{table} t WHERE period = :month"
+    return _govern(f"read_{table}", text)
+
+
+def _delete_rows(table: str) -> Governed[Ledger]:
+    """Delete rows that are, to the last column, as the file has them."""
+    is_it = " AND ".join(f"t.{key} = f.{key}" for key in KEYS[table])
+    return _govern(
+        f"delete_{table}",
         f"""
 DELETE FROM {{s}}.{table} t
 USING jsonb_populate_recordset(CAST(NULL AS {{s}}.{table}), CAST(:batch AS jsonb)) f
-WHERE {" AND ".join(f"t.{key} = f.{key}" for key in keys)} AND t = f
+WHERE {is_it} AND t = f
 """,
     )
-    for table, keys in KEYS.items()
-}
+
+
+READ_USAGE, READ_HOLDS = map(_read_rows, KEYS)
+DELETE_USAGE, DELETE_HOLDS = map(_delete_rows, KEYS)
 ROLLUPS = f"""
 SELECT organization_id, group_id, user_id, grain, starts_on, sum(cost_picos) AS cost,
        CAST(sum(calls) AS bigint) AS calls, CAST(sum(unpriced_calls) AS bigint) AS unpriced
@@ -397,8 +400,8 @@ def _export(guard: Grant[Ledger], month: date, path: Path, previous: str | None)
             file.write(line)
 
         write("govbudget", json.dumps(header))
-        for table in KEYS:
-            for row in guard.run(ROWS[table], month=month).scalars():
+        for table, read in zip(KEYS, (READ_USAGE, READ_HOLDS), strict=True):
+            for row in guard.run(read, month=month).scalars():
                 write(table, row)
                 counts[table] += 1
         file.flush()
@@ -416,10 +419,10 @@ def _delete(grant: Grant[Ledger], month: date, path: Path) -> None:
     """Delete the rows that the file has, some at a time; every other row stays, and is an error."""
     rows = _File(path).read()
     while batch := list(islice(rows, BATCH)):
-        for table in KEYS:
+        for table, delete in zip(KEYS, (DELETE_USAGE, DELETE_HOLDS), strict=True):
             found = [row for name, row in batch if name == table]
             if found:
-                grant.run(DELETE[table], batch=json.dumps(found))
+                grant.run(delete, batch=json.dumps(found))
     if grant.run(END, month=month).one_or_none() is None:
         raise InvalidInput(
             f"{month:%Y-%m} has rows that are not in {path}, or are other there: they were changed"
