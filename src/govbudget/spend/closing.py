@@ -401,7 +401,7 @@ def _export(guard: Grant[Ledger], month: date, path: Path, previous: str | None)
 
         write("govbudget", json.dumps(header))
         for table, read in zip(KEYS, (READ_USAGE, READ_HOLDS), strict=True):
-            for row in guard.run(read, month=month).scalars():
+            for (row,) in guard.run(read, month=month):
                 write(table, row)
                 counts[table] += 1
         file.flush()

@@ -19,7 +19,6 @@ from govbudget.db.times import IN_MICROSECONDS
 from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
-from govbudget.settings import MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
 
@@ -34,16 +33,9 @@ NOW = "coalesce(:now, statement_timestamp())"
 # When a call was made: as its caller says, else now.
 AT = "occurred_at, now"
 
-
-def is_open(month: str, at: str, now: str = "now") -> str:
-    """Say whether a month is not closed; what is `at` a time of late is of an open one for sure."""
-    late = f"coalesce({now}, statement_timestamp()) - interval '{MIN_CLOSE_AFTER_DAYS - 1} days'"
-    return f"CASE WHEN {at} > {late} THEN true ELSE NOT {{s}}.is_closed({month}) END"
-
-
 # What comes for a closed month counts now.
 MONTH = "date_trunc('month', timezone({zone}, occurred_at))::date"
-COUNTED_AT = f"CASE WHEN {is_open(MONTH, 'occurred_at')} THEN occurred_at END, now"
+COUNTED_AT = f"CASE WHEN {{s}}.is_closed({MONTH}) THEN NULL ELSE occurred_at END, now"
 
 
 def find_start(day: str) -> str:
@@ -200,9 +192,9 @@ def record(
     return f"""
 , recorded AS (
   INSERT INTO {{s}}.ai_usage ({",".join((*USAGE, *more))})
-  SELECT organization_id, event_id, user_id, {group_id}, {hold_id}, period, {day},
-         provider, model, {",".join((*PRICE, *COUNTS))}, {cost}, {unpriced},
-         {", ".join(("occurred_at", "coalesce(now, statement_timestamp())", *more.values()))}
+  SELECT organization_id,event_id,user_id,{group_id},{hold_id},period,{day},
+         provider,model,{",".join((*PRICE, *COUNTS))},{cost},{unpriced},
+         {",".join(("occurred_at", "coalesce(now, statement_timestamp())", *more.values()))}
   FROM {source} WHERE {where} AND coalesce({cost} <= {MAX_COST_PICOS}, true)
   ON CONFLICT DO NOTHING
   RETURNING *
@@ -253,7 +245,7 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
          least(greatest(timezone({{zone}}, i.at)::date, p.period),
                (p.period + interval '1 month -1 day')::date) AS day
   FROM input i, {hold} p, {write_cost("i", "p")}
-  WHERE p.id = i.hold_id AND {is_open("p.period", "p.created_at", "i.now")}
+  WHERE p.id = i.hold_id AND NOT {{s}}.is_closed(p.period)
 ){record("priced", where="true", hold_id="id", day="day", cost="cost", unpriced="lacks")}
 , closed AS (
   INSERT INTO {{s}}.ai_holds AS h ({",".join(REQUIRED)})

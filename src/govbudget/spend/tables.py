@@ -11,7 +11,9 @@ from govbudget.db.tables import ADD, ADD_AND_CHANGE, Tables, check_limits, requi
 from govbudget.db.times import Time
 from govbudget.db.triggers import Audited, name_table, quote
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
+from govbudget.settings import MIN_CLOSE_AFTER_DAYS
 
+SHORTEST_MONTH = 28
 PICOS = sa.Numeric(38, 0)
 # Rows that are updated all the time stay on their page, so that no index is written.
 OFTEN_UPDATED = {"postgresql_with": {"fillfactor": "50"}, "info": {"rights": ADD_AND_CHANGE}}
@@ -144,10 +146,17 @@ def ai_usage(t: Tables) -> sa.Table:
 def ai_closings(t: Tables) -> sa.Table:
     """Months that are closed to every writer, and what is kept of them; `spend.closing` has more.
 
-    The database's function `is_closed` says whether a month is closed, as every one before is.
+    The database's function `is_closed` says whether a month is closed, as every one before is. Of a
+    month that has not ended for long it looks nothing up.
     """
-    closed = f"EXISTS (SELECT FROM {quote(t.layout.schema)}.ai_closings c WHERE c.month >= $1)"
     function = "(date) RETURNS boolean LANGUAGE plpgsql STABLE STRICT"
+    body = f"""
+BEGIN
+  IF $1 > CURRENT_DATE - {MIN_CLOSE_AFTER_DAYS + SHORTEST_MONTH - 1} THEN
+    RETURN false;
+  END IF;
+  RETURN EXISTS (SELECT FROM {quote(t.layout.schema)}.ai_closings c WHERE c.month >= $1);
+END """
     return t.add(
         "ai_closings",
         sa.Column("month", sa.Date, primary_key=True),
@@ -157,7 +166,7 @@ def ai_closings(t: Tables) -> sa.Table:
         # What its rollups and counters were, by organization.
         sa.Column("sums", pg.JSONB(none_as_null=True)),
         sa.Column("closed_at", Time),  # NULL: some of its rows may be there
-        info={"functions": {"is_closed": (function, f"\nBEGIN\n  RETURN {closed};\nEND ")}},
+        info={"functions": {"is_closed": (function, body)}},
     )
 
 
