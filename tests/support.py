@@ -48,7 +48,7 @@ find_gov = cache(make_gov)  # its statements are prepared once for all tests
 
 
 BUDGET_TABLES = re.compile(
-    r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|spend_\w+))\b"
+    r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|notices|spend_\w+))\b"
 )
 
 
@@ -225,6 +225,7 @@ def spend_requests(town, model):
         "group spend": ("GET", f"/groups/{town.a1}/ai/spend", None),
         "members spend": ("GET", f"/groups/{town.a1}/members/ai/spend", None),
         "groups spend": ("GET", f"/organizations/{town.a}/groups/ai/spend", None),
+        "notices": ("GET", f"/organizations/{town.a}/ai/notices", None),
     }
 
 

@@ -164,3 +164,28 @@ def test_each_setting_is_described():
     """A setting that nobody wrote a line about does not get in."""
     for field in dataclasses.fields(Settings):
         assert f"- `{field.name}`: " in Settings.__doc__
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("", ()),
+        ("80", (80,)),
+        (" 75, 90 ,100 ", (75, 90, 100)),
+        ([1, 100], (1, 100)),
+        ((), ()),
+    ],
+    ids=repr,
+)
+def test_thresholds_are_percents_as_a_text_or_as_numbers(value, read):
+    assert read_settings({"GOVBUDGET_THRESHOLDS": value}).thresholds == read
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "101", "90,75", "75,75", "75,,90", "7.5", "-1", "75 %", "seven", [True], [7.5], 75, None],
+    ids=repr,
+)
+def test_other_thresholds_are_refused_and_the_error_says_what_to_write(value):
+    with pytest.raises(SettingsError, match="write percents from 1 to 100, ascending"):
+        read_settings({"GOVBUDGET_THRESHOLDS": value})

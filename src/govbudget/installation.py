@@ -12,14 +12,15 @@ from govbudget.errors import GovBudgetError
 from govbudget.prices.store import Prices
 from govbudget.settings import AIBRIDGE
 from govbudget.statements import list_ungoverned
-from govbudget.web.signals import policy_reloaded, send
+from govbudget.web.signals import policy_reloaded, send, send_reports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from flask import Flask
     from sqlalchemy import Connection
 
+    from govbudget.db.unit import Report
     from govbudget.web.call import Route
 
 
@@ -55,6 +56,10 @@ class Installation(Gov):
             for name, statement in list_ungoverned().items()
             if name.endswith(".delete_orphans")
         )
+
+    def announce(self, reports: Iterable[Report]) -> None:
+        """Send the signals of what a unit of work has done."""
+        send_reports(self.app, reports)
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.

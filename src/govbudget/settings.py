@@ -36,6 +36,7 @@ COMMAND_KEYS = {
 
 _URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TEXT = re.compile(r"(?s:.+)")
+_PERCENT = re.compile(r"[1-9][0-9]?|100")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -73,6 +74,8 @@ class Settings:
     - `base_template`: the template of the host's that the pages extend (`pages=`); none: our own.
     - `close_after_days`: a month may be closed so many days after its end, 7 at least; a call that
       comes later counts in the month in which it comes.
+    - `thresholds`: at which percents of a member's limit there is a notice, comma-separated whole
+      numbers from 1 to 100, ascending; empty: none.
     - `unpriced`: `deny` or `allow` a call of unknown cost by a member who has a limit.
     """
 
@@ -90,6 +93,7 @@ class Settings:
     close_after_days: int = 60
     unpriced: Unpriced = Unpriced.DENY
     base_template: str | None = None
+    thresholds: tuple[int, ...] = (75, 90, 100)
 
     @property
     def layout(self) -> Layout:
@@ -121,6 +125,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "time_zone": _read_time_zone,
         "close_after_days": _read_days,
         "unpriced": partial(_choose, Unpriced),
+        "thresholds": _read_thresholds,
     }
     values: dict[str, Any] = {}
     for key, field in known.items():
@@ -180,6 +185,21 @@ def _read_features(value: object) -> frozenset[str]:
     if not isinstance(value, set | frozenset | list | tuple):
         raise ValueError("write a set of features")  # noqa: TRY004 - as above
     return frozenset(_choose(KNOWN_FEATURES, name) for name in value)
+
+
+def _read_thresholds(value: object) -> tuple[int, ...]:
+    """Read whole percents, ascending, from a text or from a list of numbers."""
+    parts = value
+    if isinstance(value, str):
+        parts = value.split(",") if value.strip() else []
+    message = "write percents from 1 to 100, ascending, such as `75,90,100`"
+    if not isinstance(parts, list | tuple) or any(type(part) not in {int, str} for part in parts):
+        raise ValueError(message)
+    texts = [str(part).strip() for part in parts]
+    found = tuple(int(text) for text in texts if _PERCENT.fullmatch(text))
+    if len(found) != len(texts) or list(found) != sorted({*found}):
+        raise ValueError(message)
+    return found
 
 
 def _read_time_zone(value: object) -> str:

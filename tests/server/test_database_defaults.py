@@ -72,6 +72,8 @@ ARGUMENTS = {
     "directory check": "",
     "directory find": "a",
     "directory load": "{file} --dry-run",
+    "notices list": "{a}",
+    "notices sweep": "",
     "policy check": "",
     "policy diff": "{policy} {policy} --people",
     "policy explain": "--user {member} --object group --group {a1} --action read",

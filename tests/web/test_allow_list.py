@@ -53,6 +53,7 @@ ROUTES = {
     "group spend": ("GET", "group", "read"),
     "members spend": ("GET", "group", "read"),
     "groups spend": ("GET", "organization", "read"),
+    "notices": ("GET", "organization", "read"),
 }
 SITE_WIDE = ("ai_model_price", "ai_usage")
 

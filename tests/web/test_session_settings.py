@@ -68,6 +68,7 @@ def test_every_answer_with_a_time_is_as_it_always_is(odd, engine):
         *(budget_path(world.a1), list_path(world.a), audit_path(world.a)),
         *(f"{member}/spend", f"{member}/budget/override", f"/groups/{world.a1}/ai/spend"),
         *(f"/groups/{world.a1}/members/ai/spend", f"/organizations/{world.a}/groups/ai/spend"),
+        f"/organizations/{world.a}/ai/notices",
     ):
         seen = send("GET", path, world.owner)
         assert seen.status_code == 200, (path, seen.json)

@@ -15,7 +15,16 @@ from tests.web.helpers import outcome, put_limit, read_row
 
 from govbudget import Policy, PolicyError
 from govbudget.db.own_pool import find_own
-from govbudget.web.signals import access_denied, budget_changed, call_refused, policy_reloaded
+from govbudget.identity import OPERATOR
+from govbudget.spend.tokens import Tokens
+from govbudget.web.signals import (
+    access_denied,
+    budget_changed,
+    call_refused,
+    override_changed,
+    policy_reloaded,
+    threshold_crossed,
+)
 
 POLICY = Path(__file__).parents[2] / "policy"
 FORBIDDEN = (403, "forbidden")
@@ -184,3 +193,65 @@ def test_a_signal_is_sent_when_the_connection_is_given_back(database_url, policy
         assert outcome(put_limit(send, town.a1, town.outsider)) == NOT_FOUND
     engine.dispose()
     assert seen == [7, 7, None, None]
+
+
+def test_a_threshold_is_told_once_over_http_in_python_and_by_a_sweep(app, send, world):
+    spender = Spender(world)
+    spender.limit(world.a1, 100)
+    gov = app.extensions["govbudget"]
+    ids = {"organization_id": str(world.a), "user_id": str(world.member)}
+    usage = {**ids, "provider": "acme", "model": spender.model, "event_id": "e1"}
+    with listen(app, threshold_crossed) as told:
+        for _ in range(2):
+            asked = {"json": {**usage, "tokens": {"input": 80}}, "headers": {"X-Request-Id": "r-1"}}
+            assert send("POST", "/ai/usage", world.gateway, **asked).status_code < 300
+        (facts,) = told
+        assert facts.keys() == {"subject", "notice", "request_id"}
+        assert (facts["subject"].id, facts["request_id"]) == (world.gateway, "r-1")
+        assert (facts["notice"].threshold, facts["notice"].user_id) == (75, world.member)
+        with gov.hold(world.gateway, spender.call, Tokens(input=12)) as hold:
+            hold.settle(Tokens(input=12))
+            assert [facts["notice"].threshold for facts in told] == [75, 90]
+        with gov.unit(world.owner, atomic=True) as unit:
+            gov.budgets.set(unit.authorize("update", group=world.a1), 92 * 10**6)
+        with gov.unit(OPERATOR) as unit:
+            gov.notices.sweep(unit.authorize("create", ledger=True), world.a)
+            assert len(told) == 2  # not before the connection is given back
+        assert len(told) == 5
+        assert {facts["notice"].limit_micros for facts in told[2:]} == {92 * 10**6}
+
+
+def test_a_change_is_told_once_it_is_committed_by_us_and_never_of_a_hosts_connection(
+    app, engine, world
+):
+    """A unit that commits each statement has done what it did, even where its block raises."""
+    gov = app.extensions["govbudget"]
+
+    def change(unit):
+        gov.budgets.set(unit.authorize("update", group=world.a1), 7)
+        grant = unit.authorize("update", organization=world.a)
+        gov.overrides.set(grant, world.member, world.a1, 5)
+        gov.overrides.delete(grant, world.member)
+
+    with listen(app, budget_changed, override_changed) as told:
+        with engine.begin() as connection, gov.unit(world.owner, connection=connection) as unit:
+            change(unit)
+        with pytest.raises(ZeroDivisionError), gov.unit(world.owner, atomic=True) as unit:
+            change(unit)
+            raise ZeroDivisionError
+        assert told == []
+        with gov.unit(world.owner, atomic=True) as unit:
+            change(unit)
+            assert told == []
+        assert len(told) == 3
+        _, was_set, was_cleared = told
+        assert was_set.keys() == {
+            *("subject", "organization_id", "user_id", "override", "request_id")
+        }
+        assert was_set["override"].spend_limit_micros == 5
+        assert was_cleared["override"] is None
+        assert (was_set["organization_id"], was_set["user_id"]) == (world.a, world.member)
+        with pytest.raises(ZeroDivisionError), gov.unit(world.owner) as unit:
+            change(unit)
+            raise ZeroDivisionError
+        assert len(told) == 6

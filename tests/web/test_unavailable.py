@@ -140,7 +140,10 @@ def test_a_statement_that_waits_too_long_is_503(own_url, own_engine, policy, pla
         assert put_limit(send, place.a1, place.owner, 3).status_code == 200
 
 
-SPEND = ("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups", "member_ai_overrides")
+SPEND = (
+    *("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups", "ai_notices"),
+    "member_ai_overrides",
+)
 
 
 def test_spend_that_waits_too_long_is_503_and_nothing_is_booked(own_url, own_engine, policy, place):

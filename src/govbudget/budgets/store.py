@@ -59,7 +59,9 @@ class Budgets:
             raise GroupChanged
         if row.revision is None:
             raise PreconditionFailed
-        return Budget(*row)
+        budget = Budget(*row)
+        _report(grant, budget)
+        return budget
 
     @staticmethod
     def delete(grant: Grant[Group], condition: Condition = UNCONDITIONAL) -> Budget:
@@ -76,6 +78,7 @@ class Budgets:
         if row is None:
             raise GroupChanged
         if row.revision is not None:
+            _report(grant, None)
             return Budget(*row[:-1])
         if row.existed and condition != UNCONDITIONAL:
             raise PreconditionFailed
@@ -92,6 +95,10 @@ class Budgets:
         """
         rows = grant.run(statements.PAGE, page_size=limit, after=after)
         return [Budget(*row) for row in rows]
+
+
+def _report(grant: Grant[Group], budget: Budget | None) -> None:
+    grant.report("budget_changed", group=grant.object, budget=budget)
 
 
 def _write_terms(condition: Condition) -> dict[str, Any]:

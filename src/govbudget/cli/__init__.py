@@ -24,6 +24,7 @@ _MODULES = {
     "db": "cli.database",
     "demo": "server.demo",
     "directory": "server.cli",
+    "notices": "spend.notices_cli",
     "policy": "cli.policy",
     "prices": "cli.prices",
     "serve": "server.serve",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.db.retries import T, connect, retry
 from govbudget.db.sql import prepare
-from govbudget.db.unit import Unit
+from govbudget.db.unit import Report, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     import sqlalchemy as sa
@@ -70,17 +70,28 @@ class Gov:
 
         On the given connection, on which it never commits, rolls back, closes or sets anything; or
         on one of its own: in AUTOCOMMIT, so that each statement commits itself, or `atomic`, in a
-        transaction that is committed where the block ends well. Its grants end with it. Raises
-        TypeError for a caller that is not an id, such as None: nobody is signed in.
+        transaction that is committed where the block ends well. Its grants end with it. What was
+        done on one of its own, and is committed, is then announced. Raises TypeError for a caller
+        that is not an id, such as None: nobody is signed in.
         """
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
         given = None if connection is None else nullcontext(connection)
-        with given or connect(self.find_engine(), level) as used:
-            unit = Unit(self, caller, used, request_id)
-            try:
-                yield unit
-            finally:
-                unit.is_open = False
+        reports: list[Report] = []
+        is_committed = not atomic  # each statement commits itself
+        try:
+            with given or connect(self.find_engine(), level) as used:
+                unit = Unit(self, caller, used, request_id)
+                try:
+                    yield unit
+                finally:
+                    unit.is_open, reports = False, unit.reports
+            is_committed = True
+        finally:
+            if reports and is_committed and given is None:
+                self.announce(reports)
+
+    def announce(self, reports: Iterable[Report]) -> None:
+        """Announce what a unit of work has done: here, to nobody."""
 
     def run(
         self,

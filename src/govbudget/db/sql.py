@@ -32,7 +32,7 @@ TIMES = {
     )
 }
 # The types of parameters, by their names; those of ids are the layout's.
-_IDS = ("organization_id", "user_id", "group_id", "after")
+_IDS = ("organization_id", "user_id", "group_id", "after", "after_organization")
 _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("hold_id", "body_digest", "entry_id", "revision"), sa.Uuid()),
     **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, final, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, NoReturn, final, overload
 from uuid import uuid4
 
 from govbudget.authz.authorize import Allowed, ObjectT, authorize, reach_members
@@ -48,6 +48,13 @@ def _list_open(connection: Connection) -> tuple[Transaction, ...]:
         around.append(savepoint)
         savepoint = savepoint._previous_nested  # noqa: SLF001 - the one around it
     return tuple(around) or (connection.get_transaction() or connection.begin(),)
+
+
+class Report(NamedTuple):
+    """What a unit of work has done: the name of a signal, and its facts."""
+
+    signal: str
+    facts: dict[str, Any]
 
 
 @final
@@ -111,6 +118,11 @@ class Grant(Generic[ObjectT]):
         values["now"] = values.get("now") or unit.gov.clock()
         return unit.connection.execute(statement, {**values, **bound})
 
+    def report(self, signal: str, **facts: object) -> None:
+        """Report that a statement has done something: announced once it is committed by us."""
+        who = {"subject": self.allowed.subject, "request_id": self.unit.request_id}
+        self.unit.reports.append(Report(signal, {**who, **facts}))
+
     def _write_receipt(self) -> dict[str, Any]:
         """Write down who changes something and why: what the audit trail keeps."""
         unit, allowed = self.unit, self.allowed
@@ -132,7 +144,7 @@ class Grant(Generic[ObjectT]):
 class Unit:
     """One caller on one connection, under the table in force when it was opened."""
 
-    __slots__ = ("caller", "connection", "gov", "is_open", "request_id", "table")
+    __slots__ = ("caller", "connection", "gov", "is_open", "reports", "request_id", "table")
 
     def __init__(
         self, gov: Gov, caller: Id | Operator, connection: Connection, request_id: str | None
@@ -141,6 +153,7 @@ class Unit:
         if not isinstance(caller, Operator):
             caller = gov.settings.id_type.accept(caller)
         self.gov, self.caller, self.connection = gov, caller, connection
+        self.reports: list[Report] = []  # of what it has done
         self.request_id, self.table, self.is_open = request_id, gov.policy.table, True
 
     @overload

@@ -95,9 +95,7 @@ def _show(
             return people.show_mine(gov, asking)
         grant = authorize_route(asking.unit, route, asking.ids)
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
-        asked: AuthorizedRequest[Any] = AuthorizedRequest(
-            gov, grant, path, asking.ids, None, asking.later
-        )
+        asked: AuthorizedRequest[Any] = AuthorizedRequest(gov, grant, path, asking.ids, None)
         page: Page = route.view(asked)  # type: ignore[assignment]  # as all views of pages
         return page
 

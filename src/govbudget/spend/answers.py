@@ -176,3 +176,29 @@ class SpenderPage(Answer):
     period_start: Time
     period_end: Time
     next_page_token: str | None
+
+
+class NoticeAnswer(Answer):
+    """A member's spend has crossed a threshold, in percent of the limit that held then.
+
+    `group_id` is the group whose budget or override set the limit; `spent_micros` is what was spent
+    when it was noticed.
+    """
+
+    id: Uuid
+    created_at: Time
+    organization_id: Id
+    user_id: Id
+    month: str
+    threshold: int
+    spend_limit_micros: int = read("limit_micros")
+    limit_source: LimitSource
+    group_id: Id
+    spent_micros: int
+
+
+class NoticePage(Answer):
+    """Notices that the caller may read, the newest first; no token: there are no more."""
+
+    notices: list[NoticeAnswer]
+    next_page_token: str | None

@@ -13,6 +13,7 @@ from govbudget.new_ids import write_new_id
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
+from govbudget.spend.notices import NOTICED, write_crossings
 from govbudget.spend.statements import (
     COUNTS,
     IS_UNPRICED,
@@ -57,7 +58,9 @@ CORRECT = Governed(
     Action.UPDATE,
     Ledger,
     f"""
-WITH {take("organization_id", "event_id", "corrects", "candidate", *COUNTS, "reason", "now")},
+WITH {{directory}}, {
+        take("organization_id", "event_id", "corrects", "candidate", *COUNTS, "reason", "now")
+    },
 original AS (
   SELECT o.*, {WAS.format("o")} AS was_picos,
          {WAS_UNPRICED.format("o")}::integer AS was_unpriced
@@ -88,7 +91,7 @@ original AS (
             calls="0",
             unpriced=f"{IS_UNPRICED} - (SELECT was_unpriced FROM original)",
         )
-    }, entry AS (
+    }{write_crossings()}, entry AS (
   INSERT INTO {{s}}.audit_log (id, organization_id, object_type, object_id, before, after, receipt)
   SELECT {write_new_id("u.organization_id")}, u.organization_id, 'ai_usage', u.corrects,
          jsonb_build_object('cost_picos', o.was_picos, {SHOWN_TOKENS.format("o")}),
@@ -99,7 +102,7 @@ original AS (
 )
 SELECT {{answer}} FROM costed p LEFT JOIN recorded u ON true
 """,
-    ("p.cost AS cost_picos", "p.difference AS difference_picos", *OF_RECORDED),
+    ("p.cost AS cost_picos", "p.difference AS difference_picos", NOTICED, *OF_RECORDED),
     parts=describe_limits,
 )
 

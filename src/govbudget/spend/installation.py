@@ -16,6 +16,7 @@ from govbudget.errors import Forbidden, GovBudgetError
 from govbudget.identity import Action, Id, Ledger
 from govbudget.installation import Installation as CoreInstallation
 from govbudget.spend.errors import BudgetExceeded
+from govbudget.spend.notices import Notices
 from govbudget.spend.open_hold import OpenHold, open_hold, read_tokens
 from govbudget.spend.overrides import Overrides
 from govbudget.spend.reports import Reports
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 class Installation(CoreInstallation):
     """govbudget inside one Flask application, with spend (`app.extensions["govbudget"]`)."""
 
+    notices = Notices
     overrides = Overrides
     reports = Reports
     spend = Spend

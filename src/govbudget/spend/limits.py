@@ -29,7 +29,7 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
     - `{memberships}`: the groups of the organization that the user belongs to.
     - `{effective}`: the limit that holds, what set it, and the group that spend is attributed to;
       one row, or none: unlimited, and for whoever is not a member. There `i` has `now`, too.
-    - `{zone}`: the time zone of periods.
+    - `{zone}`: the time zone of periods; `{thresholds}`: the percents that make a notice.
     - `{allows_unpriced}`: whether a call is let through whose cost is not wholly known.
 
     1. The member's override, until it expires, and while the member belongs to the group that it
@@ -50,6 +50,7 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
         "is_member": _IS_MEMBER,
         "memberships": _MEMBERSHIPS,
         "zone": write(sa.literal(settings.time_zone, sa.Text())),
+        "thresholds": f"CAST('{{{','.join(map(str, settings.thresholds))}}}' AS integer[])",
         "allows_unpriced": settings.unpriced is Unpriced.ALLOW,
         "effective": effective,
     }

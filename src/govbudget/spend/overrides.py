@@ -225,7 +225,9 @@ class Overrides:
             raise InvalidInput("the override would have ended already", [past])
         if row.user_id is None:
             raise Forbidden(Action.UPDATE, grant.allowed.lines, ())
-        return Override(*row[3:])
+        override = Override(*row[3:])
+        _report(grant, user_id, override)
+        return override
 
     @staticmethod
     def delete(grant: Grant[Organization], user_id: Id) -> None:
@@ -239,3 +241,9 @@ class Overrides:
             raise NotFound("override")
         if row.user_id is None:
             raise Forbidden(Action.UPDATE, grant.allowed.lines, ())
+        _report(grant, user_id, None)
+
+
+def _report(grant: Grant[Organization], user_id: Id, override: Override | None) -> None:
+    about = {"organization_id": grant.object.id, "user_id": user_id, "override": override}
+    grant.report("override_changed", **about)

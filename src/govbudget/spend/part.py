@@ -84,6 +84,11 @@ ROUTES: tuple[Route, ...] = (
         paged=True,
     ),
     Route(
+        *("GET", "/organizations/<organization>/ai/notices", _GROUPS, _READ, views.list_notices),
+        "spend.answers:NoticePage",
+        paged=True,
+    ),
+    Route(
         *("GET", "/organizations/<organization>/groups/ai/spend", _GROUPS, _READ),
         *(views.list_groups_spend, "spend.answers:GroupSpendPage"),
         paged=True,

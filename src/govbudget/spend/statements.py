@@ -5,7 +5,7 @@ what admission compares stands in the one row that it locks, the member's counte
 of a counter is an INSERT .. ON CONFLICT DO UPDATE, whose SET reads the row as it was locked. What
 other rows add to it comes from CTEs that change those rows, and so give only what they themselves
 have changed; they run when the SET asks for them, after the lock. Locks are taken in one order
-everywhere: the event, the counter, its holds, its rollups.
+everywhere: the event, the counter, its holds, its rollups, its notices.
 (https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED)
 """
 
@@ -21,6 +21,7 @@ from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
+from govbudget.spend.notices import NOTICED, write_crossings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,7 +217,7 @@ def add_up(freed: str = "0", calls: str = "1", unpriced: str = IS_UNPRICED) -> s
   SELECT organization_id, user_id, period, coalesce(cost_picos, 0), 0 FROM recorded
   ON CONFLICT (organization_id, user_id, period) DO UPDATE
     SET spent_picos = c.spent_picos + excluded.spent_picos, held_picos = c.held_picos - {freed}
-  RETURNING c.period
+  RETURNING c.period, c.spent_picos
 ), rolled_up AS (
   INSERT INTO {{s}}.ai_spend_rollups AS r
     (organization_id, grain, starts_on, group_id, user_id, cost_picos, calls, unpriced_calls)
@@ -237,7 +238,7 @@ def _settle(hold: str) -> str:
     wholly known and that of its hold was, it costs at least what the hold set aside: not free.
     """
     return f"""
-WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced AS (
+WITH {{directory}}, {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced AS (
   SELECT i.*, p.*,
          greatest(k.cost_picos, CASE WHEN k.unpriced IS NOT NULL AND p.unpriced IS NULL
                                      THEN p.cost_picos END) AS cost,
@@ -253,12 +254,12 @@ WITH {take("event_id", *COUNTS, "now", "occurred_at", "hold_id", at=AT)}, priced
   ON CONFLICT (id) DO UPDATE
     SET is_open = false, ended = CASE WHEN h.is_open THEN 'settled' ELSE 'settled late' END
   RETURNING CASE h.ended WHEN 'settled' THEN h.cost_picos END AS cost_picos
-){add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}
+){add_up("(SELECT coalesce(sum(cost_picos), 0) FROM closed)")}{write_crossings()}
 SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 """
 
 
-SETTLED = ("p.cost AS cost_picos", *OF_RECORDED)
+SETTLED = ("p.cost AS cost_picos", NOTICED, *OF_RECORDED)
 SETTLE = Governed(
     "spend.settle",
     Action.CREATE,
@@ -315,8 +316,9 @@ RECORD = Governed(
         more={"late_for": f"CASE WHEN occurred_at <> at THEN {MONTH} END"},
     )
     + add_up()
+    + write_crossings("SELECT spend_limit_micros, limit_source, group_id FROM asked")
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
-    (f"{IS_KNOWN} AS is_known", "a.cost_picos", *OF_RECORDED),
+    (f"{IS_KNOWN} AS is_known", "a.cost_picos", NOTICED, *OF_RECORDED),
     parts=describe_limits,
 )
 

@@ -27,6 +27,7 @@ from govbudget.spend.errors import (
     NotAMember,
     UnpricedModel,
 )
+from govbudget.spend.notices import report_crossings
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     Call,
@@ -163,6 +164,8 @@ class Spend:
         if row.recorded_at is None:
             known = grant.run(statements.FIND_SETTLED, **values).one_or_none()
             row = _require_same(event_id, row, known)
+        else:
+            report_crossings(grant, row.notices)
         return _read_usage(row, tokens, values)
 
     @staticmethod
@@ -197,6 +200,7 @@ class Spend:
         }
         row = grant.run(statements.RECORD, **values).one()
         if row.recorded_at is not None:
+            report_crossings(grant, row.notices)
             return _read_usage(row, tokens, values), True
         known = grant.run(statements.FIND_EVENT, **values).one_or_none()
         if known is None and not row.is_known:
@@ -238,6 +242,7 @@ class Spend:
         if row is None:  # its month was closed just now
             raise NotFound("event")
         if row.recorded_at is not None:
+            report_crossings(grant, row.notices)
             return _read_correction(row, tokens, values), True
         known = grant.run(corrections.FIND_CORRECTION, **values).one_or_none()
         if known is not None and known.event_id != event_id:

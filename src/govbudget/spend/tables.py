@@ -170,6 +170,29 @@ END """
     )
 
 
+def ai_notices(t: Tables) -> sa.Table:
+    """Thresholds of limits that members' spend has crossed: each once."""
+    return t.add(
+        "ai_notices",
+        sa.Column("id", sa.Uuid, primary_key=True),
+        required(t.id("organization_id")),
+        required(t.id("user_id")),
+        sa.Column("period", sa.Date, nullable=False),
+        sa.Column("threshold", sa.Integer, nullable=False),  # percent of the limit
+        sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
+        sa.Column("limit_source", sa.Text, nullable=False),
+        required(t.id("group_id")),
+        sa.Column("spent_picos", PICOS, nullable=False),
+        timestamp("created_at"),
+        sa.UniqueConstraint(
+            *("organization_id", "user_id", "period", "threshold", "spend_limit_micros"),
+            name="ai_notices_key",
+        ),
+        sa.Index(None, "organization_id", "id"),
+        info={"rights": ADD},
+    )
+
+
 def ai_spend_counters(t: Tables) -> sa.Table:
     """What admission reads and locks: one row a member and period."""
     return t.add(
@@ -249,4 +272,7 @@ def _describe_cost() -> tuple[sa.Column[Any], ...]:
 
 
 OF_DIRECTORY = ()
-OTHERS = (member_ai_overrides, ai_holds, ai_usage, ai_closings, ai_spend_counters, ai_spend_rollups)
+OTHERS = (
+    *(member_ai_overrides, ai_holds, ai_usage, ai_closings),
+    *(ai_spend_counters, ai_spend_rollups, ai_notices),
+)

@@ -9,12 +9,13 @@ from uuid import UUID
 from werkzeug.exceptions import HTTPException
 
 from govbudget.errors import GovBudgetError
+from govbudget.spend.notices import Notices
 from govbudget.spend.overrides import Override, Overrides
 from govbudget.spend.reports import GroupSpend, MemberSpend, Reports
 from govbudget.spend.store import Spend
 from govbudget.spend.usage import Call, Correction, Hold, Usage
 from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
-from govbudget.web.paging import read_id_page
+from govbudget.web.paging import read_id_page, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +160,19 @@ def list_groups_spend(asked: Asked[Organization]) -> dict[str, Any]:
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
     found = Reports.list_groups(asked.grant, limit=page.limit, after=page.after)
     return page.cut(found, lambda one: (one.group_id,), "groups")
+
+
+def list_notices(asked: Asked[Organization]) -> dict[str, Any]:
+    """Answer with a page of the thresholds that were crossed, the newest first."""
+    page = read_page(asked.object.id, _read_notice_id)
+    found = Notices.list(asked.grant, limit=page.limit, after=page.after)
+    return page.cut(found, lambda one: (one.id,), "notices")
+
+
+def _read_notice_id(text: str) -> UUID:
+    if str(UUID(text)) != text:
+        raise ValueError(text)
+    return UUID(text)
 
 
 def read_call(body: HoldBody | UsageBody) -> Call:

@@ -69,7 +69,6 @@ class Asking:
     unit: Unit
     ids: dict[str, Id]
     read_body: Callable[[], Any]
-    later: Later
 
 
 class _Rest(PathConverter):
@@ -221,7 +220,7 @@ def _answer(gov: Installation, route: Route, path: dict[str, str]) -> Response:
         grant = authorize_route(asking.unit, route, asking.ids)
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         body = asking.read_body()
-        return route.view(AuthorizedRequest(gov, grant, path, asking.ids, body, asking.later))
+        return route.view(AuthorizedRequest(gov, grant, path, asking.ids, body))
 
     answer = partial(respond, route)
     return serve(gov, route, path, act, answer=answer, identify=gov.identify)
@@ -251,10 +250,9 @@ def serve(
     later: list[Callable[[], None]] = []
 
     def work(unit: Unit) -> T:
-        later.clear()
         record.pop("decision", None)
         record["digest"] = unit.table.digest
-        return act(Asking(unit, ids, read_body, later))
+        return act(Asking(unit, ids, read_body))
 
     try:
         gov.require_feature()

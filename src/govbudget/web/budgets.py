@@ -6,7 +6,6 @@ body; it reads the query, sends its one statement and gives the value of the ans
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
@@ -14,8 +13,6 @@ from flask import Response, request
 from govbudget.web.paging import read_id_page
 from govbudget.web.preconditions import is_unchanged, read_condition
 from govbudget.web.problems import answer_empty
-from govbudget.web.requestlog import request_id
-from govbudget.web.signals import budget_changed, send
 
 if TYPE_CHECKING:
     from govbudget.budgets.budget import Budget
@@ -38,15 +35,12 @@ def put_budget(asked: AuthorizedRequest[Group]) -> Budget:
     """Create or change the group's budget."""
     body: BudgetBody = asked.body
     condition = read_condition(request)
-    budget = asked.gov.budgets.set(asked.grant, body.spend_limit_micros, condition)
-    _signal_change(asked, budget)
-    return budget
+    return asked.gov.budgets.set(asked.grant, body.spend_limit_micros, condition)
 
 
 def delete_budget(asked: AuthorizedRequest[Group]) -> None:
     """Delete the group's budget: no limit is set then."""
     asked.gov.budgets.delete(asked.grant, read_condition(request))
-    _signal_change(asked, None)
 
 
 def list_budgets(asked: AuthorizedRequest[Organization]) -> dict[str, Any]:
@@ -54,16 +48,3 @@ def list_budgets(asked: AuthorizedRequest[Organization]) -> dict[str, Any]:
     page = read_id_page(asked.object.id, asked.gov.settings.id_type)
     found = asked.gov.budgets.list(asked.grant, limit=page.limit, after=page.after)
     return page.cut(found, lambda budget: (budget.group_id,), "budgets")
-
-
-def _signal_change(asked: AuthorizedRequest[Group], budget: Budget | None) -> None:
-    announce = partial(
-        send,
-        budget_changed,
-        asked.gov.app,
-        subject=asked.grant.allowed.subject,
-        group=asked.object,
-        budget=budget,
-        request_id=request_id(),
-    )
-    asked.later.append(announce)

@@ -53,7 +53,6 @@ class AuthorizedRequest(Generic[ObjectT]):
     ids: dict[str, Id]
     # As the route's body is read; None where the route takes none.
     body: Any
-    later: Later
 
     @property
     def object(self) -> ObjectT:

@@ -1,8 +1,9 @@
 """Signals (blinker, which Flask brings) for a host's metrics and alerts.
 
-The sender is the Flask application. A signal is sent once what it reports is done and the database
-connection is given back; so a receiver may take its time or a connection of its own. One that
-raises changes nothing: its error is logged, the others are called, and the answer stays as it was.
+The sender is the Flask application. A signal is sent once what it reports is done, on a connection
+of our own, and that is given back; nothing is sent of what is done on a host's connection. So a
+receiver may take its time or a connection of its own. One that raises changes nothing: its error is
+logged, the others are called, and the answer stays as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 from blinker import NamedSignal, Namespace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flask import Flask
+
+    from govbudget.db.unit import Report
 
 logger = logging.getLogger("govbudget")
 
@@ -22,6 +27,16 @@ _signals = Namespace()
 budget_changed = _signals.signal(
     "govbudget.budget-changed",
     doc="A budget was set or cleared: `subject`, `group`, `budget` (None: cleared), `request_id`.",
+)
+override_changed = _signals.signal(
+    "govbudget.override-changed",
+    doc="A member's own limit was set or cleared: `subject`, `organization_id`, `user_id`, "
+    "`override` (None: cleared), `request_id`.",
+)
+threshold_crossed = _signals.signal(
+    "govbudget.threshold-crossed",
+    doc="A member's spend has crossed a threshold of the limit, by usage or as a sweep found: "
+    "`subject` (whose act it was), `notice`, `request_id`.",
 )
 access_denied = _signals.signal(
     "govbudget.access-denied",
@@ -37,6 +52,12 @@ call_refused = _signals.signal(
 policy_reloaded = _signals.signal(
     "govbudget.policy-reloaded", doc="The policy's files were read anew: `policy`."
 )
+
+
+def send_reports(app: Flask, reports: Iterable[Report]) -> None:
+    """Send the signals of what a unit of work has done."""
+    for report in reports:
+        send(_signals[f"govbudget.{report.signal.replace('_', '-')}"], app, **report.facts)
 
 
 def send(signal: NamedSignal, app: Flask, **facts: Any) -> None:  # noqa: ANN401 - what it reports

@@ -1,0 +1,78 @@
+"""`govbudget notices`: which thresholds of limits were crossed."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import click
+
+from govbudget.cli.audit import TIME
+from govbudget.cli.environment import follow, open_gov, require_known
+from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.place import find_settings
+from govbudget.identity import OPERATOR
+from govbudget.spend.answers import NoticeAnswer
+from govbudget.spend.notices import Notice, Notices
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+PAGE = 1000
+
+
+@click.group()
+def notices() -> None:
+    """Notices: the spend of a member has crossed a threshold of the limit."""
+
+
+@notices.command("list")
+@click.argument("organization")
+@click.option("--since", help="Print notices from this day or time on.", **TIME)
+@format_option("text", "json", "jsonl", "csv")
+def notices_list(organization: str, since: datetime | None, form: str) -> None:
+    """Print the notices of ORGANIZATION (an id), the newest first.
+
+    Amounts are micros (1 USD is 1,000,000). Each threshold of a limit is crossed once a member and
+    month, and `id` stays the same: a loop that sends notices on keeps the ids that it has sent.
+    Status 1 if the organization is not known and has no notice.
+    """
+    asked = find_settings().id_type.parse(organization)
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        read = partial(Notices.list, unit.authorize("read", organization=asked), limit=PAGE)
+        page = read()
+        if not page:
+            require_known(unit, asked)
+        found = follow(page, read, lambda one: one.id)
+        if since is not None:
+            found = takewhile(lambda one: one.created_at >= since, found)
+        print_answer(form, map(_describe, found), map(_show, found), [*NoticeAnswer.model_fields])
+
+
+@notices.command("sweep")
+@click.option("--organization", help="An organization's id; without it: all of them.")
+def notices_sweep(organization: str | None) -> None:
+    """Find what this month's spend has crossed by another limit, and print what is new.
+
+    Usage reports what it crosses itself. A sweep compares what was spent with the limits as they
+    are now: a budget that was lowered, another membership, an override that has ended. Run it again
+    as often as you like: it finds each once. Inside a host it sends `threshold_crossed`.
+    """
+    asked = None if organization is None else find_settings().id_type.parse(organization)
+    with open_gov() as gov, gov.unit(OPERATOR) as unit:
+        found = Notices.sweep(unit.authorize("create", ledger=True), asked)
+    for notice in found:
+        click.echo(_show(notice))
+    click.echo("1 crossing found" if len(found) == 1 else f"{len(found)} crossings found")
+
+
+def _describe(notice: Notice) -> dict[str, object]:
+    return NoticeAnswer.model_validate(notice).model_dump(mode="json")
+
+
+def _show(notice: Notice) -> str:
+    return (
+        f"{notice.created_at:%Y-%m-%dT%H:%M:%SZ}  user {notice.user_id}: {notice.threshold} % of "
+        f"{notice.limit_micros} micros in {notice.month}; spent {notice.spent_micros}"
+    )
