@@ -109,7 +109,7 @@ WITH {{directory}}, input AS (
   WHERE c.period = input.period
     AND (:organization_id IS NULL OR c.organization_id = :organization_id)
     AND (:after IS NULL OR (c.organization_id, c.user_id) > (:after_organization, :after))
-  ORDER BY c.organization_id, c.user_id LIMIT :page_size
+  ORDER BY c.organization_id, c.user_id LIMIT :limit
 ){
         write_notices(
             "page",
@@ -187,7 +187,7 @@ class Notices:
         found: list[Notice] = []
         after: dict[str, Id | None] = {"after_organization": None, "after": None}
         while True:
-            values = {"organization_id": organization_id, "page_size": page_size, **after}
+            values = {"organization_id": organization_id, "limit": page_size, **after}
             row = grant.run(SWEEP, **values).one_or_none()
             if row is None:
                 return found
