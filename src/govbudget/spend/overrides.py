@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
@@ -225,9 +225,7 @@ class Overrides:
             raise InvalidInput("the override would have ended already", [past])
         if row.user_id is None:
             raise Forbidden(Action.UPDATE, grant.allowed.lines, ())
-        override = Override(*row[3:])
-        _report(grant, user_id, override)
-        return override
+        return _report(grant, user_id, Override(*row[3:]))
 
     @staticmethod
     def delete(grant: Grant[Organization], user_id: Id) -> None:
@@ -244,6 +242,10 @@ class Overrides:
         _report(grant, user_id, None)
 
 
-def _report(grant: Grant[Organization], user_id: Id, override: Override | None) -> None:
+OverrideT = TypeVar("OverrideT", Override, None)
+
+
+def _report(grant: Grant[Organization], user_id: Id, override: OverrideT) -> OverrideT:
     about = {"organization_id": grant.object.id, "user_id": user_id, "override": override}
     grant.report("override_changed", **about)
+    return override
