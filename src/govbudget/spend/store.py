@@ -247,8 +247,7 @@ class Spend:
         known = grant.run(corrections.FIND_CORRECTION, **values).one_or_none()
         if known is not None and known.event_id != event_id:
             raise EventCorrected(corrects, known.event_id)
-        row = _require_same(event_id, row, known)
-        return _read_correction(row, tokens, values), False
+        return _read_correction(_require_same(event_id, row, known), tokens, values), False
 
 
 def _settle(grant: Grant[Ledger], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a row, or None
