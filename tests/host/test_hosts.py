@@ -322,6 +322,20 @@ def test_the_forum_sets_and_reads_budgets(forum):
     assert "x-bytes" in split(stranger).headers
 
 
+def test_the_forum_shows_pages_by_its_own_sign_in_and_ids(forum):
+    ada, mo, _ = (forum.people[name] for name in ("ada", "mo", "fay"))
+    mine = split(ask(forum.port, "GET", "/ai/", ada))
+    assert mine.status == 200
+    assert b'href="/ai/organizations/pets"' in mine.body
+    group = split(ask(forum.port, "GET", "/ai/groups/cats%20%26%20dogs", mo))
+    assert group.status == 200
+    assert b"<bdi>cats &amp; dogs</bdi>" in group.body
+    assert split(ask(forum.port, "GET", "/ai/groups/cars", mo)).status == 404
+    stranger = ask(forum.port, "GET", "/ai/")
+    assert split(stranger).status == 401
+    assert b"WWW-Authenticate: Session" in stranger
+
+
 def test_the_forums_csrf_protection_covers_us(forum):
     """A cookie alone changes nothing: the host's own check refuses, as a problem of ours."""
     cookie = {"Cookie": forum.people["mo"]["Cookie"]}

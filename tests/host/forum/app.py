@@ -154,6 +154,7 @@ def add_budgets(app: Flask) -> None:
         engine=db,
         identify=lambda: current_user.get_id(),  # noqa: PLW0108 - asked in each request
         directory=directory,
+        pages="/ai",
     )
 
     @app.cli.command("init-db")
