@@ -265,3 +265,14 @@ def test_over_http_a_page_follows_a_page_and_says_what_was_crossed(world, watche
         )
     assert send("GET", path, world.joined).json["notices"] == []
     assert send("GET", path, world.outsider).status_code == 404
+
+
+def test_a_sweep_finds_the_next_threshold_of_a_limit_that_has_a_notice(world, watcher):
+    watcher.use(80)
+    override(world, world.a1, 1000)
+    watcher.use(15)  # of 1,000, and so it crosses nothing
+    overrides = TABLES.member_ai_overrides
+    with world.engine.begin() as connection:
+        connection.execute(sa.delete(overrides).where(overrides.c.organization_id == world.a))
+    assert [one.threshold for one in watcher.sweep()] == [90]
+    assert watcher.crossed() == [(75, 100), (90, 100)]

@@ -38,7 +38,7 @@ COLUMNS = (
     *("id", "organization_id", "user_id", "period", "threshold", "spend_limit_micros"),
     *("limit_source", "group_id", "spent_picos", "created_at"),
 )
-REACHED = f"e.spend_limit_micros::numeric * ({PICOS_PER_MICRO} / 100) * threshold"
+REACHED = f"e.spend_limit_micros::numeric * ({PICOS_PER_MICRO} / 100) * t.percent"
 
 
 def write_notices(spent: str, limit: str, where: str) -> str:
@@ -50,12 +50,12 @@ def write_notices(spent: str, limit: str, where: str) -> str:
     return f"""
 , noticed AS (
   INSERT INTO {{s}}.ai_notices AS n ({", ".join(COLUMNS)})
-  SELECT {write_new_id("i.organization_id")}, i.organization_id, i.user_id, i.period, threshold,
+  SELECT {write_new_id("i.organization_id")}, i.organization_id, i.user_id, i.period, t.percent,
          e.spend_limit_micros, e.limit_source, e.group_id, i.spent_picos,
          coalesce(i.now, statement_timestamp())
-  FROM {spent} i CROSS JOIN LATERAL ({limit}) e CROSS JOIN unnest({{thresholds}}) threshold
+  FROM {spent} i CROSS JOIN LATERAL ({limit}) e CROSS JOIN unnest({{thresholds}}) t (percent)
   WHERE e.spend_limit_micros > 0 AND i.spent_picos >= {REACHED} AND {where}
-  ORDER BY i.organization_id, i.user_id, threshold
+  ORDER BY i.organization_id, i.user_id, t.percent
   ON CONFLICT DO NOTHING
   RETURNING {NOTICE} AS notice
 )"""
@@ -117,7 +117,7 @@ WITH {{directory}}, input AS (
             '''NOT EXISTS (
     SELECT FROM {s}.ai_notices n
     WHERE (n.organization_id, n.user_id, n.period, n.threshold, n.spend_limit_micros)
-      = (i.organization_id, i.user_id, i.period, threshold, e.spend_limit_micros))''',
+      = (i.organization_id, i.user_id, i.period, t.percent, e.spend_limit_micros))''',
         )
     }
 SELECT {{answer}} FROM page p ORDER BY p.organization_id DESC, p.user_id DESC LIMIT 1
