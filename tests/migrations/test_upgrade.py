@@ -91,8 +91,8 @@ VALUES = {
     "numeric": 7,
     "text[]": ["seven"],
 }
-# Columns that may hold a few words only.
-WORDS = {"source": "book", "grain": "day"}
+# Columns that may hold a few words only; and the rollup is of the one call of the ledger.
+WORDS = {"source": "book", "grain": "day", "calls": 1, "unpriced_calls": 0}
 COLUMNS = sa.text("""
     SELECT a.attname, format_type(a.atttypid, NULL)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid

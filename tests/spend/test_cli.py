@@ -110,7 +110,7 @@ def test_the_report_adds_up_by_organization_group_and_user(report, spender):
 
 def test_a_group_stands_once_whoever_else_spent_for_several(report, world):
     row = {"organization_id": world.a, "grain": "month", "starts_on": date(2025, 3, 1)}
-    row |= {"cost_picos": 10**12, "calls": 1, "unpriced_calls": 0}
+    row |= {"provider": "acme", "model": "m", "cost_picos": 10**12, "calls": 1, "unpriced_calls": 0}
     places = [(group, user) for user in (world.member, world.joined) for group in (world.a, None)]
     with world.engine.begin() as connection:
         rows = [{**row, "group_id": group, "user_id": user} for group, user in places]

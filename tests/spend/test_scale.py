@@ -71,7 +71,8 @@ INSERT INTO govbudget.ai_spend_rollups
     UNION ALL SELECT min(day), 'month', period, group_id, user_id, sum(cost), sum(calls)
     FROM days GROUP BY period, group_id, user_id
   )
-  SELECT :a, grain, day, group_id, user_id, cost, calls, 0 FROM sums ORDER BY written_on, random();
+  SELECT :a, grain, day, group_id, user_id, 'acme', 'm', cost, calls, 0
+  FROM sums ORDER BY written_on, random();
 INSERT INTO govbudget.ai_spend_counters
   SELECT :a, user_id, starts_on, cost_picos, 7 FROM govbudget.ai_spend_rollups
   WHERE grain = 'month' ORDER BY starts_on, random();

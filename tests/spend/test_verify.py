@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import uuid4
 
 import pytest
@@ -9,7 +10,9 @@ import sqlalchemy as sa
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, authorize
 
+from govbudget.migrations import upgrade
 from govbudget.settings import Unpriced
+from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
 from govbudget.spend.verify import verify_spend
@@ -48,6 +51,7 @@ def test_a_ledger_that_nobody_touched_agrees(busy):
 
 COUNTER, ROLLUP = "UPDATE {s}.ai_spend_counters SET", "UPDATE {s}.ai_spend_rollups SET"
 USAGE, HOLD = "UPDATE {s}.ai_usage SET", "UPDATE {s}.ai_holds SET"
+UNPRICED = "grain = 'month' AND unpriced_calls = 1"
 HOLD_OF_E1 = "SELECT hold_id FROM {s}.ai_usage WHERE event_id = 'e1'"
 DOLLAR = 10**12
 
@@ -66,14 +70,16 @@ DOLLAR = 10**12
         (f"{COUNTER} spent_picos = 'NaN' WHERE true", ["has spent NaN picos"]),
         (
             f"{ROLLUP} cost_picos = cost_picos + 1 WHERE cost_picos > 0 AND grain = 'day'",
-            [f"group G, has {2 * DOLLAR + 1} picos of 3 calls (1 unpriced), the"],
+            [f"of acme, has {2 * DOLLAR + 1} picos of 2 calls (0 unpriced), the"],
         ),
-        (f"{ROLLUP} calls = 0 WHERE grain = 'month'", ["of 0 calls (1 unpriced), the ledger"]),
-        (f"{ROLLUP} unpriced_calls = 0 WHERE grain = 'day'", ["(0 unpriced), the ledger"]),
-        (f"{ROLLUP} group_id = NULL WHERE grain = 'month'", ["group G, has 0", "group none, has"]),
+        (f"{ROLLUP} calls = 0 WHERE {UNPRICED}", ["of 0 calls (1 unpriced), the ledger"]),
+        (f"{ROLLUP} unpriced_calls = 0 WHERE {UNPRICED}", ["(0 unpriced), the ledger"]),
+        (f"{ROLLUP} group_id = NULL WHERE {UNPRICED}", ["group G, model", "group none, model"]),
+        (f"{ROLLUP} model = 'n' WHERE {UNPRICED}", ["model n of acme, has", "has 0 picos of 0"]),
+        (f"{ROLLUP} provider = 'n' WHERE {UNPRICED}", ["of n, has", "has 0 picos of 0"]),
         (
-            "DELETE FROM {s}.ai_spend_rollups WHERE grain = 'month'",
-            [f"has 0 picos of 0 calls (0 unpriced), the ledger {2 * DOLLAR} of 3 (1)"],
+            "DELETE FROM {s}.ai_spend_rollups WHERE grain = 'month' AND cost_picos > 0",
+            [f"has 0 picos of 0 calls (0 unpriced), the ledger {2 * DOLLAR} of 2 (0)"],
         ),
         (
             "DELETE FROM {s}.ai_spend_counters WHERE true",
@@ -152,10 +158,42 @@ def test_usage_booked_before_what_is_known_counted_agrees(world):
     for event in ("e1", "e2"):
         change(world, f"{USAGE} cost_picos = NULL WHERE event_id = '{event}'")
     for grain in ("day", "month"):
-        change(world, f"{ROLLUP} unpriced_calls = 2 WHERE grain = '{grain}'")
+        change(world, f"{ROLLUP} unpriced_calls = 1 WHERE grain = '{grain}' AND model = 'unknown'")
     assert verify(world, world.a) == (1, 3, [])
     change(world, f"{USAGE} cost_picos = NULL WHERE event_id = 'e3'")
     assert any("costs unknown" in finding for finding in verify(world, world.a).findings)
+
+
+# As revision 0012 had it.
+WITHOUT_MODELS = """
+TRUNCATE govbudget.ai_spend_rollups;
+ALTER TABLE govbudget.ai_spend_rollups DROP COLUMN provider, DROP COLUMN model,
+  ADD CONSTRAINT ai_spend_rollups_key
+    UNIQUE NULLS NOT DISTINCT (organization_id, grain, starts_on, group_id, user_id);
+INSERT INTO govbudget.ai_spend_rollups VALUES (:o, 'day', '2026-01-01', NULL, :o, 7, 7, 7);
+UPDATE govbudget.alembic_version SET version_num = '0012'
+"""
+
+
+@pytest.mark.slow
+def test_an_upgrade_sums_the_ledger_up_anew_by_model(busy):
+    """Corrections included; also those of calls that had no price."""
+    world = busy.world
+    for event, corrects in (("c1", "e1"), ("c2", "c1"), ("c3", "e3")):
+        with world.engine.connect() as connection:
+            grant = authorize(connection, world.owner, "update", ledger=True)
+            Spend.correct(grant, event, world.a, corrects, Tokens(input=5), reason="wrong")
+            connection.commit()
+    rows = ("grain", "starts_on", "provider", "model", "cost_picos", "calls", "unpriced_calls")
+    before = Counter(busy.read("ai_spend_rollups", *rows))
+    with world.engine.connect() as connection:
+        for statement in WITHOUT_MODELS.split(";"):
+            connection.execute(sa.text(statement), {"o": world.b} if ":o" in statement else {})
+        upgrade(connection)
+        grant = authorize(connection, world.owner, "create", ledger=True)
+        assert verify_spend(grant, world.a).findings == verify_spend(grant, world.b).findings == []
+        after = connection.execute(sa.select(*(TABLES.ai_spend_rollups.c[row] for row in rows)))
+        assert before.items() <= Counter(map(tuple, after)).items()
 
 
 def test_unpriced_calls_that_were_held_agree(world):

@@ -101,10 +101,12 @@ MEMBERS_PAGE = _governed(
     """
 SELECT p.period_start, p.period_end, g.id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
 FROM period p, govbudget_groups g LEFT JOIN LATERAL (
-  SELECT * FROM {s}.ai_spend_rollups r
+  SELECT r.user_id, sum(r.cost_picos) AS cost_picos, sum(r.calls) AS calls,
+         sum(r.unpriced_calls) AS unpriced_calls
+  FROM {s}.ai_spend_rollups r
   WHERE r.organization_id = g.organization_id AND r.grain = 'month'
     AND r.starts_on = (SELECT starts_on FROM month) AND r.group_id = g.id AND {reach} {after}
-  ORDER BY r.user_id LIMIT :page_size
+  GROUP BY r.user_id ORDER BY r.user_id LIMIT :page_size
 ) r ON true
 WHERE g.organization_id = :organization_id AND g.id = :group_id
 ORDER BY r.user_id
@@ -118,11 +120,12 @@ ORGANIZATION = _governed(
     "organization",
     Organization,
     """
-SELECT p.period_start, p.period_end, r.group_id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls
+SELECT p.period_start, p.period_end, r.group_id, r.user_id, sum(r.cost_picos), sum(r.calls),
+       sum(r.unpriced_calls)
 FROM period p LEFT JOIN {s}.ai_spend_rollups r
   ON r.organization_id = :organization_id AND r.grain = 'month'
   AND r.starts_on = (SELECT starts_on FROM month) AND {reach}
-ORDER BY r.group_id, r.user_id
+GROUP BY p.period_start, p.period_end, r.group_id, r.user_id ORDER BY r.group_id, r.user_id
 """,
     MEMBERS,
     "r.user_id",

@@ -208,8 +208,8 @@ def ai_spend_counters(t: Tables) -> sa.Table:
 
 
 def ai_spend_rollups(t: Tables) -> sa.Table:
-    """What reports read: sums by day and by month."""
-    key = ("organization_id", "grain", "starts_on", "group_id", "user_id")
+    """What reports read: sums by day and by month, of each model as it was called."""
+    key = ("organization_id", "grain", "starts_on", "group_id", "user_id", "provider", "model")
     return t.add(
         "ai_spend_rollups",
         required(t.id("organization_id")),
@@ -217,6 +217,8 @@ def ai_spend_rollups(t: Tables) -> sa.Table:
         sa.Column("starts_on", sa.Date, nullable=False),
         t.id("group_id"),
         required(t.id("user_id")),
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
         sa.Column("cost_picos", PICOS, nullable=False),
         sa.Column("calls", sa.BigInteger, nullable=False),
         sa.Column("unpriced_calls", sa.BigInteger, nullable=False),

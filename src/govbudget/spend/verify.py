@@ -47,7 +47,8 @@ VERIFY = Governed(
     Ledger,
     f"""
 WITH recorded AS (
-  SELECT organization_id, user_id, period, day, group_id, coalesce(sum(cost_picos), 0) AS cost,
+  SELECT organization_id, user_id, period, day, group_id, provider, model,
+         coalesce(sum(cost_picos), 0) AS cost,
          count(*) FILTER (WHERE corrects IS NULL) AS calls,
          count(*) FILTER (WHERE {WAS_UNPRICED.format("u")} AND by IS NULL) AS unpriced
   FROM {{s}}.ai_usage u LEFT JOIN (
@@ -55,7 +56,7 @@ WITH recorded AS (
     WHERE corrects IS NOT NULL AND {ASKED}
   ) AS corrected ON at = organization_id AND event = event_id
   WHERE {ASKED}
-  GROUP BY organization_id, user_id, period, day, group_id
+  GROUP BY organization_id, user_id, period, day, group_id, provider, model
 ), counters AS (
   SELECT organization_id, user_id, period, sum(spent) AS spent, sum(recorded) AS recorded,
          sum(held) AS held, sum(open) AS open
@@ -69,19 +70,19 @@ WITH recorded AS (
   ) AS both_sides
   GROUP BY organization_id, user_id, period
 ), rollups AS (
-  SELECT organization_id, user_id, grain, starts_on, group_id,
+  SELECT organization_id, user_id, grain, starts_on, group_id, provider, model,
          sum(c) FILTER (WHERE NOT in_ledger) AS cost, sum(n) FILTER (WHERE NOT in_ledger) AS calls,
          sum(u) FILTER (WHERE NOT in_ledger) AS unpriced, sum(c) FILTER (WHERE in_ledger) AS c,
          sum(n) FILTER (WHERE in_ledger) AS n, sum(u) FILTER (WHERE in_ledger) AS u
   FROM (
-    SELECT organization_id, user_id, grain, starts_on, group_id, false AS in_ledger,
-           cost_picos AS c, calls AS n, unpriced_calls AS u
+    SELECT organization_id, user_id, grain, starts_on, group_id, provider, model,
+           false AS in_ledger, cost_picos AS c, calls AS n, unpriced_calls AS u
     FROM {{s}}.ai_spend_rollups WHERE {ASKED_OF_ROLLUP}
-    UNION ALL SELECT organization_id, user_id, grain, starts_on, group_id, true, cost, calls,
-                     unpriced
+    UNION ALL SELECT organization_id, user_id, grain, starts_on, group_id, provider, model, true,
+                     cost, calls, unpriced
     FROM recorded, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)
   ) AS both_sides
-  GROUP BY organization_id, user_id, grain, starts_on, group_id
+  GROUP BY organization_id, user_id, grain, starts_on, group_id, provider, model
 ), findings (organization_id, user_id, sentence) AS (
   SELECT organization_id, user_id, format('the counter of %s has spent %s picos, the ledger %s',
                                           to_char(period, 'YYYY-MM'), spent, recorded)
@@ -92,10 +93,11 @@ WITH recorded AS (
   FROM counters WHERE held <> open
   UNION ALL
   SELECT organization_id, user_id,
-         format('the rollup of the %s %s, group %s, has %s picos of %s calls (%s unpriced), '
-                'the ledger %s of %s (%s)', grain, to_char(starts_on, 'YYYY-MM-DD'),
-                coalesce(group_id::text, 'none'), coalesce(cost, 0), coalesce(calls, 0),
-                coalesce(unpriced, 0), coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))
+         format('the rollup of the %s %s, group %s, model %s of %s, has %s picos of %s calls (%s '
+                'unpriced), the ledger %s of %s (%s)', grain, to_char(starts_on, 'YYYY-MM-DD'),
+                coalesce(group_id::text, 'none'), model, provider, coalesce(cost, 0),
+                coalesce(calls, 0), coalesce(unpriced, 0), coalesce(c, 0), coalesce(n, 0),
+                coalesce(u, 0))
   FROM rollups
   WHERE (coalesce(cost, 0), coalesce(calls, 0), coalesce(unpriced, 0))
     <> (coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))

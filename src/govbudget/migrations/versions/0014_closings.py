@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from govbudget.db.tables import Tables
 
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 CLOSINGS = """
 ALTER TABLE {s}.ai_usage ADD COLUMN late_for date;
