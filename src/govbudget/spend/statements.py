@@ -202,6 +202,7 @@ def record(
 )"""
 
 
+OF_ROLLUP = "organization_id,grain,starts_on,group_id,user_id,provider,model"
 IS_UNPRICED = "(unpriced IS NOT NULL)::integer"
 
 
@@ -220,10 +221,8 @@ def add_up(freed: str = "0", calls: str = "1", unpriced: str = IS_UNPRICED) -> s
   RETURNING c.period, c.spent_picos
 ), rolled_up AS (
   INSERT INTO {{s}}.ai_spend_rollups AS r
-    (organization_id, grain, starts_on, group_id, user_id, provider, model, cost_picos, calls,
-     unpriced_calls)
-  SELECT organization_id, grain, starts_on, group_id, user_id, provider, model,
-         coalesce(cost_picos, 0), {calls}, {unpriced}
+    ({OF_ROLLUP},cost_picos,calls,unpriced_calls)
+  SELECT {OF_ROLLUP},coalesce(cost_picos, 0),{calls},{unpriced}
   FROM counter, recorded u,
     LATERAL (VALUES ('day', u.day), ('month', u.period)) g (grain, starts_on)
   ON CONFLICT ON CONSTRAINT ai_spend_rollups_key DO UPDATE
