@@ -226,6 +226,7 @@ def spend_requests(town, model):
         "members spend": ("GET", f"/groups/{town.a1}/members/ai/spend", None),
         "groups spend": ("GET", f"/organizations/{town.a}/groups/ai/spend", None),
         "notices": ("GET", f"/organizations/{town.a}/ai/notices", None),
+        "report": ("GET", f"/organizations/{town.a}/ai/spend?from=2026-01-01&to=2027-01-01", None),
     }
 
 

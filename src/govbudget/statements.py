@@ -16,8 +16,8 @@ MODULES = (
     *("audit.statements", "budgets.statements", "prices.statements"),
     *("prices.listing", "directory.names"),
     *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.gaps"),
-    *("spend.notices", "spend.overrides", "spend.reports", "spend.overview", "spend.verify"),
-    "spend.closing",
+    *("spend.notices", "spend.overrides", "spend.reports", "spend.overview", "spend.report"),
+    *("spend.export", "spend.verify", "spend.closing"),
 )
 
 StatementT = TypeVar("StatementT", Governed, Ungoverned)  # type: ignore[type-arg]

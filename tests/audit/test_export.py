@@ -19,7 +19,7 @@ from tests.support import TABLES, World
 from tests.web.helpers import put_limit
 
 from govbudget.cli.audit import COLUMNS
-from govbudget.cli.formats import _defuse
+from govbudget.text import _defuse
 
 RECORD = ("before", "after", "roles", "lines")
 

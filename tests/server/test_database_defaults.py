@@ -85,6 +85,7 @@ ARGUMENTS = {
     "prices show": "openai gpt-4o",
     "prices remove": "acme served",
     "spend close": "2020-01 --to {closed}",
+    "spend export": "--organization {a}",
     "spend member": "{a} {member}",
     "spend report": "--organization {a}",
     "spend verify": "",

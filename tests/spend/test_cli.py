@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -27,10 +27,7 @@ from govbudget.spend.usage import Call
 
 pytestmark = pytest.mark.slow
 
-COLUMNS = (
-    *("month", "organization_id", "level", "group_id", "user_id"),
-    *("cost_micros", "cost_picos", "calls", "unpriced_calls"),
-)
+COLUMNS = ("group", "user", "cost_micros", "cost_picos", "calls", "unpriced_calls")
 TODAY = datetime.now(UTC)
 DOLLAR = 1_000_000  # in micros
 
@@ -63,65 +60,33 @@ def price_in_picos(world, model):
 
 @pytest.fixture
 def report(here, world):
-    """Report on organization a; give the rows of the JSON."""
+    """Report on organization a, by group and user; give the rows."""
 
-    def report(*options, **variables):
-        words = ("spend", "report", "--organization", world.a, "--format", "json", *options)
-        result = here(*words, **variables)
+    def report(*options, by="group,user", **variables):
+        words = ("spend", "report", "--organization", world.a, "--format", "jsonl", "--by", by)
+        result = here(*words, *options, **variables)
         assert (result.status, result.err) == (0, "")
-        return json.loads(result.out)
+        return list(map(json.loads, result.out.splitlines()))
 
     return report
 
 
-def test_the_report_adds_up_by_organization_group_and_user(report, spender):
+def test_the_report_adds_up_by_group_and_user(report, spender):
     world = spender.world
     for person, dollars in (("member", 2), ("joined", 3), ("member", 1), ("org_admin", 5)):
         book(spender, person, Tokens(input=dollars))
     rows = report()
     assert [tuple(row) for row in rows] == [COLUMNS] * len(rows)
-    assert {(row["month"], row["organization_id"]) for row in rows} == {
-        (f"{TODAY:%Y-%m}", str(world.a))
-    }
-    found = [
-        (row["level"], row["group_id"], row["user_id"], row["cost_micros"], row["calls"])
-        for row in rows
-    ]
     everyone, group = str(world.a), str(world.a1)  # who is in no other group spends for Everyone
-    of_users = {
-        everyone: [("user", everyone, str(world.org_admin), 5 * DOLLAR, 1)],
-        group: sorted(
-            [
-                ("user", group, str(world.member), 3 * DOLLAR, 2),
-                ("user", group, str(world.joined), 3 * DOLLAR, 1),
-            ],
-            key=lambda row: row[2],
-        ),
-    }
-    of_groups = {
-        everyone: ("group", everyone, None, 5 * DOLLAR, 1),
-        group: ("group", group, None, 6 * DOLLAR, 3),
-    }
-    assert found == [
-        ("organization", None, None, 11 * DOLLAR, 4),
-        *(row for key in sorted(of_groups) for row in (of_groups[key], *of_users[key])),
-    ]
-
-
-def test_a_group_stands_once_whoever_else_spent_for_several(report, world):
-    row = {"organization_id": world.a, "grain": "month", "starts_on": date(2025, 3, 1)}
-    row |= {"provider": "acme", "model": "m", "cost_picos": 10**12, "calls": 1, "unpriced_calls": 0}
-    places = [(group, user) for user in (world.member, world.joined) for group in (world.a, None)]
-    with world.engine.begin() as connection:
-        rows = [{**row, "group_id": group, "user_id": user} for group, user in places]
-        connection.execute(sa.insert(TABLES.ai_spend_rollups), rows)
-    found = [(row["level"], row["group_id"], row["calls"]) for row in report("--month", "2025-03")]
-    known = str(world.a)
-    assert found == [
-        ("organization", None, 4),
-        *(("group", known, 2), ("user", known, 1), ("user", known, 1)),
-        *(("group", None, 2), ("user", None, 1), ("user", None, 1)),
-    ]
+    assert [
+        (row["group"], row["user"], row["cost_micros"], row["calls"]) for row in rows
+    ] == sorted(
+        [
+            (everyone, str(world.org_admin), 5 * DOLLAR, 1),
+            (group, str(world.member), 3 * DOLLAR, 2),
+            (group, str(world.joined), 3 * DOLLAR, 1),
+        ]
+    )
 
 
 def test_totals_are_the_ledgers_and_each_is_rounded_up_once(report, spender):
@@ -130,12 +95,12 @@ def test_totals_are_the_ledgers_and_each_is_rounded_up_once(report, spender):
     price_in_picos(spender.world, model)
     for person in ("member", "joined", "org_admin"):
         book(spender, person, ONE, model=model)
-    organization, *rows = report()
     ledger = spender.read("ai_usage", "cost_picos")
-    assert organization["cost_picos"] == sum(cost for (cost,) in ledger) == 3
-    for level in ("group", "user"):
-        assert sum(row["cost_picos"] for row in rows if row["level"] == level) == 3
-    assert {row["cost_micros"] for row in (organization, *rows)} == {1}
+    assert sum(cost for (cost,) in ledger) == 3
+    for by in ("day", "group", "user"):
+        rows = report(by=by)
+        assert sum(row["cost_picos"] for row in rows) == 3
+        assert {row["cost_micros"] for row in rows} == {1}
 
 
 def test_unpriced_calls_are_counted_and_cost_nothing(here, world, report):
@@ -144,29 +109,35 @@ def test_unpriced_calls_are_counted_and_cost_nothing(here, world, report):
     book(spender, "member", ONE, model="unknown")
     assert [(row["calls"], row["unpriced_calls"], row["cost_micros"]) for row in report()] == [
         (2, 1, DOLLAR)
-    ] * 3
-    assert [row["unpriced_calls"] for row in report("--month", "2020-01")] == [0]
+    ]
+    assert report("--month", "2020-01") == []
 
 
-def test_the_text_shows_groups_within_the_organization_and_users_within_groups(here, spender):
+def test_the_text_is_a_table_with_a_total(here, spender):
     world = spender.world
     book(spender, "member", Tokens(input=1234))
-    result = here("spend", "report", "--organization", world.a)
+    book(spender, "org_admin", Tokens(input=1))
+    words = ("spend", "report", "--organization", world.a)
+    group, user = min([(world.a1, world.member), (world.a, world.org_admin)], key=str)
+    result = here(*words, "--by", "group,user,month")
     assert (result.status, result.err) == (0, "")
-    assert result.out == (
-        f"{TODAY:%Y-%m}                                               cost_micros    calls"
-        "  unpriced_calls\n"
-        f"organization {world.a}      1234000000        1               0\n"
-        f"  group {world.a1}           1234000000        1               0\n"
-        f"    user {world.member}          1234000000        1               0\n"
-    )
-    assert max(len(line) for line in result.out.splitlines()) <= 100
+    lines = result.out.splitlines()
+    costs = ["1234000000", "1000000"]
+    assert lines[0].split() == ["month", "group", "user", "cost_micros", "calls", "unpriced_calls"]
+    assert lines[1].split()[:3] == [f"{TODAY:%Y-%m}", str(group), str(user)]
+    assert sorted(line.split()[3] for line in lines[1:3]) == sorted(costs)
+    assert lines[3].split() == ["total", "1235000000", "2", "0"]
+    assert len({len(line) for line in lines}) == len(lines) - 3 == 1
+    assert here(*words).out.split() == [
+        *("cost_micros", "calls", "unpriced_calls", "1235000000", "2", "0"),
+    ]
 
 
 def test_csv_holds_the_same_rows_under_a_header(here, spender, report):
     for person in ("member", "org_admin"):
         book(spender, person, ONE)
-    out = here("spend", "report", "--organization", spender.world.a, "--format", "csv").out
+    words = ("spend", "report", "--organization", spender.world.a, "--by", "group,user")
+    out = here(*words, "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(out)))
     assert tuple(rows[0]) == COLUMNS
     assert rows == [
@@ -181,13 +152,14 @@ def test_a_month_is_named_and_this_one_is_the_default(report, spender):
         book(spender, "member", tokens, occurred_at=datetime.fromisoformat(day))
 
     def total(*options):
-        row = report(*options)[0]
-        return row["month"], row["cost_micros"] // DOLLAR
+        rows = report(*options, by="month")
+        return [(row["month"], row["cost_micros"] // DOLLAR) for row in rows]
 
-    assert total() == total("--month", f"{TODAY:%Y-%m}") == (f"{TODAY:%Y-%m}", 1)
-    assert total("--month", "2025-01") == ("2025-01", 10)
-    assert total("--month", "2025-02") == ("2025-02", 20)
-    assert total("--month", "2024-12") == ("2024-12", 0)
+    assert total() == total("--month", f"{TODAY:%Y-%m}") == [(f"{TODAY:%Y-%m}", 1)]
+    assert total("--month", "2025-01") == [("2025-01", 10)]
+    assert total("--from", "2025-02-01", "--to", "2025-02-02") == [("2025-02", 20)]
+    assert total("--from", "2025-01-31", "--to", "2025-03-01") == [("2025-01", 10), ("2025-02", 20)]
+    assert total("--month", "2024-12") == []
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -202,20 +174,20 @@ def test_months_are_those_of_the_time_zone(report, world, zone):
     }
     expected = (1, 2) if zone == "Pacific/Kiritimati" else (2, 1)
     assert calls == dict(zip(("2025-01", "2025-02"), expected, strict=True))
-    assert report("--month", "2025-01", time_zone=zone)[0]["month"] == "2025-01"
+    assert report("--month", "2025-01", by="month", time_zone=zone)[0]["month"] == "2025-01"
 
 
-def test_an_organization_without_spend_is_one_row_of_nothing(report, world):
-    (row,) = report()
-    assert (row["level"], row["organization_id"]) == ("organization", str(world.a))
-    assert (row["cost_micros"], row["calls"], row["unpriced_calls"]) == (0, 0, 0)
+def test_an_organization_without_spend_has_no_row_and_a_total_of_nothing(here, report, world):
+    assert report() == report(by="day") == []
+    words = ("spend", "report", "--organization", world.a, "--by", "day,user")
+    assert here(*words).out.splitlines()[1].split() == ["total", "0", "0", "0"]
 
 
 def test_another_organizations_spend_is_not_in_the_report(here, spender):
     world = spender.world
     book(spender, "member", ONE)
     out = here("spend", "report", "--organization", world.b, "--format", "csv").out
-    assert len(out.splitlines()) == 2
+    assert len(out.splitlines()) == 1
     assert str(world.a) not in out
 
 
@@ -227,10 +199,17 @@ def test_an_organization_that_is_gone_keeps_its_spend(report, spender):
     assert report()[0]["cost_micros"] == DOLLAR
 
 
-@pytest.mark.parametrize("form", ["text", "csv", "json"])
-def test_an_unknown_organization_is_status_1_and_prints_nothing(here, form):
+@pytest.mark.parametrize(
+    ("command", "form"),
+    [
+        *(("report", form) for form in ("text", "csv", "jsonl")),
+        ("export", "csv"),
+        ("export", "jsonl"),
+    ],
+)
+def test_an_unknown_organization_is_status_1_and_prints_nothing(here, command, form):
     organization = uuid4()
-    result = here("spend", "report", "--organization", organization, "--format", form)
+    result = here("spend", command, "--organization", organization, "--format", form)
     assert result.status == 1
     assert result.sentence == f"no organization `{organization}` is known here"
 
@@ -351,8 +330,6 @@ def test_nobody_is_a_member_of_an_unknown_organization(here, world):
                 *("", "2026", "2026-1", "2026-13", "2026-00", "202601", "2026-01-01", "26-01"),
                 *(
                     "-1",
-                    "2009-11",
-                    "3000-02",
                     "0000-01",
                     "2026-W1",
                     "January",
@@ -360,6 +337,24 @@ def test_nobody_is_a_member_of_an_unknown_organization(here, world):
                 ),
             )
         ),
+        *(
+            ([command, "--organization", str(uuid4()), *days], says)
+            for command in ("report", "export")
+            for days, says in (
+                (["--month", "2009-11"], "is not a month; write YYYY-MM"),
+                (["--month", "3000-02"], "is not a month; write YYYY-MM"),
+                (["--from", "2026-02-01", "--to", "2026-02-01"], "must be before the other one"),
+                (["--from", "2026-02-30", "--to", "2026-03-01"], "`2026-02-30` is not a day;"),
+                (["--from", "2026-02-01"], "write --from and --to, or --month alone"),
+                (["--to", "2026-02-01"], "write --from and --to, or --month alone"),
+                (
+                    ["--month", "2026-02", "--from", "2026-02-01", "--to", "2026-02-02"],
+                    "write --from and --to, or --month alone",
+                ),
+            )
+        ),
+        (["report", "--organization", "O", "--by", "day,colour"], "`colour` is not a key;"),
+        (["report", "--organization", "O", "--by", "day,day"], "`day` stands there twice;"),
         (["member"], "'ORGANIZATION'"),
         (["member", "O"], "'USER'"),
         (["member", "O", "U", "extra"], "extra"),
@@ -400,7 +395,8 @@ def test_without_a_database_or_its_tables_the_sentence_says_what_to_do(
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("report --organization O", "this needs the action `read`"),
+        ("report --organization O --by user", "this needs the action `read`"),
+        ("export --organization O", "this needs the action `read`"),
         ("member O U", "this needs the action `read`"),
         ("verify", "this needs the action `create`"),
     ],
@@ -494,20 +490,19 @@ def spend_in(host):
 
 def test_in_a_host_it_is_the_hosts_directory_and_no_cell_is_a_formula(host, flask):
     spend_in(host)
-    result = flask("report", "--organization", ACME, "--format", "csv")
+    result = flask("report", "--organization", ACME, "--by", "group,user", "--format", "csv")
     assert (result.exit_code, result.stderr) == (0, "")
     rows = [
-        (row["level"], row["group_id"], row["user_id"], row["cost_micros"])
+        (row["group"], row["user"], row["cost_micros"])
         for row in csv.DictReader(io.StringIO(result.stdout))
     ]
-    assert rows == [
-        ("organization", "", "", "4000000"),
-        ("group", "'=1+1", "", "2000000"),
-        ("user", "'=1+1", "'@ann", "2000000"),
-        ("group", "", "", "2000000"),
-        ("user", "", "bob", "2000000"),
-    ]
-    assert "\n  group (none)  " in flask("report", "--organization", ACME).stdout
+    assert rows == [("'=1+1", "'@ann", "2000000"), ("", "bob", "2000000")]
+    assert "\nnone   " in flask("report", "--organization", ACME, "--by", "group").stdout
+    exported = flask("export", "--organization", ACME, "--format", "csv")
+    assert {row["user_id"] for row in csv.DictReader(io.StringIO(exported.stdout))} == {
+        "'@ann",
+        "bob",
+    }
 
 
 def test_in_a_host_a_member_and_the_proof_are_told_too(host, flask):

@@ -66,6 +66,9 @@ def compare(route, response, *, whole=True):
         problem = read_as("Problem", body)
         if problem["code"] in CATALOGUE.keys() - ELSEWHERE:
             assert problem["code"] in find_codes(route), problem
+    elif response.mimetype == "text/csv":
+        assert status == 200
+        assert "format" in {parameter["name"] for parameter in route.query}
     elif status == 304:
         assert route.tagged
         assert route.method == "GET"

@@ -1,11 +1,8 @@
-"""What a command prints: JSON, or CSV that is safe to open in a spreadsheet."""
+"""What a command prints: text, JSON, or CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -13,11 +10,7 @@ from typing import Any
 
 import click
 
-# Where a formula may start: at a cell's start, also behind blanks or quotes, and after what another
-# spreadsheet splits lines at. The wide signs are read as formulas too, where people type them.
-_FORMULA = re.compile(
-    r"""(\A|[;\t\r\n])(?=[\s"']*[=+\-@\uff1d\uff0b\uff0d\uff20])|\A(?=[\t\r\n])"""
-)
+from govbudget.text import write_csv
 
 
 def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -70,15 +63,3 @@ def _write_json(whole: Mapping[str, Any]) -> Iterator[str]:
     for index, row in enumerate(rows):
         yield f"  {', ' if index else '  '}{_to_json(row)}"
     yield "  ]\n}"
-
-
-def write_csv(row: Iterable[object]) -> str:
-    """Write a row in which a spreadsheet takes no cell, or part of one, for a formula."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(map(_defuse, row))
-    return out.getvalue()
-
-
-def _defuse(value: object) -> str:
-    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return _FORMULA.sub(r"\g<0>'", text)

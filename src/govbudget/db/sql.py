@@ -44,8 +44,9 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(
         ("allowed_elsewhere", "any_revision", "allow_jumps", "may_be_past"), sa.Boolean()
     ),
-    **dict.fromkeys(("month", "since", "until"), sa.Date()),
+    **dict.fromkeys(("month", "since", "until", "months_since", "months_until"), sa.Date()),
     "days": sa.Integer(),
+    **dict.fromkeys(("by", "position"), pg.ARRAY(sa.Text)),
     "ttl": sa.Interval(),
     **dict.fromkeys(("receipt", "facts", "sums"), pg.JSONB()),
     "candidate": pg.ARRAY(sa.Text),

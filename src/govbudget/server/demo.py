@@ -101,7 +101,8 @@ def demo(port: int, *, keep: bool) -> int:
         click.echo("\ntwo of its members spend; each call is held before, and settled after it:")
         surprises += sum(not tour.go(step) for step in _plan_spending(ids))
         click.echo("\nthe ledger, for whoever has the database:")
-        for name, planned in (("report", "1560000"), ("verify", "4 calls: ledger = rollups")):
+        of_users = "report --by user"
+        for name, planned in ((of_users, "1560000"), ("verify", "4 calls: ledger = rollups")):
             surprises += planned not in _run_command(variables, name, ids)
         if surprises:
             click.echo(f"\n{surprises} answers were not as planned", err=True)
@@ -232,7 +233,7 @@ def _plan_spending(ids: Mapping[str, str]) -> Iterator[Step]:
 
 def _run_command(variables: Mapping[str, str], name: str, ids: Mapping[str, str]) -> str:
     """Run `govbudget spend NAME` for Acme, print what it says with names for ids, and give it."""
-    command = ("spend", name, "--organization", ids["Acme"])
+    command = ("spend", *name.split(), "--organization", ids["Acme"])
     click.echo(f"\n  $ govbudget {' '.join(command)}")
     done = subprocess.run(  # noqa: S603 - our own program
         [*PROGRAM, *command], env=variables, check=False, **OUTPUT

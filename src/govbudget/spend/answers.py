@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from pydantic import BeforeValidator, Field
+
+# pydantic demands this TypedDict before Python 3.12.
+from typing_extensions import TypedDict
 
 from govbudget.money import round_up_to_micros
 from govbudget.prices.price import PricedAsField
@@ -157,6 +160,30 @@ class GroupSpendPage(Answer):
     """Groups that the caller may read, by id; no token: there are no more."""
 
     groups: list[GroupSpendAnswer]
+    next_page_token: str | None
+
+
+class SpendRow(TypedDict):
+    """What was spent under the keys that were asked for; the group is null where it is none."""
+
+    day: NotRequired[str]
+    month: NotRequired[str]
+    provider: NotRequired[str]
+    model: NotRequired[str]
+    group: NotRequired[Id | None]
+    user: NotRequired[Id]
+    cost_micros: int
+    calls: int
+    unpriced_calls: int
+
+
+class SpendPage(Answer):
+    """Rows in the order of their keys: day, month, provider, model, group, user.
+
+    No token: there are no more.
+    """
+
+    rows: list[SpendRow]
     next_page_token: str | None
 
 

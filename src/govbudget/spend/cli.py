@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from dataclasses import asdict, fields, replace
+from datetime import date, datetime, timedelta
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -17,19 +19,34 @@ from govbudget.cli.environment import open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
 from govbudget.cli.prices import prices
+from govbudget.db.retries import T
 from govbudget.db.unit import Unit
-from govbudget.identity import Id
-from govbudget.money import TOKENS, round_up_to_micros
+from govbudget.identity import OPERATOR, Id
+from govbudget.money import TOKENS
 from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.closing import close_month, prove_file, verify_closings
+from govbudget.spend.export import COLUMNS, read_ledger
 from govbudget.spend.gaps import PriceGap, list_gaps
-from govbudget.spend.reports import MemberSpend, Period, Reports, Spender
-from govbudget.spend.usage import END, FIRST, LimitSource
+from govbudget.spend.report import (
+    FIRST_DAY,
+    LAST_DAY,
+    Key,
+    Line,
+    Question,
+    Sum,
+    ask,
+    describe_line,
+    list_columns,
+    read_day,
+    read_keys,
+)
+from govbudget.spend.reports import MemberSpend, Reports
+from govbudget.spend.usage import LimitSource
 from govbudget.spend.verify import Verification, verify_spend
-from govbudget.text import write_id, write_time
+from govbudget.text import write_time
 
-LEVELS = ("organization", "group", "user")
+ROWS_AT_ONCE = 1000
 SHOWN = ("cost_micros", "calls", "unpriced_calls")
 
 
@@ -41,89 +58,139 @@ def spend() -> None:
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _read_month(_ctx: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
-    """Give a time that is in the month in every time zone."""
-    if text is None:
-        return None
-    beside = timedelta(days=31)  # in which the first and the last call may be, in some time zone
+def _reading(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Let a mistake in an option's text be wrong usage."""
+
+    def convert(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+def read_month(text: str) -> date:
+    """Give the first day of a month in which calls may be; ValueError: it is not one."""
     with suppress(ValueError):
-        middle = datetime.fromisoformat(f"{text}-15T00:00:00+00:00")
-        if FIRST - beside <= middle < END + beside:
-            return middle
+        found = read_day(f"{text}-01")
+        if FIRST_DAY <= found < LAST_DAY:
+            return found
     message = f"`{text}` is not a month; write YYYY-MM"
-    raise click.BadParameter(message)
+    raise ValueError(message)
+
+
+def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which days of which organization are asked about."""
+    day: dict[str, Any] = {"metavar": "DAY", "type": _reading(read_day)}
+    month = _reading(read_month)
+    for option in (
+        click.option("--month", metavar="YYYY-MM", type=month, help="All its days."),
+        click.option("--to", "until", help="The day after the last one.", **day),
+        click.option("--from", "since", help="The first day, in GOVBUDGET_TIME_ZONE.", **day),
+        click.option("--organization", required=True, help="An organization's id."),
+    ):
+        command = option(command)
+    return command
+
+
+def _read_range(
+    *, organization: str, since: date | None, until: date | None, month: date | None
+) -> tuple[Id, Question]:
+    """Give whom and what is asked: of a range, a month, or, where none is named, this month."""
+    if (since is None) is not (until is None) or (month and since):
+        raise click.UsageError("write --from and --to, or --month alone")
+    settings = find_settings()
+    if since is None or until is None:
+        since = month or datetime.now(ZoneInfo(settings.time_zone)).date().replace(day=1)
+        until = (since + timedelta(days=31)).replace(day=1)
+    try:
+        return settings.id_type.parse(organization), Question(since, until)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @spend.command("report")
-@click.option("--organization", required=True, help="An organization's id.")
+@_range_options
 @click.option(
-    "--month",
-    metavar="YYYY-MM",
-    callback=_read_month,
-    help="A calendar month of GOVBUDGET_TIME_ZONE; without it: this one.",
+    "--by",
+    metavar="KEY,KEY",
+    type=_reading(read_keys),
+    default=(),
+    show_default=False,
+    help=f"What it is summed by, some of {','.join(Key)}; without it: all in one row.",
 )
-@format_option("text", "csv", "json")
-def spend_report(organization: str, month: datetime | None, form: str) -> None:
-    """Print what the organization spent in a month: in all, by group, by user.
+@format_option("text", "csv", "jsonl")
+def spend_report(by: tuple[Key, ...], form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_range`
+    """Print what the organization spent in a range of days; without one: in this month.
 
     Costs are micros (1 USD is 1,000,000), each rounded up from the exact sum of the ledger, which
-    CSV and JSON give too: `cost_picos` (1 micro is 1,000,000). Their rows have a `level`:
-    `organization`, `group` or `user`; add up one level only. Unpriced calls are those whose cost is
-    not known. Status 1 where there is neither spend nor a group of the organization.
+    CSV and JSON give too: `cost_picos` (1 micro is 1,000,000). Unpriced calls are those whose cost
+    is not wholly known. Status 1 where there is neither spend nor a group of the organization.
     """
-    asked = find_settings().id_type.parse(organization)
+    organization, question = _read_range(**span)
+    question = replace(question, by=by)
 
-    def report(unit: Unit) -> tuple[Period, Sequence[Spender]]:
-        found = Reports.list_organization(unit.authorize("read", organization=asked), at=month)
-        if not found[1]:
-            require_known(unit, asked)
+    def report(unit: Unit) -> Sequence[Line]:
+        found = ask(unit.authorize("read", organization=organization), question)
+        if not found:
+            require_known(unit, organization)
         return found
 
-    period, spenders = run_as_operator(report)
-    middle = period.start.astimezone(UTC) + timedelta(days=14)
-    rows = [
-        {"month": f"{middle:%Y-%m}", "organization_id": write_id(asked), **row}
-        for row in _add_up(spenders)
-    ]
-    print_answer(form, rows, _lay_out(rows), tuple(rows[0]))
+    lines = run_as_operator(report)
+    print_answer(form, map(describe_line, lines), _lay_out(question, lines), list_columns(question))
 
 
-def _add_up(spenders: Sequence[Spender]) -> Iterator[dict[str, Any]]:
-    """Give the row of the organization, and of each group its own and those of its users."""
-    yield _sum_up("organization", spenders)
-    for group_id, found in groupby(spenders, key=lambda one: one.group_id):
-        of_group = list(found)
-        yield _sum_up("group", of_group, group_id)
-        for one in of_group:
-            yield _sum_up("user", [one], group_id, one.user_id)
-
-
-def _sum_up(
-    level: str, spenders: Sequence[Spender], group_id: Id | None = None, user_id: Id | None = None
-) -> dict[str, Any]:
-    cost = sum(one.sum.cost_picos for one in spenders)
-    return {
-        "level": level,
-        "group_id": None if group_id is None else write_id(group_id),
-        "user_id": None if user_id is None else write_id(user_id),
-        "cost_micros": round_up_to_micros(cost),
-        "cost_picos": cost,
-        "calls": sum(one.sum.calls for one in spenders),
-        "unpriced_calls": sum(one.sum.unpriced_calls for one in spenders),
-    }
-
-
-def _lay_out(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Write the rows under each other, groups within the organization and users within groups."""
-    lines = [(rows[0]["month"], *SHOWN)]
+def _lay_out(question: Question, lines: Sequence[Line]) -> Iterator[str]:
+    """Write the rows under each other, and last what they are together."""
+    keys = question.keys
+    rows = [(*keys, *SHOWN)]
+    rows += [tuple("none" if x is None else str(x) for x in _show(line)) for line in lines if keys]
+    total = Line({}, Sum(*(sum(line.sum[place] for line in lines) for place in range(len(SHOWN)))))
+    label = ("total", *[""] * len(keys))[: len(keys)]
+    rows.append((*label, *map(str, _show(total))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        level = row["level"]
-        name = row[f"{level}_id"]
-        label = f"{'  ' * LEVELS.index(level)}{level} {'(none)' if name is None else name}"
-        lines.append((label, *(row[figure] for figure in SHOWN)))
-    width = max(len(label) for label, *_ in lines)
-    for label, cost, calls, unpriced in lines:
-        yield f"{label:<{width}}  {cost:>14}  {calls:>7}  {unpriced:>14}"
+        padded = list(zip(row, widths, strict=True))
+        names = [text.ljust(width) for text, width in padded[: len(keys)]]
+        yield "  ".join([*names, *(text.rjust(width) for text, width in padded[len(keys) :])])
+
+
+def _show(line: Line) -> list[object]:
+    row = describe_line(line)
+    return [row[name] for name in (*line.keys, *SHOWN)]
+
+
+@spend.command("export")
+@_range_options
+@format_option("csv", "jsonl")
+def spend_export(form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_range`
+    """Print the ledger of a range of days, without one of this month: each call and correction.
+
+    In the order of days and events, with exact costs: `cost_picos` (1 USD is 10^12). That of a
+    correction is the difference that it makes. Status 1 where there is neither a row nor a group
+    of the organization.
+    """
+    organization, question = _read_range(**span)
+    with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
+        grant = unit.authorize("read", organization=organization)
+        unit.connection.execution_options(yield_per=ROWS_AT_ONCE)
+        rows = read_ledger(grant, question)
+        first = list(islice(rows, 1))
+        if not first:
+            require_known(unit, organization)
+        print_answer(form, _count(chain(first, rows)), columns=COLUMNS)
+
+
+def _count(rows: Iterable[T]) -> Iterator[T]:
+    """Give the rows, and say on a terminal how many there were."""
+    shown, number = sys.stderr.isatty(), 0
+    for number, row in enumerate(rows, 1):
+        yield row
+        if shown and number % ROWS_AT_ONCE == 0:
+            click.echo(f"\r{number} rows", err=True, nl=False)
+    if shown:
+        click.echo(f"\r{number} rows", err=True)
 
 
 @spend.command("member")
@@ -195,14 +262,14 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
 
 
 @spend.command("close")
-@click.argument("month", metavar="MONTH", callback=_read_month)
+@click.argument("month", metavar="MONTH", type=_reading(read_month))
 @click.option("--to", "file", type=FILE, required=True, help="The file that the month is kept in.")
 @click.option(
     "--after-days",
     type=click.IntRange(MIN_CLOSE_AFTER_DAYS, MAX_DAYS),
     help="How many days ago it ended at least; without it: GOVBUDGET_CLOSE_AFTER_DAYS.",
 )
-def spend_close(month: datetime, file: Path, after_days: int | None) -> None:
+def spend_close(month: date, file: Path, after_days: int | None) -> None:
     """Write the calls and holds of MONTH (YYYY-MM) to FILE, and take them out of the database.
 
     Sums, reports and limits stay as they are. Keep FILE: it is the only record of these calls.
@@ -216,7 +283,7 @@ def spend_close(month: datetime, file: Path, after_days: int | None) -> None:
     """
     with open_gov() as gov:
         days = gov.settings.close_after_days if after_days is None else after_days
-        done = close_month(gov, month.date().replace(day=1), file, days)
+        done = close_month(gov, month, file, days)
     click.echo(f"{done.month:%Y-%m}: {done.ai_usage} calls, {done.ai_holds} holds in {file}")
     click.echo(f"sha256 {done.sha256}")
 

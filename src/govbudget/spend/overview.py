@@ -9,7 +9,8 @@ from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
 from govbudget.db.sql import read_time
 from govbudget.identity import Action, Group, Organization, Scope
 from govbudget.spend.limits import describe_limits
-from govbudget.spend.reports import GROUPS_FIRST, PERIOD, Period, Sum
+from govbudget.spend.report import Sum
+from govbudget.spend.reports import GROUPS_FIRST, PERIOD, Period
 from govbudget.spend.statements import NOW
 from govbudget.spend.usage import LimitSource
 

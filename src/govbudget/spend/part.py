@@ -5,6 +5,7 @@ from __future__ import annotations
 from govbudget.identity import Action
 from govbudget.spend import views
 from govbudget.spend.installation import Installation
+from govbudget.spend.report_view import PARAMETERS, get_organization_spend
 from govbudget.web.call import Route, Target
 
 __all__ = ["ROUTES", "Installation"]
@@ -73,6 +74,12 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("GET", f"{_MEMBER}/spend", _ONE, _READ, views.get_member_spend),
         "spend.answers:MemberSpendAnswer",
+    ),
+    Route(
+        *("GET", "/organizations/<organization>/ai/spend", _GROUPS, _READ),
+        *(get_organization_spend, "spend.answers:SpendPage"),
+        paged=True,
+        query=PARAMETERS,
     ),
     Route(
         *("GET", "/groups/<group>/ai/spend", _GROUP, _READ, views.get_group_spend),

@@ -11,6 +11,7 @@ from govbudget.errors import NotFound
 from govbudget.identity import Action, Group, Id, Member, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
+from govbudget.spend.report import Sum, ask
 from govbudget.spend.statements import NOW, find_start, take
 from govbudget.spend.usage import LimitSource
 
@@ -116,35 +117,12 @@ ORDER BY r.user_id
     first=GROUPS_FIRST,
 )
 
-ORGANIZATION = _governed(
-    "organization",
-    Organization,
-    """
-SELECT p.period_start, p.period_end, r.group_id, r.user_id, sum(r.cost_picos), sum(r.calls),
-       sum(r.unpriced_calls)
-FROM period p LEFT JOIN {s}.ai_spend_rollups r
-  ON r.organization_id = :organization_id AND r.grain = 'month'
-  AND r.starts_on = (SELECT starts_on FROM month) AND {reach}
-GROUP BY p.period_start, p.period_end, r.group_id, r.user_id ORDER BY r.group_id, r.user_id
-""",
-    MEMBERS,
-    "r.user_id",
-)
-
 
 class Period(NamedTuple):
     """A calendar month of the configured zone: from `start` until just before `end`."""
 
     start: datetime
     end: datetime
-
-
-class Sum(NamedTuple):
-    """What calls cost together, in picos; `unpriced_calls` of the `calls` have no cost."""
-
-    cost_picos: int
-    calls: int
-    unpriced_calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +189,8 @@ class Spender:
 class Reports:
     """The reports: one statement each, run by a grant. They never commit."""
 
+    ask = staticmethod(ask)
+
     @staticmethod
     def member(grant: Grant[Member]) -> MemberSpend:
         """Report a member's limit, what set it, and their spend. Needs a grant to `read` it.
@@ -269,17 +249,6 @@ class Reports:
         rows = grant.run(MEMBERS_PAGE, page_size=limit, after=after).all()
         if not rows:
             raise NotFound("group")
-        return _read_spenders(rows)
-
-    @staticmethod
-    def list_organization(
-        grant: Grant[Organization], *, at: datetime | None = None
-    ) -> tuple[Period, Sequence[Spender]]:
-        """List the spend of the calendar month that `at` (None: now) is in, by group and user.
-
-        Of the members whose spend the caller may read. Needs a grant to `read` the organization.
-        """
-        rows = grant.run(ORGANIZATION, now=at).all()
         return _read_spenders(rows)
 
 

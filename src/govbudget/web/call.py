@@ -18,6 +18,8 @@ from govbudget.errors import GovBudgetError
 from govbudget.web.problems import answer_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import TypeAdapter
 
     from govbudget.db.unit import Grant
@@ -71,7 +73,8 @@ class Route:
     - `codes` are the errors that are this endpoint's own.
     - `statuses` are those of success: the first, and the one of what was known before.
     - `tagged`: it has an `ETag` and heeds preconditions; `paged`: it answers in pages.
-    - `flags` are the flags of its query.
+    - `flags` are the flags of its query; `query` are other parameters of its own, as OpenAPI
+      describes them. One of the name `format` may ask for CSV.
     - `note_error` gets the installation, the record of the log, an error and what reads the body.
     """
 
@@ -89,6 +92,7 @@ class Route:
     tagged: bool = False
     paged: bool = False
     flags: tuple[str, ...] = ()
+    query: tuple[Mapping[str, Any], ...] = ()
     note_error: Callable[[Any, dict[str, Any], Exception, Callable[[], Any]], Later] | None = None
 
 

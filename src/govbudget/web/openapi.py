@@ -140,6 +140,7 @@ def _describe(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
 def _list_parameters(route: Route) -> Iterator[dict[str, Any]]:
     for name in _names(route):
         yield {"name": name, "in": "path", "required": True, "schema": IN_PATH[name]}
+    yield from ({"in": "query", **parameter} for parameter in route.query)
     for name in PARAMETERS if route.paged else ():
         yield {"name": name, "in": "query", "required": False, "schema": PAGE[name]}
     for name in route.flags:
@@ -158,6 +159,8 @@ def _list_responses(route: Route, schemas: Mapping[Any, Any]) -> Iterator[tuple[
         done: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": headers}
         if route.answer is not None:
             done["content"] = {"application/json": {"schema": schemas[route.answer]}}
+        if any(parameter["name"] == "format" for parameter in route.query):
+            done["content"]["text/csv"] = {"schema": {"type": "string"}}
         yield str(status), done
     if route.tagged and route.method == "GET":
         yield "304", {"description": "Not Modified", "headers": headers}

@@ -68,13 +68,19 @@ def read_id_page(list_id: Id, id_type: IdType, more: tuple[str, ...] = ()) -> Pa
     return read_page(list_id, read_id, more)
 
 
-def read_page(list_id: Id, read_position: Callable[..., T], more: tuple[str, ...] = ()) -> Page[T]:
+def read_page(
+    list_id: Id,
+    read_position: Callable[..., T],
+    more: tuple[str, ...] = (),
+    found: Sequence[FieldError] = (),
+) -> Page[T]:
     """Read the query of a page; raise `invalid-query`.
 
     `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
-    texts that are none, or another spelling of it.
+    texts that are none, or another spelling of it. `more` are the list's own parameters, and
+    `found` is what is wrong with them.
     """
-    query, errors = request.args, _check_names((*PARAMETERS, *more))
+    query, errors = request.args, [*_check_names((*more, *PARAMETERS)), *found]
     size_text = query.get("page_size", str(DEFAULT_PAGE_SIZE))
     size = int(size_text) if _SIZE.fullmatch(size_text) else 0
     if not 1 <= size <= MAX_PAGE_SIZE:

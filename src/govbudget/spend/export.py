@@ -1,0 +1,54 @@
+"""The ledger of a range of days, row by row: for an auditor's own tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from govbudget.db.governed import MEMBERS, Governed
+from govbudget.identity import Action, Organization
+from govbudget.money import PRICES, TOKENS
+from govbudget.text import write_id, write_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from govbudget.db.unit import Grant
+    from govbudget.spend.report import Question
+
+# `at` is when the call was made, as its caller says.
+_READ = {"occurred_at": "u.occurred_at AS at"}
+COLUMNS = (
+    *("event_id", "occurred_at", "recorded_at", "day", "user_id", "group_id", "hold_id"),
+    *("provider", "model", "priced_as", *TOKENS, "further_tokens", *PRICES, "more"),
+    *("cost_picos", "unpriced", "corrects", "corrected_picos", "reason"),
+)
+# By day, so that no index has to be written at each call for it; the database sorts.
+LEDGER = Governed(
+    "spend.ledger",
+    Action.READ,
+    Organization,
+    """
+SELECT {answer} FROM {s}.ai_usage u
+WHERE u.organization_id = :organization_id AND u.day >= :since AND u.day < :until AND {reach}
+ORDER BY u.day, u.event_id
+""",
+    tuple(_READ.get(name, f"u.{name}") for name in COLUMNS),
+    reach=MEMBERS,
+    column="u.user_id",
+)
+
+
+def read_ledger(grant: Grant[Organization], question: Question) -> Iterator[dict[str, Any]]:
+    """Give each row of the ledger in the range of the question, by day and event, as JSON has it.
+
+    Costs are exact picos; a correction's is the difference. Of the users whose spend the caller may
+    read. Needs a grant to `read` the organization. How many rows are in memory at once is said by
+    the `yield_per` of the connection.
+    """
+    for row in grant.run(LEDGER, since=question.since, until=question.until):
+        found = dict(zip(COLUMNS, row, strict=True))
+        for name in ("user_id", "group_id", "hold_id"):
+            found[name] = None if found[name] is None else write_id(found[name])
+        for name in ("occurred_at", "recorded_at"):
+            found[name] = None if found[name] is None else write_time(found[name])
+        yield {**found, "day": str(found["day"])}

@@ -1,0 +1,136 @@
+"""The view of the report: a question read from a query, answered in pages or as CSV."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Response, request
+
+from govbudget.errors import FieldError, GovBudgetError, InvalidInput
+from govbudget.ids import PRINTABLE
+from govbudget.spend.report import (
+    FILTERS,
+    FIRST_DAY,
+    LAST_DAY,
+    Key,
+    Line,
+    Question,
+    ask,
+    describe_line,
+    list_columns,
+    read_day,
+    read_keys,
+)
+from govbudget.text import write_csv
+from govbudget.web.paging import PARAMETERS as OF_PAGES, read_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from govbudget.identity import Organization
+    from govbudget.ids import IdType
+    from govbudget.web.call import AuthorizedRequest
+
+T = TypeVar("T")
+
+MAX_CSV_ROWS = 50_000
+JSON, CSV = "json", "csv"
+CODE = "invalid-query"
+_DAY = {"type": "string", "format": "date"}
+_ID = {"$ref": "#/components/schemas/Id"}
+_KEYS = {"type": "array", "items": {"enum": [*Key]}, "uniqueItems": True}
+PARAMETERS: tuple[dict[str, Any], ...] = (
+    {"name": "from", "required": True, "schema": _DAY},
+    {"name": "to", "required": True, "schema": _DAY, "description": "the day after the last"},
+    {"name": "group_by", "schema": _KEYS, "style": "form", "explode": False},
+    *({"name": name, "schema": {"type": "string"}} for name in ("provider", "model")),
+    *({"name": name, "schema": _ID} for name in ("group_id", "user_id")),
+    {"name": "format", "schema": {"enum": [JSON, CSV], "default": JSON}},
+)
+NAMES = tuple(parameter["name"] for parameter in PARAMETERS)
+
+
+def get_organization_spend(asked: AuthorizedRequest[Organization]) -> dict[str, Any] | Response:
+    """Answer with what the organization spent in a range of days, as far as the caller may see.
+
+    In pages, or as CSV: the whole of at most 50,000 rows, with exact picos (`cost_picos`) too.
+    """
+    question, form, errors = _read_query(asked.gov.settings.id_type)
+    keys = question.keys
+
+    def read_position(*texts: str) -> dict[Key, str | None]:
+        after = dict(zip(keys, texts, strict=True))
+        for key, text in after.items():
+            if key in {Key.DAY, Key.MONTH}:
+                read_day(f"{text}-01" if key is Key.MONTH else text)
+            elif text or key is not Key.GROUP:
+                _check_name(text)
+        return {key: text or None for key, text in after.items()}
+
+    # A token is of one question alone.
+    page = read_page(f"{asked.object.id} {question}", read_position, NAMES, errors)
+    if form == CSV:
+        return _answer_csv(question, ask(asked.grant, question, limit=MAX_CSV_ROWS + 1))
+    rows = [
+        describe_line(x) for x in ask(asked.grant, question, limit=page.limit, after=page.after)
+    ]
+    return page.cut(rows, lambda row: tuple(row[key] or "" for key in keys), "rows")
+
+
+def _read_query(id_type: IdType) -> tuple[Question, str, list[FieldError]]:
+    """Read the question and the format; where there are errors, the question is another one."""
+    errors: list[FieldError] = []
+
+    def read(name: str, reader: Callable[[str], T], default: T) -> T:
+        text = request.args.get(name)
+        try:
+            if text is not None:
+                return reader(text)
+            if name in {"from", "to"}:
+                errors.append(FieldError(name, "missing; write a day such as 2026-10-01"))
+        except (ValueError, GovBudgetError) as error:
+            errors.append(FieldError(name, getattr(error, "detail", str(error))))
+        return default
+
+    since, until = read("from", read_day, FIRST_DAY), read("to", read_day, LAST_DAY)
+    no_keys: tuple[Key, ...] = ()
+    by = read("group_by", read_keys, no_keys)
+    filters: dict[str, Any] = {
+        name: read(name, id_type.parse if name.endswith("_id") else _check_name, None)
+        for name in FILTERS
+    }
+    form = request.args.get("format", JSON)
+    if form not in {JSON, CSV}:
+        errors.append(FieldError("format", "must be `json` or `csv`"))
+    errors += [
+        FieldError(name, "CSV has no pages; leave it out")
+        for name in OF_PAGES
+        if form == CSV and name in request.args
+    ]
+    try:
+        return Question(since, until, by, **filters), form, errors
+    except ValueError as error:
+        errors.append(FieldError("from", str(error)))
+    return Question(FIRST_DAY, LAST_DAY), form, errors
+
+
+def _check_name(text: str) -> str:
+    if not re.fullmatch(PRINTABLE, text):
+        message = "must be a text without control characters"
+        raise ValueError(message)
+    text.encode()  # a lone surrogate is not a character: a ValueError
+    return text
+
+
+def _answer_csv(question: Question, lines: Sequence[Line]) -> Response:
+    if len(lines) > MAX_CSV_ROWS:
+        detail = f"the report has more than {MAX_CSV_ROWS} rows; ask for fewer days or keys"
+        raise InvalidInput("the report is too long", [FieldError("format", detail)], CODE)
+    columns = list_columns(question)
+    rows: Iterable[list[Any]] = ([row[x] for x in columns] for row in map(describe_line, lines))
+    text = "".join(f"{write_csv(row)}\n" for row in chain([columns], rows))
+    name = f"spend-{question.since}-{question.until}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, content_type="text/csv; charset=utf-8", headers=headers)
