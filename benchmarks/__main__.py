@@ -16,6 +16,7 @@ from benchmarks.load import measure_load, measure_settings
 from benchmarks.measure import FULL, QUICK, Row, say
 from benchmarks.policies import measure_policies
 from benchmarks.prices import measure_prices
+from benchmarks.report import measure_report
 from benchmarks.requests import measure_requests
 from benchmarks.review import measure_review
 from benchmarks.spend import measure_spend
@@ -40,6 +41,7 @@ WITH_DATABASE: dict[str, Callable[[Effort, sa.URL], Iterator[Row]]] = {
     "listing": measure_listing,
     "prices": measure_prices,
     "spend": measure_spend,
+    "report": measure_report,
     "wal": measure_wal,
     "load": measure_load,
     "settings": measure_settings,
