@@ -156,7 +156,12 @@ def test_every_route_is_served_with_these_rights(owned, role):
         )
         assert answer.status_code < 300, (method, path, answer.get_data(as_text=True))
         world.hold = (answer.json or {}).get("hold_id") if answer.data else world.hold
-        asked.add((method, rules.match(f"/api/v2{path}", method, return_rule=True)[0].rule))
+        asked.add(
+            (
+                method,
+                rules.match(f"/api/v2{path.partition('?')[0]}", method, return_rule=True)[0].rule,
+            )
+        )
     assert asked == {(route.method, f"/api/v2{route.path}") for route in list_routes()}
     engine.dispose()
 

@@ -10,7 +10,10 @@ import sqlalchemy as sa
 from tests.db.test_grants import GOVERNED, name_object
 from tests.support import authorize
 
-PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text]
+# A report sorts what it has summed up.
+PAGED = [
+    one for one in GOVERNED.values() if ":page_size" in one.text and ":position" not in one.text
+]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None}
 NEXT = {"page_size": 50, "after": UUID(int=7), "at": NOW, "entry_id": UUID(int=7)}

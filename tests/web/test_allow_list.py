@@ -54,6 +54,7 @@ ROUTES = {
     "members spend": ("GET", "group", "read"),
     "groups spend": ("GET", "organization", "read"),
     "notices": ("GET", "organization", "read"),
+    "report": ("GET", "organization", "read"),
 }
 SITE_WIDE = ("ai_model_price", "ai_usage")
 

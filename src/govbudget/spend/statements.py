@@ -203,6 +203,7 @@ def record(
 
 
 OF_ROLLUP = "organization_id,grain,starts_on,group_id,user_id,provider,model"
+SUMS = ("cost_picos", "calls", "unpriced_calls")
 IS_UNPRICED = "(unpriced IS NOT NULL)::integer"
 
 
@@ -226,8 +227,7 @@ def add_up(freed: str = "0", calls: str = "1", unpriced: str = IS_UNPRICED) -> s
   FROM counter, recorded u,
     LATERAL (VALUES ('day', u.day), ('month', u.period)) g (grain, starts_on)
   ON CONFLICT ON CONSTRAINT ai_spend_rollups_key DO UPDATE
-    SET cost_picos = r.cost_picos + excluded.cost_picos, calls = r.calls + excluded.calls,
-        unpriced_calls = r.unpriced_calls + excluded.unpriced_calls
+    SET {",".join(f"{name}=r.{name}+excluded.{name}" for name in SUMS)}
 )"""
 
 
