@@ -116,12 +116,10 @@ def _read_range(
     "--by",
     metavar="KEY,KEY",
     type=_reading(read_keys),
-    default=(),
-    show_default=False,
     help=f"What it is summed by, some of {','.join(Key)}; without it: all in one row.",
 )
 @format_option("text", "csv", "jsonl")
-def spend_report(by: tuple[Key, ...], form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_range`
+def spend_report(by: tuple[Key, ...] | None, form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_range`
     """Print what the organization spent in a range of days; without one: in this month.
 
     Costs are micros (1 USD is 1,000,000), each rounded up from the exact sum of the ledger, which
@@ -129,7 +127,7 @@ def spend_report(by: tuple[Key, ...], form: str, **span: Any) -> None:  # noqa: 
     is not wholly known. Status 1 where there is neither spend nor a group of the organization.
     """
     organization, question = _read_range(**span)
-    question = replace(question, by=by)
+    question = replace(question, by=by or ())
 
     def report(unit: Unit) -> Sequence[Line]:
         found = ask(unit.authorize("read", organization=organization), question)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from govbudget.db.tables import Tables
 
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 
 NOTICES = """
 CREATE TABLE {s}.ai_notices (
