@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from uuid import uuid4
 
 import pytest
@@ -47,7 +48,7 @@ def put_override(send, town, micros):
 def test_mine_says_what_is_spent_held_and_left_and_what_set_the_limit(visit, town, send, engine):
     with count_statements(engine) as sent:
         page = visit("/", town.member)
-    assert (page.status_code, len(sent)) == (200, 5)
+    assert (page.status_code, len(sent)) == (200, 8)
     text = read_text(page)
     assert re.search(
         r"\$1\.17 of \$5\.00, held \$0\.45, resets 1 \w+ 00:00 UTC; limit from group a group", text
@@ -155,3 +156,31 @@ def test_a_name_is_text_and_nothing_else(visit, town, engine, nasty):
         assert "49" not in re.findall(r"<bdi>([^<]*)</bdi>", text)
         assert re.search(r"<bdi>[^<]+</bdi>", text)
         assert nasty in read_text(page) or "{{" in nasty or "<" in nasty
+
+
+def test_the_report_of_the_page_is_the_apis_and_links_to_exactly_this_as_csv(
+    visit, town, send, engine
+):
+    path = f"/organizations/{town.a}/spend?from=2026-01-01&to=2099-01-01&by=user&by=model"
+    with count_statements(engine) as sent:
+        page = visit(path, town.org_admin)
+    assert (page.status_code, len(sent)) == (200, 3)
+    text = page.get_data(as_text=True)
+    assert "$1.17 1 0" in read_text(page)
+    csv = unescape(re.search(r'href="(/api/v2[^"]+format=csv)"', text)[1])
+    answer = send.client.get(csv, headers={"X-User": str(town.org_admin)})
+    assert answer.mimetype == "text/csv"
+    header, *rows = answer.get_data(as_text=True).splitlines()
+    assert header.startswith("model,user,cost_micros")
+    assert [row.split(",")[2] for row in rows] == ["1170000"]
+    own = read_text(visit(path, town.member))
+    assert "$1.17 1 0" in own
+    assert "Nothing was spent" in read_text(visit(path, town.joined))
+    assert visit(path, town.outsider).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query", ["from=x", "from=2026-02-01&to=2026-01-01", "by=hour", "group_id=x", "order=1"]
+)
+def test_a_report_that_can_not_be_asked_for_is_400(visit, town, query):
+    assert visit(f"/organizations/{town.a}/spend?{query}", town.org_admin).status_code == 400

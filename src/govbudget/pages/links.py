@@ -27,7 +27,7 @@ def list_links(
     links = [("Mine", "/")]
     if organization is not None:
         place = f"/organizations/{organization}"
-        links.append(("Organization", place))
+        links += [("Organization", place), ("Spend", f"{place}/spend")]
         if may(table.budget_object, Action.UPDATE):
             links.append(("Audit", f"{place}/audit"))
     if may(ObjectType.AI_MODEL_PRICE):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import request
 
@@ -10,8 +10,10 @@ from govbudget.directory.names import find_names
 from govbudget.errors import Forbidden, NotFound
 from govbudget.pages.links import links_of, list_links
 from govbudget.pages.render import Page
+from govbudget.pages.spend import list_of_month
 from govbudget.pages.words import describe_spend
 from govbudget.spend.overview import MemberLine, list_groups, list_members, list_places
+from govbudget.spend.report import Key
 from govbudget.web import requestlog
 from govbudget.web.paging import read_id_page
 
@@ -46,6 +48,7 @@ def show_mine(gov: Installation, asking: Asking) -> Page:
         grant = unit.authorize("read", member=(chosen, unit.caller))  # type: ignore[arg-type]
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         values["spend"] = spend = gov.reports.member(grant)
+        values |= _list_spend(gov, unit, chosen)
     ids = {one.id for one in shown} | ({values["spend"].group_id} if values["spend"] else set())
     names = find_names(unit, ids)
     if chosen is not None:
@@ -53,6 +56,18 @@ def show_mine(gov: Installation, asking: Asking) -> Page:
         values["words"] = describe_spend(spend, lambda *key: names.get(key, str(key[1])), zone)
     here = [domain.id for _, domain in held if domain.id == chosen]
     return Page("mine", "Mine", values, list_links(unit.table, roles, *here[:1]), names)
+
+
+def _list_spend(gov: Installation, unit: Unit, organization: Id) -> dict[str, Any]:
+    """List what the caller spent this month, a day and by model."""
+    grant, zone = unit.authorize("read", organization=organization), gov.settings.time_zone
+    user = cast("Id", unit.caller)
+    days = list_of_month(grant, zone, Key.DAY, user_id=user)
+    return {
+        "days": days,
+        "bars": [(line.keys[Key.DAY], line.sum.cost_picos) for line in days],
+        "models": list_of_month(grant, zone, Key.PROVIDER, Key.MODEL, user_id=user),
+    }
 
 
 def _load_assignments(unit: Unit) -> Sequence[Assignment]:

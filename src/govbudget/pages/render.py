@@ -102,6 +102,7 @@ class Renderer:
             "layout": self.base or "govbudget/base.html",
             "is_framed": self.base is not None,
             "style": self.url(STYLE_PATH, v=STYLE_DIGEST),
+            "root": quote(request.script_root),
             "here": quote(request.script_root + request.path),
             "url": self.url,
             "turn": self.turn,

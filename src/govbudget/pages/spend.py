@@ -1,0 +1,101 @@
+"""The page of what was spent: the report as a chart and a table, and its figures as CSV."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from flask import request
+
+from govbudget.directory.names import find_names
+from govbudget.errors import FieldError, InvalidInput
+from govbudget.pages.links import links_of
+from govbudget.pages.render import Page
+from govbudget.spend.report import Key, Question, ask, read_day
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from govbudget.db.unit import Grant
+    from govbudget.identity import Id, Organization
+    from govbudget.spend.report import Line
+    from govbudget.web.call import AuthorizedRequest as Asked
+
+MAX_LINES = 500
+MAX_BARS = 100
+FILTERS = ("provider", "model", "group_id", "user_id")
+
+
+def find_month(zone: str) -> tuple[date, date]:
+    """Give the first day of this month, and that of the next one, in a zone."""
+    first = datetime.now(ZoneInfo(zone)).date().replace(day=1)
+    return first, (first + timedelta(days=31)).replace(day=1)
+
+
+def show_spend(asked: Asked[Organization]) -> Page:
+    """Show what was spent in a range, by what the query says; by default this month, by day."""
+    query = {name: text for name, text in request.args.items() if text and name != "by"}
+    by = request.args.getlist("by") or [Key.DAY]
+    first, last = find_month(asked.gov.settings.time_zone)
+    since, until = query.pop("from", str(first)), query.pop("to", str(last))
+    try:
+        for name in query.keys() - {*FILTERS}:
+            raise ValueError(f"`{name[:60]}` is not known here")  # noqa: TRY301 - as all that is wrong
+        question = Question(
+            since=read_day(since), until=read_day(until), by=tuple(map(Key, dict.fromkeys(by))),
+            **{name: _read(name, text, asked) for name, text in query.items()},
+        )  # fmt: skip
+    except ValueError as error:
+        errors = [FieldError("query", str(error))]
+        message = "the query can't be understood"
+        raise InvalidInput(message, errors, code="invalid-query") from None
+    lines = ask(asked.grant, question, limit=MAX_LINES + 1)
+    return _lay_out(asked, question, lines, query)
+
+
+def _read(name: str, text: str, asked: Asked[Organization]) -> Any:  # noqa: ANN401 - an id or a text
+    return asked.gov.settings.id_type.parse(text) if name.endswith("_id") else text
+
+
+def _lay_out(
+    asked: Asked[Organization], question: Question, lines: Sequence[Line], query: dict[str, str]
+) -> Page:
+    shown = lines[:MAX_LINES]
+    ids = [line.keys[key] for line in shown for key in (Key.GROUP, Key.USER) if key in line.keys]
+    organization = asked.object.id
+    names = find_names(asked.grant.unit, {organization, *ids})
+    keys = [key for key in Key if key in question.by]
+    bars: dict[str, int] = {}
+    for line in shown if keys else ():
+        bar = _name(keys[0], line.keys[keys[0]], names)
+        bars[bar] = bars.get(bar, 0) + line.sum.cost_picos
+    csv = {"from": question.since, "to": question.until, "group_by": ",".join(keys), **query}
+    values = {
+        "organization": organization,
+        "question": question,
+        "keys": keys,
+        "all_keys": list(Key),
+        "lines": shown,
+        "bars": list(bars.items())[:MAX_BARS],
+        "is_cut": len(lines) > MAX_LINES,
+        "query": query,
+        "total": sum(line.sum.cost_picos for line in shown),
+        "csv": f"{asked.gov.settings.url_prefix}/organizations/{organization}/ai/spend",
+        "csv_query": {**csv, "format": "csv"},
+    }
+    return Page("spend", "Spend", values, links_of(asked.grant, organization), names)
+
+
+def _name(key: Key, value: Any, names: Any) -> str:  # noqa: ANN401 - an id or a text
+    if value is None:
+        return "none"
+    return str(names.get((str(key), value), value))
+
+
+def list_of_month(
+    grant: Grant[Organization], zone: str, *by: Key, user_id: Id | None = None
+) -> Sequence[Line]:
+    """List what was spent this month, by what is named; one statement."""
+    since, until = find_month(zone)
+    return ask(grant, Question(since, until, by, user_id=user_id), limit=MAX_LINES)
