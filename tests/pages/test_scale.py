@@ -1,0 +1,90 @@
+"""Pages over 1,000 groups and 100,000 calls: under 50 ms, under 60 KiB, and no more statements."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from tests.support import World, count_statements, make_app
+
+from govbudget.pages.render import STYLE
+
+pytestmark = pytest.mark.long
+
+GROUPS, CALLS, PEOPLE = 1_000, 100_000, 500
+FILL = """
+INSERT INTO govbudget.users (id, name)
+  SELECT gen_random_uuid(), 'person ' || n FROM generate_series(1, {people}) n;
+INSERT INTO govbudget.groups (id, organization_id, name)
+  SELECT gen_random_uuid(), '{a}', 'group ' || n FROM generate_series(1, {groups}) n;
+INSERT INTO govbudget.organization_members (organization_id, user_id)
+  SELECT '{a}', id FROM govbudget.users WHERE name LIKE 'person %';
+INSERT INTO govbudget.group_members (organization_id, group_id, user_id)
+  SELECT '{a}', '{a1}', id FROM govbudget.users WHERE name LIKE 'person %';
+INSERT INTO govbudget.group_ai_budgets
+  (group_id, spend_limit_micros, revision, created_at, updated_at)
+  SELECT id, 5000000, gen_random_uuid(), now(), now() FROM govbudget.groups
+  WHERE organization_id = '{a}';
+CREATE TEMP TABLE calls AS
+  SELECT (array(SELECT id FROM govbudget.groups WHERE organization_id = '{a}'))[1 + n % {groups}]
+         AS group_id,
+         (array(SELECT id FROM govbudget.users WHERE name LIKE 'person %'))[1 + n % {people}]
+         AS user_id,
+         date_trunc('month', now())::date AS month,
+         date_trunc('month', now())::date + n % 28 AS day, 'model ' || n % 12 AS model
+  FROM generate_series(1, {calls}) n;
+INSERT INTO govbudget.ai_spend_rollups
+  (organization_id, grain, starts_on, group_id, user_id, provider, model, cost_picos, calls,
+   unpriced_calls)
+  SELECT '{a}'::uuid, 'day', day, group_id, user_id, 'acme', model, count(*) * 1234567, count(*), 0
+  FROM calls GROUP BY day, group_id, user_id, model
+  UNION ALL
+  SELECT '{a}'::uuid, 'month', month, group_id, user_id, 'acme', model, count(*) * 1234567, count(*), 0
+  FROM calls GROUP BY month, group_id, user_id, model;
+INSERT INTO govbudget.ai_spend_counters (organization_id, user_id, period, spent_picos, held_picos)
+  SELECT '{a}'::uuid, user_id, month, count(*) * 1234567, 0 FROM calls GROUP BY user_id, month;
+ANALYZE
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(engine):
+    """A world with many groups, calls and people; the first of these is `world.someone`."""
+    world = World(engine)
+    text = FILL.format(a=world.a, a1=world.a1, groups=GROUPS, calls=CALLS, people=PEOPLE)
+    with engine.begin() as connection:
+        for statement in text.split(";"):
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+        named = sa.text("SELECT id FROM govbudget.users WHERE name = 'person 1'")
+        world.people["someone"] = connection.scalar(named)
+    return world
+
+
+def test_every_page_is_quick_and_small(filled, engine):
+    client = make_app(engine, pages="/ai").test_client()
+    place, told = f"/ai/organizations/{filled.a}", []
+    pages = {
+        "/ai/": (filled.someone, 8),
+        place: (filled.org_admin, 3),
+        f"{place}/spend": (filled.org_admin, 3),
+        f"{place}/spend?by=model": (filled.org_admin, 3),
+        f"{place}/audit": (filled.org_admin, 3),
+        f"/ai/groups/{filled.a1}": (filled.org_admin, 5),
+        "/ai/prices": (filled.owner, 2),
+        "/ai/policy": (filled.owner, 1),
+        "/ai/policy/explain": (filled.owner, 1),
+        f"/ai/organizations/{uuid4()}": (filled.org_admin, 1),
+    }
+    for path, (person, statements) in pages.items():
+        times = []
+        for _ in range(7):
+            with count_statements(engine) as sent:
+                start = time.perf_counter()
+                page = client.get(path, headers={"X-User": str(person)})
+                times.append(time.perf_counter() - start)
+        assert len(sent) == statements, path
+        told.append((path[:60], round(min(times) * 1000, 1), len(page.get_data())))
+        assert len(page.get_data()) + len(STYLE) < 60 * 1024, path
+    assert [one for one in told if one[1] >= 50] == [], told
