@@ -41,7 +41,8 @@ INSERT INTO govbudget.ai_spend_rollups
   SELECT '{a}'::uuid, 'day', day, group_id, user_id, 'acme', model, count(*) * 1234567, count(*), 0
   FROM calls GROUP BY day, group_id, user_id, model
   UNION ALL
-  SELECT '{a}'::uuid, 'month', month, group_id, user_id, 'acme', model, count(*) * 1234567, count(*), 0
+  SELECT '{a}'::uuid, 'month', month, group_id, user_id, 'acme', model,
+         count(*) * 1234567, count(*), 0
   FROM calls GROUP BY month, group_id, user_id, model;
 INSERT INTO govbudget.ai_spend_counters (organization_id, user_id, period, spent_picos, held_picos)
   SELECT '{a}'::uuid, user_id, month, count(*) * 1234567, 0 FROM calls GROUP BY user_id, month;
