@@ -19,6 +19,7 @@ GOVERNED = list_governed()
 SELDOM = {
     "spend.verify": "a command that reads the whole ledger",
     "spend.settle_fallback": "another model answered than was held",
+    "overview.members": "a page to look at",
     "prices.upsert": "a book of thousands of rows",
 }
 OFTEN = [name for name in GOVERNED if name not in SELDOM]

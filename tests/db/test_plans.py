@@ -10,13 +10,17 @@ import sqlalchemy as sa
 from tests.db.test_grants import GOVERNED, name_object
 from tests.support import authorize
 
+from govbudget.identity import PriceBook
+
 # A report sorts what it has summed up.
 PAGED = [
     one for one in GOVERNED.values() if ":page_size" in one.text and ":position" not in one.text
 ]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None}
+FIRST |= {"provider": None, "model": None}
 NEXT = {"page_size": 50, "after": UUID(int=7), "at": NOW, "entry_id": UUID(int=7)}
+NEXT |= {"provider": "openai", "model": "gpt-4o"}
 CLOCK = {"now": NOW}
 
 
@@ -47,7 +51,7 @@ def test_a_page_is_read_in_the_order_of_an_index(world, statement, person, page)
 
     The rows of one page may be sorted, after they were limited.
     """
-    if statement.action == "update" and person != "owner":
+    if (statement.action == "update" or statement.kind is PriceBook) and person != "owner":
         pytest.skip("it is not theirs to read")
     with world.engine.connect() as connection:
         for kind in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin"):

@@ -10,16 +10,14 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import psycopg
 from tests.spend.costs import INPUT, cost_of
 from tests.spend.test_store import Spender
-from tests.support import TABLES, authorize, make_gov
+from tests.support import TABLES, authorize
 
 from govbudget.errors import InvalidInput
 from govbudget.money import FURTHER, FURTHER_INPUT, UNITS
 from govbudget.prices.price import parse_prices
 from govbudget.prices.store import Prices
-from govbudget.spend import statements
 from govbudget.spend.cost import write_cost
 from govbudget.spend.errors import BudgetExceeded, EventConflict, UnpricedModel
 from govbudget.spend.gaps import list_gaps
@@ -239,12 +237,3 @@ def test_the_statement_agrees_with_a_model_of_its_own_on_random_calls(engine):
         != (cost_of(counts, price)[0], sorted(cost_of(counts, price)[1]))
     ]
     assert wrong == []
-
-
-def test_the_driver_keeps_what_it_has_read_of_a_settlement():
-    """Of a longer text it reads every character again at each call: 0.1 ms."""
-    limit = pytest.importorskip("psycopg._queries").MAX_CACHED_STATEMENT_LENGTH
-    gov = make_gov(engine=sa.create_engine("postgresql+psycopg://unused/x"))
-    statement = statements.SETTLE.prepare(gov, elsewhere=True, is_first=True)
-    text = str(statement.compile(dialect=psycopg.PGDialect_psycopg()))
-    assert len(text) <= limit

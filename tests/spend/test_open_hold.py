@@ -221,7 +221,7 @@ def test_a_refused_call_never_enters_its_block(meter):
         (
             LINES + b"p, owner, site, ai_usage, create, deny\n",
             None,
-            "policy.csv:30 denies it to a role of `{}`",
+            "policy.csv:31 denies it to a role of `{}`",
         ),
         (
             re.sub(b"p, gateway.*", b"", LINES),

@@ -21,10 +21,18 @@ LIST = Governed(
     Action.READ,
     PriceBook,
     f"""
-SELECT DISTINCT ON (p.provider, p.model) {P_COLUMNS} FROM {{s}}.ai_model_prices p
-WHERE p.effective_from <= {DAY.format("coalesce(:now, statement_timestamp())")}
-  AND (:provider IS NULL OR (p.provider, p.model) > (:provider, :model))
-ORDER BY p.provider, p.model, p.source DESC, p.effective_from DESC LIMIT :page_size
+WITH today AS (SELECT {DAY.format("coalesce(:now, statement_timestamp())")} AS day)
+SELECT {P_COLUMNS} FROM (
+  SELECT DISTINCT provider, model FROM {{s}}.ai_model_prices
+  WHERE effective_from <= (SELECT day FROM today)
+    AND (:provider IS NULL OR (provider, model) > (:provider, :model))
+  ORDER BY provider, model LIMIT :page_size
+) n, LATERAL (
+  SELECT * FROM {{s}}.ai_model_prices p
+  WHERE p.provider = n.provider AND p.model = n.model
+    AND p.effective_from <= (SELECT day FROM today)
+  ORDER BY p.source DESC, p.effective_from DESC LIMIT 1
+) p ORDER BY n.provider, n.model
 """,
 )
 

@@ -91,11 +91,14 @@ FROM period p
 JOIN govbudget_groups g ON g.id = :group_id AND g.organization_id = :organization_id
 LEFT JOIN LATERAL (
   SELECT g.organization_id, m.user_id, :now AS now FROM (
-    SELECT m.user_id FROM govbudget_members m WHERE m.group_id = g.id
-    UNION
-    SELECT e.user_id FROM govbudget_everybody e
-    WHERE g.is_everyone AND e.organization_id = g.organization_id
-  ) m WHERE {{reach}} {{after}} ORDER BY m.user_id LIMIT :page_size
+    (SELECT m.user_id FROM govbudget_members m
+     WHERE m.group_id = g.id AND NOT g.is_everyone AND {{reach}} {{after}}
+     ORDER BY m.user_id LIMIT :page_size)
+    UNION ALL
+    (SELECT m.user_id FROM govbudget_everybody m
+     WHERE m.organization_id = g.organization_id AND g.is_everyone AND {{reach}} {{after}}
+     ORDER BY m.user_id LIMIT :page_size)
+  ) m
 ) i ON true
 LEFT JOIN LATERAL ({{effective}}) e ON i.user_id IS NOT NULL
 LEFT JOIN {{s}}.ai_spend_counters c
