@@ -12,10 +12,9 @@ from tests.support import authorize
 
 from govbudget.identity import PriceBook
 
-# A report sorts what it has summed up.
-PAGED = [
-    one for one in GOVERNED.values() if ":page_size" in one.text and ":position" not in one.text
-]
+# A report sorts what it has summed up; the limit of each member is the first of a few sorted ones.
+APART = {"reports.of_users", "reports.of_groups", "overview.members"}
+PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text and one.name not in APART]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None}
 FIRST |= {"provider": None, "model": None}
