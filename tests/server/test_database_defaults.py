@@ -64,6 +64,8 @@ ARGUMENTS = {
     "budget show": "{a1}",
     "budget list": "{a}",
     "budget clear": "{a1}",
+    "budgets apply": "{limits}",
+    "budgets export": "{a}",
     "db check": "",
     "db current": "",
     "db grants": "server",
@@ -134,7 +136,12 @@ class Walk:
                 connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET {setting}")
         file, policy = folder / "directory.json", folder / "policy"
         file.write_text(json.dumps({"users": [{"id": str(world.member), "name": "Zoë"}]}))
+        limits = folder / "limits.json"
+        entry = {"group_id": str(world.a1), "spend_limit_micros": 7}
+        content = {"organization_id": str(world.a), "limits": [entry], "overrides": []}
+        limits.write_text(json.dumps(content))
         self.names = {"closed": folder / "closed", "file": file, "policy": policy, "token": token}
+        self.names["limits"] = limits
         self.names |= {name: getattr(world, name) for name in ("a", "a1", "member")}
         self.stack = ExitStack()
 

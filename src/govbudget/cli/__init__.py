@@ -21,6 +21,7 @@ OK, NOT_SO, WRONG = 0, 1, 2
 _MODULES = {
     "audit": "cli.audit",
     "budget": "cli.budgets",
+    "budgets": "spend.budgets_file",
     "db": "cli.database",
     "demo": "server.demo",
     "directory": "server.cli",
