@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -64,6 +65,10 @@ class BudgetsFile(Body):
 FILE = TypeAdapter(BudgetsFile)
 
 
+class _DryRun(Exception):
+    """Ends a unit of work that has changed nothing: it is rolled back, and no host hears of it."""
+
+
 @click.group()
 def budgets() -> None:
     """The limits and overrides of an organization, as one file that can be reviewed."""
@@ -99,19 +104,21 @@ def budgets_apply(file: BinaryIO, *, dry_run: bool) -> None:
     content = parse_json(file.read(), FILE, find_settings().id_type)
     organization, wanted = content.organization_id, _list_rows(content)
 
-    def apply(unit: Unit) -> tuple[dict[Key, Row], dict[Key, str]]:
+    before: dict[Key, Row] = {}
+    changes: dict[Key, str] = {}
+
+    def apply(unit: Unit) -> None:
+        nonlocal before, changes
         before = _read(unit, organization)
         changes = {key: _compare(before.get(key), wanted.get(key)) for key in before | wanted}
-        with unit.connection.begin_nested() as savepoint:
-            for key, verb in changes.items():
-                if verb != UNCHANGED:
-                    _make(unit, organization, key, wanted)
-            if dry_run:
-                savepoint.rollback()
-                unit.reports.clear()  # nothing has changed that a host could be interested in
-        return before, changes
+        for key, verb in changes.items():
+            if verb != UNCHANGED:
+                _make(unit, organization, key, wanted)
+        if dry_run:
+            raise _DryRun
 
-    before, changes = run_as_operator(apply)
+    with suppress(_DryRun):
+        run_as_operator(apply)
     for key in sorted(changes):
         if changes[key] != UNCHANGED:
             click.echo(_show(key, before.get(key), wanted.get(key)))
