@@ -62,6 +62,7 @@ CALLS = {
     "group spend": ("GET", ("group_ai_budget", "read"), "group"),
     "members spend": ("GET", ("group_ai_budget", "read"), "group"),
     "groups spend": ("GET", ("group_ai_budget", "read"), "organization"),
+    "notices": ("GET", ("group_ai_budget", "read"), "organization"),
     "report": ("GET", ("group_ai_budget", "read"), "organization"),
 }
 DONE = {"delete": 204, "release": 204, "delete override": 204, "hold": 201}

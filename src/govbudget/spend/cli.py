@@ -21,6 +21,7 @@ from govbudget.cli.place import find_settings
 from govbudget.cli.prices import prices
 from govbudget.db.retries import T
 from govbudget.db.unit import Unit
+from govbudget.errors import SettingsError
 from govbudget.identity import OPERATOR, Id
 from govbudget.money import TOKENS
 from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
@@ -94,6 +95,14 @@ def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _find_today(time_zone: str) -> date:
+    try:
+        return datetime.now(ZoneInfo(time_zone)).date()
+    except ValueError as error:  # its file is there, and is not one of a time zone
+        message = "this machine does not know GOVBUDGET_TIME_ZONE; name a zone that it knows"
+        raise SettingsError(message) from error
+
+
 def _read_range(
     *, organization: str, since: date | None, until: date | None, month: date | None
 ) -> tuple[Id, Question]:
@@ -102,7 +111,7 @@ def _read_range(
         raise click.UsageError("write --from and --to, or --month alone")
     settings = find_settings()
     if since is None or until is None:
-        since = month or datetime.now(ZoneInfo(settings.time_zone)).date().replace(day=1)
+        since = month or _find_today(settings.time_zone).replace(day=1)
         until = (since + timedelta(days=31)).replace(day=1)
     try:
         return settings.id_type.parse(organization), Question(since, until)
