@@ -235,6 +235,7 @@ def test_a_line_that_is_missing_is_found(spender, tmp_path):
     "sql",
     [
         "UPDATE govbudget.ai_spend_rollups SET calls = calls + 1 WHERE starts_on = '2026-01-31'",
+        "UPDATE govbudget.ai_spend_rollups SET model = model || '!' WHERE starts_on = '2026-01-31'",
         "UPDATE govbudget.ai_spend_rollups SET cost_picos = 7 WHERE starts_on = '2026-01-01'",
         "UPDATE govbudget.ai_spend_counters SET spent_picos = 7 WHERE period = '2026-01-01'",
         "DELETE FROM govbudget.ai_spend_counters WHERE period = '2026-01-01'",

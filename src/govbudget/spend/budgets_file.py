@@ -66,7 +66,7 @@ FILE = TypeAdapter(BudgetsFile)
 
 
 class _DryRun(Exception):
-    """Ends a unit of work that has changed nothing: it is rolled back, and no host hears of it."""
+    """Ends a unit of work: what it changed is rolled back, and no signal is sent."""
 
 
 @click.group()

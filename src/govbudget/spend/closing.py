@@ -125,10 +125,9 @@ WHERE {is_it} AND t = f
 READ_USAGE, READ_HOLDS = map(_read_rows, KEYS)
 DELETE_USAGE, DELETE_HOLDS = map(_delete_rows, KEYS)
 ROLLUPS = f"""
-SELECT organization_id, group_id, user_id, grain, starts_on, sum(cost_picos) AS cost,
-       CAST(sum(calls) AS bigint) AS calls, CAST(sum(unpriced_calls) AS bigint) AS unpriced
-FROM {{s}}.ai_spend_rollups WHERE {OF_MONTH}
-GROUP BY organization_id, group_id, user_id, grain, starts_on"""
+SELECT organization_id, group_id, user_id, provider, model, grain, starts_on, cost_picos AS cost,
+       calls, unpriced_calls AS unpriced
+FROM {{s}}.ai_spend_rollups WHERE {OF_MONTH}"""
 # The sums of a month and organization, and a digest of every sum of a member, in any order.
 SUMS = _govern(
     "sums",
@@ -141,8 +140,8 @@ FROM (
          CASE grain WHEN 'month' THEN cost ELSE 0 END AS cost,
          CASE grain WHEN 'month' THEN calls ELSE 0 END AS calls,
          CASE grain WHEN 'month' THEN unpriced ELSE 0 END AS unpriced,
-         concat_ws('/', grain, starts_on - date '2000-01-01', coalesce(group_id::text, '-'),
-                   user_id, cost, calls, unpriced) AS line
+         jsonb_build_array(grain, starts_on - date '2000-01-01', group_id, user_id, provider,
+                           model, cost, calls, unpriced)::text AS line
   FROM ({ROLLUPS}) AS r
   UNION ALL
   SELECT period, organization_id, 0, 0, 0, concat_ws('/', user_id, spent_picos, held_picos)
