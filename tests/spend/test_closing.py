@@ -15,7 +15,8 @@ from tests.support import TABLES, World
 from govbudget.errors import GovBudgetError, InvalidInput, NotFound
 from govbudget.identity import OPERATOR
 from govbudget.spend import closing
-from govbudget.spend.closing import close_month, prove_file, verify_closings
+from govbudget.spend.closing import close_month, verify_closings
+from govbudget.spend.closing_file import prove_file
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend

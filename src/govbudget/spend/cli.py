@@ -26,7 +26,8 @@ from govbudget.identity import OPERATOR, Id
 from govbudget.money import TOKENS
 from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.answers import MemberSpendAnswer
-from govbudget.spend.closing import close_month, prove_file, verify_closings
+from govbudget.spend.closing import close_month, verify_closings
+from govbudget.spend.closing_file import prove_file
 from govbudget.spend.export import COLUMNS, read_ledger
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.report import (
