@@ -19,6 +19,7 @@ from benchmarks.prices import measure_prices
 from benchmarks.report import measure_report
 from benchmarks.requests import measure_requests
 from benchmarks.review import measure_review
+from benchmarks.scale import measure_scale
 from benchmarks.spend import measure_spend
 from benchmarks.table import write_json, write_table
 from benchmarks.wal import measure_wal
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Effort
 
-PURE: dict[str, Callable[[Effort], Iterator[Row]]] = {
+# These need no database, or start servers of their own.
+ALONE: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "decide": measure_decide,
     "policy": measure_policies,
     "footprint": measure_footprint,
     "review": measure_review,
+    "scale": measure_scale,
 }
 WITH_DATABASE: dict[str, Callable[[Effort, sa.URL], Iterator[Row]]] = {
     "requests": measure_requests,
@@ -51,7 +54,7 @@ WITH_DATABASE: dict[str, Callable[[Effort, sa.URL], Iterator[Row]]] = {
 def main() -> int:
     """Run the sections that were named, or all; 1 where a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [*PURE, *WITH_DATABASE]
+    names = [*ALONE, *WITH_DATABASE]
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="show that all works; a minute or two")
     parser.add_argument("--json", metavar="FILE", help="write everything here too (`-`: instead)")
@@ -76,8 +79,8 @@ def measure(sections: list[str], effort: Effort) -> Iterator[Row]:
         server = None
         for name in sections:
             say(name)
-            if name in PURE:
-                yield from PURE[name](effort)
+            if name in ALONE:
+                yield from ALONE[name](effort)
                 continue
             server = server or stack.enter_context(start_database())
             yield from WITH_DATABASE[name](effort, server)

@@ -34,12 +34,18 @@ def start_database() -> Iterator[sa.URL]:
     if given:
         yield normalize_url(given)
         return
-    with start_postgres() as text:
-        url = sa.make_url(text)
+    with start_own_database() as url:
         with _open(url) as connection:
             connection.exec_driver_sql("ALTER SYSTEM SET synchronous_commit = off")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
         yield url
+
+
+@contextmanager
+def start_own_database() -> Iterator[sa.URL]:
+    """Give the URL of a PostgreSQL of our own, with its defaults: commits wait for the disk."""
+    with start_postgres() as text:
+        yield sa.make_url(text)
 
 
 @contextmanager

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.__main__ import PURE, WITH_DATABASE
+from benchmarks.__main__ import ALONE, WITH_DATABASE
 from benchmarks.database import TEST_URL
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("section", [*PURE, *WITH_DATABASE])
+@pytest.mark.parametrize("section", [*ALONE, *WITH_DATABASE])
 def test_a_section_runs_and_its_peers_agree(section, postgres_url):
     """With the peers that are installed here: pycasbin at least."""
     done = subprocess.run(
