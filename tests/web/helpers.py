@@ -120,10 +120,13 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def serve(app):
-    """Serve an application on a free port, with threads."""
+def serve(app, *, waits=True):
+    """Serve an application on a free port, with threads; at the end wait until each has answered.
+
+    Not for a browser, which opens connections before it needs them.
+    """
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
-    server.daemon_threads = False
+    server.daemon_threads = not waits
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:

@@ -1,0 +1,173 @@
+"""The pages are for everybody: axe finds nothing, and the keyboard reaches all that there is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from tests.docs.support import ROOT
+from tests.pages.test_browser import (
+    PAGES,
+    ask,  # noqa: F401
+    browser,  # noqa: F401
+    every_page,
+)
+from tests.pages.test_people import (
+    PRICE,
+    put_override,
+    send,  # noqa: F401
+    town as _town,  # noqa: F401
+)
+
+pytestmark = pytest.mark.long
+
+AXE = ROOT / "build" / "axe" / "axe_playwright_python" / "axe.min.js"
+# All that it knows, the advice that is beyond WCAG, too.
+FIND = """axe.run({resultTypes: ['violations']}).then(found => found.violations.flatMap(
+  one => one.nodes.map(node => `${one.id}: ${node.html.slice(0, 200)}: ${node.failureSummary}`)))"""
+CONTROLS = "a[href], button, input:not([type=hidden]):not([hidden]), select, textarea, summary"
+INSIDE = f"{CONTROLS}, [tabindex='0']"
+WATCH = f"""
+window.controls = [...document.querySelectorAll({CONTROLS!r})];
+window.look = () => {{
+  const it = document.activeElement, box = it.getBoundingClientRect(), style = getComputedStyle(it);
+  return {{
+    place: controls.indexOf(it), tag: it.tagName, name: it.outerHTML.slice(0, 120),
+    outline: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth),
+    color: style.outlineColor, ground: getComputedStyle(document.body).backgroundColor,
+    top: box.top + scrollY, bottom: box.bottom + scrollY, left: box.left + scrollX,
+    seen: box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0
+      && box.left < innerWidth,
+  }};
+}};
+controls.length"""
+SIZES = [(1400, 1000), (320, 900)]
+
+
+@pytest.fixture(scope="module")
+def axe():
+    if not AXE.exists():
+        pytest.fail("no axe-core in build/axe; run tools/install-browser")
+    return AXE.read_text()
+
+
+@pytest.fixture(scope="module")
+def town(_town, send):  # noqa: F811
+    """A town in which every colour is shown: who is over the limit, and calls without a price."""
+    town = _town
+    call = {"organization_id": str(town.a), "user_id": str(town.org_admin), "provider": "acme"}
+    used = {**call, "model": "unheard of", "event_id": "unpriced", "tokens": {"input": 1}}
+    assert send("POST", "/ai/usage", town.gateway, json=used).status_code == 201
+    used = {**call, "model": "small", "event_id": "much", "tokens": {"input": 9_000_000}}
+    assert send("POST", "/ai/usage", town.gateway, json=used).status_code == 201
+    limit = {"spend_limit_micros": 9_900_000}
+    for group in (town.a, town.a2):
+        put = f"/groups/{group}/ai/budget"
+        assert send("PUT", put, town.org_admin, json=limit).status_code == 200
+    put_override(send, town, 1_200_000)
+    rows = [{**PRICE, "model": f"model {number}"} for number in range(60)]
+    assert send("PUT", "/ai/prices", town.owner, json=rows).status_code == 200
+    return town
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", SIZES, ids=["1400", "320"])
+@every_page
+def test_axe_finds_nothing(ask, browser, axe, number, size, is_dark):  # noqa: F811, PLR0917
+    with ask(number) as (_, _, address):
+        browser.open(address, size, is_dark=is_dark)
+        browser.run(axe)
+        assert browser.run(FIND) == []
+
+
+def test_axe_finds_what_is_wrong(browser, axe):  # noqa: F811
+    """So the silence above means something."""
+    browser.open("data:text/html,<p style='color: silver'>hard to read<img src='x'>")
+    browser.run(axe)
+    found = {line.partition(":")[0] for line in browser.run(FIND)}
+    assert {"color-contrast", "html-has-lang", "image-alt"} <= found
+
+
+def walk(browser):  # noqa: F811
+    """Press Tab until the focus has been everywhere; give what it was on."""
+    number = browser.run(WATCH)
+    seen = []
+    for _ in range(2 * number + 50):
+        browser.press("Tab")
+        at = browser.run("look()")
+        if at["tag"] == "BODY" or (seen and at["place"] == 0):  # it has left the page
+            return number, seen
+        if not seen or at["place"] < 0 or at["place"] != seen[-1]["place"]:  # a date has parts
+            seen.append(at)
+    pytest.fail("the focus is caught")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["1400", "320"])
+@every_page
+def test_tab_reaches_all_in_reading_order_and_the_focus_is_seen(ask, browser, number, size):  # noqa: F811
+    with ask(number) as (_, _, address):
+        browser.open(address, size)
+        count, seen = walk(browser)
+    assert [at["place"] for at in seen if at["place"] >= 0] == [*range(count)]
+    for at in seen:
+        assert at["seen"], at["name"]
+        assert at["outline"] >= 2, at["name"]
+        assert at["color"] != at["ground"], at["name"]
+    placed = [at for at in seen if at["place"] > 0]  # the skip link lies above
+    for one, then in pairwise(placed):
+        is_above = then["bottom"] <= one["top"]
+        is_before = then["top"] < one["bottom"] <= then["bottom"] and then["left"] < one["left"]
+        assert not is_above, (one["name"], then["name"])
+        assert not is_before or then["top"] >= one["top"], (one["name"], then["name"])
+
+
+@every_page
+def test_the_skip_link_leads_past_the_navigation(ask, browser, number):  # noqa: F811
+    with ask(number) as (_, _, address):
+        browser.open(address)
+        browser.press("Tab")
+        assert browser.run("document.activeElement.className") == "skip"
+        browser.press("Enter")
+        assert browser.run("document.activeElement.id") == "govbudget-main"
+        browser.press("Tab")
+        main = f"document.getElementById('govbudget-main').querySelectorAll({INSIDE!r})"
+        first = f"[...{main}].find(one => one.offsetParent !== null)"
+        assert browser.run(f"(found => !found || found === document.activeElement)({first})")
+
+
+@every_page
+def test_enter_follows_each_link(ask, browser, number):  # noqa: F811
+    """Of many that lead to one kind of page the first."""
+    with ask(number) as (_, path, address):
+        browser.open(address)
+        links = browser.run(
+            "[...document.querySelectorAll('a[href]:not(.skip)')].filter(a => !a.href.includes("
+            "'csv')).map(a => a.getAttribute('href'))"
+        )
+        firsts = {link.partition("?")[0]: place for place, link in reversed([*enumerate(links)])}
+        for link, place in firsts.items():
+            browser.open(address)
+            browser.run(
+                "document.querySelectorAll('a[href]:not(.skip)')"
+                f"[{links.index(links[place])}].focus()"
+            )
+            browser.press("Enter")
+            browser.wait()
+            assert browser.run("location.pathname") == link, path
+
+
+@pytest.mark.parametrize("page", ["/spend?by=model", "/policy/explain"])
+def test_a_form_is_filled_and_sent_by_keys_alone(ask, browser, page):  # noqa: F811
+    (number,) = (n for n, (_, path) in enumerate(PAGES) if page in path)
+    with ask(number) as (_, _, address):
+        browser.open(address)
+        browser.run("document.querySelector('form.ask').querySelector('[type=checkbox]').focus()")
+        before = browser.run("document.activeElement.checked")
+        browser.press(" ")
+        assert browser.run("document.activeElement.checked") is not before
+        value = browser.run("document.activeElement.value")
+        browser.press("Enter")
+        browser.wait()
+        assert browser.run(f"location.search.includes('={value}')") is not before
+        chosen = f"document.querySelector('[type=checkbox][value={value}]').checked"
+        assert browser.run(chosen) is not before
