@@ -48,7 +48,7 @@ find_gov = cache(make_gov)  # its statements are prepared once for all tests
 
 
 BUDGET_TABLES = re.compile(
-    r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|notices|spend_\w+))\b"
+    r"\b(group_ai_budgets|ai_model_prices|member_ai_overrides|ai_(holds|usage|notices|refusals|spend_\w+))\b"
 )
 
 

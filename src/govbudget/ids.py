@@ -16,6 +16,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BIGINT = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _BIGINT_LIMIT = 2**63
 MAX_TEXT_ID = 255
+MAX_NAME = 256  # of a provider or a model, in characters
 # Text that PostgreSQL can store and a path can carry: no control characters.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 PRINTABLE_WITHOUT_SLASH = r"^[^\x00-\x1f\x7f-\x9f/]+$"

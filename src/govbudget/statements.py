@@ -17,7 +17,7 @@ MODULES = (
     *("prices.listing", "directory.names"),
     *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.gaps"),
     *("spend.notices", "spend.overrides", "spend.reports", "spend.overview", "spend.report"),
-    *("spend.export", "spend.verify", "spend.closing_statements"),
+    *("spend.refusals", "spend.export", "spend.verify", "spend.closing_statements"),
 )
 
 StatementT = TypeVar("StatementT", Governed, Ungoverned)  # type: ignore[type-arg]

@@ -77,7 +77,7 @@ def test_a_new_database_is_made_as_the_tables_say(connection, layout):
 GOVERNED = (
     *("group_ai_budgets", "ai_model_prices", "audit_log", "member_ai_overrides"),
     *("ai_holds", "ai_usage", "ai_spend_counters", "ai_spend_rollups", "ai_notices"),
-    "ai_closings",
+    *("ai_closings", "ai_refusals"),
 )
 
 

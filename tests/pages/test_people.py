@@ -48,7 +48,7 @@ def put_override(send, town, micros):
 def test_mine_says_what_is_spent_held_and_left_and_what_set_the_limit(visit, town, send, engine):
     with count_statements(engine) as sent:
         page = visit("/", town.member)
-    assert (page.status_code, len(sent)) == (200, 8)
+    assert (page.status_code, len(sent)) == (200, 9)
     text = read_text(page)
     assert re.search(
         r"\$1\.17 of \$5\.00, held \$0\.45, resets 1 \w+ 00:00 UTC; limit from group a group", text

@@ -67,7 +67,7 @@ def test_every_page_is_quick_and_small(filled, engine):
     client = make_app(engine, pages="/ai").test_client()
     place, told = f"/ai/organizations/{filled.a}", []
     pages = {
-        "/ai/": (filled.someone, 8),
+        "/ai/": (filled.someone, 9),
         place: (filled.org_admin, 3),
         f"{place}/spend": (filled.org_admin, 3),
         f"{place}/spend?by=model": (filled.org_admin, 3),

@@ -111,6 +111,17 @@ def test_its_rows_are_in_the_file_and_its_sums_stay(spender, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_refused_calls_go_with_their_month_and_with_those_before(spender, tmp_path):
+    months = [date(2025, 12, 31), date(2026, 1, 31), date(2026, 2, 1)]
+    table, who = TABLES.ai_refusals, {"organization_id": uuid4(), "user_id": uuid4()}
+    row = {**who, "code": "unpriced-model", "calls": 1, "provider": "p", "model": "m"}
+    with spender.world.engine.begin() as connection:
+        connection.execute(sa.insert(table), [{**row, "day": day} for day in months])
+    close(spender, tmp_path / "january")
+    with spender.world.engine.connect() as connection:
+        assert connection.execute(sa.select(table.c.day)).scalars().all() == [date(2026, 2, 1)]
+
+
 def test_what_comes_for_it_counts_in_the_open_month_and_says_so(spender, tmp_path):
     """Its day's price counts. A hold that went is not found, nor is what a correction is of."""
     close(spender, tmp_path / "january")

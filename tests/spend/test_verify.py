@@ -167,7 +167,7 @@ def test_usage_booked_before_what_is_known_counted_agrees(world):
 # As revision 0012 had it.
 WITHOUT_MODELS = """
 TRUNCATE govbudget.ai_spend_rollups;
-DROP TABLE govbudget.ai_closings, govbudget.ai_notices;
+DROP TABLE govbudget.ai_closings, govbudget.ai_notices, govbudget.ai_refusals;
 ALTER TABLE govbudget.ai_usage DROP COLUMN late_for;
 ALTER TABLE govbudget.ai_spend_rollups DROP COLUMN provider, DROP COLUMN model,
   ADD CONSTRAINT ai_spend_rollups_key

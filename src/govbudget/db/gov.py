@@ -80,7 +80,7 @@ class Gov:
         is_committed = not atomic  # each statement commits itself
         try:
             with given or connect(self.find_engine(), level) as used:
-                unit = Unit(self, caller, used, request_id)
+                unit = Unit(self, caller, used, request_id, owns_connection=given is None)
                 try:
                     yield unit
                 finally:

@@ -38,14 +38,15 @@ _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("must_be", "must_not_be"), pg.ARRAY(sa.Uuid())),
     **dict.fromkeys(("now", "occurred_at", "expires_at", "at"), sa.DateTime(timezone=True)),
     **dict.fromkeys(
-        ("event_id", "corrects", "reason", "provider", "model", "source", "batch"), sa.Text()
+        ("event_id", "corrects", "reason", "provider", "model", "source", "batch", "code"),
+        sa.Text(),
     ),
-    **dict.fromkeys((*TOKENS, "limit", "page_size", "boundary"), sa.BigInteger()),
+    **dict.fromkeys((*TOKENS, "limit", "page_size", "boundary", "cost_picos"), sa.BigInteger()),
     **dict.fromkeys(
         ("allowed_elsewhere", "any_revision", "allow_jumps", "may_be_past"), sa.Boolean()
     ),
     **dict.fromkeys(("month", "since", "until", "months_since", "months_until"), sa.Date()),
-    "days": sa.Integer(),
+    **dict.fromkeys(("days", "threshold"), sa.Integer()),
     **dict.fromkeys(("by", "position"), pg.ARRAY(sa.Text)),
     "ttl": sa.Interval(),
     **dict.fromkeys(("receipt", "facts", "sums"), pg.JSONB()),

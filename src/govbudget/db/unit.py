@@ -144,16 +144,26 @@ class Grant(Generic[ObjectT]):
 class Unit:
     """One caller on one connection, under the table in force when it was opened."""
 
-    __slots__ = ("caller", "connection", "gov", "is_open", "reports", "request_id", "table")
+    __slots__ = (
+        *("caller", "connection", "gov", "is_open", "owns_connection", "reports", "request_id"),
+        "table",
+    )
 
     def __init__(
-        self, gov: Gov, caller: Id | Operator, connection: Connection, request_id: str | None
+        self,
+        gov: Gov,
+        caller: Id | Operator,
+        connection: Connection,
+        request_id: str | None,
+        *,
+        owns_connection: bool = False,
     ) -> None:
         # INVARIANT: no caller is never the operator
         if not isinstance(caller, Operator):
             caller = gov.settings.id_type.accept(caller)
         self.gov, self.caller, self.connection = gov, caller, connection
         self.reports: list[Report] = []  # of what it has done
+        self.owns_connection = owns_connection  # else a host's transaction may span it
         self.request_id, self.table, self.is_open = request_id, gov.policy.table, True
 
     @overload

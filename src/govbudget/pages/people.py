@@ -13,6 +13,7 @@ from govbudget.pages.render import Page
 from govbudget.pages.spend import list_of_month
 from govbudget.pages.words import describe_spend
 from govbudget.spend.overview import MemberLine, list_groups, list_members, list_places
+from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
 from govbudget.web import requestlog
 from govbudget.web.paging import read_id_page
@@ -48,9 +49,9 @@ def show_mine(gov: Installation, asking: Asking) -> Page:
         grant = unit.authorize("read", member=(chosen, unit.caller))  # type: ignore[arg-type]
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         values["spend"] = spend = gov.reports.member(grant)
-        values |= _list_spend(gov, unit, chosen)
+        values |= {"refusals": list_refusals(grant)} | _list_spend(gov, unit, chosen)
     ids = {one.id for one in shown} | ({values["spend"].group_id} if values["spend"] else set())
-    names = find_names(unit, ids)
+    names = find_names(unit, ids | {one.group_id for one in values.get("refusals", ())})
     if chosen is not None:
         zone = gov.settings.time_zone
         values["words"] = describe_spend(spend, lambda *key: names.get(key, str(key[1])), zone)

@@ -72,6 +72,10 @@ class Clock:
         local = time.astimezone(self._zone)
         return f"{say_day(local)} {local:%H:%M}"
 
+    def say_minute(self, time: datetime) -> str:
+        """Say when on a day that is said besides: `14:02`."""
+        return f"{time.astimezone(self._zone):%H:%M}"
+
     def say_until(self, time: datetime) -> str:
         """Say until when something holds: `30 November` is until that day's end."""
         local = time.astimezone(self._zone)

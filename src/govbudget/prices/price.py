@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict  # pydantic demands this one before Python 3.12
 
-from govbudget.ids import PRINTABLE, PRINTABLE_WITHOUT_SLASH
+from govbudget.ids import MAX_NAME, PRINTABLE, PRINTABLE_WITHOUT_SLASH
 from govbudget.money import MAX_PRICE, MAX_TOKENS, PRICE_OF, PRICES, find_price
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
@@ -30,7 +30,6 @@ from govbudget.strict_json import parse_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_NAME = 256
 MAX_ROWS = 10_000
 MAX_TIERS = 10
 # The day from which a price holds that always held.

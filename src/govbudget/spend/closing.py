@@ -28,6 +28,7 @@ from govbudget.spend.closing_statements import (
     DELETE_HOLDS,
     DELETE_USAGE,
     END,
+    FORGET,
     KEYS,
     LIST,
     LOCK,
@@ -70,6 +71,7 @@ def close_month(gov: Gov, month: date, path: Path, days: int) -> Closing:
             raise InvalidInput(f"{findings[0]}; give the file that {month:%Y-%m} went to")
         if not seen.is_closed:
             _delete(grant, month, path)
+        grant.run(FORGET, month=month)
         return Closing(month, **grant.run(LOOK, month=month, days=days).one().file)
 
 

@@ -150,6 +150,11 @@ WHERE month = :month AND NOT EXISTS (SELECT FROM {s}.ai_usage WHERE period = :mo
 RETURNING month
 """,
 )
+# What was refused in the month and before: the file does not have it, as it cost nothing.
+FORGET = _govern(
+    "forget",
+    "DELETE FROM {s}.ai_refusals WHERE day < CAST(:month AS date) + interval '1 month'",
+)
 LIST = _govern(
     "list",
     """

@@ -28,6 +28,7 @@ from govbudget.spend.errors import (
     UnpricedModel,
 )
 from govbudget.spend.notices import report_crossings
+from govbudget.spend.refusals import note_refusal
 from govbudget.spend.usage import (
     DEFAULT_TTL_SECONDS,
     Call,
@@ -57,8 +58,9 @@ CLOSING = "other calls are closing the user's expired holds, which are many; try
 class Spend:
     """The functions on holds and the ledger, run by a grant to `create` on the ledger.
 
-    Each sends one statement (two where an event or a hold is known already). They never commit,
-    roll back, close or SET anything; a host's transaction may span them.
+    Each sends one statement (two where an event or a hold is known already, and where a call is
+    refused on a connection of our own, which is noted). They never commit, roll back, close or SET
+    anything; a host's transaction may span them.
     """
 
     @staticmethod
@@ -97,7 +99,7 @@ class Spend:
             if isinstance(row, Hold):
                 return row
         if row.refusal is not None:
-            _refuse(call, row)
+            _refuse(grant, call, row)
         who = call.organization_id, call.user_id, row.group_id
         return Hold(its_id, *who, expires_at=row.expires_at, **_read_priced(row))
 
@@ -123,7 +125,7 @@ class Spend:
         if row.ended is not None:
             raise HoldClosed(hold_id, row.ended.split()[0])
         if row.refusal is not None:
-            _refuse(row, row)
+            _refuse(grant, row, row)
         return _read_hold(row)
 
     @staticmethod
@@ -315,16 +317,23 @@ def _read_hold(row: Any) -> Hold:  # noqa: ANN401 - a row, or None
     return Hold(*who, expires_at=row.expires_at, state=state, **_read_priced(row))
 
 
-def _refuse(call: Any, row: Any) -> NoReturn:  # noqa: ANN401 - rows
-    """Raise what kept the call from being held."""
+def _refuse(grant: Grant[Ledger], call: Any, row: Any) -> NoReturn:  # noqa: ANN401 - rows
+    """Raise what kept the call from being held; first it is noted."""
+    refusal = _explain_refusal(call, row)
+    note_refusal(grant, call, refusal, row.cost_picos)
+    raise refusal
+
+
+def _explain_refusal(call: Any, row: Any) -> BudgetExceeded | UnpricedModel:  # noqa: ANN401 - rows
+    """Say what kept the call from being held; raise what is wrong with the call itself."""
     cost, facts = _read_cost(row), row.refusal
     if not facts["is_member"]:
         raise NotAMember
     _refuse_excess(cost)
     if facts["spent_picos"] is None:
-        raise UnpricedModel(call.provider, call.model, row.unpriced)
+        return UnpricedModel(call.provider, call.model, row.unpriced)
     ends = facts["limit_expires_at"]
-    raise BudgetExceeded(
+    return BudgetExceeded(
         limit_micros=facts["limit_micros"],
         limit_source=facts["limit_source"],
         limit_expires_at=ends and find_time(ends),

@@ -189,7 +189,34 @@ def ai_notices(t: Tables) -> sa.Table:
             name="ai_notices_key",
         ),
         sa.Index(None, "organization_id", "id"),
+        # Pages: who crossed the highest threshold first, and how many of a group did.
+        sa.Index("ai_notices_highest_idx", "organization_id", "period", "threshold", "user_id"),
+        sa.Index(
+            "ai_notices_group_idx",
+            *("organization_id", "period", "group_id", "threshold", "user_id"),
+        ),
         info={"rights": ADD},
+    )
+
+
+def ai_refusals(t: Tables) -> sa.Table:
+    """Calls that were refused: one row a member, day and code, with the last call."""
+    return t.add(
+        "ai_refusals",
+        t.id("organization_id", key=True),
+        t.id("user_id", key=True),
+        sa.Column("day", sa.Date, primary_key=True),
+        sa.Column("code", sa.Text, primary_key=True),
+        sa.Column("calls", sa.BigInteger, nullable=False),
+        timestamp("last_at"),
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("cost_picos", sa.BigInteger),  # what is known of it; NULL: nothing
+        # What it did not fit under; NULL: it had no price.
+        sa.Column("spend_limit_micros", sa.BigInteger),
+        sa.Column("limit_source", sa.Text),
+        t.id("group_id"),
+        **OFTEN_UPDATED,
     )
 
 
@@ -276,5 +303,5 @@ def _describe_cost() -> tuple[sa.Column[Any], ...]:
 OF_DIRECTORY = ()
 OTHERS = (
     *(member_ai_overrides, ai_holds, ai_usage, ai_closings),
-    *(ai_spend_counters, ai_spend_rollups, ai_notices),
+    *(ai_spend_counters, ai_spend_rollups, ai_notices, ai_refusals),
 )

@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from govbudget.errors import CATALOGUE
-from govbudget.ids import MAX_TEXT_ID, IdType
-from govbudget.prices.price import MAX_NAME
+from govbudget.ids import MAX_NAME, MAX_TEXT_ID, IdType
 from govbudget.web.answers import Problem
 from govbudget.web.call import ME, Route, Target, load
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
