@@ -20,6 +20,7 @@ SELDOM = {
     "spend.verify": "a command that reads the whole ledger",
     "spend.settle_fallback": "another model answered than was held",
     "overview.members": "a page to look at",
+    **dict.fromkeys(("overview.highest", "overview.crossed"), "a page to look at"),
     "prices.upsert": "a book of thousands of rows",
 }
 OFTEN = [name for name in GOVERNED if name not in SELDOM]

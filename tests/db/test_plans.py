@@ -16,9 +16,9 @@ from govbudget.identity import PriceBook
 APART = {"reports.of_users", "reports.of_groups", "overview.members"}
 PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text and one.name not in APART]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
-FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None}
+FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None, "threshold": None}
 FIRST |= {"provider": None, "model": None}
-NEXT = {"page_size": 50, "after": UUID(int=7), "at": NOW, "entry_id": UUID(int=7)}
+NEXT = {"page_size": 50, "after": UUID(int=7), "at": NOW, "entry_id": UUID(int=7), "threshold": 90}
 NEXT |= {"provider": "openai", "model": "gpt-4o"}
 CLOCK = {"now": NOW}
 

@@ -68,11 +68,12 @@ def test_every_page_is_quick_and_small(filled, engine):
     place, told = f"/ai/organizations/{filled.a}", []
     pages = {
         "/ai/": (filled.someone, 9),
-        place: (filled.org_admin, 3),
+        place: (filled.org_admin, 5),
+        f"{place}?crossed=75": (filled.org_admin, 3),
         f"{place}/spend": (filled.org_admin, 3),
         f"{place}/spend?by=model": (filled.org_admin, 3),
         f"{place}/audit": (filled.org_admin, 3),
-        f"/ai/groups/{filled.a1}": (filled.org_admin, 5),
+        f"/ai/groups/{filled.a1}": (filled.org_admin, 7),
         "/ai/prices": (filled.owner, 2),
         "/ai/policy": (filled.owner, 1),
         "/ai/policy/explain": (filled.owner, 1),

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.commands import as_text, run  # noqa: F401 - a fixture
 from tests.spend.test_hold_life import DOLLAR, Clock
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, World
@@ -109,6 +110,37 @@ def test_its_rows_are_in_the_file_and_its_sums_stay(spender, tmp_path):
     assert verify(spender, file) == []
     assert close(spender, file) == done
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_export_says_which_months_of_its_range_are_in_files(spender, tmp_path, run):  # noqa: F811
+    """With an empty range, too, and of an organization that is gone; not of one that never was."""
+    world, url = spender.world, as_text(spender.world.engine.url)
+
+    def export(organization, *days):
+        asked = ("spend", "export", "--organization", organization, *days)
+        return run(*asked, database_url=url)
+
+    january = ("--from", "2026-01-10", "--to", "2026-01-11")
+    assert export(world.a, *january).err == ""
+    done = close(spender, tmp_path / "january")
+    said = f"2026-01 is closed: 3 calls are in the file {done.sha256}\n"
+    for organization, days, calls in (
+        (world.a, january, 3),
+        (world.a, ("--from", "2026-01-31", "--to", "2026-03-01"), 3),
+        (world.b, january, 0),
+    ):
+        result = export(organization, *days)
+        assert (result.status, result.err) == (0, said.replace("3 calls", f"{calls} calls"))
+    assert len(export(world.a, "--from", "2026-01-31", "--to", "2026-03-01").out.splitlines()) == 2
+    assert export(world.a, "--month", "2026-02").err == ""
+    assert export(world.a, "--month", "2025-12").err == ""
+    with world.engine.begin() as connection:
+        gone = TABLES.organizations.c.id == world.a
+        connection.execute(sa.delete(TABLES.organizations).where(gone))
+    assert (export(world.a, *january).status, export(world.a, *january).err) == (0, said)
+    never = uuid4()
+    unknown = export(never, *january)
+    assert (unknown.status, unknown.sentence) == (1, f"no organization `{never}` is known here")
 
 
 def test_refused_calls_go_with_their_month_and_with_those_before(spender, tmp_path):

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import request
 
 from govbudget.directory.names import find_names
-from govbudget.errors import Forbidden, NotFound
+from govbudget.errors import FieldError, Forbidden, InvalidInput, NotFound
 from govbudget.pages.links import links_of, list_links
 from govbudget.pages.render import Page
 from govbudget.pages.spend import list_of_month
 from govbudget.pages.words import describe_spend
-from govbudget.spend.overview import MemberLine, list_groups, list_members, list_places
+from govbudget.spend.overview import (
+    MOST,
+    count_crossings,
+    list_crossed,
+    list_groups,
+    list_highest,
+    list_members,
+    list_places,
+)
 from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
 from govbudget.web import requestlog
 from govbudget.web.paging import read_id_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from govbudget.db.unit import Unit
+    from govbudget.db.retries import T
+    from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Group, Id, Organization
     from govbudget.spend.installation import Installation
     from govbudget.spend.overview import Place
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
     from govbudget.web.call import AuthorizedRequest as Asked
 
 CHOSEN = "organization"
+CROSSED = "crossed"
+FEW = 10  # of them stand above the groups
 
 
 def show_mine(gov: Installation, asking: Asking) -> Page:
@@ -63,12 +75,14 @@ def _list_spend(gov: Installation, unit: Unit, organization: Id) -> dict[str, An
     """List what the caller spent this month, a day and by model."""
     grant, zone = unit.authorize("read", organization=organization), gov.settings.time_zone
     user = cast("Id", unit.caller)
-    days = list_of_month(grant, zone, Key.DAY, user_id=user)
-    return {
-        "days": days,
-        "bars": [(line.keys[Key.DAY], line.sum.cost_picos) for line in days],
-        "models": list_of_month(grant, zone, Key.PROVIDER, Key.MODEL, user_id=user),
-    }
+    models = list_of_month(grant, zone, Key.PROVIDER, Key.MODEL, user_id=user)
+    return {**_list_days(grant, zone, user_id=user), "models": models}
+
+
+def _list_days(grant: Grant[Organization], zone: str, **of: Id) -> dict[str, Any]:
+    """List what was spent this month, a day: of a user, or of a group."""
+    days = list_of_month(grant, zone, Key.DAY, **of)
+    return {"days": days, "bars": [(line.keys[Key.DAY], line.sum.cost_picos) for line in days]}
 
 
 def _load_assignments(unit: Unit) -> Sequence[Assignment]:
@@ -88,36 +102,73 @@ def _choose(gov: Installation, places: Sequence[Place]) -> Id | None:
 
 
 def show_organization(asked: Asked[Organization]) -> Page:
-    """Show a page of the organization's groups that the caller may read: limit, spend, warnings."""
-    page = read_id_page(asked.object.id, asked.gov.settings.id_type)
-    period, found = list_groups(asked.grant, limit=page.limit, after=page.after)
+    """Show a page of the groups that the caller may read, and first who crossed a threshold.
+
+    With a threshold in the query (`?crossed=75`): a page of all members who crossed that.
+    """
+    grant, settings = asked.grant, asked.gov.settings
+    if CROSSED in request.args:
+        threshold = _read_threshold(settings.thresholds)
+        at = read_id_page(asked.object.id, settings.id_type, (CROSSED,))
+        read = partial(list_crossed, grant, threshold, limit=at.limit, after=at.after)
+        values = at.cut(_unless_forbidden(read) or [], lambda one: (one.user_id,), CROSSED)
+        return _lay_out(asked, "crossed", values | {"threshold": threshold})
+    page = read_id_page(asked.object.id, settings.id_type)
+    period, found = list_groups(grant, limit=page.limit, after=page.after)
     values = page.cut(found, lambda one: (one.group_id,), "groups")
-    ids = {asked.object.id, *(one.group_id for one in values["groups"])}
-    names = find_names(asked.grant.unit, ids)
-    values |= {"period": period, "organization": asked.object.id}
-    links = links_of(asked.grant, asked.object.id)
-    return Page("organization", "Organization", values, links, names)
+    ids = [one.group_id for one in values["groups"]]
+    values["counts"] = _unless_forbidden(lambda: count_crossings(grant, ids)) or {}
+    values[CROSSED] = ()
+    if page.after is None:
+        values[CROSSED] = _unless_forbidden(lambda: list_highest(grant, limit=FEW)) or ()
+    values |= {"period": period, "most": MOST, "thresholds": settings.thresholds[::-1]}
+    return _lay_out(asked, "organization", values)
+
+
+def _read_threshold(known: Sequence[int]) -> int:
+    """Read the threshold in the query; raise `invalid-query` where it is none of the setting's."""
+    thresholds = {str(one): one for one in known}
+    text = request.args[CROSSED]
+    if text not in thresholds:
+        errors = [FieldError(CROSSED, f"must be a threshold: {', '.join(thresholds) or 'none'}")]
+        raise InvalidInput("the query can't be understood", errors, code="invalid-query")
+    return thresholds[text]
+
+
+def _unless_forbidden(read: Callable[[], T]) -> T | None:
+    """Read what is of members; None where the caller may read nobody's spend."""
+    try:
+        return read()
+    except Forbidden:
+        return None
+
+
+def _lay_out(asked: Asked[Organization], template: str, values: dict[str, Any]) -> Page:
+    ids = {asked.object.id, *(one.group_id for one in values.get("groups", ()))}
+    ids |= {key for one in values[CROSSED] for key in (one.user_id, one.group_id)}
+    names, links = find_names(asked.grant.unit, ids), links_of(asked.grant, asked.object.id)
+    values |= {"organization": asked.object.id}
+    return Page(template, "Organization", values, links, names)
 
 
 def show_group(asked: Asked[Group]) -> Page:
     """Show a group's limit and spend, and a page of its members with theirs."""
     group, gov = asked.object, asked.gov
     page = read_id_page(group.id, gov.settings.id_type)
-    members: list[MemberLine] = []
-    try:
-        members = list_members(asked.grant, limit=page.limit, after=page.after)
-    except Forbidden:  # whoever may read nobody's spend may read the group's sum
-        may_see = False
-    else:
-        may_see = True
+    # Whoever may read nobody's spend may read the group's sum.
+    members = _unless_forbidden(
+        lambda: list_members(asked.grant, limit=page.limit, after=page.after)
+    )
     try:
         limit = gov.budgets.get(asked.grant).spend_limit_micros
     except NotFound:
         limit = None
-    values = page.cut(members, lambda one: (one.user_id,), "members")
+    values = page.cut(members or [], lambda one: (one.user_id,), "members")
     spent = gov.reports.group(asked.grant)  # type: ignore[attr-defined]  # pages need spend
     shown = values["members"]
     ids = {group.id, group.organization_id, *(one.user_id for one in shown)}
     names = find_names(asked.grant.unit, ids | {one.group_id for one in shown})
-    values |= {"group": group, "limit": limit, "spent": spent, "may_see": may_see}
+    values |= {"group": group, "limit": limit, "spent": spent, "may_see": members is not None}
+    place = asked.grant.unit.authorize("read", organization=group.organization_id)
+    values |= _list_days(place, gov.settings.time_zone, group_id=group.id)
     return Page("group", "Group", values, links_of(asked.grant, group.organization_id), names)

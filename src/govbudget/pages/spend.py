@@ -94,8 +94,12 @@ def _name(key: Key, value: Any, names: Any) -> str:  # noqa: ANN401 - an id or a
 
 
 def list_of_month(
-    grant: Grant[Organization], zone: str, *by: Key, user_id: Id | None = None
+    grant: Grant[Organization],
+    zone: str,
+    *by: Key,
+    user_id: Id | None = None,
+    group_id: Id | None = None,
 ) -> Sequence[Line]:
-    """List what was spent this month, by what is named; one statement."""
-    since, until = find_month(zone)
-    return ask(grant, Question(since, until, by, user_id=user_id), limit=MAX_LINES)
+    """List what was spent this month, by what is named, of a user or a group; one statement."""
+    question = Question(*find_month(zone), by, user_id=user_id, group_id=group_id)
+    return ask(grant, question, limit=MAX_LINES)

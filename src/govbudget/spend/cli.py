@@ -28,7 +28,7 @@ from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.closing import close_month, verify_closings
 from govbudget.spend.closing_file import prove_file
-from govbudget.spend.export import COLUMNS, read_ledger
+from govbudget.spend.export import COLUMNS, list_closed, read_ledger
 from govbudget.spend.gaps import PriceGap, list_gaps
 from govbudget.spend.report import (
     FIRST_DAY,
@@ -176,17 +176,21 @@ def spend_export(form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_ra
     """Print the ledger of a range of days, without one of this month: each call and correction.
 
     In the order of days and events, with exact costs: `cost_picos` (1 USD is 10^12). That of a
-    correction is the difference that it makes. Status 1 where there is neither a row nor a group
-    of the organization.
+    correction is the difference that it makes. The rows of a closed month are in its file alone: a
+    line on stderr says which months these are, with the SHA-256 of each file. Status 1 where there
+    is neither a row nor a group of the organization.
     """
     organization, question = _read_range(**span)
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         grant = unit.authorize("read", organization=organization)
+        closed = list(list_closed(grant, question))
         unit.connection.execution_options(yield_per=ROWS_AT_ONCE)
         rows = read_ledger(grant, question)
         first = list(islice(rows, 1))
-        if not first:
+        if not first and not any(calls for _, _, calls in closed):
             require_known(unit, organization)
+        for month, digest, calls in closed:
+            click.echo(f"{month} is closed: {calls} calls are in the file {digest}", err=True)
         print_answer(form, _count(chain(first, rows)), columns=COLUMNS)
 
 

@@ -37,6 +37,29 @@ ORDER BY u.day, u.event_id
     column="u.user_id",
 )
 
+# Months whose rows are in a file, and how many calls of the organization are.
+CLOSED = Governed(
+    "spend.closed",
+    Action.READ,
+    Organization,
+    """
+SELECT c.month, c.file ->> 'sha256' AS sha256,
+       coalesce(c.sums -> CAST(:organization_id AS text) ->> 'calls', '0') AS calls
+FROM {s}.ai_closings c
+WHERE c.file IS NOT NULL AND c.month < :until AND c.month + interval '1 month' > :since
+ORDER BY c.month
+""",
+)
+
+
+def list_closed(grant: Grant[Organization], question: Question) -> Iterator[tuple[str, str, int]]:
+    """Give each closed month in the range of the question, as `2026-08`, with its file's SHA-256.
+
+    And how many calls of the organization that file has. Needs a grant to `read` the organization.
+    """
+    for month, digest, calls in grant.run(CLOSED, since=question.since, until=question.until):
+        yield f"{month:%Y-%m}", digest, int(calls)
+
 
 def read_ledger(grant: Grant[Organization], question: Question) -> Iterator[dict[str, Any]]:
     """Give each row of the ledger in the range of the question, by day and event, as JSON has it.

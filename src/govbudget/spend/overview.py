@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
 from govbudget.db.sql import read_time
@@ -17,6 +17,8 @@ from govbudget.spend.usage import LimitSource
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    from sqlalchemy import Row
 
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Id
@@ -73,20 +75,26 @@ ORDER BY g.id
     parts=describe_limits,
 )
 
-MEMBERS_PAGE = Governed(
-    "overview.members",
-    Action.READ,
-    Group,
-    f"""
-WITH {{directory}}, {PERIOD}
-SELECT p.period_start, p.period_end, i.user_id, e.group_id, e.spend_limit_micros, e.limit_source,
+# Of a member `i`: the limit that holds and what set it, what is spent and held in all.
+OF_MEMBER = f"""i.user_id, e.group_id, e.spend_limit_micros, e.limit_source,
        {read_time("e.limit_expires_at", "limit_expires_at")},
        coalesce(c.spent_picos, 0) AS spent_picos,
        coalesce(c.held_picos, 0) - (
          SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
          WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
            AND h.period = (SELECT starts_on FROM month) AND h.is_open AND h.expires_at <= {NOW}
-       ) AS held_picos, s.cost_picos, s.calls, s.unpriced_calls
+       ) AS held_picos"""
+LIMITED = """LEFT JOIN LATERAL ({effective}) e ON i.user_id IS NOT NULL
+LEFT JOIN {s}.ai_spend_counters c
+  ON c.organization_id = i.organization_id AND c.user_id = i.user_id
+  AND c.period = (SELECT starts_on FROM month)"""
+MEMBERS_PAGE = Governed(
+    "overview.members",
+    Action.READ,
+    Group,
+    f"""
+WITH {{directory}}, {PERIOD}
+SELECT {OF_MEMBER}, s.cost_picos, s.calls, s.unpriced_calls
 FROM period p
 JOIN govbudget_groups g ON g.id = :group_id AND g.organization_id = :organization_id
 LEFT JOIN LATERAL (
@@ -100,15 +108,75 @@ LEFT JOIN LATERAL (
      ORDER BY m.user_id LIMIT :page_size)
   ) m
 ) i ON true
-LEFT JOIN LATERAL ({{effective}}) e ON i.user_id IS NOT NULL
-LEFT JOIN {{s}}.ai_spend_counters c
-  ON c.organization_id = i.organization_id AND c.user_id = i.user_id
-  AND c.period = (SELECT starts_on FROM month)
+{LIMITED}
 LEFT JOIN LATERAL ({SPENT} AND r.user_id = i.user_id) s ON true
 ORDER BY i.user_id
 """,
     reach=MEMBERS,
     column="m.user_id",
+    parts=describe_limits,
+)
+OF_MONTH = """FROM {s}.ai_notices i
+  WHERE i.organization_id = :organization_id AND i.period = (SELECT starts_on FROM month)
+    AND {reach} AND {is_member}"""
+
+
+def _list_crossed(name: str, which: str, order: str) -> Governed[Organization]:
+    """Write the statement that lists members by their notices of this month, as they are now."""
+    return Governed(
+        f"overview.{name}",
+        Action.READ,
+        Organization,
+        f"""
+WITH {{directory}}, {PERIOD}
+SELECT {OF_MEMBER}, i.threshold
+FROM (
+  SELECT i.organization_id, i.user_id, i.threshold, :now AS now {OF_MONTH} AND {which}
+  ORDER BY {order} LIMIT :page_size
+) i
+{LIMITED}
+ORDER BY {order}
+""",
+        reach=MEMBERS,
+        column="i.user_id",
+        parts=describe_limits,
+    )
+
+
+# Only the first few: whom it skips is among these. A sum, so that no index of periods is taken.
+HIGHEST = _list_crossed(
+    "highest",
+    """NOT EXISTS (
+      SELECT FROM {s}.ai_notices h
+      WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
+        AND h.period + 0 = i.period AND (h.threshold, h.id) > (i.threshold, i.id))""",
+    "i.threshold DESC, i.user_id DESC",
+)
+CROSSED_PAGE = _list_crossed(
+    "crossed",
+    """i.threshold = :threshold {after} AND NOT EXISTS (
+      SELECT FROM {s}.ai_notices h
+      WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
+        AND h.period = i.period AND h.threshold = i.threshold AND h.id > i.id)""",
+    "i.user_id",
+)
+# More than so many of a group are not counted.
+MOST = 100
+CROSSINGS = Governed(
+    "overview.crossings",
+    Action.READ,
+    Organization,
+    f"""
+WITH {{directory}}, {PERIOD}
+SELECT g.id, t.percent, count(*) AS members
+FROM unnest(:named) g (id), unnest({{thresholds}}) t (percent), LATERAL (
+  SELECT DISTINCT i.user_id {OF_MONTH} AND i.group_id = g.id AND i.threshold = t.percent
+  LIMIT {MOST}
+) n
+GROUP BY g.id, t.percent ORDER BY g.id, t.percent DESC
+""",
+    reach=MEMBERS,
+    column="i.user_id",
     parts=describe_limits,
 )
 
@@ -135,7 +203,8 @@ class GroupLine:
 class MemberLine:
     """A member of a group: the limit that holds and what set it, all spend, and the group's part.
 
-    `group_id` is the group that the limit is of and that new spend is attributed to.
+    `group_id` is the group that the limit is of and that new spend is attributed to. In a list of
+    who crossed a threshold there is that one, in percent of the limit that held then, and no `sum`.
     """
 
     user_id: Id
@@ -144,8 +213,9 @@ class MemberLine:
     limit_source: LimitSource | None
     spent_picos: int
     held_picos: int
-    sum: Sum
+    sum: Sum | None = None
     limit_expires_at: datetime | None = None
+    threshold: int | None = None
 
 
 def list_places(
@@ -192,16 +262,53 @@ def list_members(grant: Grant[Group], *, limit: int, after: Id | None = None) ->
     """
     rows = grant.run(MEMBERS_PAGE, page_size=limit, after=after).all()
     return [
-        MemberLine(
-            row.user_id,
-            row.group_id,
-            row.spend_limit_micros,
-            row.limit_source and LimitSource(row.limit_source),
-            int(row.spent_picos),
-            int(row.held_picos),
-            Sum(int(row.cost_picos), int(row.calls), int(row.unpriced_calls)),
-            row.limit_expires_at,
-        )
+        _read_member(row, sum=Sum(int(row.cost_picos), int(row.calls), int(row.unpriced_calls)))
         for row in rows
         if row.user_id is not None
     ]
+
+
+def list_highest(grant: Grant[Organization], *, limit: int) -> list[MemberLine]:
+    """List the first `limit` members by the highest threshold that they crossed this month.
+
+    Each as limit and spend are now; those whose spend the caller may read. Needs a grant to `read`
+    the organization; Forbidden where the caller may read nobody's. One statement; never commits.
+    """
+    return [
+        _read_member(row, threshold=row.threshold) for row in grant.run(HIGHEST, page_size=limit)
+    ]
+
+
+def list_crossed(
+    grant: Grant[Organization], threshold: int, *, limit: int, after: Id | None = None
+) -> list[MemberLine]:
+    """List the members who crossed the threshold this month by id; the rest as `list_highest`."""
+    rows = grant.run(CROSSED_PAGE, threshold=threshold, page_size=limit, after=after)
+    return [_read_member(row, threshold=row.threshold) for row in rows]
+
+
+def count_crossings(
+    grant: Grant[Organization], groups: Sequence[Id]
+) -> dict[Id, list[tuple[int, int]]]:
+    """Count who crossed each threshold this month, of limits that these groups set, up to `MOST`.
+
+    Gives pairs of a threshold and a number, the highest threshold first; counts members whose spend
+    the caller may read. Needs what `list_highest` needs. One statement; never commits.
+    """
+    found: dict[Id, list[tuple[int, int]]] = {}
+    for group, threshold, members in grant.run(CROSSINGS, named=list(groups)):
+        found.setdefault(group, []).append((threshold, members))
+    return found
+
+
+def _read_member(row: Row[Any], **more: Any) -> MemberLine:  # noqa: ANN401 - its further fields
+    return MemberLine(
+        row.user_id,
+        row.group_id,
+        row.spend_limit_micros,
+        row.limit_source and LimitSource(row.limit_source),
+        int(row.spent_picos),
+        int(row.held_picos),
+        limit_expires_at=row.limit_expires_at,
+        **more,
+    )
