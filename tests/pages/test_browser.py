@@ -40,6 +40,7 @@ PAGES = [
     ("member", "/policy"),
     ("owner", "/organizations/{a}/spend?group_by=model"),
     ("who is not signed in", "/sign-in"),
+    ("org_admin", "/organizations/{a}?crossed=75"),
 ]
 REFUSED = {
     ("org_admin", "/groups/{b1}"): 404,
@@ -49,6 +50,14 @@ REFUSED = {
 
 
 every_page = pytest.mark.parametrize("number", range(len(PAGES)), ids=lambda n: " ".join(PAGES[n]))
+
+
+SHOWN = {
+    ("member", "/"): ("Refused calls", "Over the limit of $5.00 from", "No price is known for"),
+    ("org_admin", "/organizations/{a}"): ("Near or over a limit", "1 crossed 75 %"),
+    ("org_admin", "/groups/{a1}"): ("This month by day", "Spent for the group a day"),
+    ("org_admin", "/organizations/{a}?crossed=75"): ("who crossed 75 % of their limit",),
+}
 
 
 def read_words(html):
@@ -61,6 +70,18 @@ def browser(tmp_path_factory):
     browser = Browser(tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def attention(town, send):  # noqa: F811
+    """Let a member of the world have crossed thresholds, and have had calls refused."""
+    call = {"organization_id": str(town.a), "user_id": str(town.member), "provider": "acme"}
+    call |= {"tokens": {"input": 3_000_000}}
+    used = {**call, "model": "small", "event_id": "most"}
+    assert send("POST", "/ai/usage", town.gateway, json=used).status_code == 201
+    for model in ("small", "a-model-without-a-price-and-with-a-long-name"):
+        refused = send("POST", "/ai/holds", town.gateway, json={**call, "model": model})
+        assert refused.status_code == 403
 
 
 @pytest.fixture
@@ -91,7 +112,10 @@ def test_the_browser_shows_every_word_and_has_nothing_to_complain_of(ask, browse
         browser.open(address)
     assert answer.status_code == REFUSED.get(PAGES[number], 200)
     assert [line for line in browser.complaints if "status of 40" not in line] == []
-    assert read_words(browser.read_document()) == read_words(sent)
+    shown = read_words(browser.read_document())
+    assert shown == read_words(sent)
+    for words in SHOWN.get(PAGES[number], ()):
+        assert words in " ".join(shown)
     picture = browser.take_picture()
     assert read_size(picture) == (1400, 1000)
     (PICTURES / f"{number}-{PAGES[number][0]}.png").write_bytes(picture)
