@@ -13,7 +13,8 @@ from tests.support import authorize
 from govbudget.identity import PriceBook
 
 # A report sorts what it has summed up; the limit of each member is the first of a few sorted ones.
-APART = {"reports.of_users", "reports.of_groups", "overview.members"}
+CROSSED = ("overview.highest", "overview.crossed")
+APART = {"reports.of_users", "reports.of_groups", "overview.members", *CROSSED}
 PAGED = [one for one in GOVERNED.values() if ":page_size" in one.text and one.name not in APART]
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 FIRST = {"page_size": 50, "after": None, "at": None, "entry_id": None, "threshold": None}
@@ -38,6 +39,18 @@ def explain(connection, grant, statement, values):
     return "\n".join(line for (line,) in rows)
 
 
+def find_plan(world, statement, person, page):
+    """Give the plan of a page, as if a sort and a whole table were dear."""
+    with world.engine.connect() as connection:
+        for kind in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{kind} = off")
+        asked = name_object(world, statement.kind)
+        grant = authorize(connection, getattr(world, person), statement.action, **asked)
+        names = grant.unit.gov.find(statement, False, False).compile().params
+        values = {name: value for name, value in (page | CLOCK).items() if name in names}
+        return explain(connection, grant, statement, values)
+
+
 def test_there_are_pages_of_budgets_of_the_trail_and_of_spend():
     assert {one.name for one in PAGED} >= {"budgets.list", "audit.list", "audit.list_site"}
 
@@ -52,14 +65,26 @@ def test_a_page_is_read_in_the_order_of_an_index(world, statement, person, page)
     """
     if (statement.action == "update" or statement.kind is PriceBook) and person != "owner":
         pytest.skip("it is not theirs to read")
-    with world.engine.connect() as connection:
-        for kind in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin"):
-            connection.exec_driver_sql(f"SET LOCAL enable_{kind} = off")
-        asked = name_object(world, statement.kind)
-        grant = authorize(connection, getattr(world, person), statement.action, **asked)
-        names = grant.unit.gov.find(statement, False, False).compile().params
-        values = {name: value for name, value in (page | CLOCK).items() if name in names}
-        plan = explain(connection, grant, statement, values)
+    plan = find_plan(world, statement, person, page)
     _, _, limited = plan.partition("Limit")
     assert "Index" in limited, plan
     assert "Sort" not in limited, plan
+
+
+@pytest.mark.parametrize("page", [FIRST, NEXT], ids=["first", "next"])
+@pytest.mark.parametrize("person", ["owner", "org_admin", "member"])
+@pytest.mark.parametrize("name", CROSSED)
+def test_who_crossed_a_threshold_is_read_in_the_order_of_an_index(world, name, person, page):
+    """And whom it skips is looked up by key. The limit of each is found after that."""
+    plan = find_plan(world, GOVERNED[name], person, page | {"threshold": 90})
+    before, _, skipped = plan.partition("Limit")[2].partition("ai_notices i")
+    assert "ai_notices_highest_idx" in before, plan
+    assert "Sort" not in before, plan
+    looked_up, _, _ = skipped.partition("ai_notices h")
+    assert (
+        looked_up.rpartition("using ")[2].split()[0]
+        == {
+            "overview.highest": "ai_notices_key",
+            "overview.crossed": "ai_notices_highest_idx",
+        }[name]
+    ), plan
