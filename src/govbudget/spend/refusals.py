@@ -17,7 +17,6 @@ from govbudget.ids import MAX_NAME
 from govbudget.spend.errors import BudgetExceeded, UnpricedModel
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.statements import NOW
-from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +69,7 @@ class Refused:
 
     `day` is of the configured zone; `code` is `budget-exceeded` or `unpriced-model`. Of the last
     call: when it was, its model, what is known of its cost, in picos, and of `budget-exceeded` the
-    limit that it did not fit under, and what set that.
+    limit that it did not fit under, and what set that: `group` or `user_override`.
     """
 
     day: date
@@ -81,7 +80,7 @@ class Refused:
     model: str
     cost_picos: int | None
     limit_micros: int | None
-    limit_source: LimitSource | None
+    limit_source: str | None
     group_id: Id | None
 
 
@@ -118,18 +117,4 @@ def list_refusals(grant: Grant[Member]) -> Sequence[Refused]:
 
     Needs a grant to `read` the member. One statement; never commits.
     """
-    return [
-        Refused(
-            row.day,
-            row.code,
-            row.calls,
-            row.at,
-            row.provider,
-            row.model,
-            row.cost_picos,
-            row.spend_limit_micros,
-            row.limit_source and LimitSource(row.limit_source),
-            row.group_id,
-        )
-        for row in grant.run(LIST)
-    ]
+    return [Refused(*row) for row in grant.run(LIST)]
