@@ -54,7 +54,7 @@ every_page = pytest.mark.parametrize("number", range(len(PAGES)), ids=lambda n: 
 
 SHOWN = {
     ("member", "/"): ("Refused calls", "Over the limit of $5.00 from", "No price is known for"),
-    ("org_admin", "/organizations/{a}"): ("Near or over a limit", "1 crossed 75 %"),
+    ("org_admin", "/organizations/{a}"): ("Needs attention", "1 crossed 75 %"),
     ("org_admin", "/groups/{a1}"): ("This month by day", "Spent for the group a day"),
     ("org_admin", "/organizations/{a}?crossed=75"): ("who crossed 75 % of their limit",),
 }

@@ -63,11 +63,11 @@ def test_who_crossed_the_highest_threshold_comes_first_with_limit_and_spend(visi
 
 
 def test_each_group_says_how_many_crossed_a_threshold_of_its_limit(visit, town):
+    """A lower threshold only where more members crossed it."""
     text = read_text(visit(f"/organizations/{town.a}", town.org_admin))
-    assert re.search(
-        r"Everyone \$4\.00 \$6\.00 1 1 crossed 100 % 1 crossed 90 % 1 crossed 75 %", text
-    )
-    assert re.search(r"a group \$5\.00 \$4\.00 1 1 crossed 75 %", text)
+    assert "Everyone $4.00 $6.00 1 1 crossed 100 %" in text
+    assert "a group $5.00 $4.00 1 1 crossed 75 %" in text
+    assert text.count("1 crossed") == 2
 
 
 def test_only_members_whose_spend_one_may_read_are_listed_and_counted(visit, town):

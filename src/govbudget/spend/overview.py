@@ -292,12 +292,15 @@ def count_crossings(
 ) -> dict[Id, list[tuple[int, int]]]:
     """Count who crossed each threshold this month, of limits that these groups set, up to `MOST`.
 
-    Gives pairs of a threshold and a number, the highest threshold first; counts members whose spend
-    the caller may read. Needs what `list_highest` needs. One statement; never commits.
+    Gives pairs of a threshold and a number, the highest threshold first, and a lower one where more
+    members crossed it; counts those whose spend the caller may read. Needs what `list_highest`
+    needs. One statement; never commits.
     """
     found: dict[Id, list[tuple[int, int]]] = {}
     for group, threshold, members in grant.run(CROSSINGS, named=list(groups)):
-        found.setdefault(group, []).append((threshold, members))
+        of_group = found.setdefault(group, [])
+        if not of_group or members > of_group[-1][1]:
+            of_group.append((threshold, members))
     return found
 
 
