@@ -151,6 +151,17 @@ def test_nothing_is_written_in_a_hosts_transaction(spender, world):
     assert spender.read("ai_refusals", "code") == []
 
 
+def test_nothing_is_written_in_the_transaction_of_a_hosts_tests(spender, world):
+    """Where the engine is a connection of theirs: each unit is a savepoint."""
+    with world.engine.connect() as connection, connection.begin():
+        gov = make_gov(engine=connection)
+        with gov.unit(world.nobody) as unit:
+            grant = unit.authorize("create", ledger=True)
+            with count_statements(world.engine) as sent, pytest.raises(BudgetExceeded):
+                Spend.hold(grant, spender.call, Tokens(input=2))
+        assert len(sent) == 1
+
+
 def test_nothing_is_written_on_a_hosts_connection_that_commits_itself(spender, world):
     with world.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -80,7 +80,9 @@ class Gov:
         is_committed = not atomic  # each statement commits itself
         try:
             with given or connect(self.find_engine(), level) as used:
-                unit = Unit(self, caller, used, request_id, owns_connection=given is None)
+                # An engine that is a connection of the host's has given a savepoint of it.
+                is_ours = given is None and not used.in_nested_transaction()
+                unit = Unit(self, caller, used, request_id, owns_connection=is_ours)
                 try:
                     yield unit
                 finally:
