@@ -79,7 +79,11 @@ def test_an_owner_is_led_to_every_organization_and_a_stranger_to_none(visit, tow
     text = visit("/", town.owner).get_data(as_text=True)
     for organization in (town.a, town.b):
         assert f"/ai/organizations/{organization}" in text
-    for person, place in ((town.nobody, town.a), (town.member, town.b), (town.b_admin, town.a)):
+    strangers = (
+        *((town.nobody, town.a), (town.member, town.b), (town.b_admin, town.a)),
+        *((town.gateway, town.a), (town.gateway, town.b)),  # it may record, and read nothing
+    )
+    for person, place in strangers:
         assert f"/ai/organizations/{place}" not in visit("/", person).get_data(as_text=True)
 
 

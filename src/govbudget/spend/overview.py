@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
 from govbudget.db.sql import read_time
-from govbudget.identity import Action, Group, Organization, Scope
+from govbudget.identity import Action, Group, ObjectType, Organization, Scope
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.report import Sum
 from govbudget.spend.reports import GROUPS_FIRST, PERIOD, Period
@@ -223,15 +223,20 @@ def list_places(
 ) -> list[Place]:
     """List the organizations of the unit's caller: memberships first, then where a role is held.
 
-    A role of the site reaches every one: at most `limit` of these, those whose id is greater than
-    `after`. One statement; never commits.
+    A role of the site that may read budgets or spend reaches every one: at most `limit` of these,
+    those whose id is greater than `after`. One statement; never commits.
     """
-    scopes = unit.table.scopes
+    table, scopes = unit.table, unit.table.scopes
+    of_site = [role for role, domain in held if domain.scope is scopes.get(role) is Scope.SITE]
+    reads_all = any(
+        table.decide(of_site, kind, Action.READ).allowed
+        for kind in (table.asked_as(ObjectType.GROUP), ObjectType.AI_MEMBER_SPEND)
+    )
     domains = [domain for role, domain in held if scopes.get(role) is domain.scope]
     values = {
         "user_id": unit.caller,
         "named": [domain.id for domain in domains if domain.scope is Scope.ORGANIZATION],
-        "allowed_elsewhere": any(domain.scope is Scope.SITE for domain in domains),
+        "allowed_elsewhere": reads_all,
     }
     gov = unit.gov
     rows = gov.execute(unit.connection, ORGANIZATIONS, **values, page_size=limit, after=after)
