@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from benchmarks.database import make_database, start_own_database
 from benchmarks.handwritten import make_govbudget_app
 from benchmarks.measure import Row, Spread, say, time_calls
+from benchmarks.needs import Costs, report_needs
 from benchmarks.spend import MODEL, MOST, PROVIDER, TAKEN
 from govbudget import Call
 from govbudget.identity import OPERATOR
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 THREADS = 8
 LARGE, SMALL = 10_000, 100  # users of the one large organization, and of each of as many small ones
-BOOKED = {"full": 10, "quick": 1}  # calls of each user in a month that may be closed
+MANY, ONE = f"{SMALL} organizations, {SMALL * SMALL:,} users", "1 database"
+BOOKED = {"full": 5, "quick": 1}  # calls of each user in a month that may be closed
 CLOSED_DAYS = 123  # so long ago, which is in such a month
 COMMITS = 50
 # PostgreSQL plans a statement anew the first ten times that a connection sends it.
@@ -128,6 +130,32 @@ def measure_scale(effort: Effort) -> Iterator[Row]:
     large = uuid5(NAMESPACE_OID, "large")
     small = [uuid5(NAMESPACE_OID, str(n)) for n in range(SMALL)]
     sizes = {large: LARGE, **dict.fromkeys(small, SMALL)}
+    rows: list[Row] = []
+    for row in _measure(effort, large, sizes):
+        rows.append(row)
+        yield row
+    yield from report_needs(_find_costs(rows))
+
+
+def _find_costs(rows: Sequence[Row]) -> Costs:
+    """Find what a call costs, with one database and many organizations."""
+
+    def find(who: str, what: str = "") -> float:
+        (value,) = (r.value for r in rows if r.who == who and (what or MANY) == r.what)
+        assert value is not None
+        return value.median
+
+    return Costs(
+        find(f"{ONE}: PostgreSQL's processor") / MICROSECONDS,
+        find(f"{ONE}: the client's processor") / MICROSECONDS,
+        find("waits for the disk", "a commit") / MICROSECONDS,
+        find(f"{ONE}: WAL"),
+        find(f"{ONE}: tables and indexes"),
+        find("calls and their holds", "spend close"),
+    )
+
+
+def _measure(effort: Effort, large: UUID, sizes: dict[UUID, int]) -> Iterator[Row]:
     with ExitStack() as stack:
         servers = [stack.enter_context(start_own_database()) for _ in range(2)]
         yield from _measure_commits(servers[0])
@@ -137,12 +165,12 @@ def measure_scale(effort: Effort) -> Iterator[Row]:
         for what, chosen in (
             ("one hot user", lambda m: m[:1]),
             (f"1 organization, {LARGE:,} users", lambda m: [x for x in m if x[0] == large]),
-            (f"{SMALL} organizations, {LARGE:,} users", lambda m: [x for x in m if x[0] != large]),
+            (MANY, lambda m: [x for x in m if x[0] != large]),
         ):
             yield from _compare(effort, what, {s: chosen(s.members) for s in (one, two)})
         for setup in (one, two):
             setup.verify()
-        yield from _close(one.homes[0], LARGE * 2 * booked)
+        yield from _close(one.commands[0], LARGE * 2 * booked)
 
 
 def _compare(effort: Effort, what: str, of: dict[_Setup, Sequence[Member]]) -> Iterator[Row]:
@@ -154,12 +182,11 @@ def _compare(effort: Effort, what: str, of: dict[_Setup, Sequence[Member]]) -> I
             say(f"scale: {what}, {setup.name}, round {number + 1}")
             turns[setup].append(setup.call(members, effort.load_seconds))
     for setup, members in of.items():
-        yield from _report(what, setup.name, turns[setup])
-        sent = float(setup.count_statements(members[0]))
-        yield Row("scale", what, f"{setup.name}: statements", Spread.of([sent]), "a call")
+        sent = setup.count_statements(members[0])
+        yield from _report(what, setup.name, turns[setup], sent)
 
 
-def _report(what: str, who: str, turns: Sequence[_Turn]) -> Iterator[Row]:
+def _report(what: str, who: str, turns: Sequence[_Turn], sent: int) -> Iterator[Row]:
     def summarize(measure: Callable[[_Turn], float]) -> Spread:
         return Spread.of([measure(turn) / turn.calls for turn in turns])
 
@@ -187,7 +214,10 @@ def _report(what: str, who: str, turns: Sequence[_Turn]) -> Iterator[Row]:
         note=f"a core of its own has the time for {MICROSECONDS / processor.median:,.0f} calls/s",
     )  # fmt: skip
     processor = summarize(lambda turn: turn.client_seconds * MICROSECONDS)
-    yield Row("scale", what, f"{who}: the client's processor", processor, "us a call")
+    yield Row(
+        "scale", what, f"{who}: the client's processor", processor, "us a call",
+        note=f"{sent} statements a call",
+    )  # fmt: skip
     pages = summarize(lambda turn: turn.written.wal_pages)
     yield Row(
         "scale", what, f"{who}: WAL", summarize(lambda turn: turn.written.wal), "bytes a call",
@@ -209,8 +239,8 @@ def _close(home: Installation, calls: int) -> Iterator[Row]:
         assert (done.ai_usage, done.ai_holds) == (calls, calls)
         size = path.stat().st_size / calls
     rate = Spread.of([calls / seconds])
-    yield Row("scale", "spend close", f"{calls:,} calls and their holds", rate, "calls/s")
-    yield Row("scale", "spend close, the file", "", Spread.of([size]), "bytes a call")
+    note = f"{calls:,} calls; the file has {size:,.0f} bytes a call"
+    yield Row("scale", "spend close", "calls and their holds", rate, "calls/s", note=note)
 
 
 def _find_month() -> date:
@@ -265,6 +295,7 @@ class _Setup:
     name: str
     engines: Sequence[sa.Engine]
     homes: Sequence[Installation]
+    commands: Sequence[Installation]  # as commands have it: without an end to long statements
     gateway: UUID
     members: Sequence[Member]
 
@@ -324,8 +355,8 @@ class _Setup:
 
     def verify(self) -> None:
         """Raise AssertionError where a database's ledger and sums differ."""
-        for home in self.homes:
-            seen = home.run(OPERATOR, lambda u: verify_spend(u.authorize("create", ledger=True)))
+        for command in self.commands:
+            seen = command.run(OPERATOR, lambda u: verify_spend(u.authorize("create", ledger=True)))
             assert not seen.findings, seen.findings
             say(f"scale: {self.name}: all {seen.calls:,} calls were booked")
 
@@ -378,7 +409,7 @@ def _open_setup(servers: Sequence[sa.URL], sizes: dict[UUID, int], booked: int) 
     name = f"{len(servers)} database{'s' * (len(servers) > 1)}"
     gateway, members = uuid4(), list[tuple[UUID, UUID]]()
     with ExitStack() as stack:
-        engines = []
+        engines, patient = [], []
         for number, server in enumerate(servers):
             own = [o for o in sizes if find_slot(o) * len(servers) // SLOTS == number]
             say(f"scale: {name}: filling {len(own)} organizations")
@@ -386,13 +417,17 @@ def _open_setup(servers: Sequence[sa.URL], sizes: dict[UUID, int], booked: int) 
             engine = make_engine(url, THREADS)  # as `govbudget serve` has it
             stack.callback(engine.dispose)
             engines.append(engine)
+            patient.append(sa.create_engine(url, poolclass=sa.NullPool))
             values = {
                 "ids": own, "sizes": [sizes[o] for o in own], "gateway": gateway, "booked": booked,
                 "month": _find_month(),                "provider": PROVIDER, "model": MODEL,
             }  # fmt: skip
             members += _fill(url, values)
-        homes = [make_govbudget_app(engine).extensions["govbudget"] for engine in engines]
-        yield _Setup(name, engines, homes, gateway, members)
+        homes, commands = (
+            [make_govbudget_app(engine).extensions["govbudget"] for engine in some]
+            for some in (engines, patient)
+        )
+        yield _Setup(name, engines, homes, commands, gateway, members)
 
 
 def _fill(url: sa.URL, values: dict[str, Any]) -> list[Member]:
