@@ -20,13 +20,22 @@ from govbudget import (
     Scope,
     Subject,
 )
-from govbudget.authz.evaluator import read_table
+from govbudget.authz import evaluator
 from govbudget.authz.files import PolicyFiles, packaged_policy_dir
 from govbudget.authz.policy import load_table
+from govbudget.authz.reader import read_policy
 
 MODEL, LINES, MATRIX = (
     (packaged_policy_dir() / name).read_bytes()
     for name in ("model.conf", "policy.csv", "matrix.csv")
+)
+# The shipped lines with some more, for all tests that need others: Casbin is asked about them once.
+MORE = LINES + (
+    b"p, group-member, group, group, update, deny\n"
+    b"p, org-admin, organization, group, update, deny\n"
+    b"p, self, user, ai_member_spend, read, deny\n"
+    b"p, gateway, site, ai_model_price, read, allow\n"
+    b"p, budget-viewer, organization, group, read, allow\n"
 )
 
 
@@ -37,8 +46,14 @@ def load(*, model=MODEL, lines=LINES, matrix=None):
 
 
 def load_unreviewed(lines):
-    """Load some lines that nobody has reviewed, budgets as a resource of their own among them."""
-    return Policy(Path("nowhere"), read_table(PolicyFiles(MODEL, lines, None)), None)
+    """Load some lines that nobody has reviewed, budgets as a resource of their own among them.
+
+    Casbin is asked about each line alone, and not about all that each role may do.
+    """
+    files = PolicyFiles(MODEL, lines, None)
+    read, findings = read_policy(files)
+    assert findings == []
+    return Policy(Path("nowhere"), evaluator.build_table(files, read, compare=False), None)
 
 
 def find(*, model=MODEL, lines=LINES, matrix=None):
@@ -66,6 +81,11 @@ def write_policy(folder, *, model=MODEL, lines=LINES, matrix=None):
     if matrix is not None:
         (folder / "matrix.csv").write_bytes(matrix)
     return folder
+
+
+def number_of(line):
+    """The name of a line of `MORE`."""
+    return f"policy.csv:{MORE.splitlines().index(line) + 1}"
 
 
 def hold(*assignments, subject_id="someone"):
