@@ -72,16 +72,9 @@ def as_text(url):
 
 
 @pytest.fixture(scope="session")
-def served_url(make_database):
+def served_url(make_database, template):
     """A migrated database for servers: their tests may lock its tables."""
-    from govbudget.layout import Layout
-    from govbudget.migrations import upgrade
-
-    url = make_database()
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        upgrade(connection, Layout())
-    return as_text(url)
+    return as_text(make_database(template=template))
 
 
 @pytest.fixture(scope="session")

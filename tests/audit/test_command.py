@@ -12,20 +12,15 @@ from tests.audit.support import read_entries, read_only_entry, read_story
 from tests.commands import as_text
 from tests.support import TABLES
 
-from govbudget.layout import Layout
-from govbudget.migrations import upgrade
-
 A, B, EVERYWHERE = uuid4(), uuid4(), None
 ANN, BEN, GROUP = uuid4(), uuid4(), uuid4()
 
 
 @pytest.fixture(scope="module")
-def fresh(make_database):
+def fresh(make_database, template):
     """A database of its own: a load is the whole truth for the site's roles."""
-    url = make_database()
+    url = make_database(template=template)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        upgrade(connection, Layout())
     engine.text = as_text(url)
     return engine
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,9 +56,6 @@ class Host:
 
     def __init__(self, folder, connection, metadata):
         self.folder, self.connection, self.metadata = folder, connection, metadata
-        (folder / "versions").mkdir()
-        (folder / "env.py").write_text(ENV)
-        (folder / "script.py.mako").write_text(IMPORTS + HEAD + SCRIPT)
 
     def config(self, **options):
         config = Config()
@@ -89,19 +88,55 @@ def layout(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def make_host(make_database, tmp_path_factory):
+    """A function that makes a host's database and folder; once for a layout, to be copied.
+
+    Its first migration was generated and run, and govbudget is beside it.
+    """
+
+    @cache
+    def make(layout):
+        url, folder = make_database(), tmp_path_factory.mktemp("host")
+        (folder / "versions").mkdir()
+        (folder / "env.py").write_text(ENV)
+        (folder / "script.py.mako").write_text(IMPORTS + HEAD + SCRIPT)
+        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA shop")
+            host = Host(folder, connection, describe_host())
+            first = host.generate(include_schemas=True)
+            command.upgrade(host.config(), "head")
+            assert "create_table('team'" in first.text
+            upgrade(connection, layout)
+            connection.commit()
+        return url.database, folder
+
+    return make
+
+
 @pytest.fixture
-def host(make_database, layout, tmp_path):
-    """A host whose first migration was generated and run, and govbudget beside it."""
-    engine = sa.create_engine(make_database(), poolclass=sa.NullPool)
+def host(make_host, make_database, layout, tmp_path):
+    """A host of a test's own."""
+    database, folder = make_host(layout)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    engine = sa.create_engine(make_database(template=database), poolclass=sa.NullPool)
     with engine.connect() as connection:
-        connection.exec_driver_sql("CREATE SCHEMA shop")
-        host = Host(tmp_path, connection, describe_host())
-        first = host.generate(include_schemas=True)
-        command.upgrade(host.config(), "head")
-        assert "create_table('team'" in first.text
-        upgrade(connection, layout)
-        connection.commit()
-        yield host
+        yield Host(tmp_path, connection, describe_host())
+
+
+@pytest.fixture(scope="module")
+def make_bare(make_database):
+    """A function that names a database with a table of a host's, made once for a layout."""
+
+    @cache
+    def make(layout):
+        url = make_database()
+        with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE team (id uuid PRIMARY KEY)")
+            upgrade(connection, layout)
+        return url.database
+
+    return make
 
 
 @pytest.mark.parametrize("include_schemas", [False, True])
@@ -118,12 +153,11 @@ def test_with_the_filter_nothing_is_left_to_do(host, layout, include_schemas):
 @pytest.mark.parametrize(
     ("path", "hosts_schema"), [("{}", "public"), ("{},public", None), ("public,{}", None)]
 )
-def test_nor_where_the_search_path_holds_our_schema(make_database, layout, path, hosts_schema):
+def test_nor_where_the_search_path_holds_our_schema(
+    make_bare, make_database, layout, path, hosts_schema
+):
     """As it does by default for a role that is named like it. Alembic calls what is there None."""
-    url = make_database()
-    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE team (id uuid PRIMARY KEY)")
-        upgrade(connection, layout)
+    url = make_database(template=make_bare(layout))
     metadata = sa.MetaData(schema=hosts_schema)
     sa.Table("team", metadata, sa.Column("id", sa.Uuid, primary_key=True))
     options = {

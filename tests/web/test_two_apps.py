@@ -12,8 +12,6 @@ from tests.web.helpers import outcome, put_limit, read_row, together
 
 from govbudget import GovBudget, Policy, PolicyError
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.layout import Layout
-from govbudget.migrations import upgrade
 
 VIEWER = "p, budget-viewer, organization, group, read, allow\n"
 MATRIX_OF_VIEWER = "".join(
@@ -127,11 +125,9 @@ def test_requests_during_reloads_of_the_same_files_get_no_other_answer(engine, w
 
 
 @pytest.fixture(scope="module")
-def other_engine(make_database):
+def other_engine(make_database, template):
     """A second database."""
-    engine = sa.create_engine(make_database())
-    with engine.begin() as connection:
-        upgrade(connection, Layout())
+    engine = sa.create_engine(make_database(template=template))
     yield engine
     engine.dispose()
 

@@ -28,21 +28,15 @@ from tests.web.helpers import (
 
 from govbudget import Call, GovBudgetError, Tokens
 from govbudget.db.own_pool import find_own
-from govbudget.layout import Layout
-from govbudget.migrations import upgrade
 
 UNAVAILABLE = (503, "unavailable")
 MAX_TRIES = 4
 
 
 @pytest.fixture(scope="module")
-def own_url(make_database):
+def own_url(make_database, template):
     """A database of this module's own, in which triggers may raise and locks be held."""
-    url = make_database()
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        upgrade(connection, Layout())
-    return url
+    return make_database(template=template)
 
 
 @pytest.fixture(scope="module")
