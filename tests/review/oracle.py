@@ -37,8 +37,8 @@ def is_allowed(rows, roles, obj, action):
     """Whether some row allows this to the roles, and none denies it."""
     effects = {
         effect
-        for role, scope, *right, effect in rows
-        if role in roles and right == [obj, action] and scope in REACHED_FROM[obj]
+        for role, scope, about, done, effect in rows
+        if about == obj and done == action and role in roles and scope in REACHED_FROM[obj]
     }
     return effects == {"allow"}
 
@@ -53,9 +53,11 @@ def decide_cell(rows, role, obj, action):
 
 def decide_all(rows):
     """Every cell: {(role, object, action): allow, deny or forbid}, and each role's scope."""
-    scopes = {role: scope for role, scope, *_ in rows}
+    scopes, about = {role: scope for role, scope, *_ in rows}, {}
+    for row in rows:
+        about.setdefault(row[2:4], []).append(row)
     cells = {
-        (role, obj, action): decide_cell(rows, role, obj, action)
+        (role, obj, action): decide_cell(about.get((obj, action), []), role, obj, action)
         for role in scopes
         for obj in OBJECTS
         for action in ACTIONS

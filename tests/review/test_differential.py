@@ -200,12 +200,11 @@ def compare(engine, drawn, rows, policy):
     assert differences == []
 
 
-worldly = settings(
-    max_examples=5,
+many = settings(
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-many = settings(worldly, max_examples=50)
 
 
 @pytest.fixture(scope="module")
@@ -226,39 +225,18 @@ def load_rows(tmp_path_factory, rows):
 
 
 @given(worlds())
-@worldly
+@many
 def test_answers_under_the_shipped_policy_are_stock_casbins(engine, shipped_policy, drawn):
     compare(engine, drawn, SHIPPED, shipped_policy)
 
 
 @given(worlds())
-@worldly
+@many
 def test_answers_under_the_dedicated_policy_are_stock_casbins(engine, dedicated_policy, drawn):
     compare(engine, drawn, DEDICATED, dedicated_policy)
 
 
 @given(worlds(), policies())
-@worldly
+@many
 def test_answers_under_any_policy_are_stock_casbins(engine, tmp_path_factory, drawn, rows):
-    compare(engine, drawn, rows, load_rows(tmp_path_factory, rows))
-
-
-@pytest.mark.long
-@given(worlds())
-@many
-def test_many_answers_under_the_shipped_policy_are_stock_casbins(engine, shipped_policy, drawn):
-    compare(engine, drawn, SHIPPED, shipped_policy)
-
-
-@pytest.mark.long
-@given(worlds())
-@many
-def test_many_answers_under_the_dedicated_policy_are_stock_casbins(engine, dedicated_policy, drawn):
-    compare(engine, drawn, DEDICATED, dedicated_policy)
-
-
-@pytest.mark.long
-@given(worlds(), policies())
-@many
-def test_many_answers_under_any_policy_are_stock_casbins(engine, tmp_path_factory, drawn, rows):
     compare(engine, drawn, rows, load_rows(tmp_path_factory, rows))
