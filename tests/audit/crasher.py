@@ -146,7 +146,10 @@ def run(*arguments, stdin=b""):
 
 
 def kill_at(point):
-    """Kill this process at the nth moment before or after a statement, or before a commit."""
+    """Kill this process at the nth moment before a statement or a commit.
+
+    After a statement is before the next one, or before the commit.
+    """
     moments = 0
 
     def pass_moment(*_):
@@ -155,7 +158,7 @@ def kill_at(point):
         if moments == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for name in ("before_cursor_execute", "after_cursor_execute", "commit"):
+    for name in ("before_cursor_execute", "commit"):
         sa.event.listen(sa.Engine, name, pass_moment)
 
 
@@ -176,7 +179,7 @@ def live(life):
 
 def die_at_every_moment(url, plan):
     scenario = {"http": over_http, "transaction": in_one_transaction, "command": by_command}
-    point = plan["first"]
+    point = 1
     while True:
 
         def life(point=point):
@@ -184,7 +187,7 @@ def die_at_every_moment(url, plan):
 
         if live(life) == 0:
             return point
-        point += plan["step"]
+        point += 1
 
 
 def die_under_load(url, plan):

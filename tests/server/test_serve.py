@@ -631,7 +631,7 @@ def test_a_worker_that_has_just_been_forked_is_ended_by_sigterm():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("moment", [i / 40 for i in range(16)])
+@pytest.mark.parametrize("moment", [i / 16 for i in range(7)])
 def test_it_stops_at_once_at_any_moment_of_its_start(served_url, moment):
     with serving("--workers", 4, database_url=served_url) as server:
         time.sleep(moment)

@@ -1,8 +1,10 @@
-"""Closes a month in a process that ends at a given point: before or after any statement or write.
+"""Closes months in processes that end at a given point: before a statement, around a write.
 
-    python -m tests.spend.close_and_die URL FILE POINT
+    python -m tests.spend.close_and_die
 
-Without a point that far, it ends well, and prints how many there were.
+Each line of standard input is a URL, a file and a point. It forks a child for each, so that
+importing is paid once, and prints how that one ended: -9 where it was killed, and where there is no
+point that far 0, after how many there were.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from govbudget.spend import closing
 NOW = datetime(2026, 4, 20, 12, tzinfo=UTC)
 
 
-def main():
-    url, path, point = sys.argv[1:]
+def close(url, path, point):
+    """Close January, unless a point is reached; give how many there were."""
     passed = 0
 
     def step(*_):
         nonlocal passed
-        if passed == int(point):
+        if passed == point:
             os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
 
@@ -41,14 +43,30 @@ def main():
         return acted
 
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    for event in ("before_cursor_execute", "after_cursor_execute", "commit"):
+    # After a statement is before the next one, the commit or a write.
+    for event in ("before_cursor_execute", "commit"):
         sa.event.listen(engine, event, step)
     os.fsync, Path.replace = around(os.fsync), around(Path.replace)
     closing.BATCH = 2
-    done = closing.close_month(
+    closing.close_month(
         make_gov(engine=engine, clock=lambda: NOW), date(2026, 1, 1), Path(path), 60
     )
-    sys.stdout.write(f"{passed} {done.sha256}")
+    return passed
+
+
+def main():
+    for line in sys.stdin:
+        url, path, point = line.split()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(1, b"%d " % close(url, path, int(point)))
+            except BaseException:  # noqa: BLE001 - a child never returns into its parent's code
+                sys.excepthook(*sys.exc_info())
+                os._exit(1)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.write(1, b"%d\n" % status)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Every order in which three calls of two members can be held, extended, ended and corrected.
 
 A program enumerates them: from each state that it reaches it takes each act, in the database and in
-the model, and both must answer alike and hold and spend the same.
+the model, and both must answer alike and hold and spend the same. Two calls of one member are
+alike: a state and the one in which they have changed places are the same.
 """
 
 from __future__ import annotations
@@ -117,15 +118,17 @@ class Game:
         rights = (self.world.gateway, "create"), (self.world.owner, "update")
         return [authorize(connection, *right, gov=self.gov, ledger=True) for right in rights]
 
-    def find_key(self, ledger):
-        """What the state of the model is, whatever way led to it."""
+    def find_key(self, ledger, swept=()):
+        """What the state of the model and the swept holds is, whatever way led to it."""
         calls = []
         for number, its_id in self.calls.items():
             hold = ledger.holds.get(its_id)
             ends = hold and (hold["ended"], None if hold["ended"] else hold["expires"])
             event = ledger.events.get(self.name(number, "event"))
-            calls.append((ends, event and event["corrected_by"] is not None))
-        return self.clock.ticks, tuple(calls)
+            calls.append((ends, event and event["corrected_by"] is not None, its_id in swept))
+        members = range(len(self.members))
+        of_members = [sorted(calls[number :: len(members)], key=repr) for number in members]
+        return self.clock.ticks, str(of_members)
 
     def find_swept(self, connection):
         """Which holds the counter has no more, though they only expired: a model has no counter."""
@@ -172,7 +175,7 @@ def test_every_interleaving_of_three_calls_of_two_members_is_as_the_model_has_it
     def explore(ledger):
         """Take each act from here, and come back."""
         nonlocal taken
-        key = game.find_key(ledger), game.find_swept(connection)
+        key = game.find_key(ledger, game.find_swept(connection))
         if key in seen:
             return
         seen.add(key)
@@ -195,7 +198,7 @@ def test_every_interleaving_of_three_calls_of_two_members_is_as_the_model_has_it
         grants = game.authorize(connection)
         explore(game.ledger)
     print(len(seen), "states,", taken, "acts")  # noqa: T201 - for the record
-    assert len(seen) > 500
+    assert len(seen) > 200
     assert taken == len(seen) * len(ACTS) * 3
 
 

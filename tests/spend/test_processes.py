@@ -200,7 +200,7 @@ EVEN, RAGGED = True, False
 
 
 @pytest.mark.parametrize("even", [EVEN, RAGGED], ids=["even", "ragged"])
-@pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 1000, marks=long)])
+@pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 400, marks=long)])
 def test_exactly_what_fits_is_spent_and_never_a_pico_more(make_place, workers, calls, even):
     place = make_place(calls)
     assert place.run(workers, even=even) == []
@@ -209,7 +209,7 @@ def test_exactly_what_fits_is_spent_and_never_a_pico_more(make_place, workers, c
         assert len(place.read_settled()) == calls
 
 
-@pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 1000, marks=long)])
+@pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 400, marks=long)])
 def test_so_it_is_while_the_limit_goes_up_and_down(make_place, workers, calls):
     place = make_place(calls)
     lowered = []
@@ -234,7 +234,7 @@ def test_so_it_is_while_the_limit_goes_up_and_down(make_place, workers, calls):
         place.spender("hold", place.spender.call, Tokens(input=1))
 
 
-@pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 1000, marks=long)])
+@pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 400, marks=long)])
 def test_so_it_is_while_the_member_moves_between_groups(make_place, workers, calls):
     """To a group of a lower limit and back, both, and an override: no move gives more."""
     place = make_place(calls)
@@ -280,7 +280,7 @@ def test_so_it_is_while_holds_are_abandoned_and_expire(make_place):
 
 
 @pytest.mark.parametrize(
-    ("workers", "calls", "kills"), [(3, 300, 12), pytest.param(16, 20_000, 400, marks=long)]
+    ("workers", "calls", "kills"), [(3, 300, 12), pytest.param(16, 8_000, 150, marks=long)]
 )
 def test_so_it_is_when_gateways_are_killed_at_random(make_place, workers, calls, kills):
     place = make_place(calls)
@@ -339,7 +339,7 @@ def test_so_it_is_when_the_server_is_restarted_in_immediate_mode(tmp_path):
 # -- one event --
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=long)])
 def test_an_event_that_eight_processes_send_at_once_is_recorded_once(make_place, rounds):
     """All of one body get the same answer. Of several bodies one is recorded."""
     place = make_place(10 * rounds)
