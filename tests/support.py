@@ -36,7 +36,7 @@ def make_gov(policy=None, engine=None, directory=None, clock=leave_to_database, 
     """What units of work are opened from, over govbudget's own tables or another directory."""
     found = Settings(**settings)
     directory = directory or find_directory(found.layout)
-    return Gov(found, policy or packaged_policy(), directory, lambda: engine, clock)
+    return Gov(found, policy or packaged_policy(), directory, lambda _: engine, clock)
 
 
 def authorize(connection, person, action, *, policy=None, gov=None, **asked):

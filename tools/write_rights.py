@@ -67,7 +67,7 @@ Commands that migrate, load the directory file or make tokens need the database'
 """
 
 
-def _no_engine() -> NoReturn:
+def _no_engine(_: object) -> NoReturn:
     raise NotImplementedError
 
 

@@ -1,5 +1,6 @@
 from govbudget.authz.policy import Policy as Policy
 from govbudget.budgets.budget import Budget as Budget
+from govbudget.db.databases import Databases as Databases
 from govbudget.db.unit import Grant as Grant
 from govbudget.directory.protocol import Directory as Directory
 from govbudget.directory.sql import SqlDirectory as SqlDirectory

@@ -24,6 +24,10 @@ CATALOGUE = {
         "invalid-id": (400, "an id in the path is not of the id type"),
         "invalid-query": (400, "a query parameter is unknown, repeated or wrong"),
         "not-a-member": (400, "the user is not a member of what was named"),
+        "organization-required": (
+            400,
+            "several databases, and the hold's id names none of them",
+        ),
         "unauthenticated": (401, "the credentials are missing or bad"),
         "budget-exceeded": (403, "the call does not fit under the member's limit"),
         "feature-disabled": (403, "the feature is off, for every caller alike"),
@@ -45,6 +49,7 @@ CATALOGUE = {
         "event-conflict": (409, "the event is recorded otherwise, or another one settled its hold"),
         "group-changed": (409, "the group moved or was deleted after the decision"),
         "price-jump": (409, "a price moves by more than a factor of 20, and jumps are not allowed"),
+        "several-databases": (409, "there are several databases, and this would write to one"),
         "precondition-failed": (412, "`If-Match` or `If-None-Match` does not hold"),
         "body-too-large": (413, "the body is larger than this endpoint takes"),
         "unsupported-media-type": (
@@ -56,6 +61,7 @@ CATALOGUE = {
         "internal-error": (500, "the server failed; its log says more"),
         "policy-invalid": (500, "the policy has findings"),
         "settings-invalid": (500, "a setting is unknown, missing or wrong"),
+        "organization-unknown": (501, "several databases, and nothing says whose a group is"),
         "unavailable": (503, "the database is away, busy or too slow"),
     }.items()
 }

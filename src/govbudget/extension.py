@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext, suppress
 from copy import copy
 from pathlib import Path
@@ -16,11 +17,12 @@ from sqlalchemy.sql.visitors import iterate
 from govbudget.authz.policy import Policy
 from govbudget.authz.reader import suggest
 from govbudget.cli import cli
+from govbudget.db.databases import Databases
 from govbudget.db.own_pool import find_own
 from govbudget.db.tables import Tables
 from govbudget.directory.sql import SqlDirectory, own_directory
 from govbudget.errors import SettingsError
-from govbudget.identity import Scope
+from govbudget.identity import Id, Scope
 from govbudget.ids import IdType
 from govbudget.installation import Installation
 from govbudget.parts import load_part
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from govbudget.directory.protocol import Directory
 
     AnyEngine = Engine | Connection
+    AnyCallable = Callable[[], AnyEngine] | Callable[[Id | None], AnyEngine]
 
 
 class HasEngine(Protocol):
@@ -51,7 +54,8 @@ class HasEngine(Protocol):
 class Options(TypedDict, total=False):
     """What an application gives; `GovBudget.init_app` says what each is. None is not given."""
 
-    engine: AnyEngine | HasEngine | Callable[[], AnyEngine] | None
+    engine: AnyEngine | HasEngine | AnyCallable | None
+    organization_of: Callable[[Id], Id | None] | None
     identify: Callable[[], object] | None
     policy: Policy | str | PathLike[str] | None
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None
@@ -78,7 +82,11 @@ class GovBudget:
         - `engine`: an Engine; the `db` of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite; or a callable
           that gives an Engine, called in each request. Its dialect, listeners and creator are used,
           with a pool of our own of the same size, which closes with it. Or a Connection, for tests:
-          all happens in savepoints of its transaction, which stays yours to end.
+          all happens in savepoints of its transaction, which stays yours to end. A callable that
+          needs an argument gets the id of an organization, or None for the site: a `Databases`, or
+          a function of yours.
+        - `organization_of`: gives the organization's id of a group's, or None. Where there are
+          several databases, the endpoints of a group need it, before a connection is taken.
         - `identify`: gives the caller's id (of the id type, or its text), or None.
         - `policy`: a Policy, or the absolute path of a folder; default: the packaged policy.
         - `features`: the features that are on, or a callable asked at each request.
@@ -117,11 +125,15 @@ def _read_options(options: Options) -> Options:
 def _install(app: Flask, given: Options) -> Installation:
     """Check what was given, in this order, and make the installation of it."""
     settings = read_settings(app.config)
-    find_engine, identify = _find_with(given.get("engine"), app), given.get("identify")
+    engine: Any = given.get("engine")
+    find_engine, identify = _find_with(engine, app), given.get("identify")
     if not callable(identify):
         raise SettingsError(
             "GovBudget needs `identify=`, a function that gives the caller's id, or None"
         )
+    organization_of: Any = given.get("organization_of")
+    if not (organization_of is None or callable(organization_of)):
+        raise SettingsError("`organization_of=` is not callable; give a function of a group's id")
     tables = Tables(settings.layout)
     directory = given.get("directory") or _find_own_directory(tables)
     policy = _load_policy(given.get("policy"), settings)
@@ -140,6 +152,8 @@ def _install(app: Flask, given: Options) -> Installation:
         challenge=given.get("challenge") or "Bearer",
         app=app,
         routes=list_routes(spend=spend),
+        databases=engine if _needs_organization(engine) else None,
+        organization_of=organization_of,
     )
 
 
@@ -224,14 +238,18 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
     return Policy.load(folder, digest=settings.policy_digest, require_matrix=required)
 
 
-def _find_with(given: object, app: Flask) -> Callable[[], AnyEngine]:
+def _find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
     """Give what gives the engine, and checks it; raise SettingsError for what can't be one."""
     if isinstance(given, Engine | Connection):
         engine = _check_engine(given)
-        return lambda: engine
+        return lambda _: engine
     if callable(given):
         give = given
-        return lambda: _check_engine(give())
+        if _needs_organization(give):
+            for _, one in give if isinstance(give, Databases) else ():
+                _check_engine(one)
+            return lambda organization: _check_engine(give(organization))
+        return lambda _: _check_engine(give())
     if not hasattr(type(given), "engine"):
         raise SettingsError(
             "GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL, or the `db` of "
@@ -239,13 +257,29 @@ def _find_with(given: object, app: Flask) -> Callable[[], AnyEngine]:
         )
     db: Any = given
 
-    def find() -> AnyEngine:
+    def find(_: Id | None) -> AnyEngine:
         with nullcontext() if current_app == app else app.app_context():
             return _check_engine(db.engine)
 
     with suppress(RuntimeError):  # its own `init_app` may come later
-        find()
+        find(None)
     return find
+
+
+def _needs_organization(give: object) -> bool:
+    """Say whether it is a callable that needs an argument; SettingsError: several arguments."""
+    try:
+        signature = inspect.signature(give) if callable(give) else inspect.Signature()
+    except ValueError:  # of one that is not Python, nothing is known
+        return False
+    for arguments in ((), (None,)):
+        with suppress(TypeError):
+            signature.bind(*arguments)
+            return bool(arguments)
+    raise SettingsError(
+        "`engine=` is a callable that needs several arguments; let it take none, or one: the id of "
+        "an organization"
+    )
 
 
 def _check_engine(engine: object) -> AnyEngine:

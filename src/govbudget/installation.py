@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask import Flask
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
+    from govbudget.db.databases import Databases
     from govbudget.db.unit import Report
+    from govbudget.identity import Id
     from govbudget.web.call import Route
 
 
@@ -37,6 +39,10 @@ class Installation(Gov):
     challenge: str
     app: Flask
     routes: tuple[Route, ...]
+    # What finds the engine of an organization, where there are several databases; and the
+    # organization of a group (None: there is none), where the host says it.
+    databases: Databases | Callable[[Id | None], Engine | Connection] | None = None
+    organization_of: Callable[[Id], Id | None] | None = None
 
     def require_feature(self) -> None:
         """Raise `feature-disabled` unless the feature is on now."""

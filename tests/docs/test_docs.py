@@ -83,7 +83,7 @@ def readme():
 def readme_app(readme, world, database_url):
     app = readme["create_app"](database_url.render_as_string(hide_password=False), "a secret")
     yield app
-    app.extensions["govbudget"].find_engine().dispose()
+    app.extensions["govbudget"].find_engine(None).dispose()
 
 
 def send(app, person, method, path, **options):

@@ -479,7 +479,7 @@ def spend_in(host):
     row = {"provider": "acme", "model": "m", **dict.fromkeys(prices, 1_000_000)}
     budget = {"group_id": GROUP, "spend_limit_micros": 5 * DOLLAR, "revision": uuid4()}
     tables = Tables(HOST_LAYOUT)
-    with host.extensions["govbudget"].find_engine().begin() as connection:
+    with host.extensions["govbudget"].find_engine(None).begin() as connection:
         connection.execute(sa.insert(tables.ai_model_prices), row)
         connection.execute(sa.insert(tables.group_ai_budgets), budget)
     for user in (USER, "bob"):

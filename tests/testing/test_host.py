@@ -155,9 +155,9 @@ def test_the_isolation_of_flask_sqlalchemy_lite_holds_govbudget_too(page, databa
         run_a_hosts_test(app, setup)
     assert count_rows(engine) == before
     with app.app_context():
-        own = app.extensions["govbudget"].find_engine()
+        own = app.extensions["govbudget"].find_engine(None)
         db.engine.connect = partial(sa.Engine.connect, db.engine)  # of a kind that isolates nothing
-        assert app.extensions["govbudget"].find_engine() is own
+        assert app.extensions["govbudget"].find_engine(None) is own
         db.engine.dispose()
 
 

@@ -57,7 +57,7 @@ def open_database() -> Iterator[Engine]:
     engine = (
         open_engine(read_database_url(), poolclass=sa.NullPool)
         if host is None
-        else host.find_engine()
+        else host.find_engine(None)
     )
     if isinstance(engine, Connection):
         raise SettingsError("`engine=` gives a Connection; a command needs an Engine")
@@ -96,7 +96,7 @@ def open_gov() -> Iterator[Gov]:
     # Some work asks no directory: it is found when it is asked.
     directory = cast("Directory", LocalProxy(cache(find_directory)))
     with open_database() as engine:
-        yield Gov(settings, policy, directory, lambda: engine)
+        yield Gov(settings, policy, directory, lambda _: engine)
 
 
 def run_as_operator(work: Callable[[Unit], T], missing: str = "") -> T:

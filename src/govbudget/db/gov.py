@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from govbudget.db.retries import T, connect, retry
 from govbudget.db.sql import prepare
 from govbudget.db.unit import Report, Unit
+from govbudget.new_ids import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,14 +33,14 @@ def leave_to_database() -> None:
 class Gov:
     """A policy, a directory and a database: what units of work are opened from.
 
-    `find_engine` gives the engine of units that bring no connection; `clock` gives the time (with
-    its zone), or None for the database's.
+    `find_engine` gives the engine of units that bring no connection, for an organization or None,
+    the site; `clock` gives the time (with its zone), or None for the database's.
     """
 
     settings: Settings
     policy: Policy
     directory: Directory
-    find_engine: Callable[[], Engine | Connection]
+    find_engine: Callable[[Id | None], Engine | Connection]
     clock: Callable[[], datetime | None] = leave_to_database
     _prepared: dict[tuple[Governed[Any], bool, bool], sa.Executable] = field(
         init=False, default_factory=dict
@@ -63,6 +64,7 @@ class Gov:
         caller: Id | Operator,
         *,
         connection: Connection | None = None,
+        organization: Id | None = None,
         atomic: bool = False,
         request_id: str | None = None,
     ) -> Iterator[Unit]:
@@ -70,16 +72,22 @@ class Gov:
 
         On the given connection, on which it never commits, rolls back, closes or sets anything; or
         on one of its own: in AUTOCOMMIT, so that each statement commits itself, or `atomic`, in a
-        transaction that is committed where the block ends well. Its grants end with it. What was
-        done on one of its own, and is committed, is then announced. Raises TypeError for a caller
-        that is not an id, such as None: nobody is signed in.
+        transaction that is committed where the block ends well. Where there are several databases
+        it is one of the organization's, without an `organization` one of the site's; a slot may
+        stand for it (`Databases.read_slot` reads that of a hold's id). Its grants end with it. What
+        was done on one of its own, and is committed, is then announced.
+        Raises TypeError for a caller that is not an id, such as None (nobody is signed in), and for
+        an organization that is not.
         """
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
         given = None if connection is None else nullcontext(connection)
+        place = organization
+        if not (place is None or isinstance(place, Slot)):
+            place = self.settings.id_type.accept(place)  # one spelling, one slot
         reports: list[Report] = []
         is_committed = not atomic  # each statement commits itself
         try:
-            with given or connect(self.find_engine(), level) as used:
+            with given or connect(self.find_engine(place), level) as used:
                 # An engine that is a connection of the host's has given a savepoint of it.
                 is_ours = given is None and not used.in_nested_transaction()
                 unit = Unit(self, caller, used, request_id, owns_connection=is_ours)
@@ -100,16 +108,19 @@ class Gov:
         caller: Id | Operator,
         work: Callable[[Unit], T],
         *,
+        organization: Id | None = None,
         atomic: bool = False,
         request_id: str | None = None,
     ) -> T:
-        """Run work in a unit of its own.
+        """Run work in a unit of its own, on a connection of its own.
 
         After a serialization failure or a deadlock it is run again in a new one, four times in all.
         """
 
         def attempt() -> T:
-            with self.unit(caller, atomic=atomic, request_id=request_id) as unit:
+            with self.unit(
+                caller, organization=organization, atomic=atomic, request_id=request_id
+            ) as unit:
                 return work(unit)
 
         return retry(attempt)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response
 
+from govbudget.db.databases import Databases
 from govbudget.errors import GovBudgetError
 from govbudget.identity import Action
 from govbudget.pages import people, policy, spend, views
@@ -24,6 +25,7 @@ from govbudget.web.call import AuthorizedRequest, Route, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from govbudget.identity import Id
     from govbudget.spend.installation import Installation
 
     More = Callable[["Renderer"], "Handlers"]
@@ -90,14 +92,23 @@ def _show(
     path: dict[str, str],
 ) -> Response:
     """Take a request through the checks of the API, and render what the view gave."""
+    mine: people.Mine | None = None
+
+    def look(caller: Id) -> Id | None:
+        """Find which organization's database has what the page shows."""
+        nonlocal mine
+        if isinstance(gov.databases, Databases):
+            mine = people.look_everywhere(gov, gov.databases, caller)
+        return people.choose(gov, () if mine is None else mine.places)
 
     def act(asking: Asking) -> Page:
         if route is MINE:
-            return people.show_mine(gov, asking)
+            return people.show_mine(gov, asking, mine)
         grant = authorize_route(asking.unit, route, asking.ids)
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         asked: AuthorizedRequest[Any] = AuthorizedRequest(gov, grant, path, asking.ids, None)
         page: Page = route.view(asked)  # type: ignore[assignment]  # as all views of pages
         return page
 
-    return serve(gov, route, path, act, answer=renderer.render, identify=identify)
+    find = look if route is MINE else None
+    return serve(gov, route, path, act, answer=renderer.render, identify=identify, look=find)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import request
 
+from govbudget.db.retries import explain_outage
 from govbudget.directory.names import find_names
 from govbudget.errors import FieldError, Forbidden, InvalidInput, NotFound
 from govbudget.pages.links import links_of, list_links
@@ -30,6 +32,7 @@ from govbudget.web.paging import read_id_page
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from govbudget.db.databases import Databases
     from govbudget.db.retries import T
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Group, Id, Organization
@@ -37,24 +40,72 @@ if TYPE_CHECKING:
     from govbudget.spend.overview import Place
     from govbudget.web.blueprint import Asking
     from govbudget.web.call import AuthorizedRequest as Asked
+    from govbudget.web.paging import Page as PageOf
+
+logger = logging.getLogger("govbudget")
 
 CHOSEN = "organization"
 CROSSED = "crossed"
 FEW = 10  # of them stand above the groups
 
 
-def show_mine(gov: Installation, asking: Asking) -> Page:
+class Mine(NamedTuple):
+    """What is a caller's: the roles, the organizations, and names of those in several databases."""
+
+    held: Sequence[Assignment]
+    places: Sequence[Place]
+    names: dict[tuple[str, Id], str]
+
+
+def look_everywhere(gov: Installation, databases: Databases, caller: Id) -> Mine:
+    """Look in each of several databases, on one connection after another.
+
+    A page goes from one database to the next. One that is away has nothing, which the log says.
+    """
+    page, mine = _read_list(gov), Mine([], [], {})
+    last = None if page.after is None else databases(page.after)
+    for slot in databases.list_first():
+        is_last = databases(slot) is last
+        limit = page.limit if last is None or is_last else 0
+        after = page.after if is_last else None
+
+        def look(unit: Unit, limit: int = limit, after: Id | None = after) -> Mine:
+            found = _find_mine(unit, limit, after)
+            return found._replace(names=find_names(unit, {one.id for one in found.places}))
+
+        try:
+            found = gov.run(caller, look, organization=slot)
+            # One that is being moved is in two of them.
+            here = (one for one in found.places if databases(one.id) is databases(slot))
+            mine = Mine([*mine.held, *found.held], [*mine.places, *here], mine.names | found.names)
+        except Exception as error:
+            if explain_outage(error) is None:
+                raise
+            logger.exception("the organizations from slot %s are not listed", slot)
+        last = None if is_last else last
+    return mine._replace(places=sorted(mine.places, key=lambda one: not one.is_member))
+
+
+def _read_list(gov: Installation) -> PageOf[Id]:
+    return read_id_page("places", gov.settings.id_type, more=(CHOSEN,))
+
+
+def _find_mine(unit: Unit, limit: int, after: Id | None) -> Mine:
+    held = _load_assignments(unit)
+    return Mine(held, list_places(unit, held, limit=limit, after=after), {})
+
+
+def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Page:
     """Show what the caller may spend and has spent in one organization, and the way to others.
 
     The organization is the one that the query names, else the first that the caller is a member of.
     """
     unit = asking.unit
-    page = read_id_page("places", gov.settings.id_type, more=(CHOSEN,))
-    held = _load_assignments(unit)
-    places = list_places(unit, held, limit=page.limit, after=page.after)
+    page = _read_list(gov)
+    held, places, known = mine or _find_mine(unit, page.limit, page.after)
     listed = page.cut([one for one in places if one.is_listed], lambda one: (one.id,), "listed")
     shown = [one for one in places if one.is_member or not one.is_listed or one in listed["listed"]]
-    chosen = _choose(gov, shown)
+    chosen = choose(gov, shown)
     roles = [role for role, domain in held if unit.table.scopes.get(role) is domain.scope]
     values: dict[str, Any] = {**listed, "places": shown, "chosen": chosen, "spend": None}
     if chosen is not None:
@@ -63,7 +114,7 @@ def show_mine(gov: Installation, asking: Asking) -> Page:
         values["spend"] = spend = gov.reports.member(grant)
         values |= {"refusals": list_refusals(grant)} | _list_spend(gov, unit, chosen)
     ids = {one.id for one in shown} | ({values["spend"].group_id} if values["spend"] else set())
-    names = find_names(unit, ids | {one.group_id for one in values.get("refusals", ())})
+    names = known | find_names(unit, ids | {one.group_id for one in values.get("refusals", ())})
     if chosen is not None:
         zone = gov.settings.time_zone
         values["words"] = describe_spend(spend, lambda *key: names.get(key, str(key[1])), zone)
@@ -95,7 +146,8 @@ def _load_assignments(unit: Unit) -> Sequence[Assignment]:
     return found
 
 
-def _choose(gov: Installation, places: Sequence[Place]) -> Id | None:
+def choose(gov: Installation, places: Sequence[Place]) -> Id | None:
+    """Choose the organization that the query names, or the first that the caller is a member of."""
     if text := request.args.get(CHOSEN):
         return gov.settings.id_type.parse(text)
     return next((one.id for one in places if one.is_member), None)

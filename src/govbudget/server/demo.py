@@ -122,7 +122,8 @@ def _prepare(url: str, policy: Policy) -> tuple[dict[str, str], dict[str, str]]:
     people, prices = json.loads(content), parse_prices(read_shipped_prices())
     engine, settings = sa.create_engine(url, poolclass=sa.NullPool), Settings()
     tables = Tables(settings.layout)
-    gov, store = Gov(settings, policy, own_directory(tables), lambda: engine), BearerTokens(tables)
+    directory, store = own_directory(tables), BearerTokens(tables)
+    gov = Gov(settings, policy, directory, lambda _: engine)
     with gov.unit(OPERATOR, atomic=True) as unit:
         upgrade(unit.connection, tables.layout)
         load_directory(unit.connection, tables, content, policy.table.scopes)

@@ -92,6 +92,7 @@ class ExtendBody(Body):
     """The body that extends a hold."""
 
     ttl_seconds: Ttl
+    organization_id: IdField | None = None
 
 
 class SettleBody(Body):
@@ -102,6 +103,7 @@ class SettleBody(Body):
     occurred_at: TimeField | None = None
     provider: Provider | None = None
     model: Model | None = None
+    organization_id: IdField | None = None
 
 
 class UsageBody(_CallBody):

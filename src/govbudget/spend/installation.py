@@ -68,7 +68,7 @@ class Installation(CoreInstallation):
         NotAMember, Forbidden, `feature-disabled`, `unavailable`, `input-invalid`. A call that is
         refused leaves a line in the log and sends the signal `call_refused`.
         """
-        accept, run = self.settings.id_type.accept, partial(self._run_as, gateway)
+        accept, run = self.settings.id_type.accept, partial(self._run_as, gateway, call)
         options: dict[str, Any] = {"ttl_seconds": ttl_seconds, "hold_id": hold_id}
 
         def admit() -> Hold:
@@ -84,13 +84,17 @@ class Installation(CoreInstallation):
     def _extend(self, gateway: Id, call: Call, hold_id: UUID, ttl_seconds: int) -> Hold:
         with self._reporting_refusals(gateway, call):
             act = partial(Spend.extend, hold_id=hold_id, ttl_seconds=ttl_seconds)
-            return self._run_as(gateway, act)
+            return self._run_as(gateway, call, act)
 
-    def _run_as(self, gateway: Id, act: Callable[[Grant[Ledger]], T]) -> T:
+    def _run_as(self, gateway: Id, call: Call, act: Callable[[Grant[Ledger]], T]) -> T:
         """Act for a service in a unit of its own; raise GovBudgetError, whatever went wrong."""
         caller = self.settings.id_type.accept
         return self._explain(
-            lambda: self.run(caller(gateway), lambda unit: act(self._authorize(unit)))
+            lambda: self.run(
+                caller(gateway),
+                lambda unit: act(self._authorize(unit)),
+                organization=call.organization_id,
+            )
         )
 
     def _authorize(self, unit: Unit) -> Grant[Ledger]:

@@ -7,6 +7,7 @@ from govbudget.spend import views
 from govbudget.spend.installation import Installation
 from govbudget.spend.report_view import PARAMETERS, get_organization_spend
 from govbudget.web.call import Route, Target
+from govbudget.web.place import ORGANIZATION_ID
 
 __all__ = ["ROUTES", "Installation"]
 
@@ -20,6 +21,10 @@ _GROUP, _GROUPS = Target.GROUP, Target.GROUPS_OF_ORGANIZATION
 _LEDGER, _ONE = Target.LEDGER, Target.MEMBER
 _READ, _UPDATE, _CREATE = Action.READ, Action.UPDATE, Action.CREATE
 _NO_HOLD, _NO_OVERRIDE = "hold-not-found", "override-not-set"
+_OF_HOLD = (_NO_HOLD, "organization-required", "invalid-query")
+_WHEN = "required where there are several databases and the hold's id was not made here"
+_ID = {"$ref": "#/components/schemas/Id"}
+_NAMED = ({"name": ORGANIZATION_ID, "schema": _ID, "description": _WHEN},)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -32,19 +37,22 @@ ROUTES: tuple[Route, ...] = (
     Route(
         *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, views.post_settle),
         *("spend.answers:UsageAnswer", "spend.bodies:SettleBody"),
-        codes=(_NO_HOLD, "event-conflict"),
+        codes=(*_OF_HOLD, "event-conflict"),
+        query=_NAMED,
     ),
     Route(
         *("GET", _HOLD, _LEDGER, _CREATE, views.get_hold, "spend.answers:HoldAnswer"),
-        codes=(_NO_HOLD,),
+        codes=_OF_HOLD,
+        query=_NAMED,
     ),
     Route(
         *("POST", f"{_HOLD}/extend", _LEDGER, _CREATE, views.post_extend),
         *("spend.answers:HoldAnswer", "spend.bodies:ExtendBody"),
-        codes=(_NO_HOLD, "hold-closed", "budget-exceeded", "unpriced-model", "not-a-member"),
+        codes=(*_OF_HOLD, "hold-closed", "budget-exceeded", "unpriced-model", "not-a-member"),
+        query=_NAMED,
         note_error=views.note_refused_extension,
     ),
-    Route("DELETE", _HOLD, _LEDGER, _CREATE, views.delete_hold, codes=(_NO_HOLD,)),
+    Route("DELETE", _HOLD, _LEDGER, _CREATE, views.delete_hold, codes=_OF_HOLD, query=_NAMED),
     Route(
         *("POST", "/ai/usage", _LEDGER, _CREATE, views.post_usage),
         *("spend.answers:UsageAnswer", "spend.bodies:UsageBody"),

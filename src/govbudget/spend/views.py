@@ -16,6 +16,7 @@ from govbudget.spend.store import Spend
 from govbudget.spend.usage import Call, Correction, Hold, Usage
 from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
 from govbudget.web.paging import read_id_page, read_page
+from govbudget.web.place import ORGANIZATION_ID, find_hold_organization
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,4 +182,6 @@ def read_call(body: HoldBody | UsageBody) -> Call:
 
 
 def _find_hold(asked: Asked[Ledger]) -> UUID:
+    """Give the hold's id; raise what is wrong with the organization that is named for it."""
+    find_hold_organization(asked.gov, asked.ids["hold"], getattr(asked.body, ORGANIZATION_ID, None))
     return UUID(str(asked.ids["hold"]))

@@ -39,11 +39,12 @@ OURS, READ, WRITTEN = "OURS", "SELECT", "WRITTEN"
 def govbudget(app: Flask) -> Iterator[Setup]:
     """Run all of govbudget's work, HTTP and `hold()`, in a transaction that is rolled back.
 
-    Where `engine=` gives a Connection, that is used, and is the application's to roll back.
+    Where `engine=` gives a Connection, that is used, and is the application's to roll back. Of
+    several databases all is done in the site's.
     """
     gov: Installation = app.extensions["govbudget"]
     with app.app_context():
-        found, find_engine = gov.find_engine(), gov.find_engine
+        found, find_engine = gov.find_engine(None), gov.find_engine
     is_kept = False
     with nullcontext(found) if isinstance(found, Connection) else found.connect() as connection:
         if connection is not found:
@@ -75,7 +76,7 @@ class _Savepoints:
         self.is_lent = False
         event.listen(connection, "before_cursor_execute", self._follow)
 
-    def lend(self) -> Connection:
+    def lend(self, _: Id | None) -> Connection:
         """Give the connection to a unit of work of govbudget's, which opens the next savepoint."""
         self.is_lent = True
         return self.connection
@@ -154,5 +155,5 @@ class Setup:
         table = getattr(Tables(layout), name)
         put = insert(table).values(row)
         replacing = put.on_conflict_do_update(constraint=table.primary_key, set_=row)
-        with connect(self.gov.find_engine()) as connection:
+        with connect(self.gov.find_engine(None)) as connection:
             connection.execute(put.on_conflict_do_nothing() if is_own else replacing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,7 @@ from govbudget.web.call import (
     receive_body,
     respond,
 )
+from govbudget.web.place import find_place
 from govbudget.web.problems import answer_empty, answer_error, answer_http_error, dump_json
 from govbudget.web.signals import access_denied, send
 
@@ -234,19 +235,19 @@ def serve(
     *,
     answer: Callable[[T], Response],
     identify: Callable[[], object],
+    look: Callable[[Id], Id | None] | None = None,
 ) -> Response:
     """Take a request through the checks, in their one order; `act` decides and gives a value.
 
-    `answer` makes the response of it once the connection is given back.
+    `answer` makes the response once the connection is given back; `look` finds whose that is.
     """
+    receive = cache(partial(_receive, route))
+    place = find_place(gov, route, path, receive)
     caller = _identify(gov, identify)
     record = requestlog.find_record()
-    record.update(caller=caller, action=route.action, object=route.target)
-    ids = _read_ids(gov, path, caller)
-    record.update(ids)
-    named = "user" if route.target is Target.MEMBER else route.target
-    record["id"] = record.pop(named, None)
-    read_body = _receive(gov, route)
+    ids = _note_ids(gov, route, path, caller)
+    receive()
+    read_body = partial(_read_body, gov, route, receive)
     later: list[Callable[[], None]] = []
 
     def work(unit: Unit) -> T:
@@ -256,7 +257,8 @@ def serve(
 
     try:
         gov.require_feature()
-        return answer(gov.run(caller, work, request_id=requestlog.request_id()))
+        where = place.find() if look is None else look(caller)
+        return answer(gov.run(caller, work, organization=where, request_id=requestlog.request_id()))
     except Exception as error:
         later += _note_denial(gov, route, record, error)
         if route.note_error is not None:
@@ -285,6 +287,19 @@ def _identify(gov: Installation, identify: Callable[[], object]) -> Id:
     raise GovBudgetError("unauthenticated", message)
 
 
+def _note_ids(
+    gov: Installation, route: Route, path: Mapping[str, str], caller: Id
+) -> dict[str, Id]:
+    """Read the ids in a path, and note for the log who asks about what."""
+    record = requestlog.find_record()
+    record.update(caller=caller, action=route.action, object=route.target)
+    ids = _read_ids(gov, path, caller)
+    record.update(ids)
+    named = "user" if route.target is Target.MEMBER else route.target
+    record["id"] = record.pop(named, None)
+    return ids
+
+
 def _read_ids(gov: Installation, path: Mapping[str, str], caller: Id) -> dict[str, Id]:
     """Read the ids in a path; raise `invalid-id`. `me` is the caller."""
     ids: dict[str, Id] = {}
@@ -298,29 +313,31 @@ def _read_ids(gov: Installation, path: Mapping[str, str], caller: Id) -> dict[st
     return ids
 
 
-def _receive(gov: Installation, route: Route) -> Callable[[], Any]:
-    """Give what reads the body, after the decision; of any but a large one, receive it now.
+def _receive(route: Route) -> bytes | Exception | None:
+    """Receive the body, of any but a large one, or why it can't be.
 
     However long that takes, no connection to the database is held meanwhile. A large one waits
     for the decision, since not everybody may fill the memory.
     """
-    name = route.body
-    if name is None:
-        return lambda: None
-    received: bytes | Exception | None = None
-    if route.max_body <= MIB:
-        try:
-            received = receive_body(route.max_body)
-        except (GovBudgetError, HTTPException) as error:
-            received = error
+    if route.body is None or route.max_body > MIB:
+        return None
+    try:
+        return receive_body(route.max_body)
+    except (GovBudgetError, HTTPException) as error:
+        return error
 
-    def read() -> Any:  # noqa: ANN401 - what the adapter makes of it
-        if isinstance(received, Exception):
-            raise received
-        content = receive_body(route.max_body) if received is None else received
-        return parse_json(content, load(name), gov.settings.id_type, route.max_values)
 
-    return read
+def _read_body(
+    gov: Installation, route: Route, receive: Callable[[], bytes | Exception | None]
+) -> Any:  # noqa: ANN401 - what the adapter makes of it
+    """Read the body, after the decision; raise what is wrong with it."""
+    if route.body is None:
+        return None
+    received = receive()
+    if isinstance(received, Exception):
+        raise received
+    content = receive_body(route.max_body) if received is None else received
+    return parse_json(content, load(route.body), gov.settings.id_type, route.max_values)
 
 
 def authorize_route(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:

@@ -33,6 +33,14 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+class OfOrganization(BaseModel):
+    """What is read of a body to find its database; the rest is read after the decision."""
+
+    model_config = ConfigDict(strict=True)
+
+    organization_id: IdField
+
+
 class BudgetBody(Body):
     """The body of a PUT of a budget."""
 

@@ -69,6 +69,7 @@ def find_codes(route: Route) -> list[str]:
     codes = [*ALWAYS, "unavailable", *route.codes]
     codes += ["invalid-id"] * any(IN_PATH[name] in (ID, ID_OR_ME, UUID) for name in names)
     codes += [f"{route.target}-not-found"] * bool(names)
+    codes += ["organization-unknown"] * (route.target is Target.GROUP)
     codes += BODY_CODES if route.body is not None else ()
     codes += ["invalid-query"] * (route.paged or bool(route.flags))
     if route.method != "GET":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from govbudget.errors import GovBudgetError
 from govbudget.web.paging import read_flag
 
 if TYPE_CHECKING:
@@ -20,4 +21,7 @@ def get_price(asked: AuthorizedRequest[PriceBook]) -> NamedPrice:
 
 def put_prices(asked: AuthorizedRequest[PriceBook]) -> BatchResult:
     """Store an array of custom prices, which go before the book's; all or nothing."""
+    if asked.gov.databases is not None:
+        sentence = "here are several databases; `govbudget prices load` writes to each of them"
+        raise GovBudgetError("several-databases", sentence)
     return asked.gov.prices.upsert(asked.grant, asked.body, allow_jumps=read_flag("allow_jumps"))

@@ -32,7 +32,7 @@ ROUTES: tuple[Route, ...] = (
         *("prices.store:BatchResult", "prices.price:BATCH"),
         max_body=16 * MIB,
         max_values=200_000,
-        codes=("price-jump",),
+        codes=("price-jump", "several-databases"),
         flags=("allow_jumps",),
     ),
 )
