@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.database import World
+    from govbudget.db.databases import Databases
 
     Identify = Callable[[], UUID]
 
@@ -41,7 +42,7 @@ def identify_by_header() -> UUID:
     return UUID(request.headers["X-User"])
 
 
-def make_govbudget_app(engine: sa.Engine, **arguments: Any) -> Flask:  # noqa: ANN401 - GovBudget's
+def make_govbudget_app(engine: sa.Engine | Databases, **arguments: Any) -> Flask:  # noqa: ANN401 - GovBudget's
     """Make an application with govbudget in it."""
     app = Flask("with_govbudget")
     GovBudget(app, engine=engine, identify=identify_by_header, **arguments)

@@ -28,8 +28,9 @@ from benchmarks.measure import Row, Spread, say, time_calls
 from benchmarks.needs import Costs, report_needs
 from benchmarks.spend import MODEL, MOST, PROVIDER, TAKEN
 from govbudget import Call
+from govbudget.db.databases import Databases
 from govbudget.identity import OPERATOR
-from govbudget.new_ids import find_slot, write_new_id
+from govbudget.new_ids import SLOTS, find_slot, write_new_id
 from govbudget.server.app import make_engine
 from govbudget.settings import MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.closing import close_month
@@ -54,7 +55,6 @@ WARM_UP_CALLS = 25  # of each thread
 MICROSECONDS, MILLISECONDS = 1e6, 1e3
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")  # of a second, in /proc
-SLOTS = 4096
 
 _FILL = """
 INSERT INTO govbudget.ai_model_prices
@@ -294,7 +294,7 @@ class _Setup:
 
     name: str
     engines: Sequence[sa.Engine]
-    homes: Sequence[Installation]
+    home: Installation
     commands: Sequence[Installation]  # as commands have it: without an end to long statements
     gateway: UUID
     members: Sequence[Member]
@@ -327,14 +327,11 @@ class _Setup:
         while (start := perf_counter()) < until or len(latencies) < at_least:
             organization, user = next(order)
             call = Call(organization, user, PROVIDER, MODEL)
-            with self._find_home(organization).hold(self.gateway, call, MOST) as hold:
+            with self.home.hold(self.gateway, call, MOST) as hold:
                 held = perf_counter()
                 hold.settle(TAKEN)
                 latencies.append((held - start, perf_counter() - held))
         return latencies
-
-    def _find_home(self, organization: UUID) -> Installation:
-        return self.homes[find_slot(organization) * len(self.homes) // SLOTS]
 
     def count_statements(self, member: Member) -> int:
         """Count what is sent for one call, to whichever database."""
@@ -345,9 +342,7 @@ class _Setup:
 
         for engine in self.engines:
             sa.event.listen(engine, "before_cursor_execute", keep)
-        with self._find_home(member[0]).hold(
-            self.gateway, Call(*member, PROVIDER, MODEL), MOST
-        ) as hold:
+        with self.home.hold(self.gateway, Call(*member, PROVIDER, MODEL), MOST) as hold:
             hold.settle(TAKEN)
         for engine in self.engines:
             sa.event.remove(engine, "before_cursor_execute", keep)
@@ -423,11 +418,12 @@ def _open_setup(servers: Sequence[sa.URL], sizes: dict[UUID, int], booked: int) 
                 "month": _find_month(),                "provider": PROVIDER, "model": MODEL,
             }  # fmt: skip
             members += _fill(url, values)
-        homes, commands = (
-            [make_govbudget_app(engine).extensions["govbudget"] for engine in some]
-            for some in (engines, patient)
-        )
-        yield _Setup(name, engines, homes, commands, gateway, members)
+        commands = [make_govbudget_app(engine).extensions["govbudget"] for engine in patient]
+        width = SLOTS // len(servers)
+        shared = {f"{n * width}-{n * width + width - 1}": e for n, e in enumerate(engines)}
+        served = Databases(shared) if len(servers) > 1 else engines[0]
+        home = make_govbudget_app(served).extensions["govbudget"]
+        yield _Setup(name, engines, home, commands, gateway, members)
 
 
 def _fill(url: sa.URL, values: dict[str, Any]) -> list[Member]:
