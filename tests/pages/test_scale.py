@@ -46,6 +46,19 @@ INSERT INTO govbudget.ai_spend_rollups
   FROM calls GROUP BY month, group_id, user_id, model;
 INSERT INTO govbudget.ai_spend_counters (organization_id, user_id, period, spent_picos, held_picos)
   SELECT '{a}'::uuid, user_id, month, count(*) * 1234567, 0 FROM calls GROUP BY user_id, month;
+INSERT INTO govbudget.ai_notices
+  (id, organization_id, user_id, period, threshold, spend_limit_micros, limit_source, group_id,
+   spent_picos)
+  SELECT gen_random_uuid(), '{a}'::uuid, id, date_trunc('month', now())::date, percent, 5000000,
+         'group', '{a1}'::uuid, 5000000000000
+  FROM govbudget.users, unnest(ARRAY[75, 90, 100]) percent WHERE name LIKE 'person %';
+INSERT INTO govbudget.ai_refusals
+  (organization_id, user_id, day, code, calls, provider, model, cost_picos, spend_limit_micros,
+   limit_source, group_id)
+  SELECT '{a}'::uuid, id, date_trunc('month', now())::date + n, code, 1000, 'acme',
+         repeat('n', 256), 1234567, 5000000, 'group', '{a1}'::uuid
+  FROM govbudget.users, generate_series(0, 27) n,
+       unnest(ARRAY['budget-exceeded', 'unpriced-model']) code WHERE name LIKE 'person %';
 ANALYZE
 """
 
