@@ -121,8 +121,12 @@ OF_MONTH = """FROM {s}.ai_notices i
     AND {reach} AND {is_member}"""
 
 
-def _list_crossed(name: str, which: str, order: str) -> Governed[Organization]:
-    """Write the statement that lists members by their notices of this month, as they are now."""
+def _list_crossed(name: str, which: str, same: str, order: str) -> Governed[Organization]:
+    """Write the statement that lists members by their notices of this month, as they are now.
+
+    Of the notices that a member has under the `same` terms, the last of the highest threshold. A
+    sum keeps that look-up to the index by users, whatever else there is.
+    """
     return Governed(
         f"overview.{name}",
         Action.READ,
@@ -131,7 +135,11 @@ def _list_crossed(name: str, which: str, order: str) -> Governed[Organization]:
 WITH {{directory}}, {PERIOD}
 SELECT {OF_MEMBER}, i.threshold
 FROM (
-  SELECT i.organization_id, i.user_id, i.threshold, :now AS now {OF_MONTH} AND {which}
+  SELECT i.organization_id, i.user_id, i.threshold, :now AS now {OF_MONTH} AND {which} AND i.id = (
+    SELECT h.id FROM {{s}}.ai_notices h
+    WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
+      AND h.period + 0 = i.period AND {same}
+    ORDER BY h.threshold DESC, h.id DESC LIMIT 1)
   ORDER BY {order} LIMIT :page_size
 ) i
 {LIMITED}
@@ -143,22 +151,10 @@ ORDER BY {order}
     )
 
 
-# Only the first few: whom it skips is among these. A sum, so that no index of periods is taken.
-HIGHEST = _list_crossed(
-    "highest",
-    """NOT EXISTS (
-      SELECT FROM {s}.ai_notices h
-      WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
-        AND h.period + 0 = i.period AND (h.threshold, h.id) > (i.threshold, i.id))""",
-    "i.threshold DESC, i.user_id DESC",
-)
+# Only the first few: whom it skips is among these.
+HIGHEST = _list_crossed("highest", "true", "true", "i.threshold DESC, i.user_id DESC")
 CROSSED_PAGE = _list_crossed(
-    "crossed",
-    """i.threshold = :threshold {after} AND NOT EXISTS (
-      SELECT FROM {s}.ai_notices h
-      WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
-        AND h.period = i.period AND h.threshold = i.threshold AND h.id > i.id)""",
-    "i.user_id",
+    "crossed", "i.threshold = :threshold {after}", "h.threshold = i.threshold", "i.user_id"
 )
 # More than so many of a group are not counted.
 MOST = 100
