@@ -124,8 +124,8 @@ OF_MONTH = """FROM {s}.ai_notices i
 def _list_crossed(name: str, which: str, same: str, order: str) -> Governed[Organization]:
     """Write the statement that lists members by their notices of this month, as they are now.
 
-    Of the notices that a member has under the `same` terms, the last of the highest threshold. A
-    sum keeps that look-up to the index by users, whatever else there is.
+    Of the notices that a member has under the `same` terms, the last of the highest threshold. Sums
+    keep that look-up to the index by users: no other has the order or the month that it asks for.
     """
     return Governed(
         f"overview.{name}",
@@ -139,7 +139,7 @@ FROM (
     SELECT h.id FROM {{s}}.ai_notices h
     WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
       AND h.period + 0 = i.period AND {same}
-    ORDER BY h.threshold DESC, h.id DESC LIMIT 1)
+    ORDER BY h.threshold + 0 DESC, h.id DESC LIMIT 1)
   ORDER BY {order} LIMIT :page_size
 ) i
 {LIMITED}
