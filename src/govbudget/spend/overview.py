@@ -124,8 +124,8 @@ OF_MONTH = """FROM {s}.ai_notices i
 def _list_crossed(name: str, which: str, same: str, order: str) -> Governed[Organization]:
     """Write the statement that lists members by their notices of this month, as they are now.
 
-    Of the notices that a member has under the `same` terms, the last of the highest threshold. Sums
-    keep that look-up to the index by users: no other has the order or the month that it asks for.
+    Of the `same` notices of a member, the last of the highest threshold. Sums keep that look-up
+    from the indexes that have such an order, and would be read for many members to find one.
     """
     return Governed(
         f"overview.{name}",
@@ -138,7 +138,7 @@ FROM (
   SELECT i.organization_id, i.user_id, i.threshold, :now AS now {OF_MONTH} AND {which} AND i.id = (
     SELECT h.id FROM {{s}}.ai_notices h
     WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
-      AND h.period + 0 = i.period AND {same}
+      AND {same}
     ORDER BY h.threshold + 0 DESC, h.id DESC LIMIT 1)
   ORDER BY {order} LIMIT :page_size
 ) i
@@ -152,9 +152,14 @@ ORDER BY {order}
 
 
 # Only the first few: whom it skips is among these.
-HIGHEST = _list_crossed("highest", "true", "true", "i.threshold DESC, i.user_id DESC")
+HIGHEST = _list_crossed(
+    "highest", "true", "h.period + 0 = i.period", "i.threshold DESC, i.user_id DESC"
+)
 CROSSED_PAGE = _list_crossed(
-    "crossed", "i.threshold = :threshold {after}", "h.threshold = i.threshold", "i.user_id"
+    "crossed",
+    "i.threshold = :threshold {after}",
+    "h.period = i.period AND h.threshold = i.threshold",
+    "i.user_id",
 )
 # More than so many of a group are not counted.
 MOST = 100
