@@ -275,3 +275,29 @@ def test_a_role_that_is_everybody_or_nobody_is_refused(run, role):
     result = run("db", "grants", role)
     assert (result.status, result.out) == (2, "")
     assert "ROLE is the name of one database role" in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("role={role}", "spend close 2020-01 --to {file}", "name a role that may"),
+        ("role={role}", "token revoke {token}", "name a role that may"),
+        ("role={role}", "db upgrade", "name a role that may"),
+        ("statement_timeout=1", "prices gaps", "PGOPTIONS='-c statement_timeout=0 -c"),
+        ("default_transaction_read_only=on", "notices sweep", "name the primary"),
+    ],
+    ids=lambda case: case[1].partition(" --")[0],
+)
+def test_a_command_that_the_database_refuses_says_what_to_do(run, owned, role, tmp_path, case):
+    """In one line, and nothing is half done: no file is left, and no month is marked."""
+    options, arguments, says = case
+    url = owned.url.set(query={**owned.url.query, "options": f"-c{options.format(role=role)}"})
+    names = {"file": tmp_path / "file", "token": uuid4()}
+    done = run(*arguments.format(**names).split(), database_url=as_text(url))
+    assert done.status == 2
+    assert done.sentence.startswith("the database refused: ")
+    assert says in done.sentence
+    assert list(tmp_path.iterdir()) == []
+    with owned.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM govbudget.ai_closings").all() == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from tests.commands import as_text, run  # noqa: F401 - a fixture
 from tests.spend.test_hold_life import DOLLAR, Clock
 from tests.spend.test_store import ONE, Spender
-from tests.support import TABLES, World
+from tests.support import TABLES, World, make_gov
 
 from govbudget.errors import GovBudgetError, InvalidInput, NotFound
 from govbudget.identity import OPERATOR
@@ -231,18 +233,133 @@ def test_months_are_closed_in_order_and_not_too_early(spender, tmp_path):
     assert verify(spender, *files) == []
 
 
-def test_a_file_that_is_another_one_is_not_written_over(spender, tmp_path):
+def list_marked(spender):
+    with spender.world.engine.connect() as connection:
+        return connection.scalars(sa.select(TABLES.ai_closings.c.month)).all()
+
+
+def test_what_is_there_is_not_written_over(spender, tmp_path):
+    """Neither is a month marked for a file that can't be written."""
     file = tmp_path / "notes"
-    file.write_text("mine\n")
-    with pytest.raises(InvalidInput, match="line 1, is not of a closed month"):
-        close(spender, file)
-    file.write_text('{"govbudget": {"month": "2025-01"}}\n')
-    with pytest.raises(InvalidInput, match="is there already"):
-        close(spender, file)
-    with pytest.raises(OSError, match="No such file"):
-        close(spender, tmp_path / "none" / "file")
+    there = "is there already, and is not of 2026-01; name another"
+    for content in ("mine\n", "", '{"govbudget": {"month": "2025-01"}}\n'):
+        file.write_text(content)
+        with pytest.raises(InvalidInput, match=there):
+            close(spender, file)
+        assert file.read_text() == content
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(InvalidInput, match=there):
+            close(spender, path)
+    for path in (tmp_path / "none" / "file", tmp_path / ("n" * 250)):
+        with pytest.raises(InvalidInput, match=r"can't be written: .*; nothing was deleted"):
+            close(spender, path)
+    assert list_marked(spender) == []
     assert verify(spender) == []
-    close(spender, tmp_path / "january")
+
+
+def test_the_file_of_a_closing_that_the_database_does_not_know_is_not_written_over(
+    spender, tmp_path
+):
+    """The database was restored from before it, and the file may have what came after that."""
+    file = tmp_path / "january"
+    file.write_text('{"govbudget": {"month": "2026-01"}}\n')
+    with pytest.raises(InvalidInput, match="may be the only record of its calls"):
+        close(spender, file)
+    assert list_marked(spender) == []
+    mark(spender)
+    assert close(spender, file).ai_usage == 4
+    assert verify(spender, file) == []
+
+
+def test_a_full_disk_takes_nothing_and_another_one_will_do(spender, tmp_path):
+    """What was written is removed, so that it does not fill the disk."""
+    (tmp_path / "january.partial").symlink_to("/dev/full")
+    with pytest.raises(InvalidInput, match="january can't be written: no space left on device"):
+        close(spender, tmp_path / "january")
+    assert list(tmp_path.iterdir()) == []
+    assert verify(spender) == []
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert close(spender, tmp_path / "link").ai_usage == 4
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    close(spender, tmp_path / "loop", FEBRUARY, 7)
+    assert verify(spender, tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "deleting"])
+def test_a_closing_goes_on_with_its_own_file_alone(spender, tmp_path, is_closed):
+    """It says which digest that has, and never that another file has the rows."""
+    files = [tmp_path / "january", tmp_path / "february"]
+    close(spender, files[0])
+    done = close(spender, files[1], FEBRUARY, 7)
+    if not is_closed:
+        change(spender, "UPDATE govbudget.ai_closings SET closed_at = NULL")
+    (tmp_path / "empty").touch()
+    for path, reason in (
+        (tmp_path / "none", "is not there"),
+        (tmp_path / "empty", "line 1, is not of a closed month"),
+        (files[0], "is of 2026-01"),
+    ):
+        with pytest.raises(InvalidInput, match=reason) as refused:
+            close(spender, path, FEBRUARY)
+        assert reason.startswith("line") or done.sha256 in str(refused.value)
+    assert close(spender, files[1], FEBRUARY) == done
+
+
+def test_a_closing_that_came_second_takes_the_file_of_the_first_as_it_is(spender, tmp_path):
+    """The first one ends between two statements of the second."""
+    file = tmp_path / "january"
+
+    overtaken = []
+
+    def overtake(*arguments):
+        if "pg_try_advisory_xact_lock" in arguments[2] and not overtaken:
+            overtaken.append(True)
+            close(spender, file)
+
+    sa.event.listen(spender.world.engine, "before_cursor_execute", overtake)
+    assert close(spender, file).ai_usage == 4
+    assert overtaken
+    assert verify(spender, file) == []
+
+
+ROW = '{"govbudget": {"month": "2026-01"}}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "1\n",
+        '{"govbudget": 5}',
+        '{"govbudget": {}}',
+        '{"govbudget": {"month": 5}}',
+        '{"govbudget": {"month": "2026-13"}}',
+        ROW * 2,
+        ROW + '{"ai_usage": 5}',
+        ROW + '{"ai_usage": {}}',
+        ROW
+        + '{"ai_usage": {"organization_id": 1, "group_id": 1, "user_id": 1, "cost_picos": "1"}}',
+        "[" * 100_000,
+        "\0" * 3_000_000,
+    ],
+    ids=lambda content: content[:30].encode("unicode_escape").decode() + str(len(content)),
+)
+def test_what_is_not_of_a_closed_month_is_a_sentence(spender, tmp_path, content):
+    (tmp_path / "file").write_text(content)
+    with pytest.raises(InvalidInput, match=r"is not of a closed month; give the file that"):
+        verify(spender, tmp_path / "file")
+
+
+def test_a_file_of_a_month_that_is_not_closed_here_proves_nothing(spender, tmp_path):
+    """Its sums are right, but nothing says that it is the file."""
+    file = tmp_path / "january"
+    close(spender, file)
+    change(spender, "DELETE FROM govbudget.ai_closings")
+    assert (
+        verify(spender, file)[-1] == f"{file} is of 2026-01, which is not closed in this database"
+    )
 
 
 @pytest.mark.parametrize(
@@ -339,6 +456,39 @@ def test_it_waits_for_what_began_before_it(spender, tmp_path, monkeypatch, begin
     older.close()
     assert close(spender, file).ai_usage == 4 + (begins == "writes")
     assert verify(spender, file) == []
+
+
+def test_its_role_need_not_see_what_others_run_to_wait_for_them(spender, tmp_path, monkeypatch):
+    """PostgreSQL hides most of their statistics from a role that is not theirs."""
+    owner, other = (f"{name}_{uuid4().hex[:12]}" for name in ("owner", "other"))
+    engine = spender.world.engine
+    with engine.begin() as connection:
+        for role in (owner, other):
+            connection.exec_driver_sql(
+                f"CREATE ROLE {role} LOGIN PASSWORD 'word';"
+                f"GRANT USAGE ON SCHEMA govbudget TO {role};"
+                f"GRANT ALL ON ALL TABLES IN SCHEMA govbudget TO {role}"
+            )
+    try:
+        with become(engine, other).connect() as older:
+            older.execution_options(isolation_level="REPEATABLE READ")
+            older.exec_driver_sql("SELECT count(*) FROM govbudget.ai_usage")
+            pid = older.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            spender.gov = make_gov(engine=become(engine, owner), clock=spender.clock)
+            monkeypatch.setattr(closing, "WAIT_SECONDS", 0)
+            with pytest.raises(GovBudgetError, match=rf"processes: .*\b{pid}\b"):
+                close(spender, tmp_path / "january")
+        assert close(spender, tmp_path / "january").ai_usage == 4
+    finally:
+        with engine.begin() as connection:
+            for role in (owner, other):
+                connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def become(engine, role):
+    """Give an engine whose connections log in as another role."""
+    url = engine.url.set(username=role, password="word")
+    return sa.create_engine(url, poolclass=sa.NullPool)
 
 
 def test_expired_holds_of_every_past_month_are_closed(spender, tmp_path):

@@ -276,3 +276,11 @@ def test_a_sweep_finds_the_next_threshold_of_a_limit_that_has_a_notice(world, wa
         connection.execute(sa.delete(overrides).where(overrides.c.organization_id == world.a))
     assert [one.threshold for one in watcher.sweep()] == [90]
     assert watcher.crossed() == [(75, 100), (90, 100)]
+
+
+def test_the_commands_say_that_an_organization_is_not_known(run, url):
+    """A mistyped id does not look like an organization whose members are within their limits."""
+    unknown = uuid4()
+    for arguments in (("list", unknown), ("sweep", "--organization", unknown)):
+        done = run("notices", *arguments, database_url=url)
+        assert (done.status, done.sentence) == (1, f"no organization `{unknown}` is known here")

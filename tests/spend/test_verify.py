@@ -234,5 +234,6 @@ def test_the_command_says_what_agrees_and_what_does_not(command, busy):
         assert (refuted.status, refuted.err) == (1, "")
         assert finding in refuted.out.splitlines()
         assert "ledger = rollups" not in refuted.out
-    assert command("--organization", uuid4()).status == 0
+    nobody = command("--organization", unknown := uuid4())
+    assert (nobody.status, nobody.sentence) == (1, f"no organization `{unknown}` is known here")
     assert command("--organization", "x").status == 2

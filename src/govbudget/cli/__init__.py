@@ -125,12 +125,19 @@ def _explain(error: Exception) -> Iterator[str]:
     elif isinstance(error, OSError):
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
-        from govbudget.db.retries import MISFITS, find_sqlstate
-
-        cause = getattr(error, "orig", None) or error
-        hint = MISFITS.get(find_sqlstate(error) or "", "is GOVBUDGET_DATABASE_URL right?")
-        reason = f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"
+        reason = _explain_refusal(error)
     yield "govbudget: " + " ".join(reason.split())
     if isinstance(error, InvalidInput):
         for item in error.errors:
             yield f"  {item.pointer or '/'}: {item.detail}"
+
+
+def _explain_refusal(error: Exception) -> str:
+    """Say why the database refused, and what to do."""
+    from govbudget.db.retries import HINTS, find_sqlstate
+
+    cause, state = getattr(error, "orig", None) or error, find_sqlstate(error)
+    hint = HINTS.get(state or "", "its log says more")
+    if state is None:  # it was not reached
+        hint = "is GOVBUDGET_DATABASE_URL right?"
+    return f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"

@@ -40,6 +40,18 @@ MISFITS = {
     **dict.fromkeys(("42P05", "26000"), MIXED_UP),
     "22023": "the database does not know GOVBUDGET_TIME_ZONE; name a zone that it knows",
 }
+# Of others, what whoever runs a command can do.
+HINTS = {
+    **MISFITS,
+    "25006": "GOVBUDGET_DATABASE_URL names a standby or a read-only database; name the primary",
+    "42501": "name a role that may in GOVBUDGET_DATABASE_URL, such as the owner of the schema",
+    "55P03": "try again when what holds the lock has ended",
+    **dict.fromkeys(
+        ("57014", "25P03"),  # the limits are the database's, or its role's
+        "try again, if need be with"
+        " PGOPTIONS='-c statement_timeout=0 -c idle_in_transaction_session_timeout=0'",
+    ),
+}
 AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
 
 

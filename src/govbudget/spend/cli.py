@@ -253,12 +253,15 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
 
     Of a closed month it compares rollups and counters with what was stored when it was closed, and
     with FILE: its digest, its rows, and their sums with the rollups. Prints a line for each
-    disagreement, and has status 1 then. It locks nothing, so it may run at any time.
+    disagreement, and has status 1 then. It locks nothing, so it may run at any time. Status 1 too
+    where the organization is not known and has no spend.
     """
     asked = None if organization is None else find_settings().id_type.parse(organization)
 
     def verify(unit: Unit) -> tuple[Verification, list[str]]:
         seen = verify_spend(unit.authorize("create", ledger=True), asked)
+        if asked is not None and not seen.members:
+            require_known(unit, asked)
         grant = unit.authorize("update", ledger=True)
         closed = list(verify_closings(grant, asked))
         return seen, closed + ([] if file is None else list(prove_file(grant, file)))
@@ -270,6 +273,8 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
     if findings:
         return NOT_SO
     click.echo(f"{seen.members} members, {seen.calls} calls: ledger = rollups = counters")
+    if file is not None:
+        click.echo(f"{file}: as it was written, and its rows add up to the rollups")
     return OK
 
 
@@ -293,6 +298,8 @@ def spend_close(month: date, file: Path, after_days: int | None) -> None:
     more; so let nothing replay what is older than --after-days. Its holds are not found, and its
     calls can't be corrected.
     """
+    if str(file) == "-":
+        raise click.UsageError("the month is read from its file before it is deleted; name a file")
     with open_gov() as gov:
         days = gov.settings.close_after_days if after_days is None else after_days
         done = close_month(gov, month, file, days)

@@ -19,9 +19,9 @@ from govbudget.spend.closing_file import (
     BATCH,
     Closing,
     MonthFile,
+    open_file,
     prove_file,
-    read_month,
-    write_file,
+    write_rows,
 )
 from govbudget.spend.closing_statements import (
     BOUNDARY,
@@ -61,14 +61,17 @@ def close_month(gov: Gov, month: date, path: Path, days: int) -> Closing:
     """
     with gov.unit(OPERATOR) as unit:
         grant = unit.authorize("update", ledger=True)
-        seen = grant.run(LOOK, month=month, days=days).one()
-        if seen.marked is None:
-            _refuse_early(month, seen)
-        if seen.file is None:
-            with gov.unit(OPERATOR, atomic=True) as guard:
-                _write(grant, guard.authorize("update", ledger=True), month, path, seen.previous)
-        elif not seen.is_closed and (findings := list(prove_file(grant, path))):
-            raise InvalidInput(f"{findings[0]}; give the file that {month:%Y-%m} went to")
+        with gov.unit(OPERATOR, atomic=True) as guarded:
+            guard = guarded.authorize("update", ledger=True)
+            if not guard.run(LOCK).scalar_one():
+                raise GovBudgetError("unavailable", "another closing runs; wait for its end")
+            seen = grant.run(LOOK, month=month, days=days).one()
+            if seen.marked is None:
+                _refuse_early(month, seen)
+            if seen.file is None:
+                _write(grant, guard, month, path, seen)
+        if seen.file is not None:
+            _refuse_wrong(grant, path, month, seen.file["sha256"])
         if not seen.is_closed:
             _delete(grant, month, path)
         grant.run(FORGET, month=month)
@@ -88,20 +91,31 @@ def _refuse_early(month: date, seen: Any) -> None:  # noqa: ANN401 - a row
         raise InvalidInput(f"{month:%Y-%m} {reason}")
 
 
+def _refuse_wrong(grant: Grant[Ledger], path: Path, month: date, digest: str) -> None:
+    """Refuse another file than the one that the month went to."""
+    findings = prove_file(grant, path, month) if path.exists() else iter([f"{path} is not there"])
+    if finding := next(findings, None):
+        raise InvalidInput(
+            f"{finding}; {month:%Y-%m} went to the file whose sha256 is {digest}: give that one"
+        )
+
+
 def _write(
-    grant: Grant[Ledger], guard: Grant[Ledger], month: date, path: Path, previous: str | None
+    grant: Grant[Ledger],
+    guard: Grant[Ledger],
+    month: date,
+    path: Path,
+    seen: Any,  # noqa: ANN401 - a row
 ) -> None:
     """Mark the month and write its file; `guard` keeps other closings away while it does."""
-    if not guard.run(LOCK).scalar_one():
-        raise GovBudgetError("unavailable", "another closing runs; wait for its end")
-    if path.exists() and read_month(path) != f"{month:%Y-%m}":
-        raise InvalidInput(f"{path} is there already, and is not of {month:%Y-%m}; name another")
-    grant.run(MARK, month=month)
-    _wait_for_older(grant)
-    while grant.run(SWEEP).scalar_one():
-        pass
-    closing = write_file(guard, month, path, previous)
-    if findings := list(prove_file(grant, path)):
+    _refuse_other(path, month, seen)
+    with open_file(path) as file:  # first: a month is not marked for a file that can't be
+        grant.run(MARK, month=month)
+        _wait_for_older(grant)
+        while grant.run(SWEEP).scalar_one():
+            pass
+        closing = write_rows(guard, month, file, seen.previous)
+    if findings := list(prove_file(grant, path, month, closing.facts)):
         raise InvalidInput(
             f"the rows of {month:%Y-%m} don't add up to its rollups, so none is deleted:"
             f" {findings[0]}; find the cause with `govbudget spend verify`"
@@ -109,6 +123,19 @@ def _write(
     rows = grant.run(SUMS, since=month, until=month)
     sums = {str(row.organization_id): row.sums for row in rows}
     grant.run(STORE, month=month, facts=closing.facts, sums=sums)
+
+
+def _refuse_other(path: Path, month: date, seen: Any) -> None:  # noqa: ANN401 - a row
+    """Refuse to write over anything but what an interrupted closing of the month has written."""
+    if not path.exists():
+        return
+    if not path.is_file() or MonthFile(path).read_month() != month:
+        raise InvalidInput(f"{path} is there already, and is not of {month:%Y-%m}; name another")
+    if seen.marked is None:
+        raise InvalidInput(
+            f"{path} is there already, and may be the only record of its calls: no closing of"
+            f" {month:%Y-%m} was interrupted in this database; name another"
+        )
 
 
 def _wait_for_older(grant: Grant[Ledger]) -> None:

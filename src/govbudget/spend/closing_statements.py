@@ -39,6 +39,7 @@ LOCK = _govern("lock", "SELECT pg_try_advisory_xact_lock(hashtextextended('{s}.a
 BOUNDARY = _govern(
     "boundary", "SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
 )
+# Who may not read another's statistics sees no `backend_type`; workers of the server have no user.
 OLDER = _govern(
     "older",
     """
@@ -48,7 +49,7 @@ SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) < :
        coalesce(string_agg(pid::text, ', ' ORDER BY pid), 'none') AS processes
 FROM (SELECT age(CAST(CAST(:boundary % 4294967296 AS text) AS xid)) AS age) b
 LEFT JOIN pg_catalog.pg_stat_activity
-  ON pid <> pg_backend_pid() AND backend_type = 'client backend'
+  ON pid <> pg_backend_pid() AND usesysid IS NOT NULL
   AND (age(backend_xmin) > b.age OR age(backend_xid) > b.age)
 """,
 )

@@ -57,11 +57,14 @@ def notices_sweep(organization: str | None) -> None:
 
     Usage reports what it crosses itself. A sweep compares what was spent with the limits as they
     are now: a budget that was lowered, another membership, an override that has ended. Run it again
-    as often as you like: it finds each once. Inside a host it sends `threshold_crossed`.
+    as often as you like: it finds each once. Inside a host it sends `threshold_crossed`. Status 1
+    if the organization is not known.
     """
     asked = None if organization is None else find_settings().id_type.parse(organization)
     with open_gov() as gov, gov.unit(OPERATOR) as unit:
         found = Notices.sweep(unit.authorize("create", ledger=True), asked)
+        if asked is not None and not found:
+            require_known(unit, asked)
     for notice in found:
         click.echo(_show(notice))
     click.echo("1 crossing found" if len(found) == 1 else f"{len(found)} crossings found")
