@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,6 +53,8 @@ def parse_json(
     """
     if max_values is not None and sum(map(content.count, _STARTS)) > max_values:
         raise InvalidInput(f"the JSON holds more than {max_values} values; send fewer")
+    if content.startswith(BOM_UTF8):
+        raise InvalidInput("not JSON: it starts with a byte order mark; save it as UTF-8 without")
     try:
         value = json.loads(
             content.decode("utf-8"),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from uuid import uuid4
 
 import pytest
@@ -10,7 +14,7 @@ import sqlalchemy as sa
 from tests.commands import as_text
 from tests.docs.support import ROOT, read_blocks
 from tests.docs.test_how_tos import run_shell
-from tests.support import TABLES
+from tests.support import TABLES, World
 
 from govbudget.money import MAX_LIMIT_MICROS
 
@@ -125,6 +129,44 @@ def test_each_change_is_a_line_and_a_dry_run_prints_the_same(apply, stored, worl
     assert apply(*wanted).out == "0 set, 0 changed, 0 cleared, 4 unchanged\n"
 
 
+def test_two_at_once_end_as_one_of_the_files(run, own_url, tmp_path):
+    """Each changes what the other does not: the second waits, and then compares."""
+    url = own_url.replace("postgresql:", "postgresql+psycopg:")
+    world = World(sa.create_engine(url, poolclass=sa.NullPool))
+    other, waits = [], "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory')"
+
+    def write(name, *values):
+        (one, two), file = values, tmp_path / name
+        limits = [limit(world.a1, one), limit(world.a, two)]
+        content = {"organization_id": str(world.a), "limits": limits, "overrides": []}
+        file.write_text(json.dumps(content))
+        return file
+
+    def start_other(*arguments):
+        """Once the first one has read what is stored, until the other one waits, or has ended."""
+        if "member_ai_overrides i" not in arguments[2] or other:
+            return
+        command = [sys.executable, "-m", "govbudget", "budgets", "apply", write("other", 1, 2)]
+        environment = os.environ | {"GOVBUDGET_DATABASE_URL": own_url}
+        other.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
+        with world.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            while other[0].poll() is None and not connection.exec_driver_sql(waits).scalar_one():
+                time.sleep(0.05)
+
+    run("budgets", "apply", write("base", 1, 1), database_url=own_url)
+    sa.event.listen(sa.Engine, "after_cursor_execute", start_other)
+    try:
+        done = run("budgets", "apply", write("first", 3, 1), database_url=own_url)
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", start_other)
+    assert (done.status, other[0].wait(timeout=60)) == (0, 0)
+    stored = json.loads(run("budgets", "export", world.a, database_url=own_url).out)["limits"]
+    assert {one["group_id"]: one["spend_limit_micros"] for one in stored} == {
+        str(world.a1): 1,
+        str(world.a): 2,
+    }
+
+
 def test_other_organizations_stay_as_they_are(apply, here, export, world):
     """An empty file clears its own organization alone."""
     here("budget", "set", world.b1, "--usd", "1")
@@ -202,11 +244,22 @@ def test_a_wrong_file_names_the_entry_and_changes_nothing(apply, stored, world, 
     assert stored() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"limits": [], "limits": []}'])
-def test_what_is_not_such_a_file_is_status_2(here, content):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[]", "the JSON has 1 error"),
+        (b"\xff", "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "not JSON: it starts with a byte order mark; save it as UTF-8 without"),
+        (b'{"limits": [], "limits": []}', 'the key "limits" stands twice'),
+    ],
+)
+def test_what_is_not_such_a_file_is_status_2(here, content, says):
     result = here("budgets", "apply", "-", stdin=content)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith("govbudget: ")
+    assert says in result.err
 
 
 def test_a_file_or_an_organization_that_is_not_there_is_said(here, tmp_path):

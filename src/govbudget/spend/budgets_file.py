@@ -21,7 +21,7 @@ from govbudget.cli.place import find_settings
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.spend.bodies import OverrideBody
 from govbudget.spend.errors import NotAMember
-from govbudget.spend.overrides import Overrides
+from govbudget.spend.overrides import Overrides, wait_for_others
 from govbudget.strict_json import parse_json
 from govbudget.text import write_id, write_time
 from govbudget.web.bodies import Body, BudgetBody, IdField
@@ -109,6 +109,8 @@ def budgets_apply(file: BinaryIO, *, dry_run: bool) -> None:
 
     def apply(unit: Unit) -> None:
         nonlocal before, changes
+        require_known(unit, organization)
+        wait_for_others(unit.authorize("update", organization=organization))
         before = _read(unit, organization)
         changes = {key: _compare(before.get(key), wanted.get(key)) for key in before | wanted}
         for key, verb in changes.items():

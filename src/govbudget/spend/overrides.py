@@ -121,6 +121,17 @@ WHERE o.organization_id = :organization_id AND o.user_id = :user_id
     reach=GROUPS,
 )
 
+# It is held until the transaction ends.
+LOCK = Governed(
+    "overrides.lock",
+    Action.UPDATE,
+    Organization,
+    """
+SELECT pg_advisory_xact_lock(hashtextextended('{s}.limits/' || CAST(:organization_id AS text), 0))
+""",
+    reach=GROUPS,
+)
+
 DELETE_ORPHANS = delete_orphans(
     "overrides.delete_orphans",
     "member_ai_overrides",
@@ -240,6 +251,14 @@ class Overrides:
         if row.user_id is None:
             raise Forbidden(Action.UPDATE, grant.allowed.lines, ())
         _report(grant, user_id, None)
+
+
+def wait_for_others(grant: Grant[Organization]) -> None:
+    """Wait until nobody else makes the organization's limits what a file says.
+
+    Others wait from now on, until the transaction ends. Needs a grant to `update` the organization.
+    """
+    grant.run(LOCK)
 
 
 OverrideT = TypeVar("OverrideT", Override, None)
