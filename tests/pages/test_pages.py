@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 
 import pytest
 from flask import Flask
+from itsdangerous import Signer
+from itsdangerous.encoding import base64_encode
 from tests.support import authorize, count_statements, make_app
 from tests.web.helpers import put_limit
 
@@ -92,6 +95,16 @@ def test_the_prices_are_listed_in_pages_and_none_is_missing(visit, town, priced,
         following = re.search(r'rel="next" href="/ai([^"]+)"', text)
         path = unescape(following[1]) if following else None
     assert sorted(seen) == sorted({(price.provider, price.model) for price in priced})
+
+
+@pytest.mark.parametrize("texts", [[], ["acme"], ["a", "b", "c"], ["a\x00", "b"], ["a", "b\n"]])
+def test_a_token_of_prices_that_names_no_model_is_refused(visit, town, texts):
+    """Anybody can write a token: it holds no secret."""
+    content = base64_encode(json.dumps(texts, separators=(",", ":")))
+    token = Signer("govbudget_pages.prices prices", salt="govbudget.page").sign(content).decode()
+    refused = visit(f"/prices?page_token={token}", town.owner)
+    assert refused.status_code == 400
+    assert "not a token of this list" in read_text(refused)
 
 
 def test_the_policy_page_has_every_line_every_invariant_and_the_digest(visit, town, policy):

@@ -145,6 +145,28 @@ NASTY = (
 )
 
 
+def test_a_group_that_moved_away_is_shown_by_its_id_alone(visit, send, engine):
+    """Its name is the other organization's now; what it spent is still this one's."""
+    town = World(engine)
+    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
+    limit = {"spend_limit_micros": 5_000_000}
+    put = f"/groups/{town.a1}/ai/budget"
+    assert send("PUT", put, town.org_admin, json=limit).status_code == 200
+    call = {"organization_id": str(town.a), "user_id": str(town.member), "provider": "acme"}
+    call |= {"model": "small", "event_id": "of a1", "tokens": {"input": 1_000}}
+    assert send("POST", "/ai/usage", town.gateway, json=call).status_code == 201
+    groups, listed = TABLES.groups, TABLES.group_members
+    with engine.begin() as connection:
+        connection.execute(sa.delete(listed).where(listed.c.group_id == town.a1))
+        moved = sa.update(groups).where(groups.c.id == town.a1)
+        connection.execute(moved.values(organization_id=town.b, name="a secret of b"))
+    for path in ("spend?by=group", "audit"):
+        text = read_text(visit(f"/organizations/{town.a}/{path}", town.org_admin))
+        assert str(town.a1) in text
+        assert "secret" not in text
+    assert "a secret of b" in read_text(visit(f"/groups/{town.a1}", town.b_admin))
+
+
 @pytest.mark.parametrize("nasty", NASTY)
 def test_a_name_is_text_and_nothing_else(visit, town, engine, nasty):
     """Markup, quotes, templates, right-to-left marks and 256 characters."""
@@ -173,9 +195,13 @@ def test_the_report_of_the_page_is_the_apis_and_links_to_exactly_this_as_csv(
     assert (page.status_code, len(sent)) == (200, 3)
     text = page.get_data(as_text=True)
     assert "$1.17 1 0" in read_text(page)
-    csv = unescape(re.search(r'href="(/api/v2[^"]+format=csv)"', text)[1])
-    answer = send.client.get(csv, headers={"X-User": str(town.org_admin)})
-    assert answer.mimetype == "text/csv"
+    csv = unescape(re.search(r'href="/ai([^"]+format=csv)"', text)[1])
+    answer = visit(csv, town.org_admin)
+    assert (answer.mimetype, answer.headers["Cache-Control"]) == ("text/csv", "no-store")
+    query = {"from": "2026-01-01", "to": "2099-01-01", "group_by": "model,user", "format": "csv"}
+    report = f"/organizations/{town.a}/ai/spend"
+    of_api = send("GET", report, town.org_admin, query_string=query)
+    assert answer.get_data() == of_api.get_data()
     header, *rows = answer.get_data(as_text=True).splitlines()
     assert header.startswith("model,user,cost_micros")
     assert [row.split(",")[2] for row in rows] == ["1170000"]
@@ -186,7 +212,11 @@ def test_the_report_of_the_page_is_the_apis_and_links_to_exactly_this_as_csv(
 
 
 @pytest.mark.parametrize(
-    "query", ["from=x", "from=2026-02-01&to=2026-01-01", "by=hour", "group_id=x", "order=1"]
+    "query",
+    [
+        *("from=x", "from=2026-02-01&to=2026-01-01", "by=hour", "group_id=x", "order=1"),
+        *("provider=%00", "model=a%0Ab", "format=xml", "from=2026-01-01&from=2026-02-01"),
+    ],
 )
 def test_a_report_that_can_not_be_asked_for_is_400(visit, town, query):
     assert visit(f"/organizations/{town.a}/spend?{query}", town.org_admin).status_code == 400

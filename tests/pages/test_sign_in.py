@@ -123,20 +123,43 @@ def test_signing_out_ends_the_session_in_this_browser(browser, make_token, town)
         *("//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"),
         *("/sign-out", "/api/v2/openapi.json", "///evil.example/policy", "//evil.example/policy"),
         *("/nowhere", "", "\t//evil.example", "policy", "http:/policy", "/healthz"),
+        *("//[", "http://]/policy", "http://\u2100.example/policy"),
     ],
 )
 def test_signing_in_leads_to_no_page_but_our_own(browser, make_token, town, then):
     answer = sign_in(browser, make_token(town.owner), then)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    form = browser.get("/sign-in", query_string={"next": then})
+    assert 'name="next" value="/"' in form.get_data(as_text=True)
 
 
-@pytest.mark.parametrize("origin", [None, "null", "http://evil.example", "http://localhost.evil"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            None,
+            "",
+            "null",
+            "http://evil.example",
+            "http://localhost.evil",
+            "http://[",
+            "localhost",
+        ),
+        *("//localhost", "http://localhost/path", "ftp://localhost"),
+    ],
+)
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
 def test_a_form_of_another_site_is_refused(browser, make_token, town, origin, path):
     headers = {} if origin is None else {"Origin": origin}
     form = {"token": make_token(town.owner)}
     answer = browser.post(path, data=form, headers=headers)
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (403, False)
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "localhost:", "127.0.0.1:x"])
+def test_signing_in_at_a_host_whose_name_is_bad_does_not_fail(browser, make_token, town, host):
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    assert sign_in(browser, make_token(town.owner), headers=headers).status_code in {303, 403}
 
 
 @pytest.mark.parametrize("token", ["", "gbt_unknown", "' OR 1=1", "gbt_" + "x" * 5000])

@@ -324,17 +324,31 @@ def test_a_query_that_says_nothing_is_refused_with_what_to_do(send, town, query,
     assert [e["pointer"] for e in problem["errors"] if says in e["detail"]] == [pointer]
 
 
+def write_token(town, question, texts):
+    """Sign a position as anybody can."""
+    from itsdangerous import Signer
+    from itsdangerous.encoding import base64_encode
+
+    signer = Signer(f"govbudget.organization_spend {town.a} {question}", salt="govbudget.page")
+    return signer.sign(base64_encode(json.dumps(texts, separators=(",", ":")))).decode()
+
+
+@pytest.mark.parametrize(
+    ("by", "texts"),
+    [("day", ["9999-12-31"]), ("day,month", ["9999-12-31", "0001-01"]), ("month", ["9999-12"])],
+)
+def test_after_a_position_beyond_the_range_there_is_nothing(send, town, by, texts):
+    """Anybody can write a token: it holds no secret, and any day may stand in it."""
+    keys = tuple(map(Key, by.split(",")))
+    token = write_token(town, Question(SINCE, UNTIL, keys), texts)
+    assert get(send, town, group_by=by, page_token=token).json["rows"] == []
+
+
 @pytest.mark.parametrize(
     "texts", [["2026-13", "x"], ["2026-01"], ["2026-01", "\x00"], ["2026-01", "\ud800"]]
 )
 def test_a_token_with_a_position_that_is_none_is_refused(send, town, texts):
-    from itsdangerous import Signer
-    from itsdangerous.encoding import base64_encode
-
-    question = Question(SINCE, UNTIL, (Key.MONTH, Key.MODEL))
-    name = f"govbudget.organization_spend {town.a} {question}"
-    signer = Signer(name, salt="govbudget.page")
-    token = signer.sign(base64_encode(json.dumps(texts, separators=(",", ":")))).decode()
+    token = write_token(town, Question(SINCE, UNTIL, (Key.MONTH, Key.MODEL)), texts)
     get(send, town, expected=400, group_by="month,model", page_token=token)
 
 

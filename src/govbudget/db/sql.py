@@ -84,7 +84,7 @@ def prepare(
     statement = sa.text(text.format(s=quote(layout.schema), id=layout.id_type, **parts))
     id_type = id_sql_type(layout)
     types = {**_TYPES, **dict.fromkeys(_IDS, id_type), "exceptions": pg.ARRAY(id_type)}
-    types["named"] = types["exceptions"]
+    types |= dict.fromkeys(("named", "places"), types["exceptions"])
     names = statement._bindparams  # noqa: SLF001 - its parameters
     typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
     columns = [sa.column(name, TIMES.get(name)) for name in selected]

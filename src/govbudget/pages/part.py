@@ -101,13 +101,13 @@ def _show(
             mine = people.look_everywhere(gov, gov.databases, caller)
         return people.choose(gov, () if mine is None else mine.places)
 
-    def act(asking: Asking) -> Page:
+    def act(asking: Asking) -> Page | Response:
         if route is MINE:
             return people.show_mine(gov, asking, mine)
         grant = authorize_route(asking.unit, route, asking.ids)
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         asked: AuthorizedRequest[Any] = AuthorizedRequest(gov, grant, path, asking.ids, None)
-        page: Page = route.view(asked)  # type: ignore[assignment]  # as all views of pages
+        page: Page | Response = route.view(asked)  # type: ignore[assignment]  # as all views of pages
         return page
 
     find = look if route is MINE else None

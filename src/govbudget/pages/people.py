@@ -71,7 +71,7 @@ def look_everywhere(gov: Installation, databases: Databases, caller: Id) -> Mine
 
         def look(unit: Unit, limit: int = limit, after: Id | None = after) -> Mine:
             found = _find_mine(unit, limit, after)
-            return found._replace(names=find_names(unit, {one.id for one in found.places}))
+            return found._replace(names=find_names(unit, {one.id for one in found.places}, ()))
 
         try:
             found = gov.run(caller, look, organization=slot)
@@ -113,8 +113,10 @@ def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Pa
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
         values["spend"] = spend = gov.reports.member(grant)
         values |= {"refusals": list_refusals(grant)} | _list_spend(gov, unit, chosen)
-    ids = {one.id for one in shown} | ({values["spend"].group_id} if values["spend"] else set())
-    names = known | find_names(unit, ids | {one.group_id for one in values.get("refusals", ())})
+    in_these = {one.id for one in shown}
+    ids = in_these | ({values["spend"].group_id} if values["spend"] else set())
+    ids |= {one.group_id for one in values.get("refusals", ())}
+    names = known | find_names(unit, ids, in_these)
     if chosen is not None:
         zone = gov.settings.time_zone
         values["words"] = describe_spend(spend, lambda *key: names.get(key, str(key[1])), zone)
@@ -198,9 +200,9 @@ def _unless_forbidden(read: Callable[[], T]) -> T | None:
 def _lay_out(asked: Asked[Organization], template: str, values: dict[str, Any]) -> Page:
     ids = {asked.object.id, *(one.group_id for one in values.get("groups", ()))}
     ids |= {key for one in values[CROSSED] for key in (one.user_id, one.group_id)}
-    names, links = find_names(asked.grant.unit, ids), links_of(asked.grant, asked.object.id)
+    names = find_names(asked.grant.unit, ids, [asked.object.id])
     values |= {"organization": asked.object.id}
-    return Page(template, "Organization", values, links, names)
+    return Page(template, "Organization", values, links_of(asked.grant, asked.object.id), names)
 
 
 def show_group(asked: Asked[Group]) -> Page:
@@ -219,7 +221,8 @@ def show_group(asked: Asked[Group]) -> Page:
     spent = gov.reports.group(asked.grant)  # type: ignore[attr-defined]  # pages need spend
     shown = values["members"]
     ids = {group.id, group.organization_id, *(one.user_id for one in shown)}
-    names = find_names(asked.grant.unit, ids | {one.group_id for one in shown})
+    ids |= {one.group_id for one in shown}
+    names = find_names(asked.grant.unit, ids, [group.organization_id])
     values |= {"group": group, "limit": limit, "spent": spent, "may_see": members is not None}
     place = asked.grant.unit.authorize("read", organization=group.organization_id)
     values |= _list_days(place, gov.settings.time_zone, group_id=group.id)

@@ -89,8 +89,10 @@ class Renderer:
         path = quote(request.script_root + request.path)
         return f"{path}?{urlencode({**asked, 'page_token': token}, doseq=True)}"
 
-    def render(self, page: Page) -> Response:
-        """Make the response."""
+    def render(self, page: Page | Response) -> Response:
+        """Make the response; what is one already stays as it is."""
+        if isinstance(page, Response):
+            return page
 
         def name(kind: str, its_id: Id | None) -> str:
             return page.names.get((kind, its_id), str(its_id)) if its_id is not None else "none"
@@ -102,7 +104,6 @@ class Renderer:
             "layout": self.base or "govbudget/base.html",
             "is_framed": self.base is not None,
             "style": self.url(STYLE_PATH, v=STYLE_DIGEST),
-            "root": quote(request.script_root),
             "here": quote(request.script_root + request.path),
             "url": self.url,
             "turn": self.turn,

@@ -6,13 +6,15 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from flask import request
+from flask import Response, request
 
 from govbudget.directory.names import find_names
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
 from govbudget.spend.report import Key, Question, ask, read_day
+from govbudget.spend.report_view import CSV, answer_csv
+from govbudget.web.paging import read_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,13 +35,21 @@ def find_month(zone: str) -> tuple[date, date]:
     return first, (first + timedelta(days=31)).replace(day=1)
 
 
-def show_spend(asked: Asked[Organization]) -> Page:
-    """Show what was spent in a range, by what the query says; by default this month, by day."""
+def show_spend(asked: Asked[Organization]) -> Page | Response:
+    """Show what was spent in a range, by what the query says; by default this month, by day.
+
+    With `format=csv` it is the CSV that the API gives, for whoever is signed in here alone.
+    """
     query = {name: text for name, text in request.args.items() if text and name != "by"}
-    by = request.args.getlist("by") or [Key.DAY]
+    by, form = request.args.getlist("by") or [Key.DAY], query.pop("format", "")
     first, last = find_month(asked.gov.settings.time_zone)
     since, until = query.pop("from", str(first)), query.pop("to", str(last))
     try:
+        for name, texts in request.args.lists():
+            if name != "by" and len(texts) > 1:
+                raise ValueError(f"`{name[:60]}` is given more than once")  # noqa: TRY301 - as below
+        if form not in {"", CSV}:
+            raise ValueError("`format` can be `csv` alone")  # noqa: TRY301 - as below
         for name in query.keys() - {*FILTERS}:
             raise ValueError(f"`{name[:60]}` is not known here")  # noqa: TRY301 - as all that is wrong
         question = Question(
@@ -50,12 +60,14 @@ def show_spend(asked: Asked[Organization]) -> Page:
         errors = [FieldError("query", str(error))]
         message = "the query can't be understood"
         raise InvalidInput(message, errors, code="invalid-query") from None
+    if form == CSV:
+        return answer_csv(asked.grant, question)
     lines = ask(asked.grant, question, limit=MAX_LINES + 1)
     return _lay_out(asked, question, lines, query)
 
 
 def _read(name: str, text: str, asked: Asked[Organization]) -> Any:  # noqa: ANN401 - an id or a text
-    return asked.gov.settings.id_type.parse(text) if name.endswith("_id") else text
+    return asked.gov.settings.id_type.parse(text) if name.endswith("_id") else read_name(text)
 
 
 def _lay_out(
@@ -64,13 +76,13 @@ def _lay_out(
     shown = lines[:MAX_LINES]
     ids = [line.keys[key] for line in shown for key in (Key.GROUP, Key.USER) if key in line.keys]
     organization = asked.object.id
-    names = find_names(asked.grant.unit, {organization, *ids})
+    names = find_names(asked.grant.unit, {organization, *ids}, [organization])
     keys = [key for key in Key if key in question.by]
     bars: dict[str, int] = {}
     for line in shown if keys else ():
         bar = _name(keys[0], line.keys[keys[0]], names)
         bars[bar] = bars.get(bar, 0) + line.sum.cost_picos
-    csv = {"from": question.since, "to": question.until, "group_by": ",".join(keys), **query}
+    csv = {"from": question.since, "to": question.until, "by": keys, **query, "format": CSV}
     values = {
         "organization": organization,
         "question": question,
@@ -81,8 +93,7 @@ def _lay_out(
         "is_cut": len(lines) > MAX_LINES,
         "query": query,
         "total": sum(line.sum.cost_picos for line in shown),
-        "csv": f"{asked.gov.settings.url_prefix}/organizations/{organization}/ai/spend",
-        "csv_query": {**csv, "format": "csv"},
+        "csv": csv,
     }
     return Page("spend", "Spend", values, links_of(asked.grant, organization), names)
 

@@ -11,7 +11,7 @@ from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
 from govbudget.prices.listing import list_prices
 from govbudget.web.audit import read_entry_position
-from govbudget.web.paging import read_page
+from govbudget.web.paging import read_name, read_page
 
 if TYPE_CHECKING:
     from govbudget.audit.entry import Entry
@@ -26,10 +26,14 @@ _KINDS = {"member_ai_override": "user", "group_ai_budget": "group", "role_assign
 
 def show_prices(asked: Asked[PriceBook]) -> Page:
     """Show a page of the prices in force, by provider and model."""
-    page = read_page("prices", lambda *key: key)
+    page = read_page("prices", _read_price_key)
     found = list_prices(asked.grant, limit=page.limit, after=page.after)
     values = page.cut(found, lambda one: (one.price.provider, one.price.model), "prices")
     return Page("prices", "Prices", {**values, "further": FURTHER}, links_of(asked.grant))
+
+
+def _read_price_key(provider: str, model: str) -> tuple[str, str]:
+    return read_name(provider), read_name(model)
 
 
 def show_audit(asked: Asked[Organization]) -> Page:
@@ -43,9 +47,10 @@ def show_audit(asked: Asked[Organization]) -> Page:
     ids |= {
         id_ for entry in entries for key, *both in entry["changed"] if key in _OF for id_ in both
     }
-    names = find_names(asked.grant.unit, {asked.object.id, *ids})
-    values |= {"entries": entries, "kinds": _OF, "organization": asked.object.id}
-    return Page("audit", "Audit trail", values, links_of(asked.grant, asked.object.id), names)
+    organization = asked.object.id
+    names = find_names(asked.grant.unit, {organization, *ids}, [organization])
+    values |= {"entries": entries, "kinds": _OF, "organization": organization}
+    return Page("audit", "Audit trail", values, links_of(asked.grant, organization), names)
 
 
 def _describe(entry: Entry, id_type: IdType) -> dict[str, Any]:

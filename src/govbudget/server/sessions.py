@@ -35,7 +35,7 @@ SECRET_KEY = "GOVBUDGET_SECRET_KEY"  # noqa: S105 - the name of the setting
 MIN_KEY = 32
 COOKIE = "govbudget_session"
 MAX_FORM = 8192
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 
 
 def open_sessions(gov: Installation, tokens: BearerTokens, run: Run) -> Sessions | None:
@@ -105,11 +105,11 @@ class Sessions:
 
     def _check_next(self, given: str | None) -> str:
         """Give the address of a page of ours, or that of the first one: never another site's."""
-        split = urlsplit(given or "/")
         adapter: MapAdapter = self._gov.app.url_map.bind("")
         try:
+            split = urlsplit(given or "/")
             endpoint, _ = adapter.match(split.path, method="GET")
-        except HTTPException:
+        except (HTTPException, ValueError):  # no page of ours; no address at all
             return "/"
         is_ours = endpoint.startswith(f"{NAME}.") and re.match(r"/(?!/|sign-)", split.path)
         if split.scheme or split.netloc or not is_ours:
@@ -118,7 +118,9 @@ class Sessions:
 
     def _require_own_form(self) -> None:
         """Refuse a form of another site; a browser says where each POST comes from."""
-        if urlsplit(request.headers.get("Origin", "")).netloc != request.host:
+        host = request.host
+        # The browser may speak TLS with a proxy, which speaks to us without.
+        if not host or request.headers.get("Origin") not in {f"http://{host}", f"https://{host}"}:
             raise GovBudgetError("forbidden", "the form was not sent by a page of this site")
 
     def _sign_in(self) -> Response:
@@ -133,7 +135,7 @@ class Sessions:
         response.set_cookie(
             COOKIE,
             self._signer.sign(str(token_id)).decode(),
-            secure=urlsplit(f"//{request.host}").hostname not in LOOPBACK,
+            secure=re.sub(r":[0-9]*$", "", request.host) not in LOOPBACK,
             httponly=True,
             samesite="Strict",
         )

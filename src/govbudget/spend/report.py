@@ -184,7 +184,7 @@ def ask(
         position = [texts.get(key) for key in Key]
         # What is before its day is not summed up again.
         start = texts.get(Key.DAY) or (texts.get(Key.MONTH) or str(since)[:7]) + "-01"
-        since = max(since, date.fromisoformat(start))
+        since = min(max(since, date.fromisoformat(start)), question.until)
     names_users = question.user_id is not None or Key.USER in question.by
     months = _find_months(since, question)
     rows = grant.run(

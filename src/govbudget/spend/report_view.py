@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Response, request
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
-from govbudget.ids import PRINTABLE
 from govbudget.spend.report import (
     FILTERS,
     FIRST_DAY,
     LAST_DAY,
     Key,
-    Line,
     Question,
     ask,
     describe_line,
@@ -24,11 +21,12 @@ from govbudget.spend.report import (
     read_keys,
 )
 from govbudget.text import write_csv
-from govbudget.web.paging import PARAMETERS as OF_PAGES, read_page
+from govbudget.web.paging import PARAMETERS as OF_PAGES, read_name, read_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
+    from govbudget.db.unit import Grant
     from govbudget.identity import Organization
     from govbudget.ids import IdType
     from govbudget.web.call import AuthorizedRequest
@@ -66,13 +64,13 @@ def get_organization_spend(asked: AuthorizedRequest[Organization]) -> dict[str, 
             if key in {Key.DAY, Key.MONTH}:
                 read_day(f"{text}-01" if key is Key.MONTH else text)
             elif text or key is not Key.GROUP:
-                _check_name(text)
+                read_name(text)
         return {key: text or None for key, text in after.items()}
 
     # A token is of one question alone.
     page = read_page(f"{asked.object.id} {question}", read_position, NAMES, errors)
     if form == CSV:
-        return _answer_csv(question, ask(asked.grant, question, limit=MAX_CSV_ROWS + 1))
+        return answer_csv(asked.grant, question)
     rows = [
         describe_line(x) for x in ask(asked.grant, question, limit=page.limit, after=page.after)
     ]
@@ -98,7 +96,7 @@ def _read_query(id_type: IdType) -> tuple[Question, str, list[FieldError]]:
     no_keys: tuple[Key, ...] = ()
     by = read("group_by", read_keys, no_keys)
     filters: dict[str, Any] = {
-        name: read(name, id_type.parse if name.endswith("_id") else _check_name, None)
+        name: read(name, id_type.parse if name.endswith("_id") else read_name, None)
         for name in FILTERS
     }
     form = request.args.get("format", JSON)
@@ -116,15 +114,9 @@ def _read_query(id_type: IdType) -> tuple[Question, str, list[FieldError]]:
     return Question(FIRST_DAY, LAST_DAY), form, errors
 
 
-def _check_name(text: str) -> str:
-    if not re.fullmatch(PRINTABLE, text):
-        message = "must be a text without control characters"
-        raise ValueError(message)
-    text.encode()  # a lone surrogate is not a character: a ValueError
-    return text
-
-
-def _answer_csv(question: Question, lines: Sequence[Line]) -> Response:
+def answer_csv(grant: Grant[Organization], question: Question) -> Response:
+    """Answer with the whole report as CSV; raise `invalid-query` where that is too long."""
+    lines = ask(grant, question, limit=MAX_CSV_ROWS + 1)
     if len(lines) > MAX_CSV_ROWS:
         detail = f"the report has more than {MAX_CSV_ROWS} rows; ask for fewer days or keys"
         raise InvalidInput("the report is too long", [FieldError("format", detail)], CODE)

@@ -12,6 +12,7 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
+from govbudget.ids import PRINTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +93,15 @@ def read_page(
         errors.append(FieldError("page_token", sentence))
     _refuse(errors)
     return Page(list_id, size, after)
+
+
+def read_name(text: str) -> str:
+    """Read a name that may be one of the database's; ValueError: it can't be."""
+    if not re.fullmatch(PRINTABLE, text):
+        message = "must be a text without control characters"
+        raise ValueError(message)
+    text.encode()  # a lone surrogate is not a character: a ValueError
+    return text
 
 
 def read_flag(name: str) -> bool:
