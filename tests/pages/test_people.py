@@ -167,6 +167,35 @@ def test_a_group_that_moved_away_is_shown_by_its_id_alone(visit, send, engine):
     assert "a secret of b" in read_text(visit(f"/groups/{town.a1}", town.b_admin))
 
 
+def test_people_of_one_name_have_a_bar_each_and_what_is_cut_is_not_called_all(
+    visit, send, engine, monkeypatch
+):
+    town = World(engine)
+    assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
+    with engine.begin() as connection:
+        twins = TABLES.users.c.id.in_([town.member, town.joined])
+        connection.execute(sa.update(TABLES.users).where(twins).values(name="a twin"))
+    call = {"organization_id": str(town.a), "provider": "acme", "model": "small"}
+    for person, tokens in (("member", 1_000_000), ("joined", 3_000_000)):
+        used = {**call, "event_id": f"of twin {person}", "tokens": {"input": tokens}}
+        used["user_id"] = str(getattr(town, person))
+        assert send("POST", "/ai/usage", town.gateway, json=used).status_code == 201
+    path = f"/organizations/{town.a}/spend?by=user"
+    page = visit(path, town.org_admin).get_data(as_text=True)
+    titles = re.findall(r"<title>(a twin: [^<]+)</title>", page)
+    assert sorted(titles) == ["a twin: $1.00", "a twin: $3.00"]
+    assert "$4.00 in all" in page
+    monkeypatch.setattr("govbudget.pages.spend.MAX_LINES", 1)
+    cut = read_text(visit(path, town.org_admin))
+    assert "in all" not in cut
+    assert re.search(r"\$[13]\.00 in the first row", cut)
+    assert "There is more than fits here" in cut
+    monkeypatch.undo()
+    monkeypatch.setattr("govbudget.pages.spend.MAX_BARS", 1)
+    few = read_text(visit(path, town.org_admin))
+    assert "The chart shows the first of 2" in few
+
+
 @pytest.mark.parametrize("nasty", NASTY)
 def test_a_name_is_text_and_nothing_else(visit, town, engine, nasty):
     """Markup, quotes, templates, right-to-left marks and 256 characters."""

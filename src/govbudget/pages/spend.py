@@ -78,10 +78,11 @@ def _lay_out(
     organization = asked.object.id
     names = find_names(asked.grant.unit, {organization, *ids}, [organization])
     keys = [key for key in Key if key in question.by]
-    bars: dict[str, int] = {}
+    sums: dict[Any, int] = {}  # by the key itself: two may have one name
     for line in shown if keys else ():
-        bar = _name(keys[0], line.keys[keys[0]], names)
-        bars[bar] = bars.get(bar, 0) + line.sum.cost_picos
+        bar = line.keys[keys[0]]
+        sums[bar] = sums.get(bar, 0) + line.sum.cost_picos
+    bars = [(_name(keys[0], bar, names), picos) for bar, picos in sums.items()]
     csv = {"from": question.since, "to": question.until, "by": keys, **query, "format": CSV}
     values = {
         "organization": organization,
@@ -89,7 +90,8 @@ def _lay_out(
         "keys": keys,
         "all_keys": list(Key),
         "lines": shown,
-        "bars": list(bars.items())[:MAX_BARS],
+        "bars": bars[:MAX_BARS],
+        "bars_in_all": len(bars),
         "is_cut": len(lines) > MAX_LINES,
         "query": query,
         "total": sum(line.sum.cost_picos for line in shown),
