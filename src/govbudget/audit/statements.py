@@ -5,6 +5,7 @@ from __future__ import annotations
 from govbudget.db.governed import GROUPS, Governed
 from govbudget.identity import Action, Organization, PriceBook
 
+PAST = ("at", "(l.at, l.id) < (:at, :entry_id)")
 SHOWN = (
     *("l.id", "l.at", "l.organization_id", "l.object_type", "l.object_id"),
     *("l.before", "l.after", "l.receipt"),
@@ -13,7 +14,7 @@ SHOWN = (
 # order names the organization, though there is one: so the index gives it where that is NULL, too.
 PAGE = """
 SELECT {{answer}} FROM {{s}}.audit_log l
-WHERE {where} AND (:at IS NULL OR (l.at, l.id) < (:at, :entry_id))
+WHERE {where} {{after}}
 ORDER BY l.organization_id DESC, l.at DESC, l.id DESC LIMIT :page_size
 """
 
@@ -36,6 +37,7 @@ LIST = Governed(
     PAGE.format(where=f"l.organization_id = :organization_id AND {WAS} AND {IS}"),
     SHOWN,
     reach=GROUPS,
+    past=PAST,
 )
 
 LIST_SITE = Governed(
@@ -44,4 +46,5 @@ LIST_SITE = Governed(
     PriceBook,
     PAGE.format(where="l.organization_id IS NULL"),
     SHOWN,
+    past=PAST,
 )

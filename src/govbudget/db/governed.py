@@ -49,8 +49,10 @@ class Governed(Generic[ObjectT]):
       `:organization_id`.
     - `reach`: it also works on the groups (GROUPS) or the members (MEMBERS) of the organization
       that the caller reaches, and is bound to `:allowed_elsewhere` and `:exceptions`. In a list,
-      `{reach}` and `{after}` compare its `column` with what is reached and with the page before: a
-      text for each case, so that an index serves it.
+      `{reach}` compares its `column` with what is reached.
+    - `{after}` compares with the page before, as `past` says; it is the first page where the value
+      that `past` names first is None. A text for each case: a plan for both would go through the
+      rows of all pages before.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Governed(Generic[ObjectT]):
     answer: tuple[str, ...] = ()
     reach: ObjectType | None = None
     column: str = ""
+    past: tuple[str, str] = ("after", "{column} > :after")
     parts: Callable[[Gov], Mapping[str, object]] = describe_nothing
 
     @property
@@ -78,7 +81,7 @@ class Governed(Generic[ObjectT]):
         parts = {
             **self.parts(gov),
             "reach": f"{self.column} {'<> ALL' if elsewhere else '= ANY'} (:exceptions)",
-            "after": "" if is_first else f"AND {self.column} > :after",
+            "after": "" if is_first else f"AND {self.past[1].format(column=self.column)}",
         }
         return prepare(self.text, gov.settings.layout, self.answer, **parts)
 

@@ -114,7 +114,7 @@ class Grant(Generic[ObjectT]):
         # INVARIANT: a value that is passed never replaces a key of the grant's object
         if not values.keys().isdisjoint(bound):
             raise GrantRefused(f"`{governed.name}` takes {', '.join(bound)} from its grant alone")
-        statement = unit.gov.find(governed, elsewhere, values.get("after") is None)
+        statement = unit.gov.find(governed, elsewhere, values.get(governed.past[0]) is None)
         values["now"] = values.get("now") or unit.gov.clock()
         return unit.connection.execute(statement, {**values, **bound})
 

@@ -24,8 +24,7 @@ LIST = Governed(
 WITH today AS (SELECT {DAY.format("coalesce(:now, statement_timestamp())")} AS day)
 SELECT {P_COLUMNS} FROM (
   SELECT DISTINCT provider, model FROM {{s}}.ai_model_prices
-  WHERE effective_from <= (SELECT day FROM today)
-    AND (:provider IS NULL OR (provider, model) > (:provider, :model))
+  WHERE effective_from <= (SELECT day FROM today) {{after}}
   ORDER BY provider, model LIMIT :page_size
 ) n, LATERAL (
   SELECT * FROM {{s}}.ai_model_prices p
@@ -34,6 +33,7 @@ SELECT {P_COLUMNS} FROM (
   ORDER BY p.source DESC, p.effective_from DESC LIMIT 1
 ) p ORDER BY n.provider, n.model
 """,
+    past=("provider", "(provider, model) > (:provider, :model)"),
 )
 
 

@@ -84,21 +84,23 @@ LIST = Governed(
     Organization,
     """
 SELECT {answer} FROM {s}.ai_notices n
-WHERE n.organization_id = :organization_id AND {reach}
-  AND (:entry_id IS NULL OR n.id < :entry_id)
+WHERE n.organization_id = :organization_id AND {reach} {after}
 ORDER BY n.id DESC LIMIT :page_size
 """,
     (f"{NOTICE} AS notice",),
     reach=MEMBERS,
     column="n.user_id",
+    past=("entry_id", "n.id < :entry_id"),
 )
 
-# A page of the counters of this month; the last of them says where the next page goes on.
-SWEEP = Governed(
-    "notices.sweep",
-    Action.CREATE,
-    Ledger,
-    f"""
+
+def _sweep(name: str, which: str, past: str) -> Governed[Ledger]:
+    """Write the statement that sweeps a page of this month's counters, and says which was last."""
+    return Governed(
+        name,
+        Action.CREATE,
+        Ledger,
+        f"""
 WITH {{directory}}, input AS (
   SELECT *, date_trunc('month', timezone({{zone}}, coalesce(now, statement_timestamp())))::date
               AS period
@@ -106,24 +108,31 @@ WITH {{directory}}, input AS (
 ), page AS (
   SELECT c.organization_id, c.user_id, c.period, c.spent_picos, input.now
   FROM {{s}}.ai_spend_counters c, input
-  WHERE c.period = input.period
-    AND (:organization_id IS NULL OR c.organization_id = :organization_id)
-    AND (:after IS NULL OR (c.organization_id, c.user_id) > (:after_organization, :after))
+  WHERE c.period = input.period AND {which} {{after}}
   ORDER BY c.organization_id, c.user_id LIMIT :limit
 ){
-        write_notices(
-            "page",
-            "{effective}",
-            '''NOT EXISTS (
+            write_notices(
+                "page",
+                "{effective}",
+                '''NOT EXISTS (
     SELECT FROM {s}.ai_notices n
     WHERE (n.organization_id, n.user_id, n.period, n.threshold, n.spend_limit_micros)
       = (i.organization_id, i.user_id, i.period, t.percent, e.spend_limit_micros))''',
-        )
-    }
+            )
+        }
 SELECT {{answer}} FROM page p ORDER BY p.organization_id DESC, p.user_id DESC LIMIT 1
 """,
-    ("p.organization_id", "p.user_id", NOTICED),
-    parts=describe_limits,
+        ("p.organization_id", "p.user_id", NOTICED),
+        past=("after", past),
+        parts=describe_limits,
+    )
+
+
+SWEEP = _sweep(
+    "notices.sweep", "true", "(c.organization_id, c.user_id) > (:after_organization, :after)"
+)
+SWEEP_ONE = _sweep(
+    "notices.sweep_one", "c.organization_id = :organization_id", "c.user_id > :after"
 )
 
 
@@ -184,15 +193,17 @@ class Notices:
         to `create` on the ledger. One statement for each `page_size` counters. Once more finds
         nothing.
         """
+        values: dict[str, Id | None] = {"limit": page_size, "after": None}
+        statement = SWEEP
+        if organization_id is not None:
+            statement, values["organization_id"] = SWEEP_ONE, organization_id
         found: list[Notice] = []
-        after: dict[str, Id | None] = {"after_organization": None, "after": None}
-        while True:
-            values = {"organization_id": organization_id, "limit": page_size, **after}
-            row = grant.run(SWEEP, **values).one_or_none()
-            if row is None:
-                return found
+        while (row := grant.run(statement, **values).one_or_none()) is not None:
             found += report_crossings(grant, row.notices)
-            after = {"after_organization": row.organization_id, "after": row.user_id}
+            values["after"] = row.user_id
+            if statement is SWEEP:
+                values["after_organization"] = row.organization_id
+        return found
 
 
 def report_crossings(grant: Grant[Any], notices: Iterable[dict[str, Any]] | None) -> list[Notice]:

@@ -31,7 +31,10 @@ ORGANIZATIONS = Ungoverned(
     f"""
 WITH RECURSIVE {{directory}}, every (id) AS (
   (SELECT g.organization_id FROM govbudget_groups g
-   WHERE :allowed_elsewhere AND (:after IS NULL OR g.organization_id > :after) ORDER BY 1 LIMIT 1)
+   WHERE :allowed_elsewhere AND :after IS NULL ORDER BY 1 LIMIT 1)
+  UNION ALL
+  (SELECT g.organization_id FROM govbudget_groups g
+   WHERE :allowed_elsewhere AND g.organization_id > :after ORDER BY 1 LIMIT 1)
   UNION ALL
   SELECT (SELECT g.organization_id FROM govbudget_groups g WHERE g.organization_id > e.id
           ORDER BY 1 LIMIT 1)
