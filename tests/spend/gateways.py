@@ -48,7 +48,8 @@ class Gateway:
         self.call = Call(UUID(plan["organization"]), UUID(plan["user"]), "acme", plan["model"])
         self.engine = sa.create_engine(url, pool_size=1, max_overflow=0)
         sa.event.listen(self.engine, "handle_error", say_state)
-        self.gov = Gov(Settings(), policy, own_directory(Tables(Layout())), lambda _: self.engine)
+        settings = Settings(thresholds=tuple(plan["thresholds"]))
+        self.gov = Gov(settings, policy, own_directory(Tables(Layout())), lambda _: self.engine)
         self.folder = Path(plan["folder"])
         self.journal = self.folder / f"{number}.journal"
 

@@ -81,7 +81,7 @@ class Place:
             change = sa.update(budgets).where(budgets.c.group_id == group)
             connection.execute(change.values(spend_limit_micros=micros))
 
-    def start(self, workers, *, even=False, kills=0, abandon=0, outages=False, events=()):
+    def start(self, workers, **options):
         plan = {
             "organization": str(self.world.a),
             "user": str(self.world.member),
@@ -91,11 +91,13 @@ class Place:
             "full": self.full,
             "seed": random.randrange(10**9),
             "workers": workers,
-            "even": even,
-            "kills": kills,
-            "abandon": abandon,
-            "outages": outages,
-            "events": events,
+            "even": False,
+            "kills": 0,
+            "abandon": 0,
+            "outages": False,
+            "events": (),
+            "thresholds": (75, 90, 100),
+            **options,
         }
         url = self.engine.url.render_as_string(hide_password=False)
         return subprocess.Popen(
