@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from tests.spend.test_limits import join, override
 from tests.spend.test_notices import Watcher
 from tests.support import TABLES
 
@@ -48,4 +51,46 @@ def test_a_limit_that_is_lowered_beside_settlements_misses_nothing_after_a_sweep
     )
     with world.engine.connect() as connection:
         assert sorted(connection.scalars(key)) == [75, 90]
+    assert watcher.sweep() == []
+
+
+def leave(watcher):
+    """End the membership in the group with the higher limit."""
+    members = TABLES.group_members.c
+    with watcher.world.engine.begin() as connection:
+        gone = sa.delete(TABLES.group_members).where(members.group_id == watcher.world.a2)
+        connection.execute(gone)
+
+
+def end_override(watcher):
+    """Let the override end in a moment, by the clock."""
+    overrides = TABLES.member_ai_overrides
+    soon = datetime.now(UTC) + timedelta(seconds=0.3)
+    change = sa.update(overrides).where(overrides.c.organization_id == watcher.world.a)
+    with watcher.world.engine.begin() as connection:
+        connection.execute(change.values(expires_at=soon))
+    time.sleep(0.5)
+
+
+@pytest.mark.parametrize("end", [leave, end_override], ids=["membership", "override"])
+def test_a_higher_limit_that_ends_beside_settlements_misses_and_doubles_nothing(world, end):
+    """Who was at 30 of 1,000 is over 75 and 90 % of 100: whoever sees it first, once."""
+    watcher = Watcher(world)
+    watcher.limit(world.a1, 100)
+    if end is leave:
+        join(world, world.a2)
+        watcher.limit(world.a2, 1000)
+    else:
+        override(world, world.a1, 1000)
+    watcher.use(30)
+    with ThreadPoolExecutor(WRITERS + 3) as pool:
+        spending = [pool.submit(watcher.use, 1, "settle") for _ in range(65)]
+        ending = pool.submit(end, watcher)
+        sweeping = [pool.submit(watcher.sweep) for _ in range(20)]
+        for done in (*spending, ending):
+            done.result()
+    swept = [notice for sweep in sweeping for notice in sweep.result()] + watcher.sweep()
+    assert watcher.crossed() == [(75, 100), (90, 100)]
+    ids = [notice.id for notice in swept]
+    assert len(ids) == len(set(ids))
     assert watcher.sweep() == []
