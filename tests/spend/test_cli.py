@@ -520,6 +520,7 @@ def test_in_a_host_a_member_and_the_proof_are_told_too(host, flask):
 def test_in_a_host_what_is_unknown_is_status_1_and_what_is_no_id_2(flask):
     for arguments, status, says in (
         (["report", "--organization", "other"], 1, "no organization `other` is known here"),
+        (["verify", "--organization", "other"], 1, "no organization `other` is known here"),
         (["member", ACME, "carl"], 1, "`carl` is not a member of the organization `acme`"),
         (["report", "--organization", "x" * 256], 2, "is not an id"),
     ):
