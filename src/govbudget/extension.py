@@ -163,7 +163,9 @@ def _make_pages(gov: Installation, given: Options) -> Blueprint | None:
         return None
     prefix = read_url_prefix("pages=", given["pages"], "/ai")
     if not given.get("spend", True):
-        raise SettingsError("`pages=` shows what was spent, so it needs spend; leave out `spend=`")
+        raise SettingsError(
+            "`pages=` shows what was spent, so it needs spend; leave out `spend=False`"
+        )
     pages: Blueprint = load_part("pages").make_blueprint(gov, prefix)
     return pages
 
