@@ -30,6 +30,8 @@ MIN_CLOSE_AFTER_DAYS, MAX_DAYS = 7, 36500
 COMMAND_KEYS = {
     "GOVBUDGET_DOCS_URL": "the URL of this folder `docs`, where SARIF links to `findings.md`",
     "GOVBUDGET_DATABASE_URL": "the database of the command and of `serve`, as a PostgreSQL URL",
+    "GOVBUDGET_DATABASE_URLS": "instead, several databases: a JSON object from ranges of slots to"
+    " URLs; see [several databases](how-to/move-organizations.md)",
     "GOVBUDGET_SECRET_KEY": "signs the cookie of the pages of `serve`; without it it has none",
     "GOVBUDGET_TEST_DATABASE_URL": "the database of the tests; without it they start one",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import sqlalchemy as sa
@@ -68,12 +68,28 @@ class Node:
         psutil.wait_procs(processes, 10)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def stop(self):
+        if (self.data / "postmaster.pid").exists():
+            self.kill()
+
     def ask(self, statement):
         url = f"postgresql+psycopg://postgres@{self.address}/postgres"
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with engine.connect() as connection:
             result = connection.exec_driver_sql(statement)
             return result.scalars().all() if result.returns_rows else None
+
+
+@contextmanager
+def running(count):
+    """Run so many servers that know nothing of each other; give them."""
+    with open_folder() as folder, ExitStack() as stack:
+        nodes = [Node(folder / str(number)) for number in range(count)]
+        for node in nodes:
+            execute("initdb", "-D", node.data, "-A", "trust", "-U", "postgres", "--no-sync")
+            node.start()
+            stack.callback(node.stop)
+        yield nodes
 
 
 @contextmanager
@@ -95,5 +111,4 @@ def replicating():
             yield primary, standby
         finally:
             for node in started:
-                if (node.data / "postmaster.pid").exists():
-                    node.kill()
+                node.stop()

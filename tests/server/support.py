@@ -81,6 +81,9 @@ class Server:
         if body is not None:
             body = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
+        return self.send(method, path, body, sent)
+
+    def send(self, method, path, body, sent):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
         try:
             connection.request(method, path, body, sent)

@@ -69,10 +69,8 @@ class _Commands(click.Group):
         except BrokenPipeError:  # who read our output has gone; nothing is left to say
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 128 + signal.SIGPIPE
-        except _list_known() as error:
-            for line in _explain(error):
-                click.echo(line, err=True)
-            status = NOT_SO if isinstance(error, NotSo) else WRONG
+        except Exception as error:  # noqa: BLE001 - it raises what it does not know
+            status = report(error)
         return ctx.exit(status) if status else None
 
 
@@ -98,6 +96,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(status if isinstance(status, int) else OK)
 
 
+def _name_setting() -> str:
+    several = "GOVBUDGET_DATABASE_URLS"
+    return several if os.environ.get(several) else "GOVBUDGET_DATABASE_URL"
+
+
+def report(error: Exception, about: str = "") -> int:
+    """Say on stderr what was wrong, and give the status; raise what a command does not explain."""
+    if not isinstance(error, _list_known()):
+        raise error
+    for line in _explain(error, about):
+        click.echo(line, err=True)
+    return NOT_SO if isinstance(error, NotSo) else WRONG
+
+
 def _list_known() -> tuple[type[Exception], ...]:
     """Give the errors that a command explains; a database's where its library is loaded at all."""
     library = sys.modules.get("sqlalchemy.exc")
@@ -105,8 +117,8 @@ def _list_known() -> tuple[type[Exception], ...]:
     return (GovBudgetError, click.ClickException, OSError, *refusals)
 
 
-def _explain(error: Exception) -> Iterator[str]:
-    """Say what was wrong: one line, and one more for each finding or wrong entry."""
+def _explain(error: Exception, about: str = "") -> Iterator[str]:
+    """Say what was wrong, about what: one line, and one more for each finding or wrong entry."""
     if isinstance(error, PolicyError):
         yield from map(str, error.findings)
         return
@@ -126,7 +138,7 @@ def _explain(error: Exception) -> Iterator[str]:
         reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
     else:
         reason = _explain_refusal(error)
-    yield "govbudget: " + " ".join(reason.split())
+    yield f"govbudget: {about}" + " ".join(reason.split())
     if isinstance(error, InvalidInput):
         for item in error.errors:
             yield f"  {item.pointer or '/'}: {item.detail}"
@@ -139,5 +151,5 @@ def _explain_refusal(error: Exception) -> str:
     cause, state = getattr(error, "orig", None) or error, find_sqlstate(error)
     hint = HINTS.get(state or "", "its log says more")
     if state is None:  # it was not reached
-        hint = "is GOVBUDGET_DATABASE_URL right?"
+        hint = f"is {_name_setting()} right?"
     return f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"

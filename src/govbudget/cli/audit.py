@@ -18,6 +18,7 @@ from govbudget.audit.store import Audit
 from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
+from govbudget.cli.turns import each_database
 from govbudget.identity import OPERATOR
 
 PAGE = 1000
@@ -56,6 +57,7 @@ UNTIL_HELP = "Print entries before this day or time."
 @click.option("--until", help=UNTIL_HELP, **TIME)
 @click.option("--type", "types", multiple=True, type=click.Choice(TYPES), help="Only this type.")
 @format_option("jsonl", "csv")
+@each_database
 def audit_export(organization: str | None, types: Sequence[str], form: str, **span: Any) -> None:  # noqa: ANN401 - times, or None
     """Print every entry, the newest first.
 

@@ -13,6 +13,7 @@ from govbudget.cli import NotSo
 from govbudget.cli.environment import follow, open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
+from govbudget.cli.turns import each_database
 from govbudget.db.unit import Grant
 from govbudget.errors import NotFound
 from govbudget.identity import OPERATOR, Group
@@ -55,6 +56,7 @@ def _show(found: Budget, says: str = "each member may spend") -> str:
 @budget.command("show")
 @click.argument("group")
 @format_option("text", "json")
+@each_database
 def budget_show(group: str, form: str) -> None:
     """Print the limit of GROUP (an id); status 1: it has none."""
     _print(form, _run("read", group, Budgets.get))
@@ -74,6 +76,7 @@ def _read_usd(text: str) -> int:
     "--micros", type=click.IntRange(0, MAX_LIMIT_MICROS), help="The same in micros; 1 USD is 10^6."
 )
 @format_option("text", "json")
+@each_database
 def budget_set(group: str, usd: int | None, micros: int | None, form: str) -> None:
     """Set the limit of GROUP (an id): what each of its members may spend in a month.
 
@@ -87,6 +90,7 @@ def budget_set(group: str, usd: int | None, micros: int | None, form: str) -> No
 
 @budget.command("clear")
 @click.argument("group")
+@each_database
 def budget_clear(group: str) -> None:
     """Clear the limit of GROUP (an id). It then has no limit. Status 1: it had none."""
     click.echo(_show(_run("update", group, Budgets.delete), "no limit any more; it was"))
@@ -95,6 +99,7 @@ def budget_clear(group: str) -> None:
 @budget.command("list")
 @click.argument("organization")
 @format_option("text", "json", "csv")
+@each_database
 def budget_list(organization: str, form: str) -> None:
     """List the limits of the groups in ORGANIZATION (an id). Groups without one are left out."""
     asked = find_settings().id_type.parse(organization)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from govbudget.cli import NOT_SO, OK, NotSo
 from govbudget.cli.environment import open_database
 from govbudget.cli.place import find_settings
+from govbudget.cli.turns import each_database
 from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
 from govbudget.db.rights import find_excess
 from govbudget.db.tables import Tables, list_rights
@@ -43,6 +44,7 @@ STATEMENT_HELP = "Give up if a statement takes longer; 0: wait."
 @db.command("upgrade")
 @click.option("--lock-timeout", default=5, help=LOCK_HELP, **SECONDS)
 @click.option("--statement-timeout", default=60, help=STATEMENT_HELP, **SECONDS)
+@each_database
 def db_upgrade(**timeouts: int) -> None:
     """Bring the schema to the newest revision: in one transaction, or not at all.
 
@@ -87,6 +89,7 @@ def _upgrade(engine: sa.Engine, layout: Layout, timeouts: dict[str, int]) -> str
 
 
 @db.command("current")
+@each_database
 def db_current() -> None:
     """Print the revision that the schema is at, and nothing else (status 1: there is none)."""
     layout = find_settings().layout
@@ -124,6 +127,7 @@ def db_grants(role: str) -> None:
 
 
 @db.command("check")
+@each_database
 def db_check() -> int:
     """Say whether the schema is at the newest revision and unchanged (status 1: no).
 

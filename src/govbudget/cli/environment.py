@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
+import click
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from werkzeug.local import LocalProxy
@@ -15,14 +17,18 @@ from werkzeug.local import LocalProxy
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
 from govbudget.cli.place import find_host, find_policy_dir, find_settings
-from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
+from govbudget.cli.turns import Turn, find_turn, take
+from govbudget.db.connection import open_engine
+from govbudget.db.databases import Databases
 from govbudget.db.gov import Gov
+from govbudget.db.group_search import search_groups
 from govbudget.db.retries import T, retry
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
+from govbudget.db.urls import DATABASE_URLS, read_urls
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
-from govbudget.errors import NotFound, SettingsError
+from govbudget.errors import GovBudgetError, NotFound, SettingsError
 from govbudget.identity import OPERATOR, Id
 
 
@@ -36,29 +42,73 @@ def find_directory() -> Directory:
     )
 
 
-def read_database_url() -> sa.URL:
-    """Read GOVBUDGET_DATABASE_URL; raise SettingsError where it is missing or malformed."""
-    text = os.environ.get(DATABASE_URL)
-    if not text:
-        raise SettingsError(
-            f"no database: set {DATABASE_URL}, for example postgresql://user@host/database; "
-            "`govbudget serve --embedded DIR` runs one for trying"
+def open_databases() -> Databases:
+    """Open the databases that the environment names; SettingsError: none, or a wrong text."""
+    urls = read_urls(os.environ)
+    return Databases({slots: _make_engine(url) for slots, url in urls.items()})
+
+
+def _make_engine(url: sa.URL) -> Engine:
+    return open_engine(url, poolclass=sa.NullPool, isolation_level="READ COMMITTED")
+
+
+def list_turns(organization: str | None = None, group: str | None = None) -> list[Turn]:
+    """List the databases that a command works on where there are several; of one, nothing.
+
+    All of them; of an organization or a group that is named (the text of an id), its own. Raises
+    SettingsError where the host's `engine=` is a function that can't say which there are.
+    """
+    host = find_host()
+    if host is None and not os.environ.get(DATABASE_URLS):
+        return []
+    databases: Any = open_databases() if host is None else host.databases
+    if databases is None:
+        return []
+    find: Callable[[Any], Any] = databases if host is None else host.find_engine
+    engines: dict[str, Engine] = {}
+    if is_listed := isinstance(databases, Databases):
+        slots = zip(databases, databases.list_first(), strict=True)
+        engines = {text: find(slot) for (text, _), slot in slots}
+    if len(engines) == 1:
+        return []
+
+    def make(text: str, engine: Engine, opened: list[str] | None = None) -> Turn:
+        return Turn(text, engine, lambda place: find(place) is engine, opened)
+
+    if organization is None and group is None:
+        _require(
+            is_listed, "its databases; name an organization, or let `engine=` be a `Databases`"
         )
-    return normalize_url(text)
+        opened: list[str] = []
+        return [make(text, engine, opened) for text, engine in engines.items()]
+    parse = find_settings().id_type.parse
+    if group is None:
+        found = find(parse(organization or ""))
+    else:
+        ask = None if host is None else host.organization_of
+        _require(ask or is_listed, "the organization of a group; give it `organization_of=`")
+        ask = ask or search_groups([*engines.values()], find_directory())
+        found = find(ask(parse(group)))
+    return [make(next((text for text in engines if engines[text] is found), ""), found)]
+
+
+def _require(is_known: object, what: str) -> None:
+    if not is_known:
+        raise SettingsError(f"this application's `engine=` is a function, which can't say {what}")
 
 
 @contextmanager
 def open_database() -> Iterator[Engine]:
     """Find the database to work on, whose transactions are committed or rolled back whole.
 
-    Raises SettingsError where none is named.
+    Of several the one whose turn it is, or else the site's. Raises SettingsError where none is
+    named.
     """
-    host = find_host()
-    engine = (
-        open_engine(read_database_url(), poolclass=sa.NullPool)
-        if host is None
-        else host.find_engine(None)
-    )
+    host, turn = find_host(), find_turn()
+    if turn is not None:
+        engine: Engine | Connection = turn.engine
+    else:
+        engine = open_databases()(None) if host is None else host.find_engine(None)
     if isinstance(engine, Connection):
         raise SettingsError("`engine=` gives a Connection; a command needs an Engine")
     try:
@@ -81,12 +131,15 @@ def run_on_database(work: Callable[[Connection], T]) -> T:
 
 @contextmanager
 def open_gov() -> Iterator[Gov]:
-    """Find what units of work are opened from.
+    """Find what units of work are opened from, on the database to work on.
 
     Raises SettingsError where no database is named, PolicyError for a policy with findings.
     """
-    host = find_host()
+    host, turn = find_host(), find_turn()
     if host is not None:
+        if turn is not None:
+            host, engine = copy(host), turn.engine
+            host.find_engine = lambda _: engine
         yield host
         return
     settings = find_settings()
@@ -111,6 +164,69 @@ def run_as_operator(work: Callable[[Unit], T], missing: str = "") -> T:
         if missing:
             raise NotSo(missing) from None
         raise
+
+
+def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
+    """Run work that needs no right in every database; give what it gave, by their slots.
+
+    All or nothing: each is committed once the work is done in all. Where there is one database, its
+    slots are an empty text. Raises `unavailable`, which says where it was done and where not, where
+    one can't be committed after another one was.
+    """
+    turns = list_turns()
+    if not turns:
+        return {"": run_on_database(work)}
+    done: dict[str, T] = {}
+    committed: list[str] = []
+
+    def attempt() -> None:
+        with ExitStack() as stack:
+            begun = {}
+            for turn in turns:
+                engine = turn.engine.execution_options(isolation_level="READ COMMITTED")
+                connection = stack.enter_context(engine.connect())
+                begun[turn.slots] = connection.begin()
+                with take(turn):
+                    done[turn.slots] = work(connection)
+            for slots, transaction in begun.items():
+                transaction.commit()
+                committed.append(slots)
+
+    try:
+        retry(attempt)
+    except Exception as error:
+        if not committed:
+            raise
+        others = [turn.slots for turn in turns if turn.slots not in committed]
+        reason = str(error).splitlines()[0]
+        raise GovBudgetError(
+            "unavailable",
+            f"this is done in the databases {' and '.join(committed)}, and not in "
+            f"{' and '.join(others)}: {reason}; run it again: where it is done, nothing changes",
+        ) from error
+    return done
+
+
+def run_everywhere_as_operator(work: Callable[[Unit], T]) -> dict[str, T]:
+    """Run work as the operator in every database; see `run_everywhere`."""
+    if not list_turns():
+        return {"": run_as_operator(work)}
+    with open_gov() as gov:
+
+        def act(connection: Connection) -> T:
+            with gov.unit(OPERATOR, connection=connection) as unit:
+                return work(unit)
+
+        return run_everywhere(act)
+
+
+def show_done(done: Mapping[str, T], show: Callable[[T], Iterable[str]]) -> None:
+    """Print what `run_everywhere` did, under the slots of each of several databases."""
+    for slots, one in done.items():
+        if slots:
+            click.echo(f"database {slots}:")
+        for line in show(one):
+            click.echo(line)
 
 
 def require_known(unit: Unit, organization: Id) -> None:

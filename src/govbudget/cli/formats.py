@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from govbudget.cli.turns import find_turn
 from govbudget.text import write_csv
 
 
@@ -35,17 +36,26 @@ def print_answer(
 
     As `text`, the lines given; as `json`, over several lines; rows as `jsonl`, one a line, or as
     `csv`, with these columns. The last value of an object may be an iterator, which is printed row
-    by row.
+    by row. Where the command works on several databases in turn, JSON has the answer of each by its
+    slots, and a row has them in the column `database`.
     """
-    lines = text
+    lines, turn = text, find_turn()
+    opened = None if turn is None else turn.opened
     if form == "json":
         whole = answer if isinstance(answer, Mapping) else list(answer)
         lines = _write_json(whole) if isinstance(whole, Mapping) else [_to_json(whole, indent=2)]
-    elif form == "jsonl":
-        lines = map(json.dumps, answer)
-    elif form == "csv":
+        if turn is not None and opened is not None:
+            lines = _write_value(turn.slots, lines, opened)
+    elif form in {"jsonl", "csv"}:
         rows: Iterable[Any] = answer
-        lines = map(write_csv, chain([columns], ([row[c] for c in columns] for row in rows)))
+        header = [] if opened else [columns]
+        if turn is not None and opened is not None:
+            slots, header = turn.slots, [["database", *line] for line in header]
+            rows, columns = ({"database": slots, **row} for row in rows), ("database", *columns)
+            opened.append(slots)
+        lines = map(json.dumps, rows)
+        if form == "csv":
+            lines = map(write_csv, chain(header, ([row[c] for c in columns] for row in rows)))
     for line in lines:
         click.echo(line)
 
@@ -63,3 +73,13 @@ def _write_json(whole: Mapping[str, Any]) -> Iterator[str]:
     for index, row in enumerate(rows):
         yield f"  {', ' if index else '  '}{_to_json(row)}"
     yield "  ]\n}"
+
+
+def _write_value(slots: str, lines: Iterable[str], opened: list[str]) -> Iterator[str]:
+    """Write JSON as a value of an object that `each_database` ends."""
+    start = f'{"," if opened else "{"}"{slots}": '
+    for line in lines:
+        if start:
+            opened.append(slots)
+        yield start + line
+        start = ""

@@ -17,6 +17,7 @@ from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK, WRONG
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_policy_dir, find_settings
+from govbudget.cli.turns import each_database, in_database_of
 from govbudget.errors import PolicyError
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.review.check import check_policy
@@ -170,7 +171,8 @@ def policy_explain(
             # What asks the database is imported for that alone.
             from govbudget.cli.held import explain_held
 
-            held = explain_held(table, ObjectType(obj), user, ids["group"], ids["member"])
+            with in_database_of(group=ids["group"]):
+                held = explain_held(table, ObjectType(obj), user, ids["group"], ids["member"])
             roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
         explanation = explain_decision(table, roles, obj, action)
     except ValueError as error:
@@ -242,7 +244,7 @@ def _describe(line: Line) -> dict[str, str]:
 @click.option("--group", help="Only on this group (an id).")
 @click.option("--user", help="Only on what this member of the organization spends (an id).")
 @FORMAT
-def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None) -> None:
+def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None) -> int | None:
     """List everybody in the directory who may do ACTION on OBJECT, where, and by which roles.
 
     OBJECT is an object type of the policy; `group` asks about the budgets of groups. `group` takes
@@ -259,12 +261,16 @@ def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None
         raise click.UsageError(str(error)) from None
     from govbudget.cli.people import open_reached, show_people
 
-    with open_reached(table, kind, Action(action), ids) as rows:
-        _name(folder, table.digest, form)
-        answer = {"policy_dir": _resolve(folder), "policy_digest": table.digest, "action": action}
-        answer["object"] = table.asked_as(kind)
-        lines = show_people(rows, f"people who may {action} `{answer['object']}`")
-        print_answer(form, answer | {"people": rows}, lines)
+    @each_database
+    def show(form: str, **ids: str | None) -> None:
+        with open_reached(table, kind, Action(action), ids) as rows:
+            _name(folder, table.digest, form)
+            which = {"policy_dir": _resolve(folder), "policy_digest": table.digest}
+            answer = which | {"action": action, "object": table.asked_as(kind)}
+            lines = show_people(rows, f"people who may {action} `{answer['object']}`")
+            print_answer(form, answer | {"people": rows}, lines)
+
+    return show(form=form, **ids)
 
 
 @policy.command("diff")
@@ -316,18 +322,25 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people
         "new_unreviewed": new_side.unreviewed,
         "unused_approvals": unused,
     }
-    text = chain(names, _show_tables(before, after, changes), _show_changes(changes, approved))
-    _print_diff(form, answer, text, (before, after) if people else ())
-    return status
+    text = [*names, *_show_tables(before, after, changes), *_show_changes(changes, approved)]
+    return max(status, _print_diff(form, answer, text, (before, after) if people else ()))
 
 
 def _print_diff(
     form: str, answer: Mapping[str, object], text: Iterable[str], tables: Sequence[DecisionTable]
+) -> int:
+    """Print the answer, and where people gain or lose by the tables, if given; give a status."""
+    if tables:
+        return _print_people(answer, text, *tables, form=form) or OK
+    print_answer(form, answer, text)
+    return OK
+
+
+@each_database
+def _print_people(
+    answer: Mapping[str, object], text: Iterable[str], *tables: DecisionTable, form: str
 ) -> None:
-    """Print the answer, and where people of the directory gain or lose by the tables, if given."""
-    if not tables:
-        print_answer(form, answer, text)
-        return
+    """Print the answer, and where people of the directory gain or lose by the tables."""
     from govbudget.cli.people import open_changes, show_people
 
     with open_changes(*tables) as rows:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import click
 
-from govbudget.cli.environment import run_as_operator
+from govbudget.cli import OK, NotSo
+from govbudget.cli.environment import run_as_operator, run_everywhere_as_operator, show_done
 from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.turns import each_database
 from govbudget.db.unit import Unit
+from govbudget.errors import NotFound
 from govbudget.prices.change import MAX_FACTOR, refuse_jumps
 from govbudget.prices.price import ALWAYS, Price, parse_prices, read_shipped_prices
 from govbudget.prices.store import Comparison, Prices, PriceSource
@@ -38,7 +41,7 @@ def prices() -> None:
 )
 def prices_load(
     file: BinaryIO | None, *, shipped: bool, source: str, dry_run: bool, allow_jumps: bool
-) -> None:
+) -> int | None:
     """Load FILE (a JSON array of price rows, `-`: standard input) or --shipped, all or nothing.
 
     The book's prices never touch the custom ones, which are in force before them; they replace
@@ -52,20 +55,29 @@ def prices_load(
     content = read_shipped_prices() if file is None else file.read()
     batch, kind = parse_prices(content), PriceSource(source)
 
-    def load(unit: Unit) -> str | None:
+    def load(unit: Unit) -> list[str]:
         grant = unit.authorize("update", prices=True)
-        if dry_run:
-            compared = Prices.compare(grant, batch, source=kind)
-            for line in _show_changes(compared):
-                click.echo(line)
-            if not allow_jumps:
-                refuse_jumps(compared.changes)
-            return None
         result = Prices.upsert(grant, batch, source=kind, allow_jumps=allow_jumps)
-        return f"{result.received} received, {result.changed} changed"
+        return [f"{result.received} received, {result.changed} changed"]
 
-    if (summary := run_as_operator(load)) is not None:
-        click.echo(summary)
+    if dry_run:
+        return _compare(batch, kind, allow_jumps=allow_jumps)
+    show_done(run_everywhere_as_operator(load), list)
+    return OK
+
+
+@each_database
+def _compare(batch: Sequence[Price], kind: PriceSource, *, allow_jumps: bool) -> None:
+    """Print what a load would change; raise what it would."""
+
+    def compare(unit: Unit) -> None:
+        compared = Prices.compare(unit.authorize("update", prices=True), batch, source=kind)
+        for line in _show_changes(compared):
+            click.echo(line)
+        if not allow_jumps:
+            refuse_jumps(compared.changes)
+
+    run_as_operator(compare)
 
 
 def _show_changes(compared: Comparison) -> Iterator[str]:
@@ -157,8 +169,16 @@ def prices_history(provider: str, model: str, form: str) -> None:
 @click.argument("model")
 def prices_remove(provider: str, model: str) -> None:
     """Take a model's custom prices away, so that the book's are in force; status 1: it has none."""
-    run_as_operator(
-        lambda unit: Prices.remove(unit.authorize("update", prices=True), provider, model),
-        f"no custom price of `{provider}` `{model}`",
-    )
-    click.echo(f"removed the custom price of `{provider}` `{model}`")
+
+    def remove(unit: Unit) -> list[str]:
+        grant = unit.authorize("update", prices=True)
+        try:
+            Prices.remove(grant, provider, model)
+        except NotFound:
+            return []
+        return [f"removed the custom price of `{provider}` `{model}`"]
+
+    done = run_everywhere_as_operator(remove)
+    if not any(done.values()):
+        raise NotSo(f"no custom price of `{provider}` `{model}`")
+    show_done(done, list)

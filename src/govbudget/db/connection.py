@@ -37,26 +37,27 @@ DEFAULTS = {
 }
 
 
-def normalize_url(text: str) -> sa.URL:
+def normalize_url(text: str, name: str = DATABASE_URL) -> sa.URL:
     """Read a PostgreSQL URL as libpq does: several hosts, a socket's folder, any parameter.
 
-    Raises SettingsError, whose text shows nothing that may be a part of a password.
+    `name` is that of the setting. Raises SettingsError, whose text shows nothing that may be a part
+    of a password.
     """
     scheme, separator, rest = text.partition("://")
     backend = scheme.partition("+")[0]
     if separator and backend not in {"postgresql", "postgres"}:
-        raise SettingsError(f"{DATABASE_URL} names `{backend}`; name a PostgreSQL, 15 or later")
+        raise SettingsError(f"{name} names `{backend}`; name a PostgreSQL, 15 or later")
     authority, _, path = rest.partition("/")
     if authority.count("@") > 1 or "@" in path:
-        raise _refuse("percent-encode what is special in the password, such as %40 for `@`")
+        raise _refuse(name, "percent-encode what is special in the password, such as %40 for `@`")
     try:
         parts: dict[str, Any] = conninfo_to_dict(f"postgresql://{rest}" if separator else text)
     except psycopg.Error as error:
         is_secret = not separator or "@" in rest or "password" in rest
-        raise _refuse("" if is_secret else str(error).strip()) from None
+        raise _refuse(name, "" if is_secret else str(error).strip()) from None
     user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
     if not all(port.isdecimal() for port in parts.get("port", "").split(",") if port):
-        raise _refuse("the port is not a number")
+        raise _refuse(name, "the port is not a number")
     if parts.get("port", "").isdecimal():  # one, for all hosts: SQLAlchemy wants one for each
         parts["port"] = ",".join([parts["port"]] * (parts.get("host", "").count(",") + 1))
     return sa.URL.create("postgresql+psycopg", user, password, database=database, query=parts)
@@ -115,6 +116,6 @@ def open_bounded(*address: Any, **parameters: Any) -> BoundedConnection:  # noqa
     return connection
 
 
-def _refuse(reason: str) -> SettingsError:
+def _refuse(name: str, reason: str) -> SettingsError:
     example = "write postgresql://user@host/database"
-    return SettingsError(f"{DATABASE_URL} is not a database URL; {reason or example}")
+    return SettingsError(f"{name} is not a database URL; {reason or example}")

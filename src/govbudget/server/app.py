@@ -6,18 +6,22 @@ import json
 import logging
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_bounded, open_engine
+from govbudget.db.databases import Databases
+from govbudget.db.group_search import search_groups
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, retry
 from govbudget.db.tables import require_own_tables
+from govbudget.directory.sql import own_directory
 from govbudget.errors import GovBudgetError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
@@ -25,6 +29,7 @@ from govbudget.server.sessions import open_sessions
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, Settings, read_settings
 from govbudget.web import requestlog
+from govbudget.web.place import find_request_organization
 from govbudget.web.problems import answer_http_error, dump_json
 
 if TYPE_CHECKING:
@@ -32,10 +37,16 @@ if TYPE_CHECKING:
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
+    from govbudget.server.sessions import Sessions
+
+    Run = Callable[[Callable[[sa.Connection], Any]], Any]
 
 logger = logging.getLogger("govbudget")
 
 STATEMENT_TIMEOUT_MS = 5000
+# A probe of a load balancer waits a second. Who is well has answered by then.
+READY_SECONDS = 0.7
+READY, SILENT = "ready", "the database has not answered yet"
 # What a session starts with, whatever is set for the database or the role. A statement that waits
 # for a lock has a connection meanwhile, which others wait for.
 OPTIONS = {
@@ -111,25 +122,53 @@ def make_engine(url: sa.URL, connections: int) -> sa.Engine:
 
 
 def create_app(
-    engine: sa.Engine, environment: Mapping[str, str], policy: Policy | None = None
+    engine: sa.Engine | Databases, environment: Mapping[str, str], policy: Policy | None = None
 ) -> Flask:
     """Make the stand-alone application from `GOVBUDGET_*` variables.
 
     `policy` is one that was loaded under them already; default: it is loaded.
     """
-    engine = find_own(engine)  # for all: no view of this application holds one of another pool
+    if isinstance(engine, Databases) and len(engine.list_first()) == 1:
+        engine = engine(None)
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
-    tokens = BearerTokens(require_own_tables(settings.layout))
-    identify = partial(_identify, tokens, engine)
-    gov = GovBudget().init_app(app, engine=engine, identify=identify, policy=policy)
-    sessions = open_sessions(gov, tokens, partial(_run, engine))  # type: ignore[arg-type]  # it has spend
+    tables = require_own_tables(settings.layout)
+    tokens = BearerTokens(tables)
+    # For all, one pool a database: no view here holds a connection of another pool.
+    named = [("", engine)] if isinstance(engine, sa.Engine) else engine
+    engines = {slots: find_own(one) for slots, one in named}
+
+    def run(work: Callable[[sa.Connection], T]) -> T:
+        """Run work in the database of the request."""
+        return _run(gov.find_engine(find_request_organization()), work)
+
+    def is_caller_known(connection: sa.Connection) -> bool:
+        secret = _read_secret()
+        if secret is None:
+            return sessions is not None and sessions.find_user(connection) is not None
+        return tokens.find_user(connection, secret) is not None
+
+    gov = GovBudget().init_app(
+        app,
+        engine=engine,
+        identify=partial(_identify, tokens, run),
+        policy=policy,
+        organization_of=search_groups([*engines.values()], own_directory(tables), is_caller_known),
+    )
+    sessions = open_sessions(gov, tokens, run)  # type: ignore[arg-type]  # it has spend
+    _own_site(app, gov.challenge, sessions)
+    app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engines, settings))
+    return app
+
+
+def _own_site(app: Flask, challenge: str, sessions: Sessions | None) -> None:
+    """Answer and log wherever there is no route, too: the site is all ours."""
+    app.get("/healthz", endpoint="healthz")(lambda: _answer("ok"))
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        """Answer in the shape of the blueprint wherever there is no route: the site is all ours."""
-        response = answer_http_error(error, gov.challenge)
+        response = answer_http_error(error, challenge)
         if sessions is not None:
             response = sessions.show_problem(response)
         response.headers["Cache-Control"] = "no-store"
@@ -144,25 +183,27 @@ def create_app(
     def finish_record(response: Response) -> Response:
         return response if request.blueprint else requestlog.finish_record(response)
 
-    app.get("/healthz", endpoint="healthz")(lambda: _answer("ok"))
-    app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engine, settings))
-    return app
 
-
-def _identify(tokens: BearerTokens, engine: sa.Engine, /) -> Id:
+def _identify(tokens: BearerTokens, run: Run, /) -> Id:
     """Give the user whose live token came with this request."""
-    credentials, user = request.authorization, None
-    if credentials is not None and credentials.type == "bearer":
-        secret = credentials.token or ""
-        if secret.startswith(TOKEN_PREFIX):
-            user = _run(engine, lambda connection: tokens.find_user(connection, secret))
+    secret = _read_secret()
+    user: Id | None = secret and run(lambda connection: tokens.find_user(connection, secret))
     if user is None:
         hint = "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token"
         raise GovBudgetError("unauthenticated", hint)
     return user
 
 
-def _run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+def _read_secret() -> str | None:
+    """Read the bearer token that came with this request; None: what came is not one of ours."""
+    credentials = request.authorization
+    if credentials is None or credentials.type != "bearer":
+        return None
+    secret = credentials.token or ""
+    return secret if secret.startswith(TOKEN_PREFIX) else None
+
+
+def _run(engine: sa.Engine | sa.Connection, work: Callable[[sa.Connection], T]) -> T:
     """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock."""
 
     def run() -> T:
@@ -172,11 +213,39 @@ def _run(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
     return retry(run)
 
 
-def _answer(status: str, code: int = 200) -> Response:
-    return Response(dump_json({"status": status}), status=code, mimetype="application/json")
+def _answer(status: str, code: int = 200, **more: object) -> Response:
+    answer = {"status": status, **more}
+    return Response(dump_json(answer), status=code, mimetype="application/json")
 
 
-def _answer_ready(engine: sa.Engine, settings: Settings) -> Response:
+def _answer_ready(engines: Mapping[str, sa.Engine], settings: Settings) -> Response:
+    """Say whether the database is ready; of several, whether one is, and what each is.
+
+    One that keeps silent does not keep the answer for longer than `READY_SECONDS`.
+    """
+    if len(engines) == 1:
+        (engine,) = engines.values()
+        obstacle = _find_obstacle_of(engine, settings)
+        return _answer(READY) if obstacle is None else _answer(obstacle, 503)
+    pool = ThreadPoolExecutor(len(engines))
+    asked = {
+        slots: pool.submit(_find_obstacle_of, engine, settings, f"database {slots}: ")
+        for slots, engine in engines.items()
+    }
+    pool.shutdown(wait=False)
+    done, others = wait(asked.values(), READY_SECONDS)
+    if all(one.result() is not None for one in done):
+        wait(others)
+    found = {
+        slots: (one.result() or READY) if one.done() else SILENT for slots, one in asked.items()
+    }
+    if READY in found.values():
+        return _answer(READY, databases=found)
+    return _answer("no database is ready", 503, databases=found)
+
+
+def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") -> str | None:
+    """Say in a sentence why a database can't serve now, and log it; None: it can."""
     try:
         obstacle = cause = _run(engine, lambda c: find_obstacle(c, settings))
     except sa.exc.SQLAlchemyError as error:
@@ -184,13 +253,12 @@ def _answer_ready(engine: sa.Engine, settings: Settings) -> Response:
         obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
         obstacle = MISFITS.get(find_sqlstate(error) or "", obstacle)
         cause = str(error).splitlines()[0]
-    if obstacle is None:
-        return _answer("ready")
-    logger.error("not ready: %s", cause)
-    # Connections keep some settings for life, and the server that they reached. The next ask has
-    # new ones.
-    engine.dispose()
-    return _answer(obstacle, 503)
+    if obstacle is not None:
+        logger.error("not ready: %s%s", about, cause)
+        # Connections keep some settings for life, and the server that they reached. The next ask
+        # has new ones.
+        engine.dispose()
+    return obstacle
 
 
 _SESSION = sa.text(

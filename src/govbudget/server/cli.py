@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import starmap
 from typing import BinaryIO
@@ -11,16 +12,23 @@ from uuid import UUID
 import click
 
 from govbudget.cli import NOT_SO, OK, NotSo
-from govbudget.cli.environment import open_gov, run_as_operator, run_on_database
+from govbudget.cli.environment import (
+    open_gov,
+    run_everywhere,
+    run_everywhere_as_operator,
+    run_on_database,
+    show_done,
+)
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.people import open_people
 from govbudget.cli.place import find_settings
+from govbudget.cli.turns import each_database, find_turn
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.people import Idle, find_idle
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory
 from govbudget.server.names import find_names
-from govbudget.server.tokens import MAX_DAYS, BearerTokens
+from govbudget.server.tokens import MAX_DAYS, BearerTokens, make_secret
 from govbudget.statements import list_ungoverned
 
 
@@ -44,22 +52,27 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
 
     def load(unit: Unit) -> list[RowChange]:
         with unit.connection.begin_nested() as savepoint:
-            changes = load_directory(unit.connection, tables, content, unit.table.scopes)
+            turn = find_turn()
+            is_here = None if turn is None else turn.has
+            scopes = unit.table.scopes
+            changes = load_directory(unit.connection, tables, content, scopes, is_here)
             if dry_run:
                 savepoint.rollback()
         return changes
 
-    changes = run_as_operator(load)
-    for change in changes:
-        click.echo(change)
-    counts = Counter(change.verb for change in changes)
-    summary = ", ".join(f"{counts[verb]} {verb}" for verb in (ADDED, CHANGED, REMOVED))
-    click.echo(summary + (" (dry run: nothing was changed)" if dry_run else ""))
+    def show(changes: list[RowChange]) -> Iterator[str]:
+        yield from map(str, changes)
+        counts = Counter(change.verb for change in changes)
+        summary = ", ".join(f"{counts[verb]} {verb}" for verb in (ADDED, CHANGED, REMOVED))
+        yield summary + (" (dry run: nothing was changed)" if dry_run else "")
+
+    show_done(run_everywhere_as_operator(load), show)
 
 
 @directory.command("find")
 @click.argument("name")
 @format_option("text", "json")
+@each_database
 def directory_find(name: str, form: str) -> None:
     """Print the ids of the users, groups and organizations whose name contains NAME.
 
@@ -75,6 +88,7 @@ def directory_find(name: str, form: str) -> None:
 
 @directory.command("check")
 @format_option("text", "json")
+@each_database
 def directory_check(form: str) -> int:
     """Print every stored assignment that counts for nothing, and why; status 1 on any.
 
@@ -109,8 +123,11 @@ def token_create(user: UUID, days: int) -> None:
 
     Tokens that expired more than 30 days ago are deleted; the audit trail keeps their entries.
     """
-    store = _find_store()
-    click.echo(run_on_database(lambda connection: store.create(connection, user, days)))
+    store, secret = _find_store(), make_secret()
+    done = run_everywhere(lambda connection: store.create(connection, user, days, secret))
+    click.echo(secret)
+    if slots := list(filter(None, done)):
+        click.echo(f"made in the databases {' and '.join(slots)}", err=True)
 
 
 def _find_store() -> BearerTokens:
@@ -118,6 +135,7 @@ def _find_store() -> BearerTokens:
 
 
 @token.command("list")
+@each_database
 def token_list() -> None:
     """List the tokens: id, state, last day, user. The tokens themselves are not stored."""
     for item in run_on_database(_find_store().list):
@@ -130,6 +148,7 @@ def token_list() -> None:
 def token_revoke(token_id: UUID) -> None:
     """Revoke the token with this ID (see `token list`). Status 1: no valid token has it."""
     store = _find_store()
-    if not run_on_database(lambda connection: store.revoke(connection, token_id)):
+    done = run_everywhere(lambda connection: store.revoke(connection, token_id))
+    if not any(done.values()):
         raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
-    click.echo(f"revoked {token_id}")
+    show_done(done, lambda was_live: [f"revoked {token_id}" if was_live else "it was not live"])

@@ -25,6 +25,8 @@ from govbudget.server.audit import CommandChange, record_command
 from govbudget.strict_json import parse_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from govbudget.db.tables import Tables
@@ -242,12 +244,17 @@ class RowChange:
 
 
 def load_directory(
-    connection: Connection, tables: Tables, content: bytes, scopes: Mapping[str, Scope]
+    connection: Connection,
+    tables: Tables,
+    content: bytes,
+    scopes: Mapping[str, Scope],
+    is_here: Callable[[UUID], bool] | None = None,
 ) -> list[RowChange]:
     """Bring the tables to what the file says, in the caller's transaction, and say what changed.
 
-    `scopes` are the policy's roles. Raises InvalidInput that names every wrong entry, and has then
-    changed nothing. Never commits.
+    `scopes` are the policy's roles. Where there are several databases, `is_here` says which
+    organizations are in this one; the whole file is checked against each. Raises InvalidInput that
+    names every wrong entry, and has then changed nothing. Never commits.
     """
     try:
         file = parse_json(content, FILE)
@@ -260,8 +267,10 @@ def load_directory(
     if errors:
         count = "1 entry is" if len(errors) == 1 else f"{len(errors)} entries are"
         raise InvalidInput(f"{count} wrong; nothing was loaded", errors)
-    plan = dict(zip(stored, _list_rows(file, known), strict=True))
-    changes = list(_apply(connection, plan, stored, {None, *known.organizations}))
+    ours = {None, *filter(is_here or (lambda _: True), known.organizations)}
+    rows = ([row for row in rows if _find_owner(row) in ours] for rows in _list_rows(file, known))
+    plan = dict(zip(stored, rows, strict=True))
+    changes = list(_apply(connection, plan, stored, ours))
     audited = [change.for_audit() for change in changes if change.table in AUDITED]
     record_command(connection, tables, audited)
     return changes
@@ -345,6 +354,12 @@ def _list_rows(file: DirectoryFile, known: _Known) -> Iterator[list[Row]]:
             yield [{**row, "organization_id": known.groups[row["group_id"]]} for row in rows]
         else:
             yield rows
+
+
+def _find_owner(row: Row) -> UUID | None:
+    """Give the organization that a row belongs to; None: the site."""
+    owner: UUID | None = row["id"] if "is_default" in row else row.get("organization_id")
+    return owner
 
 
 def _apply(

@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from flask import Flask
 
 from govbudget.authz.policy import Policy
-from govbudget.cli.environment import read_database_url
 from govbudget.cli.place import find_host
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
+from govbudget.db.databases import Databases
+from govbudget.db.urls import ALL_SLOTS, read_urls
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.installation import Installation
 from govbudget.migrations import upgrade
@@ -52,7 +53,7 @@ def _read_folder(_ctx: click.Context, _option: click.Parameter, text: str | None
 @_number("--port", 8080, (0, 65535), "The port to listen on; 0: a free one.")
 @_number("--workers", 2, (1, 64), "Processes. One for each core is best.")
 @_number("--threads", 80, (1, 1024), "Threads of a process, each for one request at a time.")
-@_number("--connections", 8, (1, 256), "Most connections of a process to the database.")
+@_number("--connections", 8, (1, 256), "Most connections of a process to a database.")
 @click.option(
     "--embedded",
     metavar="DIR",
@@ -65,8 +66,9 @@ def serve(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Serve the endpoints, /healthz and /readyz; callers send bearer tokens (`govbudget token`).
 
-    Settings come from the environment; set at least GOVBUDGET_DATABASE_URL. SIGHUP starts workers
-    with the policy's files as they are then. If these are refused, the policy stays as it was.
+    Settings come from the environment; set at least GOVBUDGET_DATABASE_URL, or for several
+    databases GOVBUDGET_DATABASE_URLS. SIGHUP starts workers with the policy's files as they are
+    then. If these are refused, the policy stays as it was.
     """
     if find_host() is not None:
         raise SettingsError(
@@ -74,12 +76,13 @@ def serve(  # noqa: PLR0917 - click passes them by name
         )
     make_server = _import_server()
     policy = _load_policy()
-    database = _run_embedded(embedded) if embedded else nullcontext(read_database_url())
+    databases = _run_embedded(embedded) if embedded else nullcontext(read_urls(os.environ))
     _require_free(host, port)
-    with database as url:
+    with databases as urls:
 
         def load() -> Flask:
-            return create_app(make_engine(url, connections), os.environ, policy)
+            engines = {slots: make_engine(url, connections) for slots, url in urls.items()}
+            return create_app(Databases(engines), os.environ, policy)
 
         options = {
             "bind": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"],
@@ -94,7 +97,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
 
 @contextmanager
-def _run_embedded(folder: Path) -> Iterator[sa.URL]:
+def _run_embedded(folder: Path) -> Iterator[dict[str, sa.URL]]:
     """Run a PostgreSQL for the length of the block, migrated; give its URL, and print it."""
     layout = read_settings(os.environ).layout
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -106,7 +109,7 @@ def _run_embedded(folder: Path) -> Iterator[sa.URL]:
         shown = url.set(drivername="postgresql").render_as_string(hide_password=False)
         _say("for other commands, paste the next line into another shell:")
         _say(f"export {DATABASE_URL}='{shown}'")
-        yield url
+        yield {ALL_SLOTS: url}
 
 
 def _import_server() -> Callable[[dict[str, object], Callable[[], Flask]], Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from sqlalchemy import Connection
     from werkzeug.routing import MapAdapter
 
     from govbudget.identity import Id
@@ -76,12 +77,18 @@ class Sessions:
 
     def identify(self) -> Id | None:
         """Give the user of the token that the cookie names, while that is live."""
+        return None if self._read_token_id() is None else self._run(self.find_user)
+
+    def find_user(self, connection: Connection) -> Id | None:
+        """Find that user on a connection."""
+        token_id = self._read_token_id()
+        return None if token_id is None else self._tokens.find_user_by_id(connection, token_id)
+
+    def _read_token_id(self) -> UUID | None:
         try:
-            token_id = UUID(self._signer.unsign(request.cookies.get(COOKIE, "")).decode())
+            return UUID(self._signer.unsign(request.cookies.get(COOKIE, "")).decode())
         except (BadSignature, ValueError):
             return None
-        user: Id | None = self._run(lambda c: self._tokens.find_user_by_id(c, token_id))
-        return user
 
     def show_sign_in(self, wrong: str | None = None, status: int = 200) -> Response:
         """Show the form."""

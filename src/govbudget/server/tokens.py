@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -74,10 +74,13 @@ class BearerTokens:
         user: Id | None = connection.scalar(self._find_user_by_id, {"token_id": token_id})
         return user
 
-    def create(self, connection: Connection, user_id: Id, days: int) -> str:
+    def create(
+        self, connection: Connection, user_id: Id, days: int, secret: str | None = None
+    ) -> str:
         """Make a token for a user and give its text, which is stored nowhere.
 
-        Tokens that expired more than `KEPT_DAYS` ago go; the audit trail keeps their entries.
+        A `secret` that is given has the same id in each of several databases. Tokens that expired
+        more than `KEPT_DAYS` ago go; the audit trail keeps their entries.
         """
         users = self._tables.users
         if connection.scalar(sa.select(users.c.id).where(users.c.id == user_id)) is None:
@@ -85,7 +88,8 @@ class BearerTokens:
                 f"no user `{user_id}`; load users with `govbudget directory load`",
                 code="input-invalid",
             )
-        token, token_id = TOKEN_PREFIX + secrets.token_urlsafe(32), uuid4()
+        token = secret or make_secret()
+        token_id = UUID(bytes=_hash(f"id of {token}")[:16], version=4)
         expires_at = datetime.now(UTC) + timedelta(days=days)
         statement = sa.insert(self._tables.api_tokens).values(
             id=token_id, secret_sha256=_hash(token), user_id=user_id, expires_at=expires_at
@@ -129,6 +133,11 @@ class BearerTokens:
     ) -> None:
         change = CommandChange(None, "api_token", str(token_id), before, after)
         record_command(connection, self._tables, [change])
+
+
+def make_secret() -> str:
+    """Make the text of a token."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)
 
 
 def _describe(user_id: Id, expires_at: datetime) -> _Facts:

@@ -18,6 +18,7 @@ from govbudget.cli import NotSo
 from govbudget.cli.environment import follow, require_known, run_as_operator
 from govbudget.cli.formats import print_answer
 from govbudget.cli.place import find_settings
+from govbudget.cli.turns import each_database, in_database_of
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.spend.bodies import OverrideBody
 from govbudget.spend.errors import NotAMember
@@ -76,6 +77,7 @@ def budgets() -> None:
 
 @budgets.command("export")
 @click.argument("organization")
+@each_database
 def budgets_export(organization: str) -> None:
     """Print the limits and overrides of ORGANIZATION (an id) as `budgets apply` reads them.
 
@@ -119,7 +121,7 @@ def budgets_apply(file: BinaryIO, *, dry_run: bool) -> None:
         if dry_run:
             raise _DryRun
 
-    with suppress(_DryRun):
+    with in_database_of(str(organization)), suppress(_DryRun):
         run_as_operator(apply)
     for key in sorted(changes):
         if changes[key] != UNCHANGED:

@@ -19,6 +19,7 @@ from govbudget.cli.environment import open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
 from govbudget.cli.prices import prices
+from govbudget.cli.turns import each_database, name_file
 from govbudget.db.retries import T
 from govbudget.db.unit import Unit
 from govbudget.errors import SettingsError
@@ -129,6 +130,7 @@ def _read_range(
     help=f"What it is summed by, some of {','.join(Key)}; without it: all in one row.",
 )
 @format_option("text", "csv", "jsonl")
+@each_database
 def spend_report(by: tuple[Key, ...] | None, form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_range`
     """Print what the organization spent in a range of days; without one: in this month.
 
@@ -172,6 +174,7 @@ def _show(line: Line) -> list[object]:
 @spend.command("export")
 @_range_options
 @format_option("csv", "jsonl")
+@each_database
 def spend_export(form: str, **span: Any) -> None:  # noqa: ANN401 - of `_read_range`
     """Print the ledger of a range of days, without one of this month: each call and correction.
 
@@ -209,6 +212,7 @@ def _count(rows: Iterable[T]) -> Iterator[T]:
 @click.argument("organization")
 @click.argument("user")
 @format_option("text", "json")
+@each_database
 def spend_member(organization: str, user: str, form: str) -> None:
     """Print which limit holds for USER in ORGANIZATION (ids) and why, and the spend of this month.
 
@@ -248,6 +252,7 @@ def _explain(spend: MemberSpend) -> str:
 @spend.command("verify")
 @click.option("--organization", help="An organization's id; without it: all of them.")
 @click.option("--with", "file", type=FILE, help="Prove a file of `spend close`, too.")
+@each_database
 def spend_verify(organization: str | None, file: Path | None) -> int:
     """Prove that ledger, rollups, counters and holds agree.
 
@@ -264,7 +269,7 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
             require_known(unit, asked)
         grant = unit.authorize("update", ledger=True)
         closed = list(verify_closings(grant, asked))
-        return seen, closed + ([] if file is None else list(prove_file(grant, file)))
+        return seen, closed + ([] if file is None else list(prove_file(grant, name_file(file))))
 
     seen, closed = run_as_operator(verify)
     findings = seen.findings + closed
@@ -286,6 +291,7 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
     type=click.IntRange(MIN_CLOSE_AFTER_DAYS, MAX_DAYS),
     help="How many days ago it ended at least; without it: GOVBUDGET_CLOSE_AFTER_DAYS.",
 )
+@each_database
 def spend_close(month: date, file: Path, after_days: int | None) -> None:
     """Write the calls and holds of MONTH (YYYY-MM) to FILE, and take them out of the database.
 
@@ -300,6 +306,7 @@ def spend_close(month: date, file: Path, after_days: int | None) -> None:
     """
     if str(file) == "-":
         raise click.UsageError("the month is read from its file before it is deleted; name a file")
+    file = name_file(file)
     with open_gov() as gov:
         days = gov.settings.close_after_days if after_days is None else after_days
         done = close_month(gov, month, file, days)
@@ -309,6 +316,7 @@ def spend_close(month: date, file: Path, after_days: int | None) -> None:
 
 @prices.command("gaps")
 @format_option("text", "json", "csv")
+@each_database
 def prices_gaps(form: str) -> None:
     """List the models that were used without a price, the most used first.
 

@@ -12,6 +12,7 @@ from govbudget.cli.audit import TIME
 from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.place import find_settings
+from govbudget.cli.turns import each_database
 from govbudget.identity import OPERATOR
 from govbudget.spend.answers import NoticeAnswer
 from govbudget.spend.notices import Notice, Notices
@@ -31,6 +32,7 @@ def notices() -> None:
 @click.argument("organization")
 @click.option("--since", help="Print notices from this day or time on.", **TIME)
 @format_option("text", "json", "jsonl", "csv")
+@each_database
 def notices_list(organization: str, since: datetime | None, form: str) -> None:
     """Print the notices of ORGANIZATION (an id), the newest first.
 
@@ -52,6 +54,7 @@ def notices_list(organization: str, since: datetime | None, form: str) -> None:
 
 @notices.command("sweep")
 @click.option("--organization", help="An organization's id; without it: all of them.")
+@each_database
 def notices_sweep(organization: str | None) -> None:
     """Find what this month's spend has crossed by another limit, and print what is new.
 
