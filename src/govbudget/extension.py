@@ -152,7 +152,7 @@ def _install(app: Flask, given: Options) -> Installation:
         challenge=given.get("challenge") or "Bearer",
         app=app,
         routes=list_routes(spend=spend),
-        databases=engine if _needs_organization(engine) else None,
+        databases=engine if _may_be_several(engine) else None,
         organization_of=organization_of,
     )
 
@@ -282,6 +282,12 @@ def _needs_organization(give: object) -> bool:
         "`engine=` is a callable that needs several arguments; let it take none, or one: the id of "
         "an organization"
     )
+
+
+def _may_be_several(engine: object) -> bool:
+    """Say whether `engine=` may give several databases."""
+    is_one = isinstance(engine, Databases) and len(engine.list_first()) == 1
+    return _needs_organization(engine) and not is_one
 
 
 def _check_engine(engine: object) -> AnyEngine:

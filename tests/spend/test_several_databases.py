@@ -377,9 +377,10 @@ def test_a_function_of_the_hosts_needs_the_organization_of_every_hold(region):
         )
 
 
-def test_a_callable_that_needs_no_argument_is_called_without_one(region):
+def test_one_database_is_as_ever_however_it_is_given(region):
     town = region.one
-    for give in (lambda: town.engine, lambda engine=town.engine: engine):
+    one = Databases({"0-4095": town.engine})  # which are not several
+    for give in (lambda: town.engine, lambda engine=town.engine: engine, one):
         app = make_app(give)
         assert app.extensions["govbudget"].databases is None
         hold(Client(app), town)

@@ -128,8 +128,6 @@ def create_app(
 
     `policy` is one that was loaded under them already; default: it is loaded.
     """
-    if isinstance(engine, Databases) and len(engine.list_first()) == 1:
-        engine = engine(None)
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
