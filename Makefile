@@ -11,7 +11,8 @@ WORKFLOWS = .venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflo
 demo:     ; @tools/bootstrap demo && .venv/bin/govbudget demo $(ARGS)
 test:     ; @tools/bootstrap dev && .venv/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 test-slow: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "(slow or hypothesis) and not long and not wheel" -n auto --dist worksteal $(ARGS)
-test-all: ; @tools/bootstrap dev && .venv/bin/python -m pytest -m "" -n auto --dist worksteal $(ARGS)
+# Without a browser, the tests that need one fail and say so.
+test-all: ; @tools/bootstrap dev && (tools/install-browser || true) && .venv/bin/python -m pytest -m "" -n auto --dist worksteal $(ARGS)
 test-oldest: ; @tools/bootstrap dev && .venv/bin/python tools/install_oldest.py && .venv-oldest/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 lint:     ; @tools/bootstrap dev && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && $(WORKFLOWS)
 wheel:    ; @tools/bootstrap dev && .venv/bin/python -m pytest -m wheel $(ARGS)

@@ -142,6 +142,7 @@ class Walk:
         limits.write_text(json.dumps(content))
         self.names = {"closed": folder / "closed", "file": file, "policy": policy, "token": token}
         self.names["limits"] = limits
+        self.names["closed"].unlink(missing_ok=True)  # of the walk before: a closing refuses it
         self.names |= {name: getattr(world, name) for name in ("a", "a1", "member")}
         self.stack = ExitStack()
 
