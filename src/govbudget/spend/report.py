@@ -65,9 +65,13 @@ WITH govbudget_groups AS ({{groups}}), summed AS (
   SELECT {", ".join(keys)}, {", ".join(f"sum(r.{name}) AS {name}" for name in _SUMS)}
   FROM (VALUES ('day', :since, :months_since), ('month', :months_since, :months_until),
                ('day', :months_until, :until)) AS part (grain, since, until)
-  JOIN {{s}}.ai_spend_rollups r ON r.organization_id = :organization_id AND r.grain = part.grain
-    AND r.starts_on >= part.since AND r.starts_on < part.until
-  WHERE ({seen}) {" ".join(filters)}
+  CROSS JOIN LATERAL (
+    SELECT * FROM {{s}}.ai_spend_rollups r
+    WHERE r.organization_id = :organization_id AND r.grain = part.grain
+      AND r.starts_on >= part.since AND r.starts_on < part.until
+      AND ({seen}) {" ".join(filters)}
+    OFFSET 0  -- so that a part reads its own range alone, however many other days there are
+  ) r
   GROUP BY {", ".join(f"by_{key}" for key in _VALUES)}
 )
 SELECT key, {", ".join(_SUMS)}
