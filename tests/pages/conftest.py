@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support import World, make_app
+from tests.support import Client, World, make_app
 
 from govbudget import Policy
 
@@ -36,3 +36,9 @@ def visit(app):
         return client.open(f"/ai{path}", method=method, headers=headers, **options)
 
     return visit
+
+
+@pytest.fixture(scope="module")
+def send(app):
+    """Sends requests to the API as people of a world."""
+    return Client(app)

@@ -15,7 +15,6 @@ from tests.pages.test_browser import (
 from tests.pages.test_people import (
     PRICE,
     put_override,
-    send,  # noqa: F401
     town as _town,  # noqa: F401
 )
 

@@ -10,7 +10,6 @@ import pytest
 from tests.browser import Browser, read_size
 from tests.docs.support import ROOT
 from tests.pages.test_people import (
-    send,  # noqa: F401
     town,  # noqa: F401 - a world in which somebody has spent
 )
 from tests.pages.test_sign_in import KEY

@@ -10,17 +10,12 @@ import pytest
 import sqlalchemy as sa
 from tests.pages.test_pages import read_text
 from tests.pages.test_people import NASTY, PRICE
-from tests.support import TABLES, Client, World, count_statements, make_app
+from tests.support import TABLES, World, count_statements, make_app
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 
 FIRST = "Members who crossed a threshold of their limit this month, the highest first"
-
-
-@pytest.fixture(scope="module")
-def send(app):
-    return Client(app)
 
 
 @pytest.fixture(scope="module")

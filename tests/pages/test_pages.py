@@ -134,10 +134,8 @@ def test_an_explanation_of_what_is_not_known_is_400_and_says_why(visit, town, qu
     assert (response.status_code, "<b>" in response.get_data(as_text=True)) == (400, False)
 
 
-def test_the_audit_trail_says_who_and_what_by_their_names(visit, town, app, engine):
-    from tests.support import Client
-
-    assert put_limit(Client(app), town.a1, town.org_admin, 5_000_000).status_code == 200
+def test_the_audit_trail_says_who_and_what_by_their_names(visit, town, send, engine):
+    assert put_limit(send, town.a1, town.org_admin, 5_000_000).status_code == 200
     with count_statements(engine) as sent:
         page = visit(f"/organizations/{town.a}/audit", town.org_admin)
     assert (page.status_code, len(sent)) == (200, 3)

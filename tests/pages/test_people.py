@@ -9,15 +9,10 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.pages.test_pages import read_text
-from tests.support import TABLES, Client, World, count_statements
+from tests.support import TABLES, World, count_statements
 
 PRICE = {"provider": "acme", "model": "small", "input_price": 1_000_000, "output_price": None}
 PRICE |= {"cache_read_price": None, "cache_write_price": None}
-
-
-@pytest.fixture(scope="module")
-def send(app):
-    return Client(app)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.pages.test_pages import read_text
 from tests.pages.test_people import NASTY, PRICE, put_override
-from tests.support import TABLES, Client, World, count_statements
-
-
-@pytest.fixture(scope="module")
-def send(app):
-    return Client(app)
+from tests.support import TABLES, World, count_statements
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from tests.spend.test_hold_life import CENT, DOLLAR, NOON, Clock, set_price
+from tests.spend.test_hold_life import CENT, DOLLAR, NOON, set_price
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, wait_for_waiters
 
@@ -40,11 +40,6 @@ class Corrector(Spender):
         spent = self.read("ai_spend_counters", "period", "spent_picos", "held_picos")
         rolled = self.read("ai_spend_rollups", "grain", "cost_picos", "calls", "unpriced_calls")
         return spent, sorted(map(tuple, rolled))
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -43,11 +43,6 @@ class Clock:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def spender(world, clock):
     return Spender(world, clock=clock)
 

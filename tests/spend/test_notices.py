@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.spend.test_hold_life import Clock
 from tests.spend.test_limits import join, override
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, Client, count_statements, make_app
@@ -51,11 +50,6 @@ class Watcher(Spender):
         row = sa.update(TABLES.group_ai_budgets).where(TABLES.group_ai_budgets.c.group_id == group)
         with self.world.engine.begin() as connection:
             connection.execute(row.values(spend_limit_micros=dollars * 10**6))
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

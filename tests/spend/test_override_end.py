@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from tests.spend.test_hold_life import Clock
 from tests.spend.test_store import ONE, Spender
 
 from govbudget.audit.store import Audit
@@ -18,11 +17,6 @@ from govbudget.spend.tokens import Tokens
 
 MICROSECOND = timedelta(microseconds=1)
 FOREVER = datetime(2999, 12, 31, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from tests.spend.test_hold_life import NOON, Clock
+from tests.spend.test_hold_life import NOON
 from tests.spend.test_limits import override
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, authorize, count_statements, make_gov
@@ -24,11 +24,6 @@ from govbudget.spend.usage import LimitSource
 DAY = date(2026, 1, 31)
 DOLLAR = 10**12
 REFUSALS = TABLES.ai_refusals
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.web.test_id_types import settle
 from govbudget import BudgetExceeded, Call, Databases, IdType, NotFound, SettingsError, Tokens
 from govbudget.new_ids import find_slot, make_id, read_slot
 from govbudget.testing import host as plugin
-from govbudget.web.place import find_request_organization
+from govbudget.web.destination import find_request_organization
 
 pytestmark = pytest.mark.slow
 

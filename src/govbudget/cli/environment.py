@@ -202,7 +202,7 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
         raise GovBudgetError(
             "unavailable",
             f"this is done in the databases {' and '.join(committed)}, and not in "
-            f"{' and '.join(others)}: {reason}; run it again: where it is done, nothing changes",
+            f"{' and '.join(others)}: {reason}; run it again when they all answer",
         ) from error
     return done
 

@@ -170,15 +170,16 @@ def prices_history(provider: str, model: str, form: str) -> None:
 def prices_remove(provider: str, model: str) -> None:
     """Take a model's custom prices away, so that the book's are in force; status 1: it has none."""
 
-    def remove(unit: Unit) -> list[str]:
+    def remove(unit: Unit) -> bool:
         grant = unit.authorize("update", prices=True)
         try:
             Prices.remove(grant, provider, model)
         except NotFound:
-            return []
-        return [f"removed the custom price of `{provider}` `{model}`"]
+            return False
+        return True
 
-    done = run_everywhere_as_operator(remove)
+    done, missing = run_everywhere_as_operator(remove), f"no custom price of `{provider}` `{model}`"
     if not any(done.values()):
-        raise NotSo(f"no custom price of `{provider}` `{model}`")
-    show_done(done, list)
+        raise NotSo(missing)
+    removed = f"removed the custom price of `{provider}` `{model}`"
+    show_done(done, lambda was_there: [removed if was_there else missing])

@@ -81,13 +81,12 @@ class Gov:
         """
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
         given = None if connection is None else nullcontext(connection)
-        place = organization
-        if not (place is None or isinstance(place, Slot)):
-            place = self.settings.id_type.accept(place)  # one spelling, one slot
+        if not (organization is None or isinstance(organization, Slot)):
+            organization = self.settings.id_type.accept(organization)  # one spelling, one slot
         reports: list[Report] = []
         is_committed = not atomic  # each statement commits itself
         try:
-            with given or connect(self.find_engine(place), level) as used:
+            with given or connect(self.find_engine(organization), level) as used:
                 # An engine that is a connection of the host's has given a savepoint of it.
                 is_ours = given is None and not used.in_nested_transaction()
                 unit = Unit(self, caller, used, request_id, owns_connection=is_ours)

@@ -43,8 +43,8 @@ MISFITS = {
 # Of others, what whoever runs a command can do.
 HINTS = {
     **MISFITS,
-    "25006": "GOVBUDGET_DATABASE_URL names a standby or a read-only database; name the primary",
-    "42501": "name a role that may in GOVBUDGET_DATABASE_URL, such as the owner of the schema",
+    "25006": "it is a standby or read-only; name the primary",
+    "42501": "connect as a role that may, such as the owner of the schema",
     "55P03": "try again when what holds the lock has ended",
     **dict.fromkeys(
         ("57014", "25P03"),  # the limits are the database's, or its role's

@@ -99,7 +99,7 @@ def _show(
         nonlocal mine
         if isinstance(gov.databases, Databases):
             mine = people.look_everywhere(gov, gov.databases, caller)
-        return people.choose(gov, () if mine is None else mine.places)
+        return people.choose(gov, () if mine is None else mine.organizations)
 
     def act(asking: Asking) -> Page | Response:
         if route is MINE:

@@ -22,7 +22,7 @@ from govbudget.spend.overview import (
     list_groups,
     list_highest,
     list_members,
-    list_places,
+    list_organizations,
 )
 from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Group, Id, Organization
     from govbudget.spend.installation import Installation
-    from govbudget.spend.overview import Place
+    from govbudget.spend.overview import OrganizationLine
     from govbudget.web.blueprint import Asking
     from govbudget.web.call import AuthorizedRequest as Asked
     from govbudget.web.paging import Page as PageOf
@@ -53,7 +53,7 @@ class Mine(NamedTuple):
     """What is a caller's: the roles, the organizations, and names of those in several databases."""
 
     held: Sequence[Assignment]
-    places: Sequence[Place]
+    organizations: Sequence[OrganizationLine]
     names: dict[tuple[str, Id], str]
 
 
@@ -71,28 +71,33 @@ def look_everywhere(gov: Installation, databases: Databases, caller: Id) -> Mine
 
         def look(unit: Unit, limit: int = limit, after: Id | None = after) -> Mine:
             found = _find_mine(unit, limit, after)
-            return found._replace(names=find_names(unit, {one.id for one in found.places}, ()))
+            ids = {one.id for one in found.organizations}
+            return found._replace(names=find_names(unit, ids, ()))
 
         try:
             found = gov.run(caller, look, organization=slot)
             # One that is being moved is in two of them.
-            here = (one for one in found.places if databases(one.id) is databases(slot))
-            mine = Mine([*mine.held, *found.held], [*mine.places, *here], mine.names | found.names)
+            here = (one for one in found.organizations if databases(one.id) is databases(slot))
+            mine = Mine(
+                [*mine.held, *found.held], [*mine.organizations, *here], mine.names | found.names
+            )
         except Exception as error:
             if explain_outage(error) is None:
                 raise
             logger.exception("the organizations from slot %s are not listed", slot)
         last = None if is_last else last
-    return mine._replace(places=sorted(mine.places, key=lambda one: not one.is_member))
+    return mine._replace(
+        organizations=sorted(mine.organizations, key=lambda one: not one.is_member)
+    )
 
 
 def _read_list(gov: Installation) -> PageOf[Id]:
-    return read_id_page("places", gov.settings.id_type, more=(CHOSEN,))
+    return read_id_page("organizations", gov.settings.id_type, more=(CHOSEN,))
 
 
 def _find_mine(unit: Unit, limit: int, after: Id | None) -> Mine:
     held = _load_assignments(unit)
-    return Mine(held, list_places(unit, held, limit=limit, after=after), {})
+    return Mine(held, list_organizations(unit, held, limit=limit, after=after), {})
 
 
 def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Page:
@@ -102,12 +107,12 @@ def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Pa
     """
     unit = asking.unit
     page = _read_list(gov)
-    held, places, known = mine or _find_mine(unit, page.limit, page.after)
-    listed = page.cut([one for one in places if one.is_listed], lambda one: (one.id,), "listed")
-    shown = [one for one in places if one.is_member or not one.is_listed or one in listed["listed"]]
+    held, found, known = mine or _find_mine(unit, page.limit, page.after)
+    listed = page.cut([one for one in found if one.is_listed], lambda one: (one.id,), "listed")
+    shown = [one for one in found if one.is_member or not one.is_listed or one in listed["listed"]]
     chosen = choose(gov, shown)
     roles = [role for role, domain in held if unit.table.scopes.get(role) is domain.scope]
-    values: dict[str, Any] = {**listed, "places": shown, "chosen": chosen, "spend": None}
+    values: dict[str, Any] = {**listed, "organizations": shown, "chosen": chosen, "spend": None}
     if chosen is not None:
         grant = unit.authorize("read", member=(chosen, unit.caller))  # type: ignore[arg-type]
         requestlog.note_allowed(requestlog.find_record(), grant.allowed)
@@ -148,11 +153,11 @@ def _load_assignments(unit: Unit) -> Sequence[Assignment]:
     return found
 
 
-def choose(gov: Installation, places: Sequence[Place]) -> Id | None:
+def choose(gov: Installation, organizations: Sequence[OrganizationLine]) -> Id | None:
     """Choose the organization that the query names, or the first that the caller is a member of."""
     if text := request.args.get(CHOSEN):
         return gov.settings.id_type.parse(text)
-    return next((one.id for one in places if one.is_member), None)
+    return next((one.id for one in organizations if one.is_member), None)
 
 
 def show_organization(asked: Asked[Organization]) -> Page:
@@ -224,6 +229,6 @@ def show_group(asked: Asked[Group]) -> Page:
     ids |= {one.group_id for one in shown}
     names = find_names(asked.grant.unit, ids, [group.organization_id])
     values |= {"group": group, "limit": limit, "spent": spent, "may_see": members is not None}
-    place = asked.grant.unit.authorize("read", organization=group.organization_id)
-    values |= _list_days(place, gov.settings.time_zone, group_id=group.id)
+    whole = asked.grant.unit.authorize("read", organization=group.organization_id)
+    values |= _list_days(whole, gov.settings.time_zone, group_id=group.id)
     return Page("group", "Group", values, links_of(asked.grant, group.organization_id), names)

@@ -29,7 +29,7 @@ from govbudget.server.sessions import open_sessions
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, Settings, read_settings
 from govbudget.web import requestlog
-from govbudget.web.place import find_request_organization
+from govbudget.web.destination import find_request_organization
 from govbudget.web.problems import answer_http_error, dump_json
 
 if TYPE_CHECKING:

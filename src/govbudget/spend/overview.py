@@ -186,7 +186,7 @@ GROUP BY g.id, t.percent ORDER BY g.id, t.percent DESC
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OrganizationLine:
     """An organization that a caller may look at; `is_listed`: it is of the page of all."""
 
     id: Id
@@ -222,9 +222,9 @@ class MemberLine:
     threshold: int | None = None
 
 
-def list_places(
+def list_organizations(
     unit: Unit, held: Sequence[Assignment], *, limit: int, after: Id | None = None
-) -> list[Place]:
+) -> list[OrganizationLine]:
     """List the organizations of the unit's caller: memberships first, then where a role is held.
 
     A role of the site that may read budgets or spend reaches every one: at most `limit` of these,
@@ -244,7 +244,7 @@ def list_places(
     }
     gov = unit.gov
     rows = gov.execute(unit.connection, ORGANIZATIONS, **values, page_size=limit, after=after)
-    return [Place(row.id, row.is_member, row.is_page) for row in rows]
+    return [OrganizationLine(row.id, row.is_member, row.is_page) for row in rows]
 
 
 def list_groups(

@@ -7,7 +7,7 @@ from govbudget.spend import views
 from govbudget.spend.installation import Installation
 from govbudget.spend.report_view import PARAMETERS, get_organization_spend
 from govbudget.web.call import Route, Target
-from govbudget.web.place import ORGANIZATION_ID
+from govbudget.web.destination import ORGANIZATION_ID
 
 __all__ = ["ROUTES", "Installation"]
 

@@ -15,8 +15,8 @@ from govbudget.spend.reports import GroupSpend, MemberSpend, Reports
 from govbudget.spend.store import Spend
 from govbudget.spend.usage import Call, Correction, Hold, Usage
 from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
+from govbudget.web.destination import ORGANIZATION_ID, find_hold_organization
 from govbudget.web.paging import read_id_page, read_page
-from govbudget.web.place import ORGANIZATION_ID, find_hold_organization
 
 if TYPE_CHECKING:
     from collections.abc import Callable

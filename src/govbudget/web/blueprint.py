@@ -33,7 +33,7 @@ from govbudget.web.call import (
     receive_body,
     respond,
 )
-from govbudget.web.place import find_place
+from govbudget.web.destination import find_destination
 from govbudget.web.problems import answer_empty, answer_error, answer_http_error, dump_json
 from govbudget.web.signals import access_denied, send
 
@@ -242,7 +242,7 @@ def serve(
     `answer` makes the response once the connection is given back; `look` finds whose that is.
     """
     receive = cache(partial(_receive, route))
-    place = find_place(gov, route, path, receive)
+    destination = find_destination(gov, route, path, receive)
     caller = _identify(gov, identify)
     record = requestlog.find_record()
     ids = _note_ids(gov, route, path, caller)
@@ -257,7 +257,7 @@ def serve(
 
     try:
         gov.require_feature()
-        where = place.find() if look is None else look(caller)
+        where = destination.find() if look is None else look(caller)
         return answer(gov.run(caller, work, organization=where, request_id=requestlog.request_id()))
     except Exception as error:
         later += _note_denial(gov, route, record, error)

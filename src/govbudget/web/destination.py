@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ORGANIZATION_ID = "organization_id"
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """An organization or a slot (None: the site), and why it could not be found."""
 
     organization: Id | None = None
@@ -46,44 +46,44 @@ def find_request_organization() -> Id | None:
     return found
 
 
-def find_place(
+def find_destination(
     gov: Installation,
     route: Route,
     path: Mapping[str, str],
     receive: Callable[[], bytes | Exception | None],
-) -> Place:
+) -> Destination:
     """Find where a request goes. What can't be read is the site's; the checks refuse it later.
 
     Where there is one database nothing is read.
     """
     if gov.databases is None:
-        return Place()
-    place, parse = Place(), gov.settings.id_type.parse
+        return Destination()
+    destination, parse = Destination(), gov.settings.id_type.parse
     with suppress(GovBudgetError):
         if "organization" in path:
-            place = Place(parse(path["organization"]))
+            destination = Destination(parse(path["organization"]))
         elif "group" in path:
-            place = _place_group(gov, parse(path["group"]))
+            destination = _find_of_group(gov, parse(path["group"]))
         elif route.target is Target.LEDGER:
             named = _peek(gov, route, receive())
             if "hold" in path:
                 named = find_hold_organization(gov, IdType.UUID.parse(path["hold"]), named)
-            place = Place(named)
-    g.govbudget_organization = place.organization
-    return place
+            destination = Destination(named)
+    g.govbudget_organization = destination.organization
+    return destination
 
 
-def _place_group(gov: Installation, group: Id) -> Place:
+def _find_of_group(gov: Installation, group: Id) -> Destination:
     """Ask the host whose a group is."""
     if gov.organization_of is None:
         sentence = "here are several databases, and the application does not say whose a group is"
         hint = "; give GovBudget `organization_of=`"
-        return Place(obstacle=GovBudgetError("organization-unknown", sentence + hint))
+        return Destination(obstacle=GovBudgetError("organization-unknown", sentence + hint))
     try:
         found = gov.organization_of(group)
-        return Place(None if found is None else gov.settings.id_type.accept(found))
+        return Destination(None if found is None else gov.settings.id_type.accept(found))
     except Exception as error:  # noqa: BLE001 - raised when the checks have come so far
-        return Place(obstacle=error)
+        return Destination(obstacle=error)
 
 
 def _peek(gov: Installation, route: Route, received: bytes | Exception | None) -> Id | None:
