@@ -100,10 +100,11 @@ def test_prices_are_loaded_and_removed_in_each_database(pair):
         connection.execute(sa.delete(TABLES.ai_model_prices))
     removed = pair("prices", "remove", "acme", "one")
     line = "removed the custom price of `acme` `one`\n"
-    assert removed.out == f"database {LOW}:\ndatabase {HIGH}:\n{line}"
+    missing = "no custom price of `acme` `one`"
+    assert removed.out == f"database {LOW}:\n{missing}\ndatabase {HIGH}:\n{line}"
     assert pair.count("ai_model_prices") == [0, 0]
     again = pair("prices", "remove", "acme", "one")
-    assert (again.status, again.sentence) == (1, "no custom price of `acme` `one`")
+    assert (again.status, again.sentence) == (1, missing)
 
 
 def test_a_jump_that_one_database_refuses_is_loaded_nowhere(pair):

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from tests.policy.helpers import LINES, load
 from tests.spend.test_store import Spender
-from tests.support import TABLES, Client, World, count_statements, make_app, make_gov
+from tests.support import TABLES, Client, World, authorize, count_statements, make_app, make_gov
 
 from govbudget import Call, Tokens
 from govbudget.errors import Forbidden, NotFound
@@ -361,6 +361,37 @@ def test_a_report_is_two_statements_and_a_stranger_is_answered_after_one(send, t
 
 
 # -- one sum on every road --
+
+
+MANY_DAYS = """
+INSERT INTO govbudget.ai_spend_rollups
+SELECT :a, 'day', date '2026-03-31' - day, :a, md5(user_number::text)::uuid, 'acme', 'm', 1, 1, 0
+FROM generate_series(1, 500) day, generate_series(1, 60) user_number
+UNION ALL
+SELECT :a, 'month', '2026-03-01', :a, md5(user_number::text)::uuid, 'acme', 'm', 30, 30, 0
+FROM generate_series(1, 60) user_number
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("until", [date(2026, 4, 1), date(2026, 3, 2)], ids=["month", "day"])
+@pytest.mark.parametrize("key", [Key.USER, Key.MODEL])
+def test_a_report_reads_its_own_range_however_many_other_days_there_are(engine, key, until):
+    world = World(engine)
+    with engine.connect() as connection:
+        connection.execute(sa.text(MANY_DAYS), {"a": world.a})
+        connection.exec_driver_sql("ANALYZE govbudget.ai_spend_rollups")
+        sent = []
+        sa.event.listen(connection, "before_cursor_execute", lambda *event: sent.append(event))
+        grant = authorize(connection, world.owner, "read", organization=world.a)
+        ask(grant, Question(date(2026, 3, 1), until, [key]))
+        text, parameters = sent[-1][2:4]
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {text}", parameters)
+        lines = plan.scalars().all()
+        connection.rollback()
+    assert any("ai_spend_rollups_key" in line for line in lines), lines
+    removed = [int(line.rpartition(" ")[2]) for line in lines if "Rows Removed" in line]
+    assert sum(removed) < 100, lines
 
 
 @pytest.mark.slow
