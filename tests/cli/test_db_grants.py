@@ -281,9 +281,9 @@ def test_a_role_that_is_everybody_or_nobody_is_refused(run, role):
 @pytest.mark.parametrize(
     "case",
     [
-        ("role={role}", "spend close 2020-01 --to {file}", "name a role that may"),
-        ("role={role}", "token revoke {token}", "name a role that may"),
-        ("role={role}", "db upgrade", "name a role that may"),
+        ("role={role}", "spend close 2020-01 --to {file}", "connect as a role that may"),
+        ("role={role}", "token revoke {token}", "connect as a role that may"),
+        ("role={role}", "db upgrade", "connect as a role that may"),
         ("statement_timeout=1", "prices gaps", "PGOPTIONS='-c statement_timeout=0 -c"),
         ("default_transaction_read_only=on", "notices sweep", "name the primary"),
     ],
