@@ -25,6 +25,7 @@ from govbudget.errors import SettingsError
 from govbudget.identity import Id, Scope
 from govbudget.ids import IdType
 from govbudget.installation import Installation
+from govbudget.new_ids import Slot
 from govbudget.parts import load_part
 from govbudget.settings import Settings, read_features, read_settings, read_url_prefix
 from govbudget.web.blueprint import NAME, make_blueprint
@@ -248,7 +249,9 @@ def _find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
     if callable(given):
         give = given
         if _needs_organization(give):
-            for _, one in give if isinstance(give, Databases) else ():
+            if not isinstance(give, Databases):
+                return lambda organization: _check_engine(give(_require_no_slot(organization)))
+            for _, one in give:
                 _check_engine(one)
             return lambda organization: _check_engine(give(organization))
         return lambda _: _check_engine(give())
@@ -266,6 +269,16 @@ def _find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
     with suppress(RuntimeError):  # its own `init_app` may come later
         find(None)
     return find
+
+
+def _require_no_slot(organization: Id | None) -> Id | None:
+    """Raise TypeError for a slot: a function of the host's would take it for an id."""
+    if isinstance(organization, Slot):
+        raise TypeError(
+            "`engine=` is a function, which knows no slots; give `organization=` the id of the "
+            "hold's organization"
+        )
+    return organization
 
 
 def _needs_organization(give: object) -> bool:
@@ -294,7 +307,8 @@ def _check_engine(engine: object) -> AnyEngine:
     """Give the engine over a pool of our own; raise SettingsError where it can't serve."""
     if not isinstance(engine, Engine | Connection):
         raise SettingsError(
-            f"`engine=` gave `{type(engine).__name__}`; give a SQLAlchemy Engine or Connection"
+            f"`engine=` gave `{type(engine).__name__}`; give a SQLAlchemy Engine or Connection, "
+            "also of an organization that is not known"
         )
     dialect = engine.dialect
     if (dialect.name, dialect.driver) != ("postgresql", "psycopg"):
@@ -302,6 +316,10 @@ def _check_engine(engine: object) -> AnyEngine:
             f"`engine=` is for `{dialect.name}+{dialect.driver}`, but govbudget keeps its data in "
             "PostgreSQL and reaches it with psycopg 3; give an engine whose URL starts with "
             "`postgresql+psycopg://`"
+        )
+    if dialect.is_async:
+        raise SettingsError(
+            "`engine=` is asynchronous, but govbudget is not; give an engine of `create_engine`"
         )
     if isinstance(engine, Connection):
         return engine

@@ -40,8 +40,12 @@ def find_slot(organization_id: Id) -> int:
     return int.from_bytes(sha256(str(organization_id).encode()).digest()[:2]) >> 4
 
 
-def read_slot(id_: UUID) -> Slot | None:
-    """Read the slot of an id of ours; None: the id is not one of ours."""
+def read_slot(id_: UUID | str) -> Slot | None:
+    """Read the slot of an id of ours, or of its text; None: the id is not one of ours.
+
+    Raises ValueError for a text that is not a UUID.
+    """
+    id_ = UUID(str(id_))
     return Slot(id_.int >> 64 & SLOTS - 1) if id_.version == _VERSION >> 76 else None
 
 

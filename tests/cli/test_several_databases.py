@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.commands import as_text
 from tests.pairs import HIGH, LOW, NOWHERE, PRICE, Pair
 from tests.support import TABLES, make_app
@@ -155,6 +156,31 @@ def test_a_commit_that_fails_after_another_one_is_said(pair):
     assert pair.count("ai_model_prices") == [1, 1]
 
 
+@pytest.mark.parametrize("words", [("token", "create"), ("prices", "load", "-")])
+def test_one_database_by_two_addresses_is_refused_and_keeps_nobody_waiting(pair, words):
+    """Its second transaction would wait for its first one, for ever."""
+    host = conninfo_to_dict(pair.urls[LOW])["host"]
+    urls = {LOW: pair.urls[LOW], HIGH: make_conninfo(pair.urls[LOW], host=f"{host},{host}")}
+    more = (pair.owner,) if words[0] == "token" else ()
+    result = pair(*words, *more, urls=urls, stdin=json.dumps([PRICE]).encode())
+    assert (result.status, result.out) == (2, "")
+    assert f"the database of `{HIGH}` is that of other slots, too" in result.sentence
+    assert (pair.count("api_tokens"), pair.count("ai_model_prices")) == ([0, 0], [0, 0])
+
+
+def test_what_one_of_all_databases_refuses_names_the_database(pair):
+    new = uuid4()
+    with pair.engines[LOW].begin() as connection:
+        connection.execute(sa.insert(TABLES.users), {"id": new, "name": "new"})
+    refused = pair("token", "create", new)
+    assert refused.sentence.startswith(f"database {HIGH}: no user `{new}`")
+    for words in (("token", "create", pair.owner), ("directory", "load", "-")):
+        stdin = json.dumps(pair.file).encode()
+        away = pair(*words, urls=pair.lock_out(HIGH), stdin=stdin)
+        assert (away.status, away.out) == (2, "")
+        assert away.sentence.startswith(f"database {HIGH}: the database refused: ")
+
+
 def test_a_budget_is_found_by_its_group_and_listed_by_its_organization(pair):
     for organization, group in pair.groups.items():
         assert pair("budget", "set", group, "--usd", "3").status == 0
@@ -298,7 +324,8 @@ WRONG = [
     ('{"0-4095": 7}', "is not a JSON object"),
     ('{"postgresql://a:secret@b/c": "0-4095"}', "is not a JSON object"),
     ('{"0-4095": {"a": "secret"}}', "is not a JSON object"),
-    ('{"0-9": "postgresql:///a", "0-9": "postgresql:///b"}', "for `0-9` and for `0-9`"),
+    ('{"0-9": "postgresql:///a", "0-9": "postgresql:///b"}', "has `0-9` twice; take one of"),
+    ('{"0-9": "postgresql:///a", "10-4095": ""}', "`10-4095` is not a database URL; it is empty"),
     ('{"0-9": "postgresql:///a"}', "10-4095"),
     ('{"0-4095": "postgresql:///a", "7": "postgresql:///b"}', "7"),
     ('{"0-4096": "postgresql:///a"}', "0-4096"),

@@ -69,12 +69,27 @@ def test_each_database_is_listed_once_by_the_first_of_its_slots():
         (["0-4095,"], "`0-4095,` is not a range of slots"),
         (["\u0660-4095"], "is not a range of slots"),
         (["all"], "`all` is not a range of slots"),
+        ([range(2048)], "`range(0, 2048)` is not a range of slots"),
     ],
 )
 def test_slots_that_are_missing_doubled_or_not_slots_are_named(ranges, sentence):
     with pytest.raises(SettingsError) as refused:
         Databases(dict.fromkeys(ranges, ONE))
     assert sentence in refused.value.detail
+
+
+@pytest.mark.parametrize("given", [None, [ONE], ONE], ids=["none", "list", "engine"])
+def test_what_is_no_dict_of_engines_is_refused_with_what_to_give(given):
+    with pytest.raises(SettingsError, match="give a dict from slots to engines"):
+        Databases(given)
+
+
+def test_the_slot_of_a_hold_is_read_from_the_text_of_its_id_too():
+    organization = uuid4()
+    for text in (str(make_id(organization)), str(make_id(organization)).upper()):
+        assert Databases.read_slot(text) == find_slot(organization)
+    with pytest.raises(ValueError, match="UUID"):
+        Databases.read_slot("x")
 
 
 def test_a_unit_asks_for_the_one_spelling_of_an_organizations_id():

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 from tests.regions import make_region, place
 from tests.support import (
     TABLES,
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.slow
 DONE = {"hold": 201, "record": 201, "correct": 201, "release": 204, "delete override": 204}
 OF_HOLDS = ("find hold", "extend", "settle", "release")
 AWAY = sa.create_engine("postgresql+psycopg://x@127.0.0.1:1/x?connect_timeout=2")
+ASYNC = create_async_engine("postgresql+psycopg://x@127.0.0.1:1/x")
 FORBIDDEN, REQUIRED = (403, "forbidden"), (400, "organization-required")
 
 
@@ -377,6 +379,16 @@ def test_a_function_of_the_hosts_needs_the_organization_of_every_hold(region):
         )
 
 
+def test_a_function_of_the_hosts_is_never_asked_for_a_slot(region):
+    """It would take the number for an id, of another organization."""
+    asked = []
+    gov = make_app(asked.append).extensions["govbudget"]
+    slot = Databases.read_slot(make_id(region.other.a))
+    with pytest.raises(TypeError, match="knows no slots"), gov.unit(uuid4(), organization=slot):
+        pass
+    assert asked == []
+
+
 def test_one_database_is_as_ever_however_it_is_given(region):
     town = region.one
     one = Databases({"0-4095": town.engine})  # which are not several
@@ -394,8 +406,10 @@ def test_one_database_is_as_ever_however_it_is_given(region):
         ({"engine": Databases({"0-4095": sa.create_engine("sqlite://")})}, "`sqlite+pysqlite`"),
         ({"engine": Databases({"0-4095": "postgresql://x"})}, "`engine=` gave `str`"),
         ({"engine": AWAY, "organization_of": "a"}, "`organization_of=` is not callable"),
+        ({"engine": ASYNC.sync_engine}, "give an engine of `create_engine`"),
+        ({"engine": Databases({"0-4095": ASYNC.sync_engine})}, "give an engine of `create_engine`"),
     ],
-    ids=["two arguments", "another kind of database", "no engine", "no callable"],
+    ids=["two arguments", "another kind", "no engine", "no callable", "async", "several async"],
 )
 def test_what_can_find_no_database_is_refused_at_the_start(options, sentence):
     with pytest.raises(SettingsError) as refused:

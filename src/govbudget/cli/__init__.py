@@ -16,6 +16,7 @@ from govbudget.errors import GovBudgetError, InvalidInput, PolicyError
 from govbudget.parts import is_installed
 
 OK, NOT_SO, WRONG = 0, 1, 2
+ABOUT = "in "  # starts the note of an error that says which database it is about
 
 # In which module each command is, loaded when it is named; those of a part where it is installed.
 _MODULES = {
@@ -101,11 +102,11 @@ def _name_setting() -> str:
     return several if os.environ.get(several) else "GOVBUDGET_DATABASE_URL"
 
 
-def report(error: Exception, about: str = "") -> int:
+def report(error: Exception) -> int:
     """Say on stderr what was wrong, and give the status; raise what a command does not explain."""
     if not isinstance(error, _list_known()):
         raise error
-    for line in _explain(error, about):
+    for line in _explain(error):
         click.echo(line, err=True)
     return NOT_SO if isinstance(error, NotSo) else WRONG
 
@@ -117,8 +118,10 @@ def _list_known() -> tuple[type[Exception], ...]:
     return (GovBudgetError, click.ClickException, OSError, *refusals)
 
 
-def _explain(error: Exception, about: str = "") -> Iterator[str]:
+def _explain(error: Exception) -> Iterator[str]:
     """Say what was wrong, about what: one line, and one more for each finding or wrong entry."""
+    notes = getattr(error, "__notes__", ())
+    about = "".join(note.removeprefix(ABOUT) for note in notes if note.startswith(ABOUT))
     if isinstance(error, PolicyError):
         yield from map(str, error.findings)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
@@ -171,7 +172,7 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
 
     All or nothing: each is committed once the work is done in all. Where there is one database, its
     slots are an empty text. Raises `unavailable`, which says where it was done and where not, where
-    one can't be committed after another one was.
+    one can't be committed after another one was; SettingsError where two of them are one.
     """
     turns = list_turns()
     if not turns:
@@ -182,11 +183,18 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
     def attempt() -> None:
         with ExitStack() as stack:
             begun = {}
+            # One that two URLs lead to would wait for itself for ever.
+            own_lock = sa.select(sa.func.pg_try_advisory_xact_lock(secrets.randbits(63)))
             for turn in turns:
                 engine = turn.engine.execution_options(isolation_level="READ COMMITTED")
-                connection = stack.enter_context(engine.connect())
-                begun[turn.slots] = connection.begin()
                 with take(turn):
+                    connection = stack.enter_context(engine.connect())
+                    begun[turn.slots] = connection.begin()
+                    if not connection.scalar(own_lock):
+                        raise SettingsError(
+                            f"the database of `{turn.slots}` is that of other slots, too, by "
+                            "another address; name it once, with all its slots"
+                        )
                     done[turn.slots] = work(connection)
             for slots, transaction in begun.items():
                 transaction.commit()

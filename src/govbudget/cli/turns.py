@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from govbudget.cli import OK, report
+from govbudget.cli import ABOUT, OK, report
 from govbudget.errors import PolicyError, SettingsError
 
 if TYPE_CHECKING:
@@ -50,11 +50,17 @@ def find_turn() -> Turn | None:
 
 @contextmanager
 def take(turn: Turn) -> Iterator[None]:
-    """Work on this database for the length of a block."""
+    """Work on this database for the length of a block. What goes wrong in it names the database."""
     meta = click.get_current_context().meta
     meta[_KEY] = turn
     try:
         yield
+    except _OF_ALL:
+        raise
+    except Exception as error:
+        if turn.slots and turn.opened is not None:
+            error.add_note(f"{ABOUT}database {turn.slots}: ")
+        raise
     finally:
         del meta[_KEY]
 
@@ -84,7 +90,7 @@ def each_database(command: Callable[..., int | None]) -> Callable[..., int | Non
             except _OF_ALL:
                 raise
             except Exception as error:  # noqa: BLE001 - `report` raises what it does not know
-                statuses.append(report(error, f"database {turn.slots}: "))
+                statuses.append(report(error))
         if form == "json":
             click.echo("}" if turns[0].opened else "{}")
         return max(statuses)

@@ -55,6 +55,8 @@ def normalize_url(text: str, name: str = DATABASE_URL) -> sa.URL:
     except psycopg.Error as error:
         is_secret = not separator or "@" in rest or "password" in rest
         raise _refuse(name, "" if is_secret else str(error).strip()) from None
+    if not text.strip():  # libpq would take what its own variables name
+        raise _refuse(name, "it is empty")
     user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
     if not all(port.isdecimal() for port in parts.get("port", "").split(",") if port):
         raise _refuse(name, "the port is not a number")

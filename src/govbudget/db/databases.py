@@ -26,7 +26,8 @@ class Databases:
     """Several databases, each of the organizations whose slots it has; `engine=` takes it.
 
     The slot of an organization is a hash of its id, from 0 to 4095; slot 0 is the site's, too.
-    `read_slot` reads it from the id of a hold, and gives None for an id of the caller's own.
+    `read_slot` reads it from the id of a hold (a UUID, or its text), and gives None for an id of
+    the caller's own.
     """
 
     read_slot = staticmethod(read_slot)
@@ -38,8 +39,11 @@ class Databases:
         in exactly one of them, and names the others.
         """
         found: list[list[Engine]] = [[] for _ in range(SLOTS)]
+        if not hasattr(engines, "items"):
+            kind = type(engines).__name__
+            raise SettingsError(f"`Databases` got `{kind}`; give a dict from slots to engines")
         for text, engine in engines.items():
-            for slot in _read_slots(text):
+            for slot in _read_slots(str(text)):
                 found[slot].append(engine)
         missing = _write_slots(slot for slot in range(SLOTS) if not found[slot])
         doubled = _write_slots(slot for slot in range(SLOTS) if len(found[slot]) > 1)

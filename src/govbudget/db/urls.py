@@ -62,10 +62,12 @@ def _read_urls(text: str) -> dict[str, sa.URL]:
     for slots, text_of_url in pairs:
         found = normalize_url(text_of_url, f"{DATABASE_URLS} `{slots}`")
         for other, known in urls.items():
-            if other == slots or _identify(known) == _identify(found):
+            if other == slots:
+                raise SettingsError(f"{DATABASE_URLS} has `{slots}` twice; take one of them out")
+            if _identify(known) == _identify(found):
                 raise SettingsError(
-                    f"{DATABASE_URLS} has a range or a database twice, for `{other}` and for "
-                    f"`{slots}`; write `{other},{slots}` where one database has both"
+                    f"{DATABASE_URLS} has a database twice, for `{other}` and for `{slots}`; write "
+                    f"`{other},{slots}`"
                 )
         urls[slots] = found
     return urls

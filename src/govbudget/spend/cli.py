@@ -279,7 +279,7 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
         return NOT_SO
     click.echo(f"{seen.members} members, {seen.calls} calls: ledger = rollups = counters")
     if file is not None:
-        click.echo(f"{file}: as it was written, and its rows add up to the rollups")
+        click.echo(f"{name_file(file)}: as it was written, and its rows add up to the rollups")
     return OK
 
 
