@@ -250,15 +250,15 @@ def _find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
         give = given
         if _needs_organization(give):
             if not isinstance(give, Databases):
-                return lambda organization: _check_engine(give(_require_no_slot(organization)))
+                return lambda organization: _check_engine(_ask(give, organization))
             for _, one in give:
                 _check_engine(one)
             return lambda organization: _check_engine(give(organization))
         return lambda _: _check_engine(give())
     if not hasattr(type(given), "engine"):
         raise SettingsError(
-            "GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL, or the `db` of "
-            "Flask-SQLAlchemy"
+            "GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL, the `db` of "
+            "Flask-SQLAlchemy, or a `Databases` of several engines"
         )
     db: Any = given
 
@@ -271,14 +271,20 @@ def _find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
     return find
 
 
-def _require_no_slot(organization: Id | None) -> Id | None:
-    """Raise TypeError for a slot: a function of the host's would take it for an id."""
+def _ask(give: Callable[..., object], organization: Id | None) -> object:
+    """Ask a function of the host's; raise TypeError for a slot, which it would take for an id."""
     if isinstance(organization, Slot):
         raise TypeError(
             "`engine=` is a function, which knows no slots; give `organization=` the id of the "
             "hold's organization"
         )
-    return organization
+    try:
+        return give(organization)
+    except LookupError as error:
+        raise SettingsError(
+            f"`engine=` ended in `{type(error).__name__}`; let it give an engine also of an "
+            "organization that is not known, such as that of the site (None)"
+        ) from error
 
 
 def _needs_organization(give: object) -> bool:

@@ -13,6 +13,8 @@ from tests.regions import make_region, place
 from tests.support import TABLES, count_statements, make_app
 from tests.web.helpers import put_limit
 
+from govbudget.web.destination import find_request_organization
+
 pytestmark = pytest.mark.slow
 
 AWAY = sa.create_engine("postgresql+psycopg://x@127.0.0.1:1/x?connect_timeout=2")
@@ -118,6 +120,21 @@ def test_mine_shows_what_is_in_the_database_that_is_there(region, both, away):
     assert find_places(page) == [str(up.a)]
     lost = getattr(region, away)
     assert visit(app, f"/?organization={lost.a}", both).status_code == 503
+
+
+@pytest.mark.parametrize("several", [True, False], ids=["Databases", "function"])
+def test_mine_shows_nothing_of_a_database_where_the_caller_is_signed_out(region, both, several):
+    """A token can be revoked in one of them, where a command has failed in another."""
+
+    def identify():
+        asked = region.databases(find_request_organization())
+        return both if asked is region.one.engine else None
+
+    databases = region.databases if several else region.databases.__call__
+    app = make_app(databases, pages="/ai", identify=identify)
+    assert find_places(visit(app, "/", both)) == [str(region.one.a)]
+    page = visit(app, f"/?organization={region.other.a}", both)
+    assert (page.status_code, find_places(page)) == (401, [])
 
 
 def test_mine_with_a_function_of_the_hosts_is_of_one_database(region, both):

@@ -389,6 +389,13 @@ def test_a_function_of_the_hosts_is_never_asked_for_a_slot(region):
     assert asked == []
 
 
+@pytest.mark.parametrize("give", [{}.__getitem__, {}.get], ids=["raises", "none"])
+def test_a_function_that_knows_no_organization_says_what_it_should_give(region, give):
+    gov = make_app(lambda of, give=give: give(of)).extensions["govbudget"]
+    with pytest.raises(SettingsError, match="also of an organization that is not known"):
+        gov.find_engine(region.other.a)
+
+
 def test_one_database_is_as_ever_however_it_is_given(region):
     town = region.one
     one = Databases({"0-4095": town.engine})  # which are not several

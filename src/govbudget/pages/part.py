@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, g
 
 from govbudget.db.databases import Databases
 from govbudget.errors import GovBudgetError
@@ -18,6 +18,7 @@ from govbudget.web.blueprint import (
     answer_failure,
     authorize_route,
     fill_blueprint,
+    find_caller,
     serve,
 )
 from govbudget.web.call import AuthorizedRequest, Route, Target
@@ -97,9 +98,19 @@ def _show(
     def look(caller: Id) -> Id | None:
         """Find which organization's database has what the page shows."""
         nonlocal mine
+
+        def require_same(organization: Id | None) -> None:
+            """Ask who calls in that database, too: a token may be revoked there alone."""
+            g.govbudget_organization = organization
+            if find_caller(gov, identify) != caller:
+                raise GovBudgetError("unauthenticated", "sign in again")
+
         if isinstance(gov.databases, Databases):
-            mine = people.look_everywhere(gov, gov.databases, caller)
-        return people.choose(gov, () if mine is None else mine.organizations)
+            mine = people.look_everywhere(gov, gov.databases, caller, require_same)
+        chosen = people.choose(gov, () if mine is None else mine.organizations)
+        if gov.databases is not None:
+            require_same(chosen)
+        return chosen
 
     def act(asking: Asking) -> Page | Response:
         if route is MINE:

@@ -10,7 +10,7 @@ from flask import request
 
 from govbudget.db.retries import explain_outage
 from govbudget.directory.names import find_names
-from govbudget.errors import FieldError, Forbidden, InvalidInput, NotFound
+from govbudget.errors import FieldError, Forbidden, GovBudgetError, InvalidInput, NotFound
 from govbudget.pages.links import links_of, list_links
 from govbudget.pages.render import Page
 from govbudget.pages.spend import list_of_month
@@ -57,10 +57,13 @@ class Mine(NamedTuple):
     names: dict[tuple[str, Id], str]
 
 
-def look_everywhere(gov: Installation, databases: Databases, caller: Id) -> Mine:
+def look_everywhere(
+    gov: Installation, databases: Databases, caller: Id, require_same: Callable[[Id], None]
+) -> Mine:
     """Look in each of several databases, on one connection after another.
 
-    A page goes from one database to the next. One that is away has nothing, which the log says.
+    A page goes from one database to the next. One that is away, or where
+    `require_same` finds somebody else, has nothing, which the log says.
     """
     page, mine = _read_list(gov), Mine([], [], {})
     last = None if page.after is None else databases(page.after)
@@ -75,6 +78,7 @@ def look_everywhere(gov: Installation, databases: Databases, caller: Id) -> Mine
             return found._replace(names=find_names(unit, ids, ()))
 
         try:
+            require_same(slot)
             found = gov.run(caller, look, organization=slot)
             # One that is being moved is in two of them.
             here = (one for one in found.organizations if databases(one.id) is databases(slot))
@@ -82,7 +86,8 @@ def look_everywhere(gov: Installation, databases: Databases, caller: Id) -> Mine
                 [*mine.held, *found.held], [*mine.organizations, *here], mine.names | found.names
             )
         except Exception as error:
-            if explain_outage(error) is None:
+            is_other = isinstance(error, GovBudgetError) and error.code == "unauthenticated"
+            if explain_outage(error) is None and not is_other:
                 raise
             logger.exception("the organizations from slot %s are not listed", slot)
         last = None if is_last else last

@@ -243,7 +243,7 @@ def serve(
     """
     receive = cache(partial(_receive, route))
     destination = find_destination(gov, route, path, receive)
-    caller = _identify(gov, identify)
+    caller = find_caller(gov, identify)
     record = requestlog.find_record()
     ids = _note_ids(gov, route, path, caller)
     receive()
@@ -269,7 +269,7 @@ def serve(
             announce()
 
 
-def _identify(gov: Installation, identify: Callable[[], object]) -> Id:
+def find_caller(gov: Installation, identify: Callable[[], object]) -> Id:
     """Ask the host who calls; raise `unauthenticated` where nobody does."""
     try:
         caller = identify()
