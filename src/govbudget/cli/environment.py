@@ -183,7 +183,6 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
     def attempt() -> None:
         with ExitStack() as stack:
             begun = {}
-            # One that two URLs lead to would wait for itself for ever.
             own_lock = sa.select(sa.func.pg_try_advisory_xact_lock(secrets.randbits(63)))
             for turn in turns:
                 engine = turn.engine.execution_options(isolation_level="READ COMMITTED")
@@ -191,10 +190,7 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
                     connection = stack.enter_context(engine.connect())
                     begun[turn.slots] = connection.begin()
                     if not connection.scalar(own_lock):
-                        raise SettingsError(
-                            f"the database of `{turn.slots}` is that of other slots, too, by "
-                            "another address; name it once, with all its slots"
-                        )
+                        raise _explain_same(turn.slots)
                     done[turn.slots] = work(connection)
             for slots, transaction in begun.items():
                 transaction.commit()
@@ -206,13 +202,26 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
         if not committed:
             raise
         others = [turn.slots for turn in turns if turn.slots not in committed]
-        reason = str(error).splitlines()[0]
-        raise GovBudgetError(
-            "unavailable",
-            f"this is done in the databases {' and '.join(committed)}, and not in "
-            f"{' and '.join(others)}: {reason}; run it again when they all answer",
-        ) from error
+        raise _explain_half_done(committed, others, error) from error
     return done
+
+
+def _explain_half_done(
+    committed: Sequence[str], others: Sequence[str], error: Exception
+) -> GovBudgetError:
+    return GovBudgetError(
+        "unavailable",
+        f"this is done in the databases {' and '.join(committed)}, and not in "
+        f"{' and '.join(others)}: {str(error).splitlines()[0]}; run it again when they all answer",
+    )
+
+
+def _explain_same(slots: str) -> SettingsError:
+    """Say that two URLs lead to this database: its second transaction would wait for the first."""
+    return SettingsError(
+        f"the database of `{slots}` is that of other slots, too, by another address; name it "
+        "once, with all its slots"
+    )
 
 
 def run_everywhere_as_operator(work: Callable[[Unit], T]) -> dict[str, T]:
