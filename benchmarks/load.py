@@ -41,7 +41,6 @@ THREADS, POOL = 80, 8  # what `serve` starts with
 # Workers, threads and connections of a worker, to choose the defaults of `serve` from.
 SETTINGS = ((1, 8, 8), (1, 80, 4), (1, 80, 8), (1, 80, 16), (2, 80, 4), (2, 80, 8))
 START_SECONDS = 30.0
-WARM_UP_SECONDS = 2.0
 STALL_SECONDS = 15.0  # an answer that takes longer is an error
 OURS, THEIRS = "govbudget", "Core, same statements"
 ROOT = Path(__file__).parents[1]
@@ -72,7 +71,7 @@ def measure_load(effort: Effort, server: sa.URL) -> Iterator[Row]:
             THEIRS: stack.enter_context(_serve_hand_written(url, world)),
         }
         for port, _pid in ports.values():  # pools fill, statements are prepared, modules loaded
-            asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), WARM_UP_SECONDS))
+            asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), effort.load_seconds))
         for mix, share in MIXES.items():
             for connections in CONNECTIONS:
                 what = f"{mix}, {connections} connections"
@@ -96,7 +95,7 @@ def measure_settings(effort: Effort, server: sa.URL) -> Iterator[Row]:
         token = _make_token(url, world)
         ports = {s: stack.enter_context(_serve_govbudget(url, *s))[0] for s in SETTINGS}
         for port in ports.values():
-            asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), WARM_UP_SECONDS))
+            asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), effort.load_seconds))
         for connections in CONNECTIONS:
             say(f"settings: {connections} connections")
             tallies: dict[tuple[int, int, int], list[Tally]] = {s: [] for s in SETTINGS}

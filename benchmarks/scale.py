@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     Member = tuple[UUID, UUID]  # an organization and a user
 
 THREADS = 8
-LARGE, SMALL = 10_000, 100  # users of the one large organization, and of each of as many small ones
-MANY, ONE = f"{SMALL} organizations, {SMALL * SMALL:,} users", "1 database"
+# Small organizations, and users of each; one large organization has as many as all of them.
+SMALL = {"full": 100, "quick": 20}
+ONE = "1 database"
 BOOKED = {"full": 5, "quick": 1}  # calls of each user in a month that may be closed
 CLOSED_DAYS = 123  # so long ago, which is in such a month
 COMMITS = 50
@@ -128,20 +129,25 @@ def measure_scale(effort: Effort) -> Iterator[Row]:
         yield Row("scale", "hold and settle", "govbudget", target="MISSING: it needs Linux's /proc")
         return
     large = uuid5(NAMESPACE_OID, "large")
-    small = [uuid5(NAMESPACE_OID, str(n)) for n in range(SMALL)]
-    sizes = {large: LARGE, **dict.fromkeys(small, SMALL)}
+    number = SMALL[effort.name]
+    small = [uuid5(NAMESPACE_OID, str(n)) for n in range(number)]
+    sizes = {large: number**2, **dict.fromkeys(small, number)}
     rows: list[Row] = []
     for row in _measure(effort, large, sizes):
         rows.append(row)
         yield row
-    yield from report_needs(_find_costs(rows))
+    yield from report_needs(_find_costs(rows, _name_many(sizes)))
 
 
-def _find_costs(rows: Sequence[Row]) -> Costs:
+def _name_many(sizes: dict[UUID, int]) -> str:
+    return f"{len(sizes) - 1} organizations, {max(sizes.values()):,} users"
+
+
+def _find_costs(rows: Sequence[Row], many: str) -> Costs:
     """Find what a call costs, with one database and many organizations."""
 
     def find(who: str, what: str = "") -> float:
-        (value,) = (r.value for r in rows if r.who == who and (what or MANY) == r.what)
+        (value,) = (r.value for r in rows if r.who == who and (what or many) == r.what)
         assert value is not None
         return value.median
 
@@ -164,13 +170,13 @@ def _measure(effort: Effort, large: UUID, sizes: dict[UUID, int]) -> Iterator[Ro
         two = stack.enter_context(_open_setup(servers, sizes, booked))
         for what, chosen in (
             ("one hot user", lambda m: m[:1]),
-            (f"1 organization, {LARGE:,} users", lambda m: [x for x in m if x[0] == large]),
-            (MANY, lambda m: [x for x in m if x[0] != large]),
+            (f"1 organization, {sizes[large]:,} users", lambda m: [x for x in m if x[0] == large]),
+            (_name_many(sizes), lambda m: [x for x in m if x[0] != large]),
         ):
             yield from _compare(effort, what, {s: chosen(s.members) for s in (one, two)})
         for setup in (one, two):
             setup.verify()
-        yield from _close(one.commands[0], LARGE * 2 * booked)
+        yield from _close(one.commands[0], sum(sizes.values()) * booked)
 
 
 def _compare(effort: Effort, what: str, of: dict[_Setup, Sequence[Member]]) -> Iterator[Row]:

@@ -139,7 +139,7 @@ def decide_during(reload, times, policy):
 
 @pytest.mark.usefixtures("casbin")
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [20, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_threads_that_decide_during_reloads_of_the_same_files_never_see_another_answer(
     tmp_path, quick_switches, times
 ):

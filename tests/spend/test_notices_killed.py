@@ -37,8 +37,8 @@ def list_crossings(spender):
 @pytest.mark.long
 def test_each_crossing_is_noticed_once_while_gateways_are_killed_at_random(engine, tmp_path):
     """By the call itself: a sweep afterwards finds nothing that was lost."""
-    place = Place(engine, tmp_path, 3000)
-    place.run(16, kills=150, thresholds=PERCENTS)
+    place = Place(engine, tmp_path, 1500)
+    place.run(16, kills=60, thresholds=PERCENTS)
     spent = place.assert_whole()
     found = list_crossings(place.spender)
     reached = [percent for percent in PERCENTS if spent >= place.limit_micros * 10**4 * percent]

@@ -282,7 +282,7 @@ def test_so_it_is_while_holds_are_abandoned_and_expire(make_place):
 
 
 @pytest.mark.parametrize(
-    ("workers", "calls", "kills"), [(3, 300, 12), pytest.param(16, 8_000, 150, marks=long)]
+    ("workers", "calls", "kills"), [(3, 300, 12), pytest.param(16, 4_000, 60, marks=long)]
 )
 def test_so_it_is_when_gateways_are_killed_at_random(make_place, workers, calls, kills):
     place = make_place(calls)

@@ -24,7 +24,7 @@ from govbudget.spend.verify import verify_spend
 MEMBERS, GROUPS, PAGE = 1000, 100, 50
 NOON = datetime(2026, 9, 15, 12, tzinfo=UTC)  # of the last day; reports are of its month
 MONTH, NEXT_MONTH = date(2026, 9, 1), date(2026, 10, 1)
-ROUNDS, WARM_UP = 200, 20  # PostgreSQL settles on a plan after a few
+ROUNDS, WARM_UP = 60, 20  # PostgreSQL settles on a plan after a few
 AT_MOST = 1.5
 
 # The spend of half of the members is attributed to Everyone, of the others to a group of theirs.
