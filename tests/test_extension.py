@@ -355,7 +355,10 @@ def test_an_engine_may_be_a_callable_that_is_asked_in_each_request(engine, world
     ("given", "sentence"),
     [
         (lambda: sa.create_engine("sqlite://"), "`engine=` is for `sqlite+pysqlite`"),
-        (Session, "`engine=` gave `Session`; give a SQLAlchemy Engine or Connection"),
+        (
+            lambda: Session(NOWHERE),
+            "`engine=` gave `Session`; give a SQLAlchemy Engine or Connection",
+        ),
     ],
 )
 def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
@@ -383,6 +386,13 @@ def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
         ),
         ({"identify": None}, {}, SettingsError, "`identify=`"),
         ({"identify": 7}, {}, SettingsError, "`identify=`"),
+        (
+            {"identify": lambda request: request},
+            {},
+            SettingsError,
+            "`identify=`, a function without",
+        ),
+        ({"features": lambda user: user}, {}, SettingsError, "`features=` needs an argument"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "aibrigde"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "`features=`"),
         ({"policy": "policy"}, {}, SettingsError, "`policy`.*absolute"),

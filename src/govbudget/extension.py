@@ -85,7 +85,7 @@ class GovBudget:
           with a pool of our own of the same size, which closes with it. Or a Connection, for tests:
           all happens in savepoints of its transaction, which stays yours to end. A callable that
           needs an argument gets the id of an organization, or None for the site: a `Databases`, or
-          a function of yours.
+          a function of yours. One whose argument is optional is refused.
         - `organization_of`: gives the organization's id of a group's, or None. Where there are
           several databases, the endpoints of a group need it, before a connection is taken.
         - `identify`: gives the caller's id (of the id type, or its text), or None.
@@ -128,13 +128,17 @@ def _install(app: Flask, given: Options) -> Installation:
     settings = read_settings(app.config)
     engine: Any = given.get("engine")
     find_engine, identify = _find_with(engine, app), given.get("identify")
-    if not callable(identify):
+    if identify is None or _takes(identify) is False:
         raise SettingsError(
-            "GovBudget needs `identify=`, a function that gives the caller's id, or None"
+            "GovBudget needs `identify=`, a function without arguments that gives the caller's id, "
+            "or None"
         )
     organization_of: Any = given.get("organization_of")
-    if not (organization_of is None or callable(organization_of)):
-        raise SettingsError("`organization_of=` is not callable; give a function of a group's id")
+    if organization_of is not None and _takes(organization_of, None) is False:
+        raise SettingsError(
+            "`organization_of=` can't be called with a group's id; give a function of that one "
+            "argument"
+        )
     tables = Tables(settings.layout)
     directory = given.get("directory") or _find_own_directory(tables)
     policy = _load_policy(given.get("policy"), settings)
@@ -287,20 +291,31 @@ def _ask(give: Callable[..., object], organization: Id | None) -> object:
         ) from error
 
 
-def _needs_organization(give: object) -> bool:
-    """Say whether it is a callable that needs an argument; SettingsError: several arguments."""
-    try:
-        signature = inspect.signature(give) if callable(give) else inspect.Signature()
-    except ValueError:  # of one that is not Python, nothing is known
+def _takes(given: object, *arguments: object) -> bool | None:
+    """Say whether it can be called with these arguments; None: its signature is not known."""
+    if not callable(given):
         return False
-    for arguments in ((), (None,)):
-        with suppress(TypeError):
-            signature.bind(*arguments)
-            return bool(arguments)
-    raise SettingsError(
-        "`engine=` is a callable that needs several arguments; let it take none, or one: the id of "
-        "an organization"
-    )
+    try:
+        inspect.signature(given).bind(*arguments)
+    except TypeError:
+        return False
+    except (ValueError, RuntimeError):  # it is not of Python, or a proxy outside its context
+        return None
+    return True
+
+
+def _needs_organization(give: object) -> bool:
+    """Say whether it is a callable that needs an argument; SettingsError: it is not clear."""
+    if not callable(give):
+        return False
+    takes_none, takes_one = _takes(give), _takes(give, None)
+    if takes_none == takes_one is not None:
+        wrong = "can be called with and without an" if takes_one else "needs several"
+        raise SettingsError(
+            f"`engine=` is a callable that {wrong} argument{'' if takes_one else 's'}; let it take "
+            "none, such as `lambda: find_engine()`, or need one: the id of an organization"
+        )
+    return bool(takes_one)
 
 
 def _may_be_several(engine: object) -> bool:
@@ -349,6 +364,8 @@ def _find_features(
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None, settings: Settings
 ) -> Callable[[], frozenset[str]]:
     if callable(features):
+        if _takes(features) is False:
+            raise SettingsError("`features=` needs an argument; give a function without any")
         return lambda: read_features("features=", features())
     fixed = settings.features if features is None else read_features("features=", features)
     return lambda: fixed

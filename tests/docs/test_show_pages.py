@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import pytest
 import sqlalchemy as sa
 from jinja2 import DictLoader
 from tests.docs.support import ROOT, read_blocks
@@ -23,6 +26,15 @@ def test_the_pages_are_there_in_the_frame_of_the_host_and_its_form_sets_a_limit(
     group = client.get(answer.headers["Location"])
     assert group.status_code == 200
     assert "Limit of each member $12.50" in read_text(group)
+
+
+def test_a_test_as_on_the_page_finds_a_template_that_is_not_there(engine):
+    (frame,) = read_blocks(ROOT / "docs" / "how-to" / "show-pages.md", "html")
+    for name in ("base.html", "other.html"):
+        app = PAGE.create_app(engine, lambda: None)
+        app.jinja_loader = DictLoader({name: f"Our Shop {frame}"})
+        with nullcontext() if name == "base.html" else pytest.raises(AssertionError):
+            PAGE.test_the_pages_have_our_frame(app)
 
 
 def test_the_names_are_those_of_the_hosts_tables(world):

@@ -7,7 +7,7 @@ import re
 from html import unescape
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from itsdangerous import Signer
 from itsdangerous.encoding import base64_encode
 from tests.support import authorize, count_statements, make_app
@@ -155,24 +155,94 @@ def test_a_host_without_pages_has_none_and_a_wrong_path_for_them_is_refused(engi
         make_app(engine, pages="/ai", spend=False)
 
 
-def test_the_hosts_base_template_frames_the_pages_and_the_hosts_own_policy_counts(
-    engine, town, tmp_path
-):
-    (tmp_path / "host.html").write_text(
-        "<title>{% block title %}{% endblock %} - Shop</title>{% block head %}<!-- ours -->"
-        "{% endblock %}<h1>{{ greeting }}</h1><main>{% block content %}{% endblock %}</main>"
-    )
-    app = Flask("shop", template_folder=str(tmp_path))
-    app.config["GOVBUDGET_BASE_TEMPLATE"] = "host.html"
-    app.context_processor(lambda: {"greeting": "Hello"})
-    GovBudget(app, engine=engine, identify=lambda: town.owner, pages="/money")
-    response = app.test_client().get("/money/policy")
+FRAME = (
+    "<title>{% block title %}{% endblock %} - Shop</title>{% block head %}<!-- ours -->"
+    "{% endblock %}<h1>{{ greeting }}</h1><main>{% block content %}{% endblock %}</main>"
+)
+
+
+@pytest.fixture
+def open_framed(engine, town, policy, tmp_path):
+    """Opens a page, as the owner, of a host with a base template of its own."""
+
+    def open_framed(text, path="/policy", who=None, change=None, **values):
+        if text is not None:
+            (tmp_path / "host.html").write_text(text)
+        app = Flask("shop", template_folder=str(tmp_path))
+        app.config["GOVBUDGET_BASE_TEMPLATE"] = "host.html"
+        app.context_processor(lambda: values)
+        options = {"engine": engine, "identify": lambda: who or town.owner, "policy": policy}
+        GovBudget(app, pages="/money", **options)
+        if change is not None:
+            change(app)  # what a host does after govbudget is there
+        return app.test_client().get(f"/money{path}")
+
+    return open_framed
+
+
+def test_the_hosts_base_template_frames_the_pages_and_the_hosts_own_policy_counts(open_framed):
+    response = open_framed(FRAME, greeting="Hello")
     text = response.get_data(as_text=True)
     assert "Content-Security-Policy" not in response.headers
     assert "<title>Policy · AI spend - Shop</title>" in text
     assert "<h1>Hello</h1>" in text
     assert '<!-- ours --><link rel="stylesheet" href="/money/style.css' in text
     assert text.count("<main") == 1
+
+
+def test_the_hosts_base_template_has_the_hosts_values_under_each_name(open_framed):
+    names = ("name", "url", "title", "links", "here", "style", "clock", "show", "price", "roles")
+    written = " ".join(f"{name}={{{{ {name} }}}}," for name in names)
+    for path in ("/policy", "/prices"):
+        text = open_framed(FRAME + written, path, **dict.fromkeys(names, "host"))
+        for name in names:
+            assert f"{name}=host," in text.get_data(as_text=True)
+    assert f"{names[0]}=," in open_framed(FRAME + written).get_data(as_text=True)
+
+
+def test_the_hosts_ways_of_jinja_change_no_page(open_framed):
+    """Such as other marks beside JavaScript's, or a filter with a name of ours."""
+
+    def change(app):
+        app.jinja_options = {"variable_start_string": "[[", "variable_end_string": "]]"}
+        app.jinja_env.filters["exactly"] = lambda _: "the host's"
+
+    plain = open_framed(FRAME, "/prices", greeting="Hello").get_data(as_text=True)
+    marked = FRAME.replace("{{", "[[").replace("}}", "]]")
+    changed = open_framed(marked, "/prices", change=change, greeting="Hello")
+    assert changed.get_data(as_text=True) == plain
+
+
+def test_a_base_template_that_is_registered_later_is_found(open_framed, tmp_path):
+    folder = tmp_path / "late"
+    folder.mkdir()
+    (folder / "host.html").write_text(FRAME)
+
+    def change(app):
+        app.register_blueprint(Blueprint("late", "late", template_folder=str(folder)))
+
+    assert "<title>Policy" in open_framed(None, change=change).get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "GOVBUDGET_BASE_TEMPLATE is `host.html`, which `shop` has no template of"),
+        ("<main></main>", "GOVBUDGET_BASE_TEMPLATE is `host.html`, which has no block `content`"),
+        ("{% extends 'nothing.html' %}", "nothing.html"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+)
+def test_a_base_template_that_fails_is_named_and_each_problem_is_shown_without_it(
+    open_framed, caplog, town, text, sentence
+):
+    failed = open_framed(text)
+    assert failed.status_code == 500
+    assert "the server's log says more" in failed.get_data(as_text=True)
+    assert sentence in caplog.text
+    forbidden = open_framed(text, who=town.member)
+    assert forbidden.status_code == 403
+    assert "<title>The caller may not do this" in forbidden.get_data(as_text=True)
 
 
 def test_the_audit_and_policy_pages_are_there_in_the_dedicated_policy_too(engine, town):

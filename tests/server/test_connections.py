@@ -88,6 +88,12 @@ def test_what_may_be_a_password_is_never_shown(text):
     assert "s3cret" not in refused.value.detail
 
 
+def test_a_template_that_only_a_host_can_have_is_refused_at_the_start():
+    engine = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    with pytest.raises(SettingsError, match=r"GOVBUDGET_BASE_TEMPLATE.*unset it for `serve`"):
+        create_app(engine, {"GOVBUDGET_BASE_TEMPLATE": "base.html"})
+
+
 def test_a_server_that_vanishes_is_given_up_on_and_a_url_says_how_soon(url):
     given = normalize_url(f"{url}&tcp_user_timeout=1&connect_timeout=9")
     for engine in (open_engine(given), make_engine(given, 1)):

@@ -399,7 +399,7 @@ def test_a_function_that_knows_no_organization_says_what_it_should_give(region, 
 def test_one_database_is_as_ever_however_it_is_given(region):
     town = region.one
     one = Databases({"0-4095": town.engine})  # which are not several
-    for give in (lambda: town.engine, lambda engine=town.engine: engine, one):
+    for give in (lambda: town.engine, lambda *, engine=town.engine: engine, one):
         app = make_app(give)
         assert app.extensions["govbudget"].databases is None
         hold(Client(app), town)
@@ -412,11 +412,24 @@ def test_one_database_is_as_ever_however_it_is_given(region):
         ({"engine": lambda a, b: None}, "`engine=` is a callable that needs several arguments"),
         ({"engine": Databases({"0-4095": sa.create_engine("sqlite://")})}, "`sqlite+pysqlite`"),
         ({"engine": Databases({"0-4095": "postgresql://x"})}, "`engine=` gave `str`"),
-        ({"engine": AWAY, "organization_of": "a"}, "`organization_of=` is not callable"),
+        ({"engine": lambda organization=None: None}, "can be called with and without an argument"),
+        ({"engine": lambda *_: None}, "can be called with and without an argument"),
+        ({"engine": AWAY, "organization_of": "a"}, "`organization_of=` can't be called with"),
+        ({"engine": AWAY, "organization_of": lambda: 1}, "`organization_of=` can't be called with"),
         ({"engine": ASYNC.sync_engine}, "give an engine of `create_engine`"),
         ({"engine": Databases({"0-4095": ASYNC.sync_engine})}, "give an engine of `create_engine`"),
     ],
-    ids=["two arguments", "another kind", "no engine", "no callable", "async", "several async"],
+    ids=[
+        "two arguments",
+        "another kind",
+        "no engine",
+        "one or none",
+        "any",
+        "no callable",
+        "no argument",
+        "async",
+        "several async",
+    ],
 )
 def test_what_can_find_no_database_is_refused_at_the_start(options, sentence):
     with pytest.raises(SettingsError) as refused:

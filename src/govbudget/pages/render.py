@@ -1,27 +1,39 @@
-"""Pages as HTML: our own base template and its policy, or the host's base and no policy of ours."""
+"""Pages as HTML: our own base template and its policy, or the host's base and no policy of ours.
+
+Our templates are rendered by themselves. A template of the host's has the result in its blocks, and
+of our values it sees one name, `govbudget_page`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from flask import Response, request
-from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from flask import Response, render_template, request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
+from markupsafe import Markup
 
+from govbudget.errors import SettingsError
 from govbudget.pages.words import Clock, say_day, write_briefly, write_exactly, write_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from jinja2 import Template
+
     from govbudget.identity import Id
     from govbudget.spend.installation import Installation
 
+logger = logging.getLogger("govbudget")
+
 HERE = Path(__file__).parent
+FRAME = HERE / "templates/govbudget/frame.html"
 STYLE = (HERE / "style.css").read_bytes()
 STYLE_PATH = "/style.css"
 STYLE_DIGEST = hashlib.sha256(STYLE).hexdigest()[:16]
@@ -29,6 +41,12 @@ STYLE_DIGEST = hashlib.sha256(STYLE).hexdigest()[:16]
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
+)
+MAIN = "govbudget-main"  # the id of what a page is about
+# What a host may have changed, so that templates can hold those of JavaScript.
+MARKS = (
+    *("block_start_string", "block_end_string"),
+    *("variable_start_string", "variable_end_string"),
 )
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 FILTERS: Mapping[str, Callable[..., str]] = {
@@ -61,19 +79,24 @@ class Renderer:
 
     @cached_property
     def environment(self) -> Environment:
-        """Our own environment; with a host's base template, one that has the host's, too."""
-        ours: list[BaseLoader] = [FileSystemLoader(HERE / "templates")]
-        if self.base is None:
-            environment = Environment(
-                autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-            )
-        else:
-            of_host = self.gov.app.jinja_env
-            environment = of_host.overlay(autoescape=True)
-            ours = [*ours, of_host.loader] if of_host.loader else ours
-        environment.loader = ChoiceLoader(ours)
-        environment.filters = {**environment.filters, **FILTERS}
+        """Our own environment, which the host's settings of Jinja don't reach."""
+        environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+        environment.filters.update(FILTERS)
         return environment
+
+    @cached_property
+    def frame(self) -> Template:
+        """What puts a page into the host's base template, in the host's own environment."""
+        text, of_host = FRAME.read_text("utf-8"), self.gov.app.jinja_env
+        for name in MARKS:
+            text = text.replace(getattr(self.environment, name), getattr(of_host, name))
+        return of_host.from_string(text)
 
     def url(self, path: str, **query: object) -> str:
         """Give the URL of one of our pages."""
@@ -91,9 +114,9 @@ class Renderer:
 
     def render(self, page: Page | Response) -> Response:
         """Make the response; what is one already stays as it is."""
-        if isinstance(page, Response):
-            return page
+        return page if isinstance(page, Response) else self._render(page, self.base)
 
+    def _render(self, page: Page, base: str | None) -> Response:
         def name(kind: str, its_id: Id | None) -> str:
             return page.names.get((kind, its_id), str(its_id)) if its_id is not None else "none"
 
@@ -101,8 +124,8 @@ class Renderer:
             **page.values,
             "title": page.title,
             "links": [(text, self.url(path)) for text, path in page.links],
-            "layout": self.base or "govbudget/base.html",
-            "is_framed": self.base is not None,
+            "layout": f"govbudget/{'bare' if base else 'base'}.html",
+            "is_framed": base is not None,
             "style": self.url(STYLE_PATH, v=STYLE_DIGEST),
             "here": quote(request.script_root + request.path),
             "url": self.url,
@@ -111,18 +134,40 @@ class Renderer:
             "name": name,
             "sign_out": self.url("/sign-out") if self.may_sign_out else None,
         }
-        if self.base is not None:
-            self.gov.app.update_template_context(values)
-        template = self.environment.get_template(f"govbudget/{page.template}.html")
-        return Response(template.render(values), page.status, mimetype="text/html")
+        text = self.environment.get_template(f"govbudget/{page.template}.html").render(values)
+        if base is not None:
+            ours = {"base": base, "content": Markup(text), "title": page.title}  # noqa: S704 - escaped
+            text = self._put_into_frame({**ours, "style": values["style"]})
+        return Response(text, page.status, mimetype="text/html")
+
+    def _put_into_frame(self, ours: dict[str, str]) -> str:
+        """Put a page into the host's template. Only now are all of the host's templates there."""
+        named = f"GOVBUDGET_BASE_TEMPLATE is `{ours['base']}`"
+        try:
+            text = render_template(self.frame, govbudget_page=ours)
+        except TemplateNotFound as error:
+            if error.name != ours["base"]:
+                raise
+            raise SettingsError(
+                f"{named}, which `{self.gov.app.name}` has no template of; give a name that its "
+                "`render_template` finds"
+            ) from error
+        if MAIN not in text:
+            raise SettingsError(f"{named}, which has no block `content`; add one for the page")
+        return text
 
     def render_problem(self, problem: Response) -> Response:
         """Make a page of an answer of the API that says what is wrong; the rest stays as it is."""
         if problem.mimetype != "application/problem+json":
             return problem
         said = json.loads(problem.get_data())
-        response = self.render(Page("problem", said["title"].capitalize(), {"problem": said}))
-        response.status_code = problem.status_code
+        title, status = said["title"].capitalize(), problem.status_code
+        page = Page("problem", title, {"problem": said}, status=status)
+        try:
+            response = self._render(page, self.base)
+        except Exception:
+            logger.exception("a problem is shown without the base template, which failed")
+            response = self._render(page, None)
         for key, value in problem.headers:
             if key.lower() not in {"content-type", "content-length"}:
                 response.headers[key] = value

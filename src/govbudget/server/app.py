@@ -22,7 +22,7 @@ from govbudget.db.own_pool import find_own
 from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, retry
 from govbudget.db.tables import require_own_tables
 from govbudget.directory.sql import own_directory
-from govbudget.errors import GovBudgetError
+from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.extension import GovBudget
 from govbudget.migrations import head_revision, read_revision
 from govbudget.server.sessions import open_sessions
@@ -131,6 +131,11 @@ def create_app(
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
     settings = read_settings(app.config)
+    if settings.base_template is not None:
+        raise SettingsError(
+            "GOVBUDGET_BASE_TEMPLATE is for pages in an application of yours, whose template it "
+            "is; unset it for `serve`"
+        )
     tables = require_own_tables(settings.layout)
     tokens = BearerTokens(tables)
     # For all, one pool a database: no view here holds a connection of another pool.
