@@ -238,7 +238,7 @@ def test_a_base_template_that_fails_is_named_and_each_problem_is_shown_without_i
 ):
     failed = open_framed(text)
     assert failed.status_code == 500
-    assert "the server's log says more" in failed.get_data(as_text=True)
+    assert "the server's log says more" in read_text(failed)
     assert sentence in caplog.text
     forbidden = open_framed(text, who=town.member)
     assert forbidden.status_code == 403

@@ -130,12 +130,7 @@ def create_app(
     """
     app = Flask("govbudget")
     app.config.update({k: v for k, v in environment.items() if k.startswith(PREFIX)})
-    settings = read_settings(app.config)
-    if settings.base_template is not None:
-        raise SettingsError(
-            "GOVBUDGET_BASE_TEMPLATE is for pages in an application of yours, whose template it "
-            "is; unset it for `serve`"
-        )
+    settings = _read_settings(app.config)
     tables = require_own_tables(settings.layout)
     tokens = BearerTokens(tables)
     # For all, one pool a database: no view here holds a connection of another pool.
@@ -163,6 +158,17 @@ def create_app(
     _own_site(app, gov.challenge, sessions)
     app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engines, settings))
     return app
+
+
+def _read_settings(config: Mapping[str, object]) -> Settings:
+    """Read the settings; raise SettingsError for one that only an application of yours can have."""
+    settings = read_settings(config)
+    if settings.base_template is not None:
+        raise SettingsError(
+            "GOVBUDGET_BASE_TEMPLATE is for pages in an application of yours, whose template it "
+            "is; unset it for `serve`"
+        )
+    return settings
 
 
 def _own_site(app: Flask, challenge: str, sessions: Sessions | None) -> None:
