@@ -210,9 +210,12 @@ def test_the_sentence_says_what_was_probably_meant():
 
 
 def test_a_long_value_is_cut_in_the_sentence():
-    with pytest.raises(Exception, match="unknown-line-type") as caught:
-        load(lines=b"x" * 100_000)
-    assert len(str(caught.value)) < 400
+    """Of a long one its first 60 characters are shown."""
+    for length, shown in ((60, "x" * 60), (61, "x" * 60 + "..."), (100_000, "x" * 60 + "...")):
+        with pytest.raises(Exception, match="unknown-line-type") as caught:
+            load(lines=b"x" * length)
+        assert f"`{shown}`" in str(caught.value)
+        assert len(str(caught.value)) < 400
 
 
 def test_the_shipped_policy_has_no_findings():

@@ -82,6 +82,11 @@ def test_a_file_that_is_a_folder_or_a_lost_link_or_too_large_is_refused(folder, 
     assert refuse_to_read(folder) == [(name, 0, "file-too-large")]
 
 
+def test_a_file_of_one_mebibyte_is_read(folder):
+    (folder / "policy.csv").write_bytes(b"#" * 1024 * 1024)
+    assert len(read_policy_files(folder).lines) == 1024 * 1024
+
+
 def test_the_digest_names_the_files_that_decide_and_nothing_else(folder):
     digest = Policy.load(folder).digest
     assert digest.startswith("sha256:")
