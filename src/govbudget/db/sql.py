@@ -31,6 +31,22 @@ TIMES = {
         *("limit_expires_at", "period_start", "period_end", "at"),
     )
 }
+
+
+class Whole(sa.TypeDecorator[int]):
+    """A whole number, which PostgreSQL has as NUMERIC where it is worked out."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: object) -> int | None:  # noqa: ANN401, ARG002 - as overridden
+        """Make an int of what was selected."""
+        return None if value is None else int(value)
+
+
+# Selected under these names, amounts in picos and numbers of calls are ints.
+_SUMS = ("cost_picos", "difference_picos", "spent_picos", "held_picos", "calls", "unpriced_calls")
+_READ_AS: Mapping[str, sa.TypeDecorator[Any]] = {**TIMES, **dict.fromkeys(_SUMS, Whole())}
 # The types of parameters, by their names; those of ids are the layout's.
 _IDS = ("organization_id", "user_id", "group_id", "after", "after_organization")
 _TYPES: Mapping[str, Any] = {
@@ -87,5 +103,5 @@ def prepare(
     types |= dict.fromkeys(("named", "places"), types["exceptions"])
     names = statement._bindparams  # noqa: SLF001 - its parameters
     typed = statement.bindparams(*(sa.bindparam(name, type_=types[name]) for name in names))
-    columns = [sa.column(name, TIMES.get(name)) for name in selected]
-    return typed.columns(*columns) if columns else typed.columns(**TIMES)
+    columns = [sa.column(name, _READ_AS.get(name)) for name in selected]
+    return typed.columns(*columns) if columns else typed.columns(**_READ_AS)

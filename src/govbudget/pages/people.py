@@ -10,7 +10,7 @@ from flask import request
 
 from govbudget.db.retries import explain_outage
 from govbudget.directory.names import find_names
-from govbudget.errors import FieldError, Forbidden, GovBudgetError, InvalidInput, NotFound
+from govbudget.errors import FieldError, Forbidden, GovBudgetError, InvalidInput
 from govbudget.pages.links import links_of, list_links
 from govbudget.pages.render import Page
 from govbudget.pages.spend import list_of_month
@@ -19,13 +19,13 @@ from govbudget.spend.overview import (
     MOST,
     count_crossings,
     list_crossed,
-    list_groups,
     list_highest,
     list_members,
     list_organizations,
 )
 from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
+from govbudget.spend.reports import list_groups
 from govbudget.web import requestlog
 from govbudget.web.paging import read_id_page
 
@@ -223,17 +223,13 @@ def show_group(asked: Asked[Group]) -> Page:
     members = _unless_forbidden(
         lambda: list_members(asked.grant, limit=page.limit, after=page.after)
     )
-    try:
-        limit = gov.budgets.get(asked.grant).spend_limit_micros
-    except NotFound:
-        limit = None
     values = page.cut(members or [], lambda one: (one.user_id,), "members")
     spent = gov.reports.group(asked.grant)  # type: ignore[attr-defined]  # pages need spend
     shown = values["members"]
     ids = {group.id, group.organization_id, *(one.user_id for one in shown)}
     ids |= {one.group_id for one in shown}
     names = find_names(asked.grant.unit, ids, [group.organization_id])
-    values |= {"group": group, "limit": limit, "spent": spent, "may_see": members is not None}
+    values |= {"group": group, "spent": spent, "may_see": members is not None}
     whole = asked.grant.unit.authorize("read", organization=group.organization_id)
     values |= _list_days(whole, gov.settings.time_zone, group_id=group.id)
     return Page("group", "Group", values, links_of(asked.grant, group.organization_id), names)

@@ -1,24 +1,25 @@
-"""What the pages list: organizations of a caller, groups with limits, members with theirs."""
+"""What only pages list: a caller's organizations, members with their limits, who crossed them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
-from govbudget.db.sql import read_time
+from govbudget.db.governed import MEMBERS, Governed, Ungoverned
 from govbudget.identity import Action, Group, ObjectType, Organization, Scope
 from govbudget.spend.limits import describe_limits
-from govbudget.spend.report import Sum
-from govbudget.spend.reports import GROUPS_FIRST, PERIOD, Period
-from govbudget.spend.statements import NOW
-from govbudget.spend.usage import LimitSource
+from govbudget.spend.reports import (
+    LIMITED,
+    OF_MEMBER,
+    SPENT,
+    MemberSpend,
+    govern_report,
+    read_member,
+    read_sum,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Row
 
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Id
@@ -50,53 +51,10 @@ SELECT id, bool_or(is_member) AS is_member, bool_or(is_page) AS is_page FROM (
     describe_limits,
 )
 
-SPENT = """
-  SELECT coalesce(sum(r.cost_picos), 0) AS cost_picos, coalesce(sum(r.calls), 0) AS calls,
-         coalesce(sum(r.unpriced_calls), 0) AS unpriced_calls
-  FROM {s}.ai_spend_rollups r
-  WHERE r.organization_id = g.organization_id AND r.grain = 'month'
-    AND r.starts_on = (SELECT starts_on FROM month) AND r.group_id = g.id"""
-GROUPS_PAGE = Governed(
-    "overview.groups",
-    Action.READ,
-    Organization,
-    f"""
-WITH {GROUPS_FIRST}{PERIOD}
-SELECT p.period_start, p.period_end, g.id, b.spend_limit_micros, s.cost_picos, s.calls,
-       s.unpriced_calls
-FROM period p LEFT JOIN LATERAL (
-  SELECT g.* FROM govbudget_groups g
-  WHERE g.organization_id = :organization_id AND {{reach}} {{after}}
-  ORDER BY g.id LIMIT :page_size
-) g ON true
-LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
-LEFT JOIN LATERAL ({SPENT}) s ON true
-ORDER BY g.id
-""",
-    reach=GROUPS,
-    column="g.id",
-    parts=describe_limits,
-)
-
-# Of a member `i`: the limit that holds and what set it, what is spent and held in all.
-OF_MEMBER = f"""i.user_id, e.group_id, e.spend_limit_micros, e.limit_source,
-       {read_time("e.limit_expires_at", "limit_expires_at")},
-       coalesce(c.spent_picos, 0) AS spent_picos,
-       coalesce(c.held_picos, 0) - (
-         SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
-         WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
-           AND h.period = (SELECT starts_on FROM month) AND h.is_open AND h.expires_at <= {NOW}
-       ) AS held_picos"""
-LIMITED = """LEFT JOIN LATERAL ({effective}) e ON i.user_id IS NOT NULL
-LEFT JOIN {s}.ai_spend_counters c
-  ON c.organization_id = i.organization_id AND c.user_id = i.user_id
-  AND c.period = (SELECT starts_on FROM month)"""
-MEMBERS_PAGE = Governed(
+MEMBERS_PAGE = govern_report(
     "overview.members",
-    Action.READ,
     Group,
     f"""
-WITH {{directory}}, {PERIOD}
 SELECT {OF_MEMBER}, s.cost_picos, s.calls, s.unpriced_calls
 FROM period p
 JOIN govbudget_groups g ON g.id = :group_id AND g.organization_id = :organization_id
@@ -115,9 +73,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL ({SPENT} AND r.user_id = i.user_id) s ON true
 ORDER BY i.user_id
 """,
-    reach=MEMBERS,
-    column="m.user_id",
-    parts=describe_limits,
+    MEMBERS,
+    "m.user_id",
+    first="{directory}",
 )
 OF_MONTH = """FROM {s}.ai_notices i
   WHERE i.organization_id = :organization_id AND i.period = (SELECT starts_on FROM month)
@@ -130,14 +88,12 @@ def _list_crossed(name: str, which: str, same: str, order: str) -> Governed[Orga
     Of the `same` notices of a member, the last of the highest threshold. Sums keep that look-up
     from the indexes that have such an order, and would be read for many members to find one.
     """
-    return Governed(
+    return govern_report(
         f"overview.{name}",
-        Action.READ,
         Organization,
         f"""
-WITH {{directory}}, {PERIOD}
 SELECT {OF_MEMBER}, i.threshold
-FROM (
+FROM period p CROSS JOIN (
   SELECT i.organization_id, i.user_id, i.threshold, :now AS now {OF_MONTH} AND {which} AND i.id = (
     SELECT h.id FROM {{s}}.ai_notices h
     WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
@@ -148,9 +104,9 @@ FROM (
 {LIMITED}
 ORDER BY {order}
 """,
-        reach=MEMBERS,
-        column="i.user_id",
-        parts=describe_limits,
+        MEMBERS,
+        "i.user_id",
+        first="{directory}",
     )
 
 
@@ -166,12 +122,10 @@ CROSSED_PAGE = _list_crossed(
 )
 # More than so many of a group are not counted.
 MOST = 100
-CROSSINGS = Governed(
+CROSSINGS = govern_report(
     "overview.crossings",
-    Action.READ,
     Organization,
     f"""
-WITH {{directory}}, {PERIOD}
 SELECT g.id, t.percent, count(*) AS members
 FROM unnest(:named) g (id), unnest({{thresholds}}) t (percent), LATERAL (
   SELECT DISTINCT i.user_id {OF_MONTH} AND i.group_id = g.id AND i.threshold = t.percent
@@ -179,9 +133,9 @@ FROM unnest(:named) g (id), unnest({{thresholds}}) t (percent), LATERAL (
 ) n
 GROUP BY g.id, t.percent ORDER BY g.id, t.percent DESC
 """,
-    reach=MEMBERS,
-    column="i.user_id",
-    parts=describe_limits,
+    MEMBERS,
+    "i.user_id",
+    first="{directory}",
 )
 
 
@@ -192,34 +146,6 @@ class OrganizationLine:
     id: Id
     is_member: bool
     is_listed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLine:
-    """A group: its limit (None: no budget), and what was spent for it in the period."""
-
-    group_id: Id
-    limit_micros: int | None
-    sum: Sum
-
-
-@dataclass(frozen=True, slots=True)
-class MemberLine:
-    """A member of a group: the limit that holds and what set it, all spend, and the group's part.
-
-    `group_id` is the group that the limit is of and that new spend is attributed to. In a list of
-    who crossed a threshold there is that one, in percent of the limit that held then, and no `sum`.
-    """
-
-    user_id: Id
-    group_id: Id | None
-    limit_micros: int | None
-    limit_source: LimitSource | None
-    spent_picos: int
-    held_picos: int
-    sum: Sum | None = None
-    limit_expires_at: datetime | None = None
-    threshold: int | None = None
 
 
 def list_organizations(
@@ -247,53 +173,33 @@ def list_organizations(
     return [OrganizationLine(row.id, row.is_member, row.is_page) for row in rows]
 
 
-def list_groups(
-    grant: Grant[Organization], *, limit: int, after: Id | None = None
-) -> tuple[Period, list[GroupLine]]:
-    """List the organization's groups by id, with limit and spend, as far as the grant reaches.
-
-    Needs a grant to `read` the organization. One statement; never commits.
-    """
-    rows = grant.run(GROUPS_PAGE, page_size=limit, after=after).all()
-    found = [
-        GroupLine(row.id, row.spend_limit_micros, Sum(*map(int, row[4:])))
-        for row in rows
-        if row.id is not None
-    ]
-    return Period(rows[0].period_start, rows[0].period_end), found
-
-
-def list_members(grant: Grant[Group], *, limit: int, after: Id | None = None) -> list[MemberLine]:
+def list_members(grant: Grant[Group], *, limit: int, after: Id | None = None) -> list[MemberSpend]:
     """List the group's members by id with their limit and spend: those whose the caller may read.
 
     Needs a grant to `read` the group; Forbidden where the caller may read nobody's. One statement;
     never commits.
     """
     rows = grant.run(MEMBERS_PAGE, page_size=limit, after=after).all()
-    return [
-        _read_member(row, sum=Sum(int(row.cost_picos), int(row.calls), int(row.unpriced_calls)))
-        for row in rows
-        if row.user_id is not None
-    ]
+    return [read_member(row, sum=read_sum(row)) for row in rows if row.user_id is not None]
 
 
-def list_highest(grant: Grant[Organization], *, limit: int) -> list[MemberLine]:
+def list_highest(grant: Grant[Organization], *, limit: int) -> list[MemberSpend]:
     """List the first `limit` members by the highest threshold that they crossed this month.
 
     Each as limit and spend are now; those whose spend the caller may read. Needs a grant to `read`
     the organization; Forbidden where the caller may read nobody's. One statement; never commits.
     """
     return [
-        _read_member(row, threshold=row.threshold) for row in grant.run(HIGHEST, page_size=limit)
+        read_member(row, threshold=row.threshold) for row in grant.run(HIGHEST, page_size=limit)
     ]
 
 
 def list_crossed(
     grant: Grant[Organization], threshold: int, *, limit: int, after: Id | None = None
-) -> list[MemberLine]:
+) -> list[MemberSpend]:
     """List the members who crossed the threshold this month by id; the rest as `list_highest`."""
     rows = grant.run(CROSSED_PAGE, threshold=threshold, page_size=limit, after=after)
-    return [_read_member(row, threshold=row.threshold) for row in rows]
+    return [read_member(row, threshold=row.threshold) for row in rows]
 
 
 def count_crossings(
@@ -311,16 +217,3 @@ def count_crossings(
         if not of_group or members > of_group[-1][1]:
             of_group.append((threshold, members))
     return found
-
-
-def _read_member(row: Row[Any], **more: Any) -> MemberLine:  # noqa: ANN401 - its further fields
-    return MemberLine(
-        row.user_id,
-        row.group_id,
-        row.spend_limit_micros,
-        row.limit_source and LimitSource(row.limit_source),
-        int(row.spent_picos),
-        int(row.held_picos),
-        limit_expires_at=row.limit_expires_at,
-        **more,
-    )

@@ -1,4 +1,4 @@
-"""What was spent: sums that are read by key from counters and rollups, never from the ledger."""
+"""What was spent this month: read by key from counters and rollups, never from the ledger."""
 
 from __future__ import annotations
 
@@ -35,68 +35,81 @@ PERIOD = f"""month AS (
 )"""
 
 
-def _governed(
+# Before the names that a statement makes, of which a host's table may have one.
+GROUPS_FIRST = "govbudget_groups AS ({groups})"
+
+
+def govern_report(
     name: str,
     kind: type[ObjectT],
     text: str,
     reach: ObjectType | None = None,
     column: str = "",
     *,
-    first: str = "",
+    first: str = GROUPS_FIRST,
 ) -> Governed[ObjectT]:
     """Make the statement of a report, which needs the right to `read`; `first` are CTEs."""
-    return Governed(
-        f"reports.{name}",
-        Action.READ,
-        kind,
-        f"WITH {first}{PERIOD}{text}",
-        reach=reach,
-        column=column,
-        parts=describe_limits,
-    )
+    text = f"WITH {first}, {PERIOD}{text}"
+    return Governed(name, Action.READ, kind, text, (), reach, column, parts=describe_limits)
 
 
-MEMBER = _governed(
-    "member",
-    Member,
-    f"""
-, {take("organization_id", "user_id", "now")}
-SELECT p.period_start, p.period_end, {{is_member}} AS is_member, e.group_id, e.spend_limit_micros,
-       e.limit_source, {read_time("e.limit_expires_at", "limit_expires_at")},
+# Of a member `i` in the period `p`: the limit that holds and what set it, what is spent and held.
+OF_MEMBER = f"""p.period_start, p.period_end, i.organization_id, i.user_id, e.group_id,
+       e.spend_limit_micros, e.limit_source, {read_time("e.limit_expires_at", "limit_expires_at")},
        coalesce(c.spent_picos, 0) AS spent_picos,
        coalesce(c.held_picos, 0) - (
          SELECT coalesce(sum(h.cost_picos), 0) FROM {{s}}.ai_holds h
          WHERE h.organization_id = i.organization_id AND h.user_id = i.user_id
-           AND h.period = p.starts_on AND h.is_open AND h.expires_at <= i.at
-       ) AS held_picos
-FROM period p, input i
-LEFT JOIN LATERAL ({{effective}}) e ON true
-LEFT JOIN {{s}}.ai_spend_counters c
+           AND h.period = (SELECT starts_on FROM month) AND h.is_open AND h.expires_at <= {NOW}
+       ) AS held_picos"""
+LIMITED = """LEFT JOIN LATERAL ({effective}) e ON i.user_id IS NOT NULL
+LEFT JOIN {s}.ai_spend_counters c
   ON c.organization_id = i.organization_id AND c.user_id = i.user_id
-  AND c.period = (SELECT starts_on FROM month)
+  AND c.period = (SELECT starts_on FROM month)"""
+MEMBER = govern_report(
+    "reports.member",
+    Member,
+    f"""
+, {take("organization_id", "user_id", "now")}
+SELECT {OF_MEMBER}, {{is_member}} AS is_member
+FROM period p, input i
+{LIMITED}
 """,
-    first="{directory}, ",
+    first="{directory}",
 )
 
-# Before the names that a statement makes, of which a host's table may have one.
-GROUPS_FIRST = "govbudget_groups AS ({groups}), "
-SPENT_FOR_GROUPS = """
-SELECT p.period_start, p.period_end, g.id, s.cost_picos, s.calls, s.unpriced_calls
-FROM period p, govbudget_groups g, LATERAL (
+# What counts for the group `g`.
+SPENT = """
   SELECT coalesce(sum(r.cost_picos), 0) AS cost_picos, coalesce(sum(r.calls), 0) AS calls,
          coalesce(sum(r.unpriced_calls), 0) AS unpriced_calls
   FROM {s}.ai_spend_rollups r
   WHERE r.organization_id = g.organization_id AND r.grain = 'month'
-    AND r.starts_on = p.starts_on AND r.group_id = g.id
-) s
-WHERE g.organization_id = :organization_id AND """
-GROUP = _governed("group", Group, SPENT_FOR_GROUPS + "g.id = :group_id", first=GROUPS_FIRST)
-PAGE = "{reach} {after} ORDER BY g.id LIMIT :page_size"
-GROUPS_PAGE = _governed(
-    "groups", Organization, SPENT_FOR_GROUPS + PAGE, GROUPS, "g.id", first=GROUPS_FIRST
-)
+    AND r.starts_on = (SELECT starts_on FROM month) AND r.group_id = g.id"""
 
-MEMBERS_PAGE = _governed(
+
+def _report_groups(which: str) -> str:
+    """Write the report of `which` groups of the organization, or a row of none."""
+    return f"""
+SELECT p.period_start, p.period_end, g.id, b.spend_limit_micros, s.cost_picos, s.calls,
+       s.unpriced_calls
+FROM period p LEFT JOIN LATERAL (
+  SELECT g.* FROM govbudget_groups g WHERE g.organization_id = :organization_id AND {which}
+) g ON true
+LEFT JOIN {{s}}.group_ai_budgets b ON b.group_id = g.id
+LEFT JOIN LATERAL ({SPENT}) s ON true
+ORDER BY g.id
+"""
+
+
+GROUP = govern_report("reports.group", Group, _report_groups("g.id = :group_id"))
+GROUPS_PAGE = govern_report(
+    "reports.groups",
+    Organization,
+    _report_groups("{reach} {after} ORDER BY g.id LIMIT :page_size"),
+    GROUPS,
+    "g.id",
+)
+MEMBERS_PAGE = govern_report(
     "members",
     Group,
     """
@@ -114,7 +127,6 @@ ORDER BY r.user_id
 """,
     MEMBERS,
     "r.user_id",
-    first=GROUPS_FIRST,
 )
 
 
@@ -132,6 +144,9 @@ class MemberSpend:
     `group_id` is the group that new spend is attributed to; `limit_expires_at` is when the override
     that sets the limit ends (None: it has no end, or a group sets the limit). Micros are picos
     rounded up; what is left is rounded down: nothing is shown that would not be admitted.
+
+    In a list of a group's members `sum` is the group's part of it; in one of who crossed a
+    threshold there is that one, in percent of the limit that held then.
     """
 
     organization_id: Id
@@ -143,6 +158,8 @@ class MemberSpend:
     spent_picos: int
     held_picos: int
     limit_expires_at: datetime | None = None
+    sum: Sum | None = None
+    threshold: int | None = None
 
     @property
     def spent_micros(self) -> int:
@@ -170,10 +187,11 @@ class MemberSpend:
 
 @dataclass(frozen=True, slots=True)
 class GroupSpend:
-    """What was spent in a period and is attributed to a group."""
+    """What was spent in a period and is attributed to a group; its limit (None: no budget)."""
 
     period: Period
     group_id: Id
+    limit_micros: int | None
     sum: Sum
 
 
@@ -201,17 +219,7 @@ class Reports:
         row = grant.run(MEMBER).one()
         if not row.is_member:
             raise NotFound("member")
-        return MemberSpend(
-            grant.object.organization_id,
-            grant.object.user_id,
-            Period(row.period_start, row.period_end),
-            row.group_id,
-            row.spend_limit_micros,
-            row.limit_source and LimitSource(row.limit_source),
-            int(row.spent_picos),
-            int(row.held_picos),
-            row.limit_expires_at,
-        )
+        return read_member(row)
 
     @staticmethod
     def group(grant: Grant[Group]) -> GroupSpend:
@@ -219,10 +227,10 @@ class Reports:
 
         Raises NotFound where the group moved or went.
         """
-        row = grant.run(GROUP).one_or_none()
-        if row is None:
+        _, found = _read_groups(grant.run(GROUP).all())
+        if not found:
             raise NotFound("group")
-        return _read_group(row)
+        return found[0]
 
     @staticmethod
     def list_groups(
@@ -233,8 +241,7 @@ class Reports:
         At most `limit`, those whose id is greater than `after`. Needs a grant to `read` the
         organization.
         """
-        rows = grant.run(GROUPS_PAGE, page_size=limit, after=after)
-        return [_read_group(row) for row in rows]
+        return list_groups(grant, limit=limit, after=after)[1]
 
     @staticmethod
     def list_members(
@@ -249,22 +256,49 @@ class Reports:
         rows = grant.run(MEMBERS_PAGE, page_size=limit, after=after).all()
         if not rows:
             raise NotFound("group")
-        return _read_spenders(rows)
+        found = [
+            Spender(row.id, row.user_id, read_sum(row)) for row in rows if row.user_id is not None
+        ]
+        return _read_period(rows[0]), found
 
 
-def _read_sum(values: Sequence[Any]) -> Sum:
-    return Sum(*map(int, values))
+def list_groups(
+    grant: Grant[Organization], *, limit: int, after: Id | None = None
+) -> tuple[Period, Sequence[GroupSpend]]:
+    """Do as `Reports.list_groups`, and give the period, too."""
+    return _read_groups(grant.run(GROUPS_PAGE, page_size=limit, after=after).all())
 
 
-def _read_spenders(rows: Sequence[Row[Any]]) -> tuple[Period, Sequence[Spender]]:
+def _read_groups(rows: Sequence[Row[Any]]) -> tuple[Period, Sequence[GroupSpend]]:
+    period = _read_period(rows[0])
     found = [
-        Spender(group_id, user_id, _read_sum(sums))
-        for _start, _end, group_id, user_id, *sums in map(tuple, rows)
-        if user_id is not None
+        GroupSpend(period, row.id, row.spend_limit_micros, read_sum(row))
+        for row in rows
+        if row.id is not None
     ]
-    return Period(rows[0].period_start, rows[0].period_end), found
+    return period, found
 
 
-def _read_group(row: Row[Any]) -> GroupSpend:
-    start, end, group_id, *sums = tuple(row)
-    return GroupSpend(Period(start, end), group_id, _read_sum(sums))
+def read_member(row: Row[Any], **more: Any) -> MemberSpend:  # noqa: ANN401 - its further fields
+    """Read the row of a member, as `OF_MEMBER` has it."""
+    return MemberSpend(
+        row.organization_id,
+        row.user_id,
+        _read_period(row),
+        row.group_id,
+        row.spend_limit_micros,
+        row.limit_source and LimitSource(row.limit_source),
+        row.spent_picos,
+        row.held_picos,
+        row.limit_expires_at,
+        **more,
+    )
+
+
+def _read_period(row: Row[Any]) -> Period:
+    return Period(row.period_start, row.period_end)
+
+
+def read_sum(row: Row[Any]) -> Sum:
+    """Read what calls cost together."""
+    return Sum(row.cost_picos, row.calls, row.unpriced_calls)
