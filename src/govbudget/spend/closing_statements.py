@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from govbudget.db.governed import Governed
+from typing import TYPE_CHECKING
+
 from govbudget.db.sql import read_time
 from govbudget.identity import Action, Ledger
 from govbudget.new_ids import write_new_id
-from govbudget.spend.limits import describe_limits
+from govbudget.spend.limits import govern_ledger
 from govbudget.spend.statements import NOW, close_due, find_start
+
+if TYPE_CHECKING:
+    from govbudget.db.governed import Governed
 
 KEYS = {"ai_usage": ("organization_id", "event_id"), "ai_holds": ("id",)}
 NEXT_MONTH = "(m.month + interval '1 month')"
@@ -17,7 +21,7 @@ MONTH_OF = "date_trunc('month', {}::timestamp)::date"
 
 
 def _govern(name: str, text: str) -> Governed[Ledger]:
-    return Governed(f"closing.{name}", Action.UPDATE, Ledger, text, parts=describe_limits)
+    return govern_ledger(f"closing.{name}", text, action=Action.UPDATE)
 
 
 LOOK = _govern(

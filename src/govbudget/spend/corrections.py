@@ -6,13 +6,12 @@ stands in the period, on the day, and for the group of the original.
 
 from __future__ import annotations
 
-from govbudget.db.governed import Governed
-from govbudget.identity import Action, Ledger
+from govbudget.identity import Action
 from govbudget.money import MAX_COST_PICOS, PRICES
 from govbudget.new_ids import write_new_id
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
-from govbudget.spend.limits import describe_limits
+from govbudget.spend.limits import govern_ledger
 from govbudget.spend.notices import NOTICED, write_crossings
 from govbudget.spend.statements import (
     COUNTS,
@@ -44,19 +43,16 @@ FILLED = {
 TAKEN = ("user_id", "group_id", "period", "day", "provider", "model", "occurred_at")
 SHOWN_TOKENS = ", ".join(f"'{count}', {{0}}.{count}" for count in COUNTS)
 # The name of the model, which the rules of names ask for.
-FIND_CORRECTED = Governed(
+FIND_CORRECTED = govern_ledger(
     "spend.find_corrected",
-    Action.UPDATE,
-    Ledger,
     """
 SELECT provider, model FROM {s}.ai_usage
 WHERE organization_id = :organization_id AND event_id = :corrects AND NOT {s}.is_closed(period)
 """,
+    action=Action.UPDATE,
 )
-CORRECT = Governed(
+CORRECT = govern_ledger(
     "spend.correct",
-    Action.UPDATE,
-    Ledger,
     f"""
 WITH {{directory}}, {
         take("organization_id", "event_id", "corrects", "candidate", *COUNTS, "reason", "now")
@@ -103,14 +99,12 @@ original AS (
 SELECT {{answer}} FROM costed p LEFT JOIN recorded u ON true
 """,
     ("p.cost AS cost_picos", "p.difference AS difference_picos", NOTICED, *OF_RECORDED),
-    parts=describe_limits,
+    action=Action.UPDATE,
 )
 
 # What stands in the way of a correction: its own event, or another correction of the same one.
-FIND_CORRECTION = Governed(
+FIND_CORRECTION = govern_ledger(
     "spend.find_correction",
-    Action.UPDATE,
-    Ledger,
     """
 SELECT {answer} FROM {s}.ai_usage u
 WHERE u.organization_id = :organization_id AND (u.event_id = :event_id OR u.corrects = :corrects)
@@ -121,4 +115,5 @@ ORDER BY u.event_id = :event_id DESC LIMIT 1
         *("u.event_id", "u.corrected_picos AS cost_picos", "u.cost_picos AS difference_picos"),
         *OF_RECORDED,
     ),
+    action=Action.UPDATE,
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from govbudget.db.governed import Governed
-from govbudget.identity import Action, Ledger
-from govbudget.spend.limits import describe_limits
+from govbudget.spend.limits import govern_ledger
 from govbudget.spend.statements import (
     HOLDS,
     MAY_BE_UNPRICED,
@@ -17,10 +15,8 @@ from govbudget.spend.statements import (
 # A hold that expired has this state whether or not its money was taken out of the counter.
 STATE = f"""CASE WHEN h.ended IS NOT NULL THEN split_part(h.ended, ' ', 1)
   WHEN h.is_open AND h.expires_at > {NOW} THEN 'open' ELSE 'expired' END AS state"""
-FIND_HOLD = Governed(
+FIND_HOLD = govern_ledger(
     "spend.find_hold",
-    Action.CREATE,
-    Ledger,
     "SELECT {answer} FROM {s}.ai_holds h WHERE h.id = :hold_id",
     (
         *("h.id", "h.organization_id", "h.user_id", "h.group_id", "h.provider", "h.model"),
@@ -31,10 +27,8 @@ FIND_HOLD = Governed(
 # An expired hold is admitted anew, so the counter's row is locked first, and `seen` is the hold as
 # it is then: settled, released, extended or taken out of the counter by now. `mine` is what of it
 # the counter has, although it expired.
-EXTEND = Governed(
+EXTEND = govern_ledger(
     "spend.extend",
-    Action.CREATE,
-    Ledger,
     f"""
 WITH {{directory}}, input AS (
   SELECT h.*, ttl, now, coalesce(now, statement_timestamp()) AS at
@@ -91,13 +85,10 @@ SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN extended h 
         "coalesce(c.ended, a.ended) AS ended",
         f"CASE WHEN h.expires_at IS NULL THEN {REFUSAL} END AS refusal",
     ),
-    parts=describe_limits,
 )
 
-RELEASE = Governed(
+RELEASE = govern_ledger(
     "spend.release",
-    Action.CREATE,
-    Ledger,
     """
 WITH hold AS (
   SELECT * FROM {s}.ai_holds WHERE id = :hold_id AND NOT {s}.is_closed(period)

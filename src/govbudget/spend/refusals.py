@@ -15,7 +15,7 @@ from govbudget.db.retries import apart
 from govbudget.identity import Action, Ledger, Member
 from govbudget.ids import MAX_NAME
 from govbudget.spend.errors import BudgetExceeded, UnpricedModel
-from govbudget.spend.limits import describe_limits
+from govbudget.spend.limits import describe_limits, govern_ledger
 from govbudget.spend.statements import NOW
 
 if TYPE_CHECKING:
@@ -33,10 +33,8 @@ OF_LAST = (
     *("spend_limit_micros", "limit_source", "group_id"),
 )
 # One row, one lock, and nothing is locked after it.
-NOTE = Governed(
+NOTE = govern_ledger(
     "refusals.note",
-    Action.CREATE,
-    Ledger,
     f"""
 INSERT INTO {{s}}.ai_refusals AS r ({KEY}, calls, {", ".join(OF_LAST)})
 SELECT :organization_id, :user_id, timezone({{zone}}, at)::date, :code, 1,
@@ -46,7 +44,6 @@ FROM (SELECT {NOW} AS at) i
 ON CONFLICT ({KEY}) DO UPDATE
   SET calls = r.calls + 1, {", ".join(f"{name} = excluded.{name}" for name in OF_LAST)}
 """,
-    parts=describe_limits,
 )
 LIST = Governed(
     "refusals.list",

@@ -215,7 +215,7 @@ def _read_line(
     for key in keys.keys() & {Key.GROUP, Key.USER}:
         text = found[key]
         keys[key] = None if text is None else parse(text)
-    return Line(keys, Sum(*map(int, sums)))
+    return Line(keys, Sum(*sums))
 
 
 def _find_months(since: date, question: Question) -> tuple[date, date]:

@@ -110,7 +110,7 @@ GROUPS_PAGE = govern_report(
     "g.id",
 )
 MEMBERS_PAGE = govern_report(
-    "members",
+    "reports.members",
     Group,
     """
 SELECT p.period_start, p.period_end, g.id, r.user_id, r.cost_picos, r.calls, r.unpriced_calls

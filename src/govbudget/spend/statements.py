@@ -14,13 +14,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from govbudget.db.governed import Governed
 from govbudget.db.times import IN_MICROSECONDS
-from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
-from govbudget.spend.limits import describe_limits
+from govbudget.spend.limits import govern_ledger
 from govbudget.spend.notices import NOTICED, write_crossings
 
 if TYPE_CHECKING:
@@ -125,10 +123,8 @@ MOST = f"""CASE WHEN spend_limit_micros IS NULL OR cost_picos = 0 AND unpriced I
               ELSE spend_limit_micros::numeric * {PICOS_PER_MICRO} - (unpriced IS NOT NULL)::integer
          END AS most"""
 MAY_BE_UNPRICED = "(unpriced IS NULL OR {allows_unpriced} OR spend_limit_micros IS NULL)"
-HOLD = Governed(
+HOLD = govern_ledger(
     "spend.hold",
-    Action.CREATE,
-    Ledger,
     f"""{_ask("hold_id")}
 , asking AS (
   SELECT *, coalesce(cost_picos, 0) AS cost, {MOST} FROM asked
@@ -165,7 +161,6 @@ SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN held h ON t
         *("a.group_id", "a.priced_as", "a.cost_picos", "a.unpriced", "h.expires_at"),
         f"CASE WHEN h.expires_at IS NULL THEN {REFUSAL} END AS refusal",
     ),
-    parts=describe_limits,
 )
 
 USAGE = (
@@ -260,13 +255,10 @@ SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 
 
 SETTLED = ("p.cost AS cost_picos", NOTICED, *OF_RECORDED)
-SETTLE = Governed(
+SETTLE = govern_ledger(
     "spend.settle",
-    Action.CREATE,
-    Ledger,
     _settle("{s}.ai_holds"),
     SETTLED,
-    parts=describe_limits,
 )
 # Another model answered than was held: it has the price of the table, of the day of the hold.
 IS_SAME_MODEL = "(f.provider, f.model) = (h.provider, h.model)"
@@ -275,10 +267,8 @@ OF_FALLBACK = {
     **{name: f"f.{name}" for name in ("provider", "model")},
     **{p: f"CASE WHEN {IS_SAME_MODEL} THEN h.{p} ELSE p.{p} END AS {p}" for p in PRICE},
 }
-SETTLE_FALLBACK = Governed(
+SETTLE_FALLBACK = govern_ledger(
     "spend.settle_fallback",
-    Action.CREATE,
-    Ledger,
     _settle(f"""(
     SELECT {", ".join(OF_FALLBACK.values())}
     FROM {{s}}.ai_holds h
@@ -290,7 +280,6 @@ SETTLE_FALLBACK = Governed(
     WHERE h.id = :hold_id
   )"""),
     SETTLED,
-    parts=describe_limits,
 )
 
 # Who has left is known by a counter of the organization; their spend is Everyone's, or nobody's.
@@ -300,10 +289,8 @@ IS_KNOWN = """(is_member OR EXISTS (
 EVERYONE = """(
     SELECT g.id FROM govbudget_groups g
     WHERE g.is_everyone AND g.organization_id = a.organization_id ORDER BY g.id LIMIT 1)"""
-RECORD = Governed(
+RECORD = govern_ledger(
     "spend.record",
-    Action.CREATE,
-    Ledger,
     _ask("event_id", "occurred_at", at=COUNTED_AT, priced_at="coalesce(i.occurred_at, i.at)")
     + record(
         "asked a",
@@ -319,7 +306,6 @@ RECORD = Governed(
     + write_crossings("SELECT spend_limit_micros, limit_source, group_id FROM asked")
     + "\nSELECT {answer} FROM asked a LEFT JOIN recorded u ON true",
     (f"{IS_KNOWN} AS is_known", "a.cost_picos", NOTICED, *OF_RECORDED),
-    parts=describe_limits,
 )
 
 
@@ -331,10 +317,8 @@ def is_same(*names: str, **values: str) -> str:
 
 
 REPORTED = ("occurred_at", *COUNTS)
-FIND_EVENT = Governed(
+FIND_EVENT = govern_ledger(
     "spend.find_event",
-    Action.CREATE,
-    Ledger,
     """
 SELECT {answer} FROM {s}.ai_usage u
 WHERE u.organization_id = :organization_id AND u.event_id = :event_id
@@ -347,10 +331,8 @@ WHERE u.organization_id = :organization_id AND u.event_id = :event_id
 )
 
 # What stands in the way of settling a hold: its event, or another one that it was settled by.
-FIND_SETTLED = Governed(
+FIND_SETTLED = govern_ledger(
     "spend.find_settled",
-    Action.CREATE,
-    Ledger,
     """
 SELECT {answer} FROM {s}.ai_holds h
 JOIN {s}.ai_usage u

@@ -326,10 +326,10 @@ def _refuse(grant: Grant[Ledger], call: Any, row: Any) -> NoReturn:  # noqa: ANN
 
 def _explain_refusal(call: Any, row: Any) -> BudgetExceeded | UnpricedModel:  # noqa: ANN401 - rows
     """Say what kept the call from being held; raise what is wrong with the call itself."""
-    cost, facts = _read_cost(row), row.refusal
+    facts = row.refusal
     if not facts["is_member"]:
         raise NotAMember
-    _refuse_excess(cost)
+    _refuse_excess(row.cost_picos)
     if facts["spent_picos"] is None:
         return UnpricedModel(call.provider, call.model, row.unpriced)
     ends = facts["limit_expires_at"]
@@ -340,7 +340,7 @@ def _explain_refusal(call: Any, row: Any) -> BudgetExceeded | UnpricedModel:  # 
         group_id=row.group_id,
         spent_picos=int(facts["spent_picos"]),
         held_picos=int(facts["held_picos"]),
-        cost_picos=cost or 0,
+        cost_picos=row.cost_picos or 0,
         period_end=find_time(facts["period_end"]),
     )
 
@@ -373,8 +373,8 @@ def _read_correction(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Cor
     said = ("event_id", "corrects", "reason")
     return Correction(
         tokens=tokens,
-        cost_picos=_read_cost(row),
-        difference_picos=int(row.difference_picos),
+        cost_picos=row.cost_picos,
+        difference_picos=row.difference_picos,
         unpriced=tuple(row.unpriced or ()),
         **{name: values[name] for name in said},
         **{name: getattr(row, name) for name in statements.RECORDED},
@@ -384,21 +384,16 @@ def _read_correction(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Cor
 def _read_priced(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
     """Read what a hold and usage say of their cost, and of whose price it is at."""
     return {
-        "cost_picos": _read_cost(row),
+        "cost_picos": row.cost_picos,
         "unpriced": tuple(row.unpriced or ()),
         "priced_as": row.priced_as and PricedAs(*row.priced_as),
     }
 
 
-def _read_cost(row: Any) -> int | None:  # noqa: ANN401 - a row
-    """Read what is known of a cost, which is a Decimal where it was worked out."""
-    return None if row.cost_picos is None else int(row.cost_picos)
-
-
 def _require_same(event_id: str, row: Any, known: Any) -> Any:  # noqa: ANN401 - rows
     """Give the row of an event that is known; raise what kept the one at hand from being it."""
     if known is None:
-        _refuse_excess(_read_cost(row))
+        _refuse_excess(row.cost_picos)
     if known is None or not known.is_same:  # none: it is recorded and taken back just now
         raise EventConflict(event_id)
     return known

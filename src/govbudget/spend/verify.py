@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from govbudget.db.governed import Governed
-from govbudget.identity import Action, Id, Ledger
 from govbudget.money import PRICES, TOKENS
 from govbudget.spend.corrections import TAKEN, WAS, WAS_UNPRICED
 from govbudget.spend.cost import write_cost
+from govbudget.spend.limits import govern_ledger
 from govbudget.spend.statements import PRICE
 
 if TYPE_CHECKING:
     from govbudget.db.unit import Grant
+    from govbudget.identity import Id, Ledger
 
 # See `WAS_UNPRICED`.
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"
@@ -41,10 +41,8 @@ IS_OTHER = (
 )
 OF_ORIGINAL, OF_CORRECTION = (", ".join(f"{of}.{name}" for name in TAKEN) for of in ("o", "i"))
 # One statement, and so one snapshot.
-VERIFY = Governed(
+VERIFY = govern_ledger(
     "spend.verify",
-    Action.CREATE,
-    Ledger,
     f"""
 WITH recorded AS (
   SELECT organization_id, user_id, period, day, group_id, provider, model,
