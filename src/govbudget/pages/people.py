@@ -10,7 +10,7 @@ from flask import request
 
 from govbudget.db.retries import explain_outage
 from govbudget.directory.names import find_names
-from govbudget.errors import FieldError, Forbidden, GovBudgetError, InvalidInput
+from govbudget.errors import FieldError, Forbidden, GovBudgetError
 from govbudget.pages.links import links_of, list_links
 from govbudget.pages.render import Page
 from govbudget.pages.spend import list_of_month
@@ -27,7 +27,7 @@ from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
 from govbudget.spend.reports import list_groups
 from govbudget.web import requestlog
-from govbudget.web.paging import read_id_page
+from govbudget.web.paging import read_id_page, refuse_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -194,8 +194,8 @@ def _read_threshold(known: Sequence[int]) -> int:
     thresholds = {str(one): one for one in known}
     text = request.args[CROSSED]
     if text not in thresholds:
-        errors = [FieldError(CROSSED, f"must be a threshold: {', '.join(thresholds) or 'none'}")]
-        raise InvalidInput("the query can't be understood", errors, code="invalid-query")
+        known_are = ", ".join(thresholds) or "none"
+        refuse_query([FieldError(CROSSED, f"must be a threshold: {known_are}")])
     return thresholds[text]
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
-from govbudget.errors import FieldError, InvalidInput
+from govbudget.errors import FieldError
 from govbudget.identity import PolicyRules, Scope
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
 from govbudget.review.explain import explain_decision, require_asked
 from govbudget.review.meaning import INVARIANTS
 from govbudget.review.render import lay_out, select_cells
+from govbudget.web.paging import refuse_query
 
 if TYPE_CHECKING:
     from govbudget.web.call import AuthorizedRequest
@@ -41,11 +42,7 @@ def show_explain(asked: Asked) -> Page:
             require_asked(table, *named.values())
             explanation = explain_decision(table, roles, *named.values())
         except ValueError as error:
-            raise InvalidInput(
-                "the query can't be understood",
-                [FieldError("query", str(error))],
-                code="invalid-query",
-            ) from None
+            refuse_query([FieldError("query", str(error))])
     values = {
         "table": table,
         "rights": [f"{action} {obj}" for obj, action in table.asked],

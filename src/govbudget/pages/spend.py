@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from flask import Response, request
 
 from govbudget.directory.names import find_names
-from govbudget.errors import FieldError, InvalidInput
+from govbudget.errors import FieldError
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
-from govbudget.spend.report import Key, Question, ask, read_day
-from govbudget.spend.report_view import CSV, answer_csv
-from govbudget.web.paging import read_name
+from govbudget.spend.report import FILTERS, Key, Question, ask, find_month
+from govbudget.spend.report_view import CSV, answer_csv, read_question
+from govbudget.web.paging import refuse_query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,13 +24,6 @@ if TYPE_CHECKING:
 
 MAX_LINES = 500
 MAX_BARS = 100
-FILTERS = ("provider", "model", "group_id", "user_id")
-
-
-def find_month(zone: str) -> tuple[date, date]:
-    """Give the first day of this month, and that of the next one, in a zone."""
-    first = datetime.now(ZoneInfo(zone)).date().replace(day=1)
-    return first, (first + timedelta(days=31)).replace(day=1)
 
 
 def show_spend(asked: Asked[Organization]) -> Page | Response:
@@ -40,34 +31,25 @@ def show_spend(asked: Asked[Organization]) -> Page | Response:
 
     With `format=csv` it is the CSV that the API gives, for whoever is signed in here alone.
     """
-    query = {name: text for name, text in request.args.items() if text and name != "by"}
-    by, form = request.args.getlist("by") or [Key.DAY], query.pop("format", "")
-    first, last = find_month(asked.gov.settings.time_zone)
-    since, until = query.pop("from", str(first)), query.pop("to", str(last))
-    try:
-        for name, texts in request.args.lists():
-            if name != "by" and len(texts) > 1:
-                raise ValueError(f"`{name[:60]}` is given more than once")  # noqa: TRY301 - as below
-        if form not in {"", CSV}:
-            raise ValueError("`format` can be `csv` alone")  # noqa: TRY301 - as below
-        for name in query.keys() - {*FILTERS}:
-            raise ValueError(f"`{name[:60]}` is not known here")  # noqa: TRY301 - as all that is wrong
-        question = Question(
-            since=read_day(since), until=read_day(until), by=tuple(map(Key, dict.fromkeys(by))),
-            **{name: _read(name, text, asked) for name, text in query.items()},
-        )  # fmt: skip
-    except ValueError as error:
-        errors = [FieldError("query", str(error))]
-        message = "the query can't be understood"
-        raise InvalidInput(message, errors, code="invalid-query") from None
+    settings, given = asked.gov.settings, request.args
+    query = {name: text for name, text in given.items() if text and name != "by"}
+    form, (first, last) = query.pop("format", ""), find_month(settings.time_zone)
+    days = {"from": query.pop("from", str(first)), "to": query.pop("to", str(last))}
+    by = ",".join(dict.fromkeys(given.getlist("by") or [Key.DAY]))
+    question, errors = read_question({**query, **days, "group_by": by}, settings.id_type)
+    if form not in {"", CSV}:
+        errors.append(FieldError("format", "can be `csv` alone"))
+    errors += [
+        FieldError(name[:60], "is given more than once")
+        for name, texts in given.lists()
+        if name != "by" and len(texts) > 1
+    ]
+    errors += [FieldError(name[:60], "is not known here") for name in query.keys() - {*FILTERS}]
+    refuse_query(errors)
     if form == CSV:
         return answer_csv(asked.grant, question)
     lines = ask(asked.grant, question, limit=MAX_LINES + 1)
     return _lay_out(asked, question, lines, query)
-
-
-def _read(name: str, text: str, asked: Asked[Organization]) -> Any:  # noqa: ANN401 - an id or a text
-    return asked.gov.settings.id_type.parse(text) if name.endswith("_id") else read_name(text)
 
 
 def _lay_out(
@@ -77,7 +59,7 @@ def _lay_out(
     ids = [line.keys[key] for line in shown for key in (Key.GROUP, Key.USER) if key in line.keys]
     organization = asked.object.id
     names = find_names(asked.grant.unit, {organization, *ids}, [organization])
-    keys = [key for key in Key if key in question.by]
+    keys = question.keys
     sums: dict[Any, int] = {}  # by the key itself: two may have one name
     for line in shown if keys else ():
         bar = line.keys[keys[0]]

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
-from datetime import date, datetime, timedelta
+from datetime import date
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -22,7 +21,6 @@ from govbudget.cli.prices import prices
 from govbudget.cli.turns import each_database, name_file
 from govbudget.db.retries import T
 from govbudget.db.unit import Unit
-from govbudget.errors import SettingsError
 from govbudget.identity import OPERATOR, Id
 from govbudget.money import TOKENS
 from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
@@ -40,9 +38,11 @@ from govbudget.spend.report import (
     Sum,
     ask,
     describe_line,
+    find_month,
     list_columns,
     read_day,
     read_keys,
+    span_month,
 )
 from govbudget.spend.reports import MemberSpend, Reports
 from govbudget.spend.usage import LimitSource
@@ -97,14 +97,6 @@ def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _find_today(time_zone: str) -> date:
-    try:
-        return datetime.now(ZoneInfo(time_zone)).date()
-    except ValueError as error:  # its file is there, and is not one of a time zone
-        message = "this machine does not know GOVBUDGET_TIME_ZONE; name a zone that it knows"
-        raise SettingsError(message) from error
-
-
 def _read_range(
     *, organization: str, since: date | None, until: date | None, month: date | None
 ) -> tuple[Id, Question]:
@@ -113,8 +105,7 @@ def _read_range(
         raise click.UsageError("write --from and --to, or --month alone")
     settings = find_settings()
     if since is None or until is None:
-        since = month or _find_today(settings.time_zone).replace(day=1)
-        until = (since + timedelta(days=31)).replace(day=1)
+        since, until = span_month(month) if month else find_month(settings.time_zone)
     try:
         return settings.id_type.parse(organization), Question(since, until)
     except ValueError as error:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed, describe_groups
+from govbudget.errors import SettingsError
 from govbudget.identity import Action, Id, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.usage import END, FIRST
@@ -135,6 +137,21 @@ class Question:
         return tuple(key for key in Key if key in self.by)
 
 
+def span_month(day: date) -> tuple[date, date]:
+    """Give the first day of the month that a day is in, and that of the next month."""
+    first = day.replace(day=1)
+    return first, (first + timedelta(days=31)).replace(day=1)
+
+
+def find_month(zone: str) -> tuple[date, date]:
+    """Give the first day of this month, and that of the next one, in a time zone."""
+    try:
+        return span_month(datetime.now(ZoneInfo(zone)).date())
+    except ValueError as error:  # its file is there, and is not one of a time zone
+        message = "this machine does not know GOVBUDGET_TIME_ZONE; name a zone that it knows"
+        raise SettingsError(message) from error
+
+
 def read_day(text: str) -> date:
     """Read a day; ValueError: it is not one."""
     with suppress(ValueError):
@@ -220,7 +237,7 @@ def _read_line(
 
 def _find_months(since: date, question: Question) -> tuple[date, date]:
     """Find the range of whole months that are read as such; an empty one at the end, else."""
-    first = since if since.day == 1 else (since.replace(day=28) + timedelta(days=4)).replace(day=1)
+    first = since if since.day == 1 else span_month(since)[1]
     last = question.until.replace(day=1)
     return (first, last) if first < last and Key.DAY not in question.by else (question.until,) * 2
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
 from govbudget.spend.report import (
-    FILTERS,
     FIRST_DAY,
     LAST_DAY,
     Key,
@@ -24,14 +23,12 @@ from govbudget.text import write_csv
 from govbudget.web.paging import PARAMETERS as OF_PAGES, read_name, read_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Organization
     from govbudget.ids import IdType
     from govbudget.web.call import AuthorizedRequest
-
-T = TypeVar("T")
 
 MAX_CSV_ROWS = 50_000
 JSON, CSV = "json", "csv"
@@ -55,8 +52,15 @@ def get_organization_spend(asked: AuthorizedRequest[Organization]) -> dict[str, 
 
     In pages, or as CSV: the whole of at most 50,000 rows, with exact picos (`cost_picos`) too.
     """
-    question, form, errors = _read_query(asked.gov.settings.id_type)
-    keys = question.keys
+    question, errors = read_question(request.args, asked.gov.settings.id_type)
+    keys, form = question.keys, request.args.get("format", JSON)
+    if form not in {JSON, CSV}:
+        errors.append(FieldError("format", "must be `json` or `csv`"))
+    errors += [
+        FieldError(name, "CSV has no pages; leave it out")
+        for name in OF_PAGES
+        if form == CSV and name in request.args
+    ]
 
     def read_position(*texts: str) -> dict[Key, str | None]:
         after = dict(zip(keys, texts, strict=True))
@@ -77,41 +81,33 @@ def get_organization_spend(asked: AuthorizedRequest[Organization]) -> dict[str, 
     return page.cut(rows, lambda row: tuple(row[key] or "" for key in keys), "rows")
 
 
-def _read_query(id_type: IdType) -> tuple[Question, str, list[FieldError]]:
-    """Read the question and the format; where there are errors, the question is another one."""
-    errors: list[FieldError] = []
-
-    def read(name: str, reader: Callable[[str], T], default: T) -> T:
-        text = request.args.get(name)
+def read_question(query: Mapping[str, str], id_type: IdType) -> tuple[Question, list[FieldError]]:
+    """Read a question; where there are errors, it is another one."""
+    readers: dict[str, Callable[[str], Any]] = {
+        "from": read_day,
+        "to": read_day,
+        "group_by": read_keys,
+        "provider": read_name,
+        "model": read_name,
+        "group_id": id_type.parse,
+        "user_id": id_type.parse,
+    }
+    found: dict[str, Any] = {"from": FIRST_DAY, "to": LAST_DAY, "group_by": ()}
+    errors = []
+    for name, reader in readers.items():
         try:
-            if text is not None:
-                return reader(text)
-            if name in {"from", "to"}:
+            if name in query:
+                found[name] = reader(query[name])
+            elif name in {"from", "to"}:
                 errors.append(FieldError(name, "missing; write a day such as 2026-10-01"))
         except (ValueError, GovBudgetError) as error:
             errors.append(FieldError(name, getattr(error, "detail", str(error))))
-        return default
-
-    since, until = read("from", read_day, FIRST_DAY), read("to", read_day, LAST_DAY)
-    no_keys: tuple[Key, ...] = ()
-    by = read("group_by", read_keys, no_keys)
-    filters: dict[str, Any] = {
-        name: read(name, id_type.parse if name.endswith("_id") else read_name, None)
-        for name in FILTERS
-    }
-    form = request.args.get("format", JSON)
-    if form not in {JSON, CSV}:
-        errors.append(FieldError("format", "must be `json` or `csv`"))
-    errors += [
-        FieldError(name, "CSV has no pages; leave it out")
-        for name in OF_PAGES
-        if form == CSV and name in request.args
-    ]
+    days_and_keys = [found.pop(name) for name in ("from", "to", "group_by")]
     try:
-        return Question(since, until, by, **filters), form, errors
+        return Question(*days_and_keys, **found), errors
     except ValueError as error:
         errors.append(FieldError("from", str(error)))
-    return Question(FIRST_DAY, LAST_DAY), form, errors
+    return Question(FIRST_DAY, LAST_DAY), errors
 
 
 def answer_csv(grant: Grant[Organization], question: Question) -> Response:

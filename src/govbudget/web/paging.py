@@ -91,7 +91,7 @@ def read_page(
     if token is not None and after is None:
         sentence = "not a token of this list; take `next_page_token` of the page before"
         errors.append(FieldError("page_token", sentence))
-    _refuse(errors)
+    refuse_query(errors)
     return Page(list_id, size, after)
 
 
@@ -109,7 +109,7 @@ def read_flag(name: str) -> bool:
     text, errors = request.args.get(name, "false"), _check_names((name,))
     if text not in {"true", "false"}:
         errors.append(FieldError(name, "must be `true` or `false`"))
-    _refuse(errors)
+    refuse_query(errors)
     return text == "true"
 
 
@@ -126,7 +126,8 @@ def _check_names(known: tuple[str, ...]) -> list[FieldError]:
     return errors
 
 
-def _refuse(errors: list[FieldError]) -> None:
+def refuse_query(errors: Sequence[FieldError]) -> None:
+    """Raise `invalid-query` where there are errors."""
     if errors:
         raise InvalidInput("the query can't be understood", errors, code="invalid-query")
 
