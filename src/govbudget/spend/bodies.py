@@ -21,6 +21,7 @@ from govbudget.spend.usage import (
     MAX_EVENT_ID,
     MAX_REASON,
     MAX_TTL_SECONDS,
+    Call,
 )
 from govbudget.web.bodies import Body, IdField, Limit
 
@@ -79,6 +80,11 @@ class _CallBody(Body):
     provider: Provider
     model: Model
     tokens: Tokens
+
+    @property
+    def call(self) -> Call:
+        """The call that it is about."""
+        return Call(self.organization_id, self.user_id, self.provider, self.model)
 
 
 class HoldBody(_CallBody):

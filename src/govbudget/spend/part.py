@@ -32,7 +32,7 @@ ROUTES: tuple[Route, ...] = (
         *("spend.answers:HoldAnswer", "spend.bodies:HoldBody"),
         codes=("budget-exceeded", "unpriced-model", "not-a-member", "hold-conflict"),
         statuses=(201, 200),
-        note_error=views.note_refused_request,
+        note_error=views.note_refused,
     ),
     Route(
         *("POST", f"{_HOLD}/settle", _LEDGER, _CREATE, views.post_settle),
@@ -50,7 +50,7 @@ ROUTES: tuple[Route, ...] = (
         *("spend.answers:HoldAnswer", "spend.bodies:ExtendBody"),
         codes=(*_OF_HOLD, "hold-closed", "budget-exceeded", "unpriced-model", "not-a-member"),
         query=_NAMED,
-        note_error=views.note_refused_extension,
+        note_error=views.note_refused,
     ),
     Route("DELETE", _HOLD, _LEDGER, _CREATE, views.delete_hold, codes=_OF_HOLD, query=_NAMED),
     Route(
@@ -67,15 +67,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", _OVERRIDE, _ONE, _READ, views.get_override, _ANSWER, codes=(_NO_OVERRIDE,)),
     Route(
-        *(
-            "PUT",
-            _OVERRIDE,
-            _GROUPS,
-            _UPDATE,
-            views.put_override,
-            _ANSWER,
-            "spend.bodies:OverrideBody",
-        ),
+        *("PUT", _OVERRIDE, _GROUPS, _UPDATE, views.put_override),
+        *(_ANSWER, "spend.bodies:OverrideBody"),
         codes=("not-a-member",),
     ),
     Route("DELETE", _OVERRIDE, _GROUPS, _UPDATE, views.delete_override, codes=(_NO_OVERRIDE,)),

@@ -13,7 +13,6 @@ from govbudget.spend.notices import Notices
 from govbudget.spend.overrides import Override, Overrides
 from govbudget.spend.reports import GroupSpend, MemberSpend, Reports
 from govbudget.spend.store import Spend
-from govbudget.spend.usage import Call, Correction, Hold, Usage
 from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
 from govbudget.web.destination import ORGANIZATION_ID, find_hold_organization
 from govbudget.web.paging import read_id_page, read_page
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         UsageBody,
     )
     from govbudget.spend.installation import Installation
+    from govbudget.spend.usage import Correction, Hold, Usage
 
 
 def post_holds(asked: Asked[Ledger]) -> Hold | Known:
@@ -41,7 +41,7 @@ def post_holds(asked: Asked[Ledger]) -> Hold | Known:
     body: HoldBody = asked.body
     hold = Spend.hold(
         asked.grant,
-        read_call(body),
+        body.call,
         body.tokens,
         ttl_seconds=body.ttl_seconds,
         hold_id=body.hold_id,
@@ -60,30 +60,22 @@ def post_extend(asked: Asked[Ledger]) -> Hold:
     return Spend.extend(asked.grant, _find_hold(asked), ttl_seconds=body.ttl_seconds)
 
 
-def note_refused_request(
-    gov: Installation, record: dict[str, Any], error: Exception, read_body: Callable[[], HoldBody]
+def note_refused(
+    gov: Installation, record: dict[str, Any], error: Exception, read_body: Callable[[], object]
 ) -> Later:
     """Note that a call was refused, and whose it was, where the body says so."""
-    call = None
+    body = None
     with suppress(GovBudgetError, HTTPException):
-        call = read_call(read_body())
-    return gov.note_refused_call(record, error, call)
-
-
-def note_refused_extension(
-    gov: Installation, record: dict[str, Any], error: Exception, _read_body: object
-) -> Later:
-    """Note that a hold was not extended; whose it is, its id says."""
-    return gov.note_refused_call(record, error, None)
+        body = read_body()
+    return gov.note_refused_call(record, error, getattr(body, "call", None))
 
 
 def post_settle(asked: Asked[Ledger]) -> Usage:
     """Record what a call cost and free its hold; the same event again gets the same answer."""
     body: SettleBody = asked.body
-    hold = _find_hold(asked)
     return Spend.settle(
         asked.grant,
-        hold,
+        _find_hold(asked),
         body.event_id,
         body.tokens,
         occurred_at=body.occurred_at,
@@ -100,10 +92,8 @@ def delete_hold(asked: Asked[Ledger]) -> None:
 def post_usage(asked: Asked[Ledger]) -> Usage | Known:
     """Record a call that no hold was made for; 200 where the event was known."""
     body: UsageBody = asked.body
-    call = read_call(body)
-    usage, is_new = Spend.record(
-        asked.grant, body.event_id, call, body.tokens, occurred_at=body.occurred_at
-    )
+    about = body.event_id, body.call, body.tokens
+    usage, is_new = Spend.record(asked.grant, *about, occurred_at=body.occurred_at)
     return usage if is_new else Known(usage)
 
 
@@ -174,11 +164,6 @@ def _read_notice_id(text: str) -> UUID:
     if str(UUID(text)) != text:
         raise ValueError(text)
     return UUID(text)
-
-
-def read_call(body: HoldBody | UsageBody) -> Call:
-    """Give the call that a body is about."""
-    return Call(body.organization_id, body.user_id, body.provider, body.model)
 
 
 def _find_hold(asked: Asked[Ledger]) -> UUID:
