@@ -359,26 +359,20 @@ def _write_tokens(tokens: Tokens) -> dict[str, Any]:
 
 def _read_usage(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Usage:  # noqa: ANN401 - a row
     """Read what was recorded; `values` is what its caller said."""
-    return Usage(
-        event_id=values["event_id"],
-        hold_id=values.get("hold_id"),
-        tokens=tokens,
-        reported_occurred_at=values["occurred_at"],
-        **_read_priced(row),
-        **{name: getattr(row, name) for name in statements.RECORDED},
-    )
+    said = {"event_id": values["event_id"], "hold_id": values.get("hold_id")}
+    said["reported_occurred_at"] = values["occurred_at"]
+    return Usage(**said, **_read_recorded(row, tokens))
 
 
 def _read_correction(row: Any, tokens: Tokens, values: Mapping[str, Any]) -> Correction:  # noqa: ANN401 - a row
-    said = ("event_id", "corrects", "reason")
-    return Correction(
-        tokens=tokens,
-        cost_picos=row.cost_picos,
-        difference_picos=row.difference_picos,
-        unpriced=tuple(row.unpriced or ()),
-        **{name: values[name] for name in said},
-        **{name: getattr(row, name) for name in statements.RECORDED},
-    )
+    said = {name: values[name] for name in ("event_id", "corrects", "reason")}
+    difference = row.difference_picos
+    return Correction(**said, **_read_recorded(row, tokens), difference_picos=difference)
+
+
+def _read_recorded(row: Any, tokens: Tokens) -> dict[str, Any]:  # noqa: ANN401 - a row
+    names = statements.RECORDED
+    return {"tokens": tokens, **_read_priced(row), **{name: getattr(row, name) for name in names}}
 
 
 def _read_priced(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row

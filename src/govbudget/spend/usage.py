@@ -112,9 +112,9 @@ class Hold:
     was_known: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """One call that was made, as the ledger has it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A row of the ledger.
 
     `cost_picos` is what is known of the cost, None where nothing is: unpriced, not free. `unpriced`
     names the units that were used and had no price, such as `output`. `priced_as` is as a hold's.
@@ -124,16 +124,22 @@ class Usage:
     organization_id: Id
     user_id: Id
     group_id: Id | None
-    hold_id: UUID | None
     provider: str
     model: str
     priced_as: PricedAs | None
     tokens: Tokens
     cost_picos: int | None
     unpriced: tuple[str, ...]
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(Recorded):
+    """One call that was made, as the ledger has it."""
+
+    hold_id: UUID | None
     # When the caller says that it was; None: not said.
     reported_occurred_at: datetime | None
-    recorded_at: datetime
 
     @property
     def occurred_at(self) -> datetime:
@@ -141,24 +147,14 @@ class Usage:
         return self.reported_occurred_at or self.recorded_at
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction(Recorded):
     """What the event `corrects` should have said, and why.
 
-    `cost_picos` is what is known of what it should have cost, None where nothing is, and
-    `difference_picos` how much more that is than it was, below 0 where it is less.
+    Its cost is what that should have cost, and `difference_picos` how much more that is than it
+    was, below 0 where it is less.
     """
 
-    event_id: str
-    organization_id: Id
     corrects: str
-    user_id: Id
-    group_id: Id | None
-    provider: str
-    model: str
-    tokens: Tokens
-    cost_picos: int | None
     difference_picos: int
-    unpriced: tuple[str, ...]
     reason: str
-    recorded_at: datetime
