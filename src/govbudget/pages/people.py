@@ -15,14 +15,7 @@ from govbudget.pages.links import links_of, list_links
 from govbudget.pages.render import Page
 from govbudget.pages.spend import list_of_month
 from govbudget.pages.words import describe_spend
-from govbudget.spend.overview import (
-    MOST,
-    count_crossings,
-    list_crossed,
-    list_highest,
-    list_members,
-    list_organizations,
-)
+from govbudget.spend import overview
 from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
 from govbudget.spend.reports import list_groups
@@ -37,7 +30,6 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Group, Id, Organization
     from govbudget.spend.installation import Installation
-    from govbudget.spend.overview import OrganizationLine
     from govbudget.web.blueprint import Asking
     from govbudget.web.call import AuthorizedRequest as Asked
     from govbudget.web.paging import Page as PageOf
@@ -53,7 +45,7 @@ class Mine(NamedTuple):
     """What is a caller's: the roles, the organizations, and names of those in several databases."""
 
     held: Sequence[Assignment]
-    organizations: Sequence[OrganizationLine]
+    organizations: Sequence[overview.OrganizationLine]
     names: dict[tuple[str, Id], str]
 
 
@@ -102,7 +94,7 @@ def _read_list(gov: Installation) -> PageOf[Id]:
 
 def _find_mine(unit: Unit, limit: int, after: Id | None) -> Mine:
     held = _load_assignments(unit)
-    return Mine(held, list_organizations(unit, held, limit=limit, after=after), {})
+    return Mine(held, overview.list_organizations(unit, held, limit=limit, after=after), {})
 
 
 def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Page:
@@ -158,7 +150,7 @@ def _load_assignments(unit: Unit) -> Sequence[Assignment]:
     return found
 
 
-def choose(gov: Installation, organizations: Sequence[OrganizationLine]) -> Id | None:
+def choose(gov: Installation, organizations: Sequence[overview.OrganizationLine]) -> Id | None:
     """Choose the organization that the query names, or the first that the caller is a member of."""
     if text := request.args.get(CHOSEN):
         return gov.settings.id_type.parse(text)
@@ -174,18 +166,18 @@ def show_organization(asked: Asked[Organization]) -> Page:
     if CROSSED in request.args:
         threshold = _read_threshold(settings.thresholds)
         at = read_id_page(asked.object.id, settings.id_type, (CROSSED,))
-        read = partial(list_crossed, grant, threshold, limit=at.limit, after=at.after)
+        read = partial(overview.list_crossed, grant, threshold, limit=at.limit, after=at.after)
         values = at.cut(_unless_forbidden(read) or [], lambda one: (one.user_id,), CROSSED)
         return _lay_out(asked, "crossed", values | {"threshold": threshold})
     page = read_id_page(asked.object.id, settings.id_type)
     period, found = list_groups(grant, limit=page.limit, after=page.after)
     values = page.cut(found, lambda one: (one.group_id,), "groups")
     ids = [one.group_id for one in values["groups"]]
-    values["counts"] = _unless_forbidden(lambda: count_crossings(grant, ids)) or {}
+    values["counts"] = _unless_forbidden(lambda: overview.count_crossings(grant, ids)) or {}
     values[CROSSED] = ()
     if page.after is None:
-        values[CROSSED] = _unless_forbidden(lambda: list_highest(grant, limit=FEW)) or ()
-    values |= {"period": period, "most": MOST, "thresholds": settings.thresholds[::-1]}
+        values[CROSSED] = _unless_forbidden(lambda: overview.list_highest(grant, limit=FEW)) or ()
+    values |= {"period": period, "most": overview.MOST, "thresholds": settings.thresholds[::-1]}
     return _lay_out(asked, "organization", values)
 
 
@@ -221,7 +213,7 @@ def show_group(asked: Asked[Group]) -> Page:
     page = read_id_page(group.id, gov.settings.id_type)
     # Whoever may read nobody's spend may read the group's sum.
     members = _unless_forbidden(
-        lambda: list_members(asked.grant, limit=page.limit, after=page.after)
+        lambda: overview.list_members(asked.grant, limit=page.limit, after=page.after)
     )
     values = page.cut(members or [], lambda one: (one.user_id,), "members")
     spent = gov.reports.group(asked.grant)  # type: ignore[attr-defined]  # pages need spend

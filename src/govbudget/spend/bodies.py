@@ -11,18 +11,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from govbudget.ids import PRINTABLE, IdType
 from govbudget.prices.price import Model, Provider
+from govbudget.spend import usage
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import (
-    DEFAULT_TTL_SECONDS,
-    END,
-    FIRST,
-    FIRST_YEAR,
-    LAST_YEAR,
-    MAX_EVENT_ID,
-    MAX_REASON,
-    MAX_TTL_SECONDS,
-    Call,
-)
 from govbudget.web.bodies import Body, IdField, Limit
 
 _RFC_3339 = re.compile(
@@ -39,8 +29,8 @@ def _read_time(value: object) -> datetime:
         time = datetime.fromisoformat(str(value).upper())  # 3.11 knows no small `z`
     except ValueError:
         raise ValueError(message) from None
-    if not FIRST <= time < END:
-        message = f"must be of the years {FIRST_YEAR} to {LAST_YEAR} in UTC"
+    if not usage.FIRST <= time < usage.END:
+        message = f"must be of the years {usage.FIRST_YEAR} to {usage.LAST_YEAR} in UTC"
         raise ValueError(message)
     return time
 
@@ -52,7 +42,7 @@ def _read_uuid(value: object) -> UUID:
         raise ValueError(str(error)) from None
 
 
-EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID, pattern=PRINTABLE)]
+EventId = Annotated[str, Field(min_length=1, max_length=usage.MAX_EVENT_ID, pattern=PRINTABLE)]
 TimeField = Annotated[
     datetime,
     BeforeValidator(_read_time),
@@ -62,7 +52,7 @@ Ttl = Annotated[
     int,
     Field(
         ge=1,
-        le=MAX_TTL_SECONDS,
+        le=usage.MAX_TTL_SECONDS,
         description="the longest that the call can take, with its retries, and a minute more. A"
         " hold that expires holds no money: extend it before `expires_at` where the call runs on",
     ),
@@ -82,15 +72,15 @@ class _CallBody(Body):
     tokens: Tokens
 
     @property
-    def call(self) -> Call:
+    def call(self) -> usage.Call:
         """The call that it is about."""
-        return Call(self.organization_id, self.user_id, self.provider, self.model)
+        return usage.Call(self.organization_id, self.user_id, self.provider, self.model)
 
 
 class HoldBody(_CallBody):
     """The body that asks for a hold: the most that the call can take."""
 
-    ttl_seconds: Ttl = DEFAULT_TTL_SECONDS
+    ttl_seconds: Ttl = usage.DEFAULT_TTL_SECONDS
     hold_id: HoldId | None = None
 
 
@@ -119,7 +109,7 @@ class UsageBody(_CallBody):
     occurred_at: TimeField | None = None
 
 
-Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=PRINTABLE)]
+Reason = Annotated[str, Field(min_length=1, max_length=usage.MAX_REASON, pattern=PRINTABLE)]
 
 
 class CorrectionBody(Body):

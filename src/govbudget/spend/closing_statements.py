@@ -8,7 +8,7 @@ from govbudget.db.sql import read_time
 from govbudget.identity import Action, Ledger
 from govbudget.new_ids import write_new_id
 from govbudget.spend.limits import govern_ledger
-from govbudget.spend.statements import NOW, close_due, find_start
+from govbudget.spend.statements import NOW, close_due, find_start, free
 
 if TYPE_CHECKING:
     from govbudget.db.governed import Governed
@@ -70,13 +70,7 @@ WITH asking AS (
     WHERE is_open AND period < {MONTH_OF.format(f"timezone({{zone}}, {NOW})")}
   ) AS open
   WHERE expires_at <= at LIMIT 1
-), {close_due()}, counter AS (
-  INSERT INTO {{s}}.ai_spend_counters AS c
-    (organization_id, user_id, period, spent_picos, held_picos)
-  SELECT organization_id, user_id, period, 0, 0 FROM asking
-  ON CONFLICT (organization_id, user_id, period) DO UPDATE
-    SET held_picos = c.held_picos - (SELECT coalesce(sum(cost_picos), 0) FROM expired)
-)
+), {close_due()}, {free("asking", "expired")}
 SELECT count(*) FROM asking
 """,
 )

@@ -10,6 +10,7 @@ from govbudget.spend.statements import (
     NOW,
     REFUSAL,
     close_due,
+    free,
 )
 
 # A hold that expired has this state whether or not its money was taken out of the counter.
@@ -89,21 +90,15 @@ SELECT {{answer}} FROM asked a LEFT JOIN counter c ON true LEFT JOIN extended h 
 
 RELEASE = govern_ledger(
     "spend.release",
-    """
+    f"""
 WITH hold AS (
-  SELECT * FROM {s}.ai_holds WHERE id = :hold_id AND NOT {s}.is_closed(period)
+  SELECT * FROM {{s}}.ai_holds WHERE id = :hold_id AND NOT {{s}}.is_closed(period)
 ), closed AS (
-  UPDATE {s}.ai_holds
+  UPDATE {{s}}.ai_holds
   SET is_open = false, ended = CASE WHEN is_open THEN 'released' ELSE 'released late' END
   WHERE id = (SELECT id FROM hold) AND ended IS NULL
   RETURNING CASE ended WHEN 'released' THEN cost_picos END AS cost_picos
-), counter AS (
-  INSERT INTO {s}.ai_spend_counters AS c
-    (organization_id, user_id, period, spent_picos, held_picos)
-  SELECT organization_id, user_id, period, 0, 0 FROM hold WHERE ended IS NULL
-  ON CONFLICT (organization_id, user_id, period) DO UPDATE
-    SET held_picos = c.held_picos - (SELECT coalesce(sum(cost_picos), 0) FROM closed)
-)
+), {free("hold WHERE ended IS NULL", "closed")}
 SELECT id FROM hold
 """,
 )

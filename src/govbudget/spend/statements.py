@@ -106,6 +106,17 @@ due AS (
 )"""
 
 
+def free(whose: str, closed: str) -> str:
+    """Write the CTE that takes what the rows of `closed` held out of the counter of `whose`."""
+    return f"""counter AS (
+  INSERT INTO {{s}}.ai_spend_counters AS c
+    (organization_id, user_id, period, spent_picos, held_picos)
+  SELECT organization_id, user_id, period, 0, 0 FROM {whose}
+  ON CONFLICT (organization_id, user_id, period) DO UPDATE
+    SET held_picos = c.held_picos - (SELECT coalesce(sum(cost_picos), 0) FROM {closed})
+)"""
+
+
 # Of a call that is not held. One value: the driver takes its time over each column of an answer.
 REFUSAL = f"""jsonb_build_object(
   'is_member', a.is_member, 'limit_micros', a.spend_limit_micros, 'limit_source', a.limit_source,
