@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +42,13 @@ def write_id(value: Id) -> int | str:
 def write_time(time: datetime) -> str:
     """Write a time as RFC 3339 has it, in UTC."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def write_value(value: Any) -> Any:  # noqa: ANN401 - of any column
+    """Write a time, a day or an id as JSON has it; the rest stays as it is."""
+    if isinstance(value, datetime):
+        return write_time(value)
+    return str(value) if isinstance(value, date | UUID) else value
 
 
 def write_csv(row: Iterable[object]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -24,7 +23,7 @@ from govbudget.spend.bodies import OverrideBody
 from govbudget.spend.errors import NotAMember
 from govbudget.spend.overrides import Overrides, wait_for_others
 from govbudget.strict_json import parse_json
-from govbudget.text import write_id, write_time
+from govbudget.text import write_id, write_time, write_value
 from govbudget.web.bodies import Body, BudgetBody, IdField
 
 if TYPE_CHECKING:
@@ -88,7 +87,9 @@ def budgets_export(organization: str) -> None:
     lists: dict[str, list[Row]] = {name: [] for name in COLUMNS}
     for key in sorted(rows):
         row = rows[key]
-        lists[key[0]].append({name: _write(row[name]) for name in row if row[name] is not None})
+        lists[key[0]].append(
+            {name: write_value(row[name]) for name in row if row[name] is not None}
+        )
     print_answer("json", {"organization_id": write_id(asked), **lists})
 
 
@@ -223,7 +224,3 @@ def _describe(row: Row | None) -> str:
         text += f" until {write_time(end)}" if end else ""
         text += f" because {json.dumps(reason)}" if reason else ""
     return text
-
-
-def _write(value: Any) -> int | str:  # noqa: ANN401 - of a column
-    return write_time(value) if isinstance(value, datetime) else write_id(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from govbudget.db.governed import MEMBERS, Governed
 from govbudget.identity import Action, Organization
 from govbudget.money import PRICES, TOKENS
-from govbudget.text import write_id, write_time
+from govbudget.text import write_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +69,4 @@ def read_ledger(grant: Grant[Organization], question: Question) -> Iterator[dict
     the `yield_per` of the connection.
     """
     for row in grant.run(LEDGER, since=question.since, until=question.until):
-        found = dict(zip(COLUMNS, row, strict=True))
-        for name in ("user_id", "group_id", "hold_id"):
-            found[name] = None if found[name] is None else write_id(found[name])
-        for name in ("occurred_at", "recorded_at"):
-            found[name] = None if found[name] is None else write_time(found[name])
-        yield {**found, "day": str(found["day"])}
+        yield dict(zip(COLUMNS, map(write_value, row), strict=True))

@@ -17,7 +17,7 @@ from govbudget.errors import SettingsError
 from govbudget.identity import Action, Id, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.usage import END, FIRST
-from govbudget.text import write_id
+from govbudget.text import write_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -244,7 +244,7 @@ def _find_months(since: date, question: Question) -> tuple[date, date]:
 
 def describe_line(line: Line) -> dict[str, object]:
     """Give a line as a row of JSON or CSV has it; what it cost is rounded up to micros, too."""
-    keys = {str(k): None if value is None else write_id(value) for k, value in line.keys.items()}
+    keys = {str(key): write_value(value) for key, value in line.keys.items()}
     return {**keys, "cost_micros": round_up_to_micros(line.sum.cost_picos), **line.sum._asdict()}
 
 
