@@ -90,19 +90,6 @@ def say_day(day: date) -> str:
     return f"{day.day} {_MONTHS[day.month - 1]}"
 
 
-def describe_source(
-    source: LimitSource | None,
-    group: str | None,
-    expires_at: datetime | None,
-    clock: Clock,
-) -> str:
-    """Say what sets a limit: an override, until when, or a group, by its name."""
-    if source is LimitSource.OVERRIDE:
-        until = f" until {clock.say_until(expires_at)}" if expires_at else ""
-        return f"an override{until}"
-    return "" if source is None else f"limit from group {group}"
-
-
 def describe_spend(spend: MemberSpend, find_name: Callable[[str, object], str], zone: str) -> str:
     """Say in a sentence what a member may spend, has spent, and until when."""
     clock = Clock(zone)
@@ -110,8 +97,10 @@ def describe_spend(spend: MemberSpend, find_name: Callable[[str, object], str], 
     resets = f"resets {clock.say(spend.period.end)} {zone}"
     if spend.limit_micros is None:
         return f"No limit: spent {spent}, held {held}, {resets}"
-    group = find_name("group", spend.group_id)
-    source = describe_source(spend.limit_source, group, spend.limit_expires_at, clock)
+    source = f"limit from group {find_name('group', spend.group_id)}"
+    if spend.limit_source is LimitSource.OVERRIDE:
+        ends = spend.limit_expires_at
+        source = f"an override until {clock.say_until(ends)}" if ends else "an override"
     if spend.limit_micros == 0:
         return f"$0: blocked, spent {spent}, held {held}, {resets}; {source}"
     limit = write_limit(spend.limit_micros)

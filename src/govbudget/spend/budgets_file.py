@@ -86,10 +86,8 @@ def budgets_export(organization: str) -> None:
     rows = run_as_operator(lambda unit: _read(unit, asked))
     lists: dict[str, list[Row]] = {name: [] for name in COLUMNS}
     for key in sorted(rows):
-        row = rows[key]
-        lists[key[0]].append(
-            {name: write_value(row[name]) for name in row if row[name] is not None}
-        )
+        said = {name: value for name, value in rows[key].items() if value is not None}
+        lists[key[0]].append({name: write_value(value) for name, value in said.items()})
     print_answer("json", {"organization_id": write_id(asked), **lists})
 
 
