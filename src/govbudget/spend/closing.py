@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from govbudget.db.retries import pause
 from govbudget.errors import GovBudgetError, InvalidInput
 from govbudget.identity import OPERATOR
+from govbudget.spend import closing_statements as statements
 from govbudget.spend.closing_file import (
     BATCH,
     Closing,
@@ -22,22 +23,6 @@ from govbudget.spend.closing_file import (
     open_file,
     prove_file,
     write_rows,
-)
-from govbudget.spend.closing_statements import (
-    BOUNDARY,
-    DELETE_HOLDS,
-    DELETE_USAGE,
-    END,
-    FORGET,
-    KEYS,
-    LIST,
-    LOCK,
-    LOOK,
-    MARK,
-    OLDER,
-    STORE,
-    SUMS,
-    SWEEP,
 )
 
 if TYPE_CHECKING:
@@ -63,9 +48,9 @@ def close_month(gov: Gov, month: date, path: Path, days: int) -> Closing:
         grant = unit.authorize("update", ledger=True)
         with gov.unit(OPERATOR, atomic=True) as guarded:
             guard = guarded.authorize("update", ledger=True)
-            if not guard.run(LOCK).scalar_one():
+            if not guard.run(statements.LOCK).scalar_one():
                 raise GovBudgetError("unavailable", "another closing runs; wait for its end")
-            seen = grant.run(LOOK, month=month, days=days).one()
+            seen = grant.run(statements.LOOK, month=month, days=days).one()
             if seen.marked is None:
                 _refuse_early(month, seen)
             if seen.file is None:
@@ -74,8 +59,8 @@ def close_month(gov: Gov, month: date, path: Path, days: int) -> Closing:
             _refuse_wrong(grant, path, month, seen.file["sha256"])
         if not seen.is_closed:
             _delete(grant, month, path)
-        grant.run(FORGET, month=month)
-        return Closing(month, **grant.run(LOOK, month=month, days=days).one().file)
+        grant.run(statements.FORGET, month=month)
+        return Closing(month, **grant.run(statements.LOOK, month=month, days=days).one().file)
 
 
 def _refuse_early(month: date, seen: Any) -> None:  # noqa: ANN401 - a row
@@ -110,9 +95,9 @@ def _write(
     """Mark the month and write its file; `guard` keeps other closings away while it does."""
     _refuse_other(path, month, seen)
     with open_file(path) as file:  # first: a month is not marked for a file that can't be
-        grant.run(MARK, month=month)
+        grant.run(statements.MARK, month=month)
         _wait_for_older(grant)
-        while grant.run(SWEEP).scalar_one():
+        while grant.run(statements.SWEEP).scalar_one():
             pass
         closing = write_rows(guard, month, file, seen.previous)
     if findings := list(prove_file(grant, path, month, closing.facts)):
@@ -120,9 +105,9 @@ def _write(
             f"the rows of {month:%Y-%m} don't add up to its rollups, so none is deleted:"
             f" {findings[0]}; find the cause with `govbudget spend verify`"
         )
-    rows = grant.run(SUMS, since=month, until=month)
+    rows = grant.run(statements.SUMS, since=month, until=month)
     sums = {str(row.organization_id): row.sums for row in rows}
-    grant.run(STORE, month=month, facts=closing.facts, sums=sums)
+    grant.run(statements.STORE, month=month, facts=closing.facts, sums=sums)
 
 
 def _refuse_other(path: Path, month: date, seen: Any) -> None:  # noqa: ANN401 - a row
@@ -140,8 +125,8 @@ def _refuse_other(path: Path, month: date, seen: Any) -> None:  # noqa: ANN401 -
 
 def _wait_for_older(grant: Grant[Ledger]) -> None:
     """Wait until no transaction is left that may not have seen that the month is marked."""
-    boundary, end = grant.run(BOUNDARY).scalar_one(), time.monotonic() + WAIT_SECONDS
-    while (older := grant.run(OLDER, boundary=boundary).one()).is_there:
+    boundary, end = grant.run(statements.BOUNDARY).scalar_one(), time.monotonic() + WAIT_SECONDS
+    while (older := grant.run(statements.OLDER, boundary=boundary).one()).is_there:
         if time.monotonic() > end:
             raise GovBudgetError(
                 "unavailable",
@@ -156,11 +141,13 @@ def _delete(grant: Grant[Ledger], month: date, path: Path) -> None:
     """Delete the rows that the file has, some at a time; every other row stays, and is an error."""
     rows = MonthFile(path).read()
     while batch := list(islice(rows, BATCH)):
-        for table, delete in zip(KEYS, (DELETE_USAGE, DELETE_HOLDS), strict=True):
+        for table, delete in zip(
+            statements.KEYS, (statements.DELETE_USAGE, statements.DELETE_HOLDS), strict=True
+        ):
             found = [row for name, row in batch if name == table]
             if found:
                 grant.run(delete, batch=json.dumps(found))
-    if grant.run(END, month=month).one_or_none() is None:
+    if grant.run(statements.END, month=month).one_or_none() is None:
         raise InvalidInput(
             f"{month:%Y-%m} has rows that are not in {path}, or are other there: they were changed"
             " behind the closing's back, and stay; all others are deleted"
@@ -173,12 +160,12 @@ def verify_closings(grant: Grant[Ledger], organization_id: object = None) -> Ite
     Their rollups and counters, the chain of the files' digests, and the audit trail. Needs a grant
     to `update` the ledger.
     """
-    closings = grant.run(LIST).all()
+    closings = grant.run(statements.LIST).all()
     if not closings:
         return
     found: dict[Any, dict[str, Any]] = {closing.month: {} for closing in closings}
     span = {"since": closings[0].month, "until": closings[-1].month}
-    for row in grant.run(SUMS, **span):
+    for row in grant.run(statements.SUMS, **span):
         found.setdefault(row.month, {})[str(row.organization_id)] = row.sums
     previous = None
     for closing in closings:
