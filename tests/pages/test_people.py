@@ -99,7 +99,7 @@ def test_a_group_shows_members_whose_spend_the_caller_may_read(visit, town, engi
     path = f"/groups/{town.a1}"
     with count_statements(engine) as sent:
         page = visit(path, town.org_admin)
-    assert (page.status_code, len(sent)) == (200, 7)
+    assert (page.status_code, len(sent)) == (200, 6)
     text = read_text(page)
     assert re.search(r"member \$5\.00 limit from group a group \$1\.17 \$0\.45 \$1\.17", text)
     assert "Limit of each member $5.00 Spent for the group this month $1.17" in text

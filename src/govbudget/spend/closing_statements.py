@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from govbudget.db.sql import read_time
 from govbudget.identity import Action, Ledger
 from govbudget.new_ids import write_new_id
-from govbudget.spend.limits import govern_ledger
-from govbudget.spend.statements import NOW, close_due, find_start, free
+from govbudget.spend.statements import NOW, close_due, find_start, free, govern_ledger
 
 if TYPE_CHECKING:
     from govbudget.db.governed import Governed

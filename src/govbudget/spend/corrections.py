@@ -11,13 +11,13 @@ from govbudget.money import MAX_COST_PICOS, PRICES
 from govbudget.new_ids import write_new_id
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
-from govbudget.spend.limits import govern_ledger
 from govbudget.spend.notices import NOTICED, write_crossings
 from govbudget.spend.statements import (
     COUNTS,
     IS_UNPRICED,
     OF_RECORDED,
     add_up,
+    govern_ledger,
     is_same,
     record,
     take,

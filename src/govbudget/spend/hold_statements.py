@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from govbudget.spend.limits import govern_ledger
 from govbudget.spend.statements import (
     HOLDS,
     MAY_BE_UNPRICED,
@@ -11,6 +10,7 @@ from govbudget.spend.statements import (
     REFUSAL,
     close_due,
     free,
+    govern_ledger,
 )
 
 # A hold that expired has this state whether or not its money was taken out of the counter.

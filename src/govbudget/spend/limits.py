@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from govbudget.db.governed import Governed, describe_groups
+from govbudget.db.governed import describe_groups
 from govbudget.db.sql import write
 from govbudget.db.triggers import quote
-from govbudget.identity import Action, Ledger
 from govbudget.settings import LimitRule, Unpriced
 
 if TYPE_CHECKING:
@@ -55,13 +54,6 @@ def describe_limits(gov: Gov) -> Mapping[str, object]:
         "allows_unpriced": settings.unpriced is Unpriced.ALLOW,
         "effective": effective,
     }
-
-
-def govern_ledger(
-    name: str, text: str, answer: tuple[str, ...] = (), *, action: Action = Action.CREATE
-) -> Governed[Ledger]:
-    """Make a statement on the ledger, whose text may name the parts of `describe_limits`."""
-    return Governed(name, action, Ledger, text, answer, parts=describe_limits)
 
 
 def _write_directory(directory: Directory) -> str:

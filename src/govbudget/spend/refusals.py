@@ -15,8 +15,8 @@ from govbudget.db.retries import apart
 from govbudget.identity import Action, Ledger, Member
 from govbudget.ids import MAX_NAME
 from govbudget.spend.errors import BudgetExceeded, UnpricedModel
-from govbudget.spend.limits import describe_limits, govern_ledger
-from govbudget.spend.statements import NOW
+from govbudget.spend.limits import describe_limits
+from govbudget.spend.statements import NOW, govern_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

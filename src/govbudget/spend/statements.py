@@ -14,11 +14,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from govbudget.db.governed import Governed
 from govbudget.db.times import IN_MICROSECONDS
+from govbudget.identity import Action, Ledger
 from govbudget.money import MAX_COST_PICOS, PICOS_PER_MICRO, PRICES, TOKENS
 from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
-from govbudget.spend.limits import govern_ledger
+from govbudget.spend.limits import describe_limits
 from govbudget.spend.notices import NOTICED, write_crossings
 
 if TYPE_CHECKING:
@@ -35,6 +37,13 @@ AT = "occurred_at, now"
 # What comes for a closed month counts now.
 MONTH = "date_trunc('month', timezone({zone}, occurred_at))::date"
 COUNTED_AT = f"CASE WHEN {{s}}.is_closed({MONTH}) THEN NULL ELSE occurred_at END, now"
+
+
+def govern_ledger(
+    name: str, text: str, answer: tuple[str, ...] = (), *, action: Action = Action.CREATE
+) -> Governed[Ledger]:
+    """Make a statement on the ledger, whose text may name the parts of `describe_limits`."""
+    return Governed(name, action, Ledger, text, answer, parts=describe_limits)
 
 
 def find_start(day: str) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from govbudget.money import PRICES, TOKENS
 from govbudget.spend.corrections import TAKEN, WAS, WAS_UNPRICED
 from govbudget.spend.cost import write_cost
-from govbudget.spend.limits import govern_ledger
-from govbudget.spend.statements import PRICE
+from govbudget.spend.statements import PRICE, govern_ledger
 
 if TYPE_CHECKING:
     from govbudget.db.unit import Grant
