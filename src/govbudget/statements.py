@@ -15,8 +15,8 @@ from govbudget.parts import is_installed
 MODULES = (
     *("audit.statements", "budgets.statements", "prices.statements"),
     *("prices.listing", "directory.names"),
-    *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.gaps"),
-    *("spend.notices", "spend.overrides", "spend.reports", "spend.overview", "spend.report"),
+    *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.price_gaps"),
+    *("spend.notices", "spend.overrides", "spend.this_month", "spend.overview", "spend.report"),
     *("spend.refusals", "spend.export", "spend.verify", "spend.closing_statements"),
 )
 

@@ -13,7 +13,7 @@ from tests.support import TABLES, wait_for_waiters
 
 from govbudget.errors import Forbidden, InvalidInput, NotFound
 from govbudget.spend.errors import EventConflict, EventCorrected
-from govbudget.spend.gaps import list_gaps
+from govbudget.spend.price_gaps import list_gaps
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call

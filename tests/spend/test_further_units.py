@@ -20,7 +20,7 @@ from govbudget.prices.price import parse_prices
 from govbudget.prices.store import Prices
 from govbudget.spend.cost import write_cost
 from govbudget.spend.errors import BudgetExceeded, EventConflict, UnpricedModel
-from govbudget.spend.gaps import list_gaps
+from govbudget.spend.price_gaps import list_gaps
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.verify import verify_spend
 

@@ -15,7 +15,7 @@ from govbudget.directory.sql import SqlDirectory
 from govbudget.settings import LimitRule, Unpriced
 from govbudget.spend.errors import BudgetExceeded, NotAMember, UnpricedModel
 from govbudget.spend.overrides import Overrides
-from govbudget.spend.reports import Reports
+from govbudget.spend.this_month import Reports
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
 

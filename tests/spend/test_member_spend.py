@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from govbudget.spend.answers import MemberSpendAnswer
-from govbudget.spend.reports import MemberSpend, Period
+from govbudget.spend.this_month import MemberSpend, Period
 
 MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
 

@@ -12,7 +12,7 @@ from govbudget.audit.store import Audit
 from govbudget.errors import InvalidInput
 from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.overrides import Overrides
-from govbudget.spend.reports import Reports
+from govbudget.spend.this_month import Reports
 from govbudget.spend.tokens import Tokens
 
 MICROSECOND = timedelta(microseconds=1)

@@ -17,8 +17,8 @@ from tests.support import World, authorize, make_gov
 
 from govbudget import Call, Tokens
 from govbudget.spend.report import Key, Question
-from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
+from govbudget.spend.this_month import Reports
 from govbudget.spend.verify import verify_spend
 
 MEMBERS, GROUPS, PAGE = 1000, 100, 50

@@ -23,8 +23,8 @@ from tests.support import (
 from govbudget.errors import InvalidInput, NotFound
 from govbudget.settings import Unpriced
 from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember, UnpricedModel
-from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
+from govbudget.spend.this_month import Reports
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import MAX_TTL_SECONDS, Call
 

@@ -18,7 +18,7 @@ from govbudget.pages.words import describe_spend
 from govbudget.spend import overview
 from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
-from govbudget.spend.reports import list_groups
+from govbudget.spend.this_month import list_groups
 from govbudget.web import requestlog
 from govbudget.web.paging import read_id_page, refuse_query
 

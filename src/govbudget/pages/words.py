@@ -13,7 +13,7 @@ from govbudget.spend.usage import LimitSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from govbudget.spend.reports import MemberSpend
+    from govbudget.spend.this_month import MemberSpend
 
 PICOS_PER_USD = 10**12
 _CENT = Decimal("0.01")

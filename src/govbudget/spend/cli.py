@@ -28,7 +28,7 @@ from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.closing import close_month, verify_closings
 from govbudget.spend.closing_file import prove_file
 from govbudget.spend.export import COLUMNS, list_closed, read_ledger
-from govbudget.spend.gaps import PriceGap, list_gaps
+from govbudget.spend.price_gaps import PriceGap, list_gaps
 from govbudget.spend.report import (
     FIRST_DAY,
     LAST_DAY,
@@ -44,7 +44,7 @@ from govbudget.spend.report import (
     read_keys,
     span_month,
 )
-from govbudget.spend.reports import MemberSpend, Reports
+from govbudget.spend.this_month import MemberSpend, Reports
 from govbudget.spend.usage import LimitSource
 from govbudget.spend.verify import Verification, verify_spend
 from govbudget.text import write_time

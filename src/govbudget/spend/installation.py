@@ -11,8 +11,8 @@ from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.notices import Notices
 from govbudget.spend.open_hold import OpenHold, Service, open_hold
 from govbudget.spend.overrides import Overrides
-from govbudget.spend.reports import Reports
 from govbudget.spend.store import Spend
+from govbudget.spend.this_month import Reports
 from govbudget.spend.usage import DEFAULT_TTL_SECONDS, Call
 from govbudget.web.requestlog import note_refused
 from govbudget.web.signals import call_refused, send

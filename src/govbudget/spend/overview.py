@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from govbudget.db.governed import MEMBERS, Governed, Ungoverned
 from govbudget.identity import Action, Group, ObjectType, Organization, Scope
 from govbudget.spend.limits import describe_limits
-from govbudget.spend.reports import (
+from govbudget.spend.this_month import (
     LIMITED,
     OF_MEMBER,
     SPENT,

@@ -11,8 +11,8 @@ from werkzeug.exceptions import HTTPException
 from govbudget.errors import GovBudgetError
 from govbudget.spend.notices import Notices
 from govbudget.spend.overrides import Override, Overrides
-from govbudget.spend.reports import GroupSpend, MemberSpend, Reports
 from govbudget.spend.store import Spend
+from govbudget.spend.this_month import GroupSpend, MemberSpend, Reports
 from govbudget.web.call import AuthorizedRequest as Asked, Known, Later
 from govbudget.web.destination import ORGANIZATION_ID, find_hold_organization
 from govbudget.web.paging import read_id_page, read_page
