@@ -14,12 +14,12 @@ from tests.spend.test_limits import override
 from tests.spend.test_store import ONE, Spender
 from tests.support import TABLES, authorize, count_statements, make_gov
 
+from govbudget.budgets.budget import LimitSource
 from govbudget.errors import GovBudgetError, InvalidInput
 from govbudget.spend.errors import BudgetExceeded, NotAMember, UnpricedModel
 from govbudget.spend.refusals import Refused, list_refusals
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
-from govbudget.spend.usage import LimitSource
 
 DAY = date(2026, 1, 31)
 DOLLAR = 10**12

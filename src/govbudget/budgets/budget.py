@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from govbudget.identity import Id
+
+
+class LimitSource(StrEnum):
+    """What set a member's limit."""
+
+    GROUP = "group"
+    OVERRIDE = "user_override"
 
 
 @dataclass(frozen=True, slots=True)

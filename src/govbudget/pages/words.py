@@ -7,8 +7,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from govbudget.budgets.budget import LimitSource
 from govbudget.money import PICOS_PER_MICRO
-from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

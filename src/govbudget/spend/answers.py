@@ -9,10 +9,11 @@ from pydantic import BeforeValidator, Field
 # pydantic demands this TypedDict before Python 3.12.
 from typing_extensions import TypedDict
 
+from govbudget.budgets.budget import LimitSource
 from govbudget.money import round_up_to_micros
 from govbudget.prices.price import PricedAsField
 from govbudget.spend.usage import HoldState
-from govbudget.web.answers import Answer, Id, LimitSource, Time, Uuid, read
+from govbudget.web.answers import Answer, Id, Time, Uuid, read
 
 # Micros, rounded up from picos.
 Micros = Annotated[int, BeforeValidator(round_up_to_micros)]

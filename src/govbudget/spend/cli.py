@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from govbudget.budgets.budget import LimitSource
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.environment import open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
@@ -45,7 +46,6 @@ from govbudget.spend.report import (
     span_month,
 )
 from govbudget.spend.this_month import MemberSpend, Reports
-from govbudget.spend.usage import LimitSource
 from govbudget.spend.verify import Verification, verify_spend
 from govbudget.text import write_time
 

@@ -12,13 +12,13 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from govbudget.budgets.budget import LimitSource
 from govbudget.db.governed import MEMBERS, Governed
 from govbudget.db.times import IN_MICROSECONDS, find_time
 from govbudget.identity import Action, Id, Ledger, Organization
 from govbudget.money import PICOS_PER_MICRO, round_up_to_micros
 from govbudget.new_ids import write_new_id
 from govbudget.spend.limits import describe_limits
-from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

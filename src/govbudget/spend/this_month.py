@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from govbudget.budgets.budget import LimitSource
 from govbudget.db.governed import GROUPS, MEMBERS, Governed
 from govbudget.db.sql import read_time
 from govbudget.errors import NotFound
@@ -13,7 +14,6 @@ from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.report import Sum, ask
 from govbudget.spend.statements import NOW, find_start, take
-from govbudget.spend.usage import LimitSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -59,13 +59,6 @@ def check_time(time: object) -> datetime:
     return time
 
 
-class LimitSource(StrEnum):
-    """What set a member's limit."""
-
-    GROUP = "group"
-    OVERRIDE = "user_override"
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """Whose call it is, and to which model. Raises TypeError unless the latter two are texts."""

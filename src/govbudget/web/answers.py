@@ -7,7 +7,7 @@ pydantic makes them, so this module is loaded with the first answer.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 from uuid import UUID
 
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 from govbudget import identity
+from govbudget.budgets.budget import LimitSource  # noqa: TC001 - for pydantic
 from govbudget.text import write_id, write_time
 
 # `web/openapi.py` says what these are; an id is of the installation's type.
@@ -35,7 +36,6 @@ Time = TypeAliasType(
     "Time", Annotated[datetime, PlainSerializer(write_time), WithJsonSchema({"type": "string"})]
 )
 Uuid = TypeAliasType("Uuid", Annotated[UUID, PlainSerializer(str)])
-LimitSource = TypeAliasType("LimitSource", Literal["group", "user_override"])
 Values = TypeAliasType("Values", dict[str, Any])
 
 
