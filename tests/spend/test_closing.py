@@ -226,8 +226,8 @@ def test_months_are_closed_in_order_and_not_too_early(spender, tmp_path):
         chosen = sa.select(trail).where(trail.c.object_type == "ai_closing").order_by("at")
         entries = connection.execute(chosen).all()
     assert [(entry.object_id, entry.after) for entry in entries] == [
-        ("2026-01", first.facts),
-        ("2026-02", second.facts),
+        ("2026-01", first._asdict()),
+        ("2026-02", second._asdict()),
     ]
     assert {entry.receipt["cause"] for entry in entries} == {"command"}
     assert verify(spender, *files) == []

@@ -301,7 +301,7 @@ def spend_close(month: date, file: Path, after_days: int | None) -> None:
     with open_gov() as gov:
         days = gov.settings.close_after_days if after_days is None else after_days
         done = close_month(gov, month, file, days)
-    click.echo(f"{done.month:%Y-%m}: {done.ai_usage} calls, {done.ai_holds} holds in {file}")
+    click.echo(f"{month:%Y-%m}: {done.ai_usage} calls, {done.ai_holds} holds in {file}")
     click.echo(f"sha256 {done.sha256}")
 
 

@@ -60,7 +60,7 @@ def close_month(gov: Gov, month: date, path: Path, days: int) -> Closing:
         if not seen.is_closed:
             _delete(grant, month, path)
         grant.run(statements.FORGET, month=month)
-        return Closing(month, **grant.run(statements.LOOK, month=month, days=days).one().file)
+        return Closing(**grant.run(statements.LOOK, month=month, days=days).one().file)
 
 
 def _refuse_early(month: date, seen: Any) -> None:  # noqa: ANN401 - a row
@@ -99,15 +99,15 @@ def _write(
         _wait_for_older(grant)
         while grant.run(statements.SWEEP).scalar_one():
             pass
-        closing = write_rows(guard, month, file, seen.previous)
-    if findings := list(prove_file(grant, path, month, closing.facts)):
+        facts = write_rows(guard, month, file, seen.previous)._asdict()
+    if findings := list(prove_file(grant, path, month, facts)):
         raise InvalidInput(
             f"the rows of {month:%Y-%m} don't add up to its rollups, so none is deleted:"
             f" {findings[0]}; find the cause with `govbudget spend verify`"
         )
     rows = grant.run(statements.SUMS, since=month, until=month)
     sums = {str(row.organization_id): row.sums for row in rows}
-    grant.run(statements.STORE, month=month, facts=closing.facts, sums=sums)
+    grant.run(statements.STORE, month=month, facts=facts, sums=sums)
 
 
 def _refuse_other(path: Path, month: date, seen: Any) -> None:  # noqa: ANN401 - a row

@@ -28,18 +28,12 @@ MAX_LINE = 1 << 20
 
 
 class Closing(NamedTuple):
-    """A closed month: what the table of closings and the audit trail keep of its file."""
+    """What the table of closings and the audit trail keep of the file of a closed month."""
 
-    month: date
     sha256: str
     previous_sha256: str | None
     ai_usage: int
     ai_holds: int
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is kept of the file."""
-        return {name: value for name, value in self._asdict().items() if name != "month"}
 
 
 class MonthFile:
@@ -194,4 +188,4 @@ def write_rows(guard: Grant[Ledger], month: date, file: IO[bytes], previous: str
             for (row,) in rows:
                 write(table, row)
                 counts[table] += 1
-    return Closing(month, digest.hexdigest(), previous, *(counts[table] for table in KEYS))
+    return Closing(digest.hexdigest(), previous, *(counts[table] for table in KEYS))
