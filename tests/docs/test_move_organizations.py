@@ -162,8 +162,8 @@ def move(mover, tmp_path):
     script.write_text(code)
     old, new = (as_text(engine.url) for engine in (mover.old, mover.new))
 
-    def move(action, *, first=None, is_back=False):
-        urls = (new, old) if is_back else (old, new)
+    def move(action, *, first=None, is_back=False, to_itself=False):
+        urls = (old, old) if to_itself else (new, old) if is_back else (old, new)
         slot = str(mover.slot if first is None else first)
         command = [sys.executable, script, action, *urls, slot]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -287,3 +287,49 @@ def test_a_copy_that_differs_or_can_lose_something_is_not_made(mover, move):
     filled = move("fill")
     assert filled.returncode == 0
     assert "ai_model_prices" in succeed(move("copy"))
+
+
+@pytest.mark.long
+def test_no_slip_in_a_move_loses_a_row(
+    mover,
+    move,
+    verify,
+    tmp_path,
+    run,  # noqa: F811 - the fixture
+):
+    """Steps that are left out, done twice or in another order, other slots, one database twice."""
+    beside = str(mover.slot - 1 if mover.slot else 1)
+
+    def refuse(sentence, *words, **options):
+        refused = move(*words, **options)
+        assert (refused.returncode, sentence in refused.stderr) == (1, True), refused.stderr
+
+    succeed(move("fill"))
+    succeed(move("shut"))
+    before = mover.read_all(mover.old)
+    for action in ("shut", "copy", "empty", "open"):
+        refuse("other slots are shut", action, first=beside)
+    for action in ("fill", "shut", "copy", "empty", "open"):
+        refuse("of one database", action, to_itself=True)
+    succeed(move("open"))
+    refuse("run `shut`", "copy")
+    succeed(move("shut"))
+    succeed(move("shut"))
+    succeed(move("copy"))
+    refuse("has rows of these slots", "copy")
+    refuse("run `empty` first", "open")
+    month = ("spend", "close", "2026-02", "--to", tmp_path / "february")
+    closed = run(*month, database_url=as_text(mover.old.url))
+    assert (closed.status, "moves this organization" in closed.sentence) == (2, True)
+    assert mover.read_all(mover.old) == mover.read_all(mover.new) == before
+    succeed(move("empty", is_back=True))
+    succeed(move("open"))
+    refuse("shut in neither database", "empty")
+    assert mover.read_all(mover.old) == before
+    for action in ("shut", "copy", "empty", "empty", "open"):
+        succeed(move(action))
+    assert mover.read_all(mover.new) == before
+    assert not any(mover.read_all(mover.old).values())
+    (tmp_path / "february").unlink(missing_ok=True)
+    assert run(*month, database_url=as_text(mover.old.url)).status == 0
+    verify()
