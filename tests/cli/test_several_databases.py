@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -132,18 +135,88 @@ def test_a_token_is_one_in_every_database_and_its_output_is_the_token_alone(pair
     revoked = pair("token", "revoke", token)
     assert revoked.out == f"database {LOW}:\nrevoked {token}\ndatabase {HIGH}:\nrevoked {token}\n"
     assert pair("token", "list").out.count("revoked") == 2
-    assert pair("token", "revoke", token).status == 1
+    again = pair("token", "revoke", token)
+    assert (again.status, again.err.count("no live token")) == (1, 1)
+    assert again.err.startswith(f"govbudget: no live token `{token}`; ")
 
 
-def test_a_commit_that_fails_after_another_one_is_said(pair):
-    """A deferred constraint fails when the transaction is committed, and not before."""
-    with pair.engines[HIGH].begin() as connection:
-        connection.exec_driver_sql("""
+@pytest.mark.parametrize("slots", [LOW, HIGH])
+def test_a_token_is_revoked_wherever_that_can_be_done(pair, slots):
+    """Who has stolen it is kept out at once; the command says where it is not, and is run again."""
+    assert pair("token", "create", pair.owner).status == 0
+    listed = pair.run("token", "list", database_url=pair.urls[LOW])
+    token = UUID(listed.out.split()[0])
+    half = pair("token", "revoke", token, urls=pair.lock_out(slots))
+    assert (half.status, half.out.count(f"revoked {token}")) == (2, 1)
+    assert half.err.startswith(f"govbudget: database {slots}: the database refused: ")
+    assert pair.count("api_tokens", TABLES.api_tokens.c.revoked_at.is_(None)) == (
+        [1, 0] if slots == LOW else [0, 1]
+    )
+    again = pair("token", "revoke", token)
+    assert (again.status, again.err, again.out.count(f"revoked {token}")) == (0, "", 1)
+    assert pair.count("api_tokens", TABLES.api_tokens.c.revoked_at.is_(None)) == [0, 0]
+
+
+def test_what_is_found_in_one_database_is_found(pair):
+    """An organization is in one of them alone."""
+    for one in (pair.low, pair.high):
+        found = pair("directory", "find", one)
+        assert (found.status, found.err, str(one) in found.out) == (0, "", True)
+        in_json = pair("directory", "find", one, "--format", "json")
+        (rows,) = json.loads(in_json.out).values()
+        assert {row["id"] for row in rows} == {str(one)}
+    none = pair("directory", "find", "nobody")
+    assert (none.status, none.err.count("no user, group or organization")) == (1, 1)
+    assert json.loads(pair("directory", "find", "nobody", "--format", "json").out) == {}
+
+
+def test_an_organization_never_begins_anew_in_another_database(pair):
+    """A wrong map would else give it a twin without limits, as the next directory is loaded."""
+    moved = {LOW: pair.urls[HIGH], HIGH: pair.urls[LOW]}
+    before = pair.count("organizations")
+    for words in (("directory", "load", "-"), ("directory", "load", "-", "--dry-run")):
+        refused = pair(*words, urls=moved, stdin=json.dumps(pair.file).encode())
+        assert (refused.status, refused.out) == (2, "")
+        assert "is in another database than its slot" in refused.sentence
+    assert pair.count("organizations") == before == [1, 1]
+    assert pair.load().status == 0
+
+
+def at_commit(pair, slots, work):
+    """Let a deferred constraint act when prices are committed, and not before."""
+    with pair.engines[slots].begin() as connection:
+        connection.exec_driver_sql(f"""
             CREATE FUNCTION govbudget.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = 'disk_full'; END $$;
+            BEGIN {work}; RETURN NULL; END $$;
             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON govbudget.ai_model_prices
               DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION govbudget.refuse()
         """)
+
+
+FAIL = "RAISE EXCEPTION 'the disk is full' USING ERRCODE = 'disk_full'"
+
+
+def test_a_first_commit_that_fails_names_its_database(pair):
+    at_commit(pair, LOW, FAIL)
+    result = pair("prices", "load", "-", stdin=json.dumps([PRICE]).encode())
+    assert result.status == 2
+    assert result.sentence.startswith(f"database {LOW}: the database refused: the disk is full")
+    assert pair.count("ai_model_prices") == [0, 0]
+
+
+def test_who_interrupts_a_command_between_two_commits_reads_where_it_is_done(pair):
+    at_commit(pair, HIGH, "PERFORM pg_sleep(30)")
+    interrupt = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    result = pair("prices", "load", "-", stdin=json.dumps([PRICE]).encode())
+    interrupt.join()
+    assert result.status == 2
+    assert f"this is done in the databases {LOW}, and not in {HIGH}: " in result.sentence
+    assert pair.count("ai_model_prices") == [1, 0]
+
+
+def test_a_commit_that_fails_after_another_one_is_said(pair):
+    at_commit(pair, HIGH, FAIL)
     result = pair("prices", "load", "-", stdin=json.dumps([PRICE]).encode())
     assert result.status == 2
     counts = pair.count("ai_model_prices")
@@ -246,6 +319,20 @@ def test_what_is_about_a_database_runs_over_each_and_one_that_is_away_hides_no_o
     assert (one.status, one.out) == (0, low)
 
 
+def test_groups_that_one_database_lacks_keep_no_other_from_its_upgrade(run, make_database):
+    urls = [make_database(), make_database()]
+    with sa.create_engine(urls[1], poolclass=sa.NullPool).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE crew (id uuid PRIMARY KEY)")
+    named = json.dumps(dict(zip((LOW, HIGH), map(as_text, urls), strict=True)))
+    options = {"database_urls": named, "groups": "public.crew.id"}
+    half = run("db", "upgrade", **options)
+    assert (half.status, f"database {HIGH}:\nschema `govbudget`: from nothing" in half.out) == (
+        2,
+        True,
+    )
+    assert half.err.startswith(f"govbudget: database {LOW}: GOVBUDGET_GROUPS is `public.crew.id`")
+
+
 def test_json_has_the_answer_of_each_database_by_its_slots(pair):
     for words in (
         ("directory", "find", "Max"),
@@ -294,6 +381,18 @@ def test_a_month_is_closed_in_a_file_of_each_database(pair, tmp_path):
     assert half.status == 2
     assert f"database {HIGH}: {tmp_path / names[HIGH]}: no such file" in half.err
     assert "0 members, 0 calls" in half.out
+
+
+def test_a_file_of_many_slots_has_a_name_that_every_disk_takes(pair, tmp_path):
+    """After many moves a database has more slots than a name may have letters."""
+    odd = ",".join(str(slot) for slot in range(1, 2047, 2))
+    even = ",".join(str(slot) for slot in range(0, 2047, 2))
+    urls = {f"{even},2047": pair.urls[LOW], f"{odd},2048-4095": pair.urls[HIGH]}
+    file = tmp_path / "january.jsonl"
+    closed = pair("spend", "close", "2026-01", "--to", file, urls=urls)
+    assert (closed.status, closed.err) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"january.0.jsonl", "january.1.jsonl"}
+    assert pair("spend", "verify", "--with", file, urls=urls).status == 0
 
 
 def test_what_asks_for_one_organization_asks_its_database_alone(pair):

@@ -43,6 +43,10 @@ class NotSo(click.ClickException):
     """The thing asked about is not so: a sentence, and status 1."""
 
 
+class NotHere(NotSo):
+    """It is not so in this database; of several it can be so in another one."""
+
+
 class _Commands(click.Group):
     """Loads a command when it is named, and says every error in one line.
 

@@ -15,7 +15,6 @@ from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
 from govbudget.db.rights import find_excess
 from govbudget.db.tables import Tables, list_rights
 from govbudget.db.triggers import name_table, quote
-from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
 from govbudget.migrations.filters import VERSION_TABLE
@@ -81,7 +80,7 @@ def _upgrade(engine: sa.Engine, layout: Layout, timeouts: dict[str, int]) -> str
             ) from error
         if state in _GROUPS_DO_NOT_FIT and not layout.owns_directory:
             reason = str(error.orig).splitlines()[0]
-            raise SettingsError(
+            raise click.ClickException(
                 f"GOVBUDGET_GROUPS is `{layout.groups}`, which can't be referred to ({reason}); "
                 "name a unique column of the type GOVBUDGET_ID_TYPE, in a table that is there"
             ) from error

@@ -178,7 +178,6 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
     if not turns:
         return {"": run_on_database(work)}
     done: dict[str, T] = {}
-    committed: list[str] = []
 
     def attempt() -> None:
         with ExitStack() as stack:
@@ -192,27 +191,25 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
                     if not connection.scalar(own_lock):
                         raise _explain_same(turn.slots)
                     done[turn.slots] = work(connection)
-            for slots, transaction in begun.items():
-                transaction.commit()
-                committed.append(slots)
+            for number, turn in enumerate(turns):
+                try:
+                    with take(turn):
+                        begun[turn.slots].commit()
+                except BaseException as error:  # who interrupts it has to know, too
+                    if number:
+                        raise _explain_half_done(list(begun), number, error) from error
+                    raise
 
-    try:
-        retry(attempt)
-    except Exception as error:
-        if not committed:
-            raise
-        others = [turn.slots for turn in turns if turn.slots not in committed]
-        raise _explain_half_done(committed, others, error) from error
+    retry(attempt)
     return done
 
 
-def _explain_half_done(
-    committed: Sequence[str], others: Sequence[str], error: Exception
-) -> GovBudgetError:
+def _explain_half_done(slots: Sequence[str], number: int, error: BaseException) -> GovBudgetError:
+    reason = str(error).partition("\n")[0] or "interrupted"
     return GovBudgetError(
         "unavailable",
-        f"this is done in the databases {' and '.join(committed)}, and not in "
-        f"{' and '.join(others)}: {str(error).splitlines()[0]}; run it again when they all answer",
+        f"this is done in the databases {' and '.join(slots[:number])}, and not in "
+        f"{' and '.join(slots[number:])}: {reason}; run it again when they all answer",
     )
 
 

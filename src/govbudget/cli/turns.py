@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from govbudget.cli import ABOUT, OK, report
+from govbudget.cli import ABOUT, OK, NotHere, report
 from govbudget.errors import PolicyError, SettingsError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def take(turn: Turn) -> Iterator[None]:
     meta[_KEY] = turn
     try:
         yield
-    except _OF_ALL:
+    except (*_OF_ALL, NotHere):
         raise
     except Exception as error:
         if turn.slots and turn.opened is not None:
@@ -80,7 +80,7 @@ def each_database(command: Callable[..., int | None]) -> Callable[..., int | Non
         if not turns or turns[0].opened is None:
             with take(turns[0]) if turns else nullcontext():
                 return command(*arguments, **named)
-        form, statuses = named.get("form", "text"), []
+        form, statuses, missing = named.get("form", "text"), [], []
         for turn in turns:
             if form == "text":
                 click.echo(f"database {turn.slots}:")
@@ -89,11 +89,13 @@ def each_database(command: Callable[..., int | None]) -> Callable[..., int | Non
                     statuses.append(command(*arguments, **named) or OK)
             except _OF_ALL:
                 raise
+            except NotHere as error:
+                missing.append(error)
             except Exception as error:  # noqa: BLE001 - `report` raises what it does not know
                 statuses.append(report(error))
         if form == "json":
             click.echo("}" if turns[0].opened else "{}")
-        return max(statuses)
+        return max(statuses or map(report, missing[:1]))
 
     return run
 
@@ -115,9 +117,10 @@ def in_database_of(organization: str | None = None, group: str | None = None) ->
 def name_file(path: Path) -> Path:
     """Give the path of a file for the database that the command works on now.
 
-    Where there are several, its slots stand before the suffix.
+    Where there are several, the first range of its slots stands before the suffix.
     """
     turn = find_turn()
     if turn is None or not turn.slots:
         return path
-    return path.with_name(f"{path.stem}.{turn.slots}{path.suffix}")
+    first = turn.slots.partition(",")[0]  # all of them can be more than a name may have
+    return path.with_name(f"{path.stem}.{first}{path.suffix}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import starmap
+from itertools import filterfalse, starmap
 from typing import BinaryIO
 from uuid import UUID
 
 import click
+import sqlalchemy as sa
 
-from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli import NOT_SO, OK, NotHere
 from govbudget.cli.environment import (
     open_gov,
     run_everywhere,
@@ -26,6 +27,7 @@ from govbudget.cli.turns import each_database, find_turn
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.people import Idle, find_idle
+from govbudget.errors import InvalidInput
 from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory
 from govbudget.server.names import find_names
 from govbudget.server.tokens import MAX_DAYS, BearerTokens, make_secret
@@ -49,6 +51,7 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     the format and an example.
     """
     content, tables = file.read(), require_own_tables(find_settings().layout)
+    added, elsewhere = set[UUID](), set[UUID]()
 
     def load(unit: Unit) -> list[RowChange]:
         with unit.connection.begin_nested() as savepoint:
@@ -56,8 +59,13 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
             is_here = None if turn is None else turn.has
             scopes = unit.table.scopes
             changes = load_directory(unit.connection, tables, content, scopes, is_here)
+            if turn is not None:
+                stored = unit.connection.scalars(sa.select(tables.organizations.c.id))
+                elsewhere.update(filterfalse(turn.has, stored))
             if dry_run:
                 savepoint.rollback()
+        added.update(one.row["id"] for one in changes if one.verb == ADDED and "id" in one.row)
+        _refuse_twins(added & elsewhere)
         return changes
 
     def show(changes: list[RowChange]) -> Iterator[str]:
@@ -67,6 +75,16 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
         yield summary + (" (dry run: nothing was changed)" if dry_run else "")
 
     show_done(run_everywhere_as_operator(load), show)
+
+
+def _refuse_twins(twins: set[UUID]) -> None:
+    """Refuse organizations that are added to one database while another one has them."""
+    if twins:
+        raise InvalidInput(
+            f"the organization `{min(twins)}` is in another database than its slot, and would "
+            "begin anew in this one, without its limits; move its rows, or correct the slots of "
+            "the databases; nothing was loaded"
+        )
 
 
 @directory.command("find")
@@ -82,7 +100,7 @@ def directory_find(name: str, form: str) -> None:
     tables = require_own_tables(find_settings().layout)
     found = run_on_database(lambda connection: find_names(connection, tables, name))
     if not found:
-        raise NotSo(f"no user, group or organization has `{name}` in its name, or as its id")
+        raise NotHere(f"no user, group or organization has `{name}` in its name, or as its id")
     print_answer(form, [item._asdict() for item in found], map(str, found))
 
 
@@ -145,10 +163,12 @@ def token_list() -> None:
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID", type=click.UUID)
+@each_database
 def token_revoke(token_id: UUID) -> None:
-    """Revoke the token with this ID (see `token list`). Status 1: no valid token has it."""
-    store = _find_store()
-    done = run_everywhere(lambda connection: store.revoke(connection, token_id))
-    if not any(done.values()):
-        raise NotSo(f"no live token `{token_id}`; see `govbudget token list`")
-    show_done(done, lambda was_live: [f"revoked {token_id}" if was_live else "it was not live"])
+    """Revoke the token with this ID (see `token list`). Status 1: no valid token has it.
+
+    Where there are several databases, it is revoked in each that answers.
+    """
+    if not run_on_database(lambda c: _find_store().revoke(c, token_id)):
+        raise NotHere(f"no live token `{token_id}`; see `govbudget token list`")
+    click.echo(f"revoked {token_id}")
