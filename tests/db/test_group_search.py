@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from tests.support import TABLES, World, count_statements
 
 from govbudget.db.group_search import search_groups
@@ -74,3 +74,20 @@ def test_what_one_that_is_away_may_have_is_not_said_to_be_nowhere(engines, away)
     world = World(engines[0])
     with pytest.raises(OperationalError):
         search(engines[0], away)(world.nobody)
+
+
+def test_a_database_that_refuses_to_be_asked_hides_no_other(engines, make_database, template):
+    """One without rights, for example."""
+    url = make_database(template=template)
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.exec_driver_sql("""
+            DO $$ BEGIN CREATE ROLE reads_nothing; EXCEPTION WHEN duplicate_object THEN END $$;
+            GRANT USAGE ON SCHEMA govbudget TO reads_nothing
+        """)
+    refusing = sa.create_engine(
+        url, poolclass=sa.NullPool, connect_args={"options": "-c role=reads_nothing"}
+    )
+    world, find = World(engines[0]), search(refusing, engines[0])
+    assert find(world.a1) == world.a
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        find(world.nobody)

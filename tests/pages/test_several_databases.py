@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
 from tests.pages.test_pages import read_text
 from tests.regions import make_region, place
 from tests.support import TABLES, count_statements, make_app
@@ -106,6 +107,37 @@ def test_who_may_see_every_organization_pages_from_one_database_to_the_next(regi
             wanted += sorted(connection.scalars(sa.select(TABLES.organizations.c.id)))
     assert seen == list(map(str, wanted))
     assert max(sizes) == 2
+
+
+def test_no_page_leaves_out_an_organization_for_one_that_its_caller_is_in(region):
+    """Those come first on each page."""
+    person, town = uuid4(), region.one
+    with town.engine.begin() as connection:
+        town._put(connection, "users", {"id": person, "name": "an owner"})
+        town.assign(connection, person, "owner", None)
+        ids = sorted(connection.scalars(sa.select(TABLES.organizations.c.id)))
+        for organization in ids[1:]:
+            town.join(connection, organization, person)
+    app, seen, path = make_app(town.engine, pages="/ai"), set(), "/?page_size=1"
+    while path:
+        page = visit(app, path, person)
+        seen |= set(find_places(page))
+        found = re.search(r'rel="next" href="/ai([^"]+)"', page.get_data(as_text=True))
+        path = found and found[1].replace("&amp;", "&")
+    assert seen == set(map(str, ids))
+
+
+def test_a_database_that_refuses_to_be_asked_hides_no_other_from_mine(region, both):
+    """One without rights, for example, where the token can't be looked up either."""
+
+    def identify():
+        if region.databases(find_request_organization()) is region.other.engine:
+            raise ProgrammingError("SELECT", {}, Exception("permission denied"))
+        return both
+
+    app = make_app(region.databases, pages="/ai", identify=identify)
+    page = visit(app, "/", both)
+    assert (page.status_code, find_places(page)) == (200, [str(region.one.a)])
 
 
 @pytest.mark.parametrize("away", ["one", "other"])

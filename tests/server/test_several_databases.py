@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -64,6 +66,9 @@ class Town(Pair):
             self.server("GET", f"{API}/organizations/{organization}/ai/budgets", owner).status,
             page.status,
         ]
+
+    def list_budgets(self, slots):
+        return f"{API}/organizations/{self.organizations[slots]}/ai/budgets"
 
     def sign_in(self):
         form = urlencode({"token": self.tokens["owner"]})
@@ -143,3 +148,46 @@ def test_no_database_is_ready_and_one_that_hangs_keeps_no_probe_waiting(town):
     status, answer = town.read_ready()
     assert (status, answer["status"]) == (503, "no database is ready")
     assert set(answer["databases"].values()) == {AWAY}
+
+
+def test_callers_of_one_that_hangs_keep_no_thread_from_the_others(town):
+    """They keep those of its connections alone, once it is known to be silent."""
+    is_over = threading.Event()
+
+    def knock(_):
+        while not is_over.wait(0.5):
+            assert town.server("GET", town.list_budgets(HIGH), town.tokens["owner"]).status == 503
+
+    def probe():
+        while not is_over.wait(1):
+            town.read_ready()
+
+    town.nodes[HIGH].freeze()
+    with ThreadPoolExecutor(121) as callers:
+        knocking = [callers.submit(knock, number) for number in range(120)]
+        knocking.append(callers.submit(probe))
+        try:
+            time.sleep(8)
+            for _ in range(20):
+                began = time.monotonic()
+                path = town.list_budgets(LOW)
+                assert town.server("GET", path, town.tokens["owner"]).status == 200
+                assert town.server("GET", "/healthz").status == 200
+                assert time.monotonic() - began < 2
+                time.sleep(0.3)
+        finally:
+            is_over.set()
+        for one in knocking:
+            one.result()
+
+
+def test_without_the_sites_database_one_signs_in_and_sees_what_is_in_the_others(town):
+    """Each has every token."""
+    town.nodes[LOW].kill()
+    town.sign_in()
+    mine = town.server("GET", "/", Cookie=town.cookie)
+    assert (mine.status, str(town.high) in mine.content.decode()) == (200, True)
+    assert str(town.low) not in mine.content.decode()
+    for path in ("/prices", f"{API}/ai/prices/acme/one"):
+        asked = town.server("GET", path, town.tokens["owner"], Cookie=town.cookie)
+        assert asked.status == 503

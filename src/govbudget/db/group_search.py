@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from govbudget.db.retries import connect, explain_outage
+from govbudget.db.retries import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,8 +43,6 @@ def search_groups(
                         raise LookupError
                     group = directory.load_group(connection, None, group_id)[1]
             except SQLAlchemyError as error:
-                if explain_outage(error) is None:
-                    raise
                 failed.add(engine)
                 outage = error
                 continue

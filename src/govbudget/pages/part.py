@@ -107,10 +107,10 @@ def _show(
 
         if isinstance(gov.databases, Databases):
             mine = people.look_everywhere(gov, gov.databases, caller, require_same)
-        chosen = people.choose(gov, () if mine is None else mine.organizations)
+        place = people.find_place(gov, () if mine is None else mine.organizations)
         if gov.databases is not None:
-            require_same(chosen)
-        return chosen
+            require_same(place)
+        return place
 
     def act(asking: Asking) -> Page | Response:
         if route is MINE:

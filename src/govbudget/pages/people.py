@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import request
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
 
-from govbudget.db.retries import explain_outage
 from govbudget.directory.names import find_names
 from govbudget.errors import FieldError, Forbidden, GovBudgetError
 from govbudget.pages.links import links_of, list_links
@@ -77,15 +78,10 @@ def look_everywhere(
             mine = Mine(
                 [*mine.held, *found.held], [*mine.organizations, *here], mine.names | found.names
             )
-        except Exception as error:
-            is_other = isinstance(error, GovBudgetError) and error.code == "unauthenticated"
-            if explain_outage(error) is None and not is_other:
-                raise
+        except (SQLAlchemyError, GovBudgetError, HTTPException):
             logger.exception("the organizations from slot %s are not listed", slot)
         last = None if is_last else last
-    return mine._replace(
-        organizations=sorted(mine.organizations, key=lambda one: not one.is_member)
-    )
+    return mine
 
 
 def _read_list(gov: Installation) -> PageOf[Id]:
@@ -107,6 +103,7 @@ def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Pa
     held, found, known = mine or _find_mine(unit, page.limit, page.after)
     listed = page.cut([one for one in found if one.is_listed], lambda one: (one.id,), "listed")
     shown = [one for one in found if one.is_member or not one.is_listed or one in listed["listed"]]
+    shown.sort(key=lambda one: not one.is_member)
     chosen = choose(gov, shown)
     roles = [role for role, domain in held if unit.table.scopes.get(role) is domain.scope]
     values: dict[str, Any] = {**listed, "organizations": shown, "chosen": chosen, "spend": None}
@@ -155,6 +152,12 @@ def choose(gov: Installation, organizations: Sequence[overview.OrganizationLine]
     if text := request.args.get(CHOSEN):
         return gov.settings.id_type.parse(text)
     return next((one.id for one in organizations if one.is_member), None)
+
+
+def find_place(gov: Installation, organizations: Sequence[overview.OrganizationLine]) -> Id | None:
+    """Find the chosen organization, else one whose database has answered."""
+    chosen = choose(gov, organizations)
+    return next((one.id for one in organizations), None) if chosen is None else chosen
 
 
 def show_organization(asked: Asked[Organization]) -> Page:

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from govbudget.web.destination import find_request_organization
 from govbudget.web.problems import answer_http_error, dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
@@ -98,6 +99,21 @@ def log_as_json() -> None:
     sys.unraisablehook = lambda caught: log(caught.exc_value)
 
 
+class _Pool(sa.QueuePool):
+    """Lets nobody wait for a connection while its database keeps silent: others need the thread."""
+
+    def _do_get(self) -> Any:  # noqa: ANN401 - SQLAlchemy's
+        try:
+            return super()._do_get()
+        except Exception:
+            self._timeout = 0
+            raise
+
+    def _do_return_conn(self, record: Any) -> None:  # noqa: ANN401
+        self._timeout = 0 if record.dbapi_connection is None else CONNECT_TIMEOUT_SECONDS
+        super()._do_return_conn(record)
+
+
 def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     """Make an engine that gives up in time: a database that is away is a 503, soon."""
     ours, given = (
@@ -109,6 +125,7 @@ def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     engine = open_engine(
         url.update_query_dict({"options": options}),
         isolation_level="AUTOCOMMIT",
+        poolclass=_Pool,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -154,7 +171,8 @@ def create_app(
         policy=policy,
         organization_of=search_groups([*engines.values()], own_directory(tables), is_caller_known),
     )
-    sessions = open_sessions(gov, tokens, run)  # type: ignore[arg-type]  # it has spend
+    look_up = partial(_look_up, run, [*engines.values()])
+    sessions = open_sessions(gov, tokens, look_up)  # type: ignore[arg-type]  # it has spend
     _own_site(app, gov.challenge, sessions)
     app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engines, settings))
     return app
@@ -222,6 +240,17 @@ def _run(engine: sa.Engine | sa.Connection, work: Callable[[sa.Connection], T]) 
     return retry(run)
 
 
+def _look_up(run: Run, engines: Sequence[sa.Engine], work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 - what the work gives
+    """Run work that asks for a session's token: of no organization, in the first that answers."""
+    if find_request_organization() is not None:
+        return run(work)
+    *others, last = engines
+    for one in others:
+        with suppress(sa.exc.SQLAlchemyError):
+            return _run(one, work)
+    return _run(last, work)
+
+
 def _answer(status: str, code: int = 200, **more: object) -> Response:
     answer = {"status": status, **more}
     return Response(dump_json(answer), status=code, mimetype="application/json")
@@ -255,6 +284,7 @@ def _answer_ready(engines: Mapping[str, sa.Engine], settings: Settings) -> Respo
 
 def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") -> str | None:
     """Say in a sentence why a database can't serve now, and log it; None: it can."""
+    is_full = False
     try:
         obstacle = cause = _run(engine, lambda c: find_obstacle(c, settings))
     except sa.exc.SQLAlchemyError as error:
@@ -262,10 +292,12 @@ def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") ->
         obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
         obstacle = MISFITS.get(find_sqlstate(error) or "", obstacle)
         cause = str(error).splitlines()[0]
+        is_full = isinstance(error, sa.exc.TimeoutError)
     if obstacle is not None:
         logger.error("not ready: %s%s", about, cause)
+    if obstacle is not None and not is_full:
         # Connections keep some settings for life, and the server that they reached. The next ask
-        # has new ones.
+        # has new ones. Where all are in use, none was seen, and new ones would be in use as well.
         engine.dispose()
     return obstacle
 

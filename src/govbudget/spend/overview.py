@@ -46,7 +46,7 @@ SELECT id, bool_or(is_member) AS is_member, bool_or(is_page) AS is_page FROM (
   WHERE e.user_id = :user_id AND {IS_THERE.format("e.organization_id")}
   UNION ALL SELECT n.id, false, false FROM unnest(:named) n (id) WHERE {IS_THERE.format("n.id")}
   UNION ALL SELECT id, false, true FROM page
-) found GROUP BY id ORDER BY bool_or(is_member) DESC, id
+) found GROUP BY id ORDER BY id
 """,
     describe_limits,
 )
@@ -151,7 +151,7 @@ class OrganizationLine:
 def list_organizations(
     unit: Unit, held: Sequence[Assignment], *, limit: int, after: Id | None = None
 ) -> list[OrganizationLine]:
-    """List the organizations of the unit's caller: memberships first, then where a role is held.
+    """List the organizations of the unit's caller by id: memberships, and where a role is held.
 
     A role of the site that may read budgets or spend reaches every one: at most `limit` of these,
     those whose id is greater than `after`. One statement; never commits.
