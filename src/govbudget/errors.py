@@ -24,10 +24,7 @@ CATALOGUE = {
         "invalid-id": (400, "an id in the path is not of the id type"),
         "invalid-query": (400, "a query parameter is unknown, repeated or wrong"),
         "not-a-member": (400, "the user is not a member of what was named"),
-        "organization-required": (
-            400,
-            "several databases, and the hold's id names none of them",
-        ),
+        "organization-required": (400, "several databases, and the hold's id names none of them"),
         "unauthenticated": (401, "the credentials are missing or bad"),
         "budget-exceeded": (403, "the call does not fit under the member's limit"),
         "feature-disabled": (403, "the feature is off, for every caller alike"),

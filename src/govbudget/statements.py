@@ -13,8 +13,7 @@ from govbudget.parts import is_installed
 
 # The modules that hold some; of a part only where it is installed.
 MODULES = (
-    *("audit.statements", "budgets.statements", "prices.statements"),
-    *("prices.listing", "directory.names"),
+    *("audit.statements", "budgets.statements", "prices.statements", "directory.names"),
     *("spend.statements", "spend.hold_statements", "spend.corrections", "spend.price_gaps"),
     *("spend.notices", "spend.overrides", "spend.this_month", "spend.overview", "spend.report"),
     *("spend.refusals", "spend.export", "spend.verify", "spend.closing_statements"),

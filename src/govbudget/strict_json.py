@@ -40,10 +40,7 @@ _SENTENCES = {
 
 
 def parse_json(
-    content: bytes,
-    adapter: TypeAdapter[T],
-    context: object = None,
-    max_values: int | None = None,
+    content: bytes, adapter: TypeAdapter[T], context: object = None, max_values: int | None = None
 ) -> T:
     """Read and validate JSON; raise InvalidInput, with a JSON pointer for each wrong place.
 

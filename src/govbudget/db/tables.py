@@ -173,12 +173,8 @@ def required(column: sa.Column[Any]) -> sa.Column[Any]:
 
 def timestamp(name: str, now: Any = None) -> sa.Column[Any]:  # noqa: ANN401 - a SQL function
     """Describe the column of a time, which is now where none is given."""
-    return sa.Column(
-        name,
-        Time,
-        nullable=False,
-        server_default=sa.func.now() if now is None else now,
-    )
+    default = sa.func.now() if now is None else now
+    return sa.Column(name, Time, nullable=False, server_default=default)
 
 
 def check_limits() -> sa.CheckConstraint:
@@ -351,12 +347,5 @@ def list_rights(tables: Tables) -> Iterator[tuple[sa.Table, str]]:
             yield table, table.info.get("rights", change)
 
 
-OF_DIRECTORY = (
-    organizations,
-    users,
-    groups,
-    organization_members,
-    group_members,
-    role_assignments,
-)
+OF_DIRECTORY = (organizations, users, groups, organization_members, group_members, role_assignments)
 OTHERS = (group_ai_budgets, ai_model_prices, audit_log)

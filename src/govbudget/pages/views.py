@@ -9,7 +9,6 @@ from govbudget.errors import GovBudgetError
 from govbudget.money import FURTHER
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
-from govbudget.prices.listing import list_prices
 from govbudget.web.audit import read_entry_position
 from govbudget.web.paging import read_name, read_page
 
@@ -27,7 +26,7 @@ _KINDS = {"member_ai_override": "user", "group_ai_budget": "group", "role_assign
 def show_prices(asked: Asked[PriceBook]) -> Page:
     """Show a page of the prices in force, by provider and model."""
     page = read_page("prices", _read_price_key)
-    found = list_prices(asked.grant, limit=page.limit, after=page.after)
+    found = asked.gov.prices.list(asked.grant, limit=page.limit, after=page.after)
     values = page.cut(found, lambda one: (one.price.provider, one.price.model), "prices")
     return Page("prices", "Prices", {**values, "further": FURTHER}, links_of(asked.grant))
 

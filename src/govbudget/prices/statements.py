@@ -60,6 +60,26 @@ SELECT {P_COLUMNS}, p.effective_from <= {DAY.format("coalesce(:now, statement_ti
 FROM {{s}}.ai_model_prices p WHERE {IS_NAMED} ORDER BY p.source DESC, p.effective_from DESC
 """,
 )
+# Of each model the first: custom before book, and the latest day that has come.
+LIST = Governed(
+    "prices.list",
+    Action.READ,
+    PriceBook,
+    f"""
+WITH today AS (SELECT {DAY.format("coalesce(:now, statement_timestamp())")} AS day)
+SELECT {P_COLUMNS} FROM (
+  SELECT DISTINCT provider, model FROM {{s}}.ai_model_prices
+  WHERE effective_from <= (SELECT day FROM today) {{after}}
+  ORDER BY provider, model LIMIT :page_size
+) n, LATERAL (
+  SELECT * FROM {{s}}.ai_model_prices p
+  WHERE p.provider = n.provider AND p.model = n.model
+    AND p.effective_from <= (SELECT day FROM today)
+  ORDER BY p.source DESC, p.effective_from DESC LIMIT 1
+) p ORDER BY n.provider, n.model
+""",
+    past=("provider", "(provider, model) > (:provider, :model)"),
+)
 FIND_ALL = Governed(
     "prices.compare",
     Action.UPDATE,

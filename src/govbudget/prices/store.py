@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from govbudget.db.unit import Grant
     from govbudget.identity import PriceBook
-    from govbudget.prices.names import Match, PricedAs
+    from govbudget.prices.names import Match
     from govbudget.prices.price import NamedPrice, Price
 
 
@@ -69,9 +69,12 @@ class Prices:
 
         Needs a grant to `read` the prices. Raises NotFound.
         """
+        from govbudget.prices.price import NamedPrice, PricedAsField  # noqa: PLC0415 - pydantic
+
         found, match = Prices.find_named(grant, provider, model)
-        price, whose = next(iter(found.values())), match and match.priced_as
-        return _name_price(price, provider, model, whose)
+        whose = match and PricedAsField(**match.priced_as._asdict())
+        named = {"provider": provider, "model": model, "priced_as": whose}
+        return NamedPrice.model_construct(**{**dict(next(iter(found.values()))), **named})
 
     @staticmethod
     def find_named(
@@ -104,7 +107,7 @@ class Prices:
         return found
 
     @staticmethod
-    def list_days(grant: Grant[PriceBook], provider: str, model: str) -> list[DatedPrice]:
+    def list_days(grant: Grant[PriceBook], provider: str, model: str) -> Sequence[DatedPrice]:
         """List a model's prices of all days: custom ones first, of each source the latest first.
 
         The first that has come is in force. Needs a grant to `read` the prices. Raises NotFound.
@@ -113,6 +116,18 @@ class Prices:
         if not rows:
             raise NotFound("price")
         return [DatedPrice(PriceSource(row.source), read_row(row), row.has_come) for row in rows]
+
+    @staticmethod
+    def list(
+        grant: Grant[PriceBook], *, limit: int, after: tuple[str, ...] | None = None
+    ) -> Sequence[DatedPrice]:
+        """List the prices in force by provider and model, at most `limit`, those after one.
+
+        Needs a grant to `read` the prices.
+        """
+        provider, model = after or (None, None)
+        rows = grant.run(statements.LIST, page_size=limit, provider=provider, model=model)
+        return [DatedPrice(PriceSource(row.source), read_row(row), has_come=True) for row in rows]
 
     @staticmethod
     def compare(
@@ -190,15 +205,6 @@ def _write_key(provider: str, model: str) -> dict[str, str]:
     if "\0" in provider + model:  # PostgreSQL's text can't hold it, so no price has it
         raise NotFound("price")
     return {"provider": provider, "model": model}
-
-
-def _name_price(price: Price, provider: str, model: str, priced_as: PricedAs | None) -> NamedPrice:
-    """Give a price under the name that was asked for, saying whose it is."""
-    from govbudget.prices.price import NamedPrice, PricedAsField  # noqa: PLC0415 - pydantic
-
-    whose = priced_as and PricedAsField(**priced_as._asdict())
-    named = {"provider": provider, "model": model, "priced_as": whose}
-    return NamedPrice.model_construct(**{**dict(price), **named})
 
 
 def read_row(row: Row[Any]) -> Price:

@@ -210,14 +210,4 @@ def _is_near(one: str, other: str) -> bool:
     return fold(one) == fold(other) or long in edits | swaps
 
 
-INVARIANTS = (
-    _no_role_no_right,
-    _organizations_apart,
-    _members_read_only,
-    _ranks,
-    _deny_wins,
-    _separate_duties,
-    _update_reads,
-    _scopes_by_name,
-    _names_apart,
-)
+INVARIANTS = tuple(found for found in [*globals().values()] if isinstance(found, Invariant))

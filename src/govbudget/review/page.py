@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_page(
-    table: DecisionTable,
-    roles: list[str],
-    rows: list[tuple[tuple[ObjectType, Action], list[Cell]]],
+    table: DecisionTable, roles: list[str], rows: list[tuple[tuple[ObjectType, Action], list[Cell]]]
 ) -> str:
     """Write the page: the matrix, laid out in roles and rights; invariants and idle lines."""
     environment = Environment(autoescape=True, keep_trailing_newline=True)

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from govbudget.authz.reader import suggest
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
-from govbudget.ids import PRINTABLE, IdType
+from govbudget.ids import PRINTABLE
 from govbudget.server.audit import CommandChange, record_command
 from govbudget.strict_json import parse_json
+from govbudget.web.bodies import Uuid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,14 +45,6 @@ ROLE_KEY = ("user_id", "role", "organization_id")
 AUDITED = frozenset({"role_assignments", "organization_members", "group_members"})
 
 
-def _read_uuid(value: object) -> object:
-    try:
-        return IdType.UUID.accept(value)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-
-
-Uuid = Annotated[UUID, PlainValidator(_read_uuid, json_schema_input_type=UUID)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=PRINTABLE)]
 
 

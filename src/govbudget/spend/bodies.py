@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from govbudget.ids import PRINTABLE, IdType
+from govbudget.ids import PRINTABLE
 from govbudget.prices.price import Model, Provider
 from govbudget.spend import usage
 from govbudget.spend.tokens import Tokens
-from govbudget.web.bodies import Body, IdField, Limit
+from govbudget.web.bodies import Body, IdField, Limit, Uuid
 
 _RFC_3339 = re.compile(
     r"[0-9-]{10}[Tt]([01][0-9]|2[0-3])[0-9:]{6}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
@@ -35,13 +34,6 @@ def _read_time(value: object) -> datetime:
     return time
 
 
-def _read_uuid(value: object) -> UUID:
-    try:
-        return UUID(str(IdType.UUID.accept(value)))
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-
-
 EventId = Annotated[str, Field(min_length=1, max_length=usage.MAX_EVENT_ID, pattern=PRINTABLE)]
 TimeField = Annotated[
     datetime,
@@ -58,8 +50,7 @@ Ttl = Annotated[
     ),
 ]
 HoldId = Annotated[
-    UUID,
-    BeforeValidator(_read_uuid),
+    Uuid,
     Field(description="an id of your own: the same request again is answered with the same hold"),
 ]
 

@@ -52,11 +52,7 @@ logger = logging.getLogger("govbudget")
 T = TypeVar("T")
 
 # What `Unit.authorize` calls the objects that a path names no id of.
-_WITHOUT_ID = {
-    Target.PRICE_BOOK: "prices",
-    Target.LEDGER: "ledger",
-    Target.POLICY: "policy",
-}
+_WITHOUT_ID = {Target.PRICE_BOOK: "prices", Target.LEDGER: "ledger", Target.POLICY: "policy"}
 
 NAME = "govbudget"
 DOCUMENT = "/openapi.json"

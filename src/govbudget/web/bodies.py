@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
+from govbudget.ids import IdType
 from govbudget.money import MAX_LIMIT_MICROS
 from govbudget.web.answers import Id
 
 if TYPE_CHECKING:
     from govbudget import identity
-    from govbudget.ids import IdType
 
 
-def _accept_id(value: object, info: ValidationInfo) -> identity.Id:
-    """Read an id of a body; the context is the type of ids."""
-    id_type: IdType = info.context  # type: ignore[assignment]
+def _accept(id_type: IdType, value: object) -> identity.Id:
+    """Take an id of a type; a wrong one is what pydantic takes for a wrong value."""
     try:
         return id_type.accept(value)
     except TypeError as error:
         raise ValueError(str(error)) from None
 
 
+def _accept_id(value: object, info: ValidationInfo[Any]) -> identity.Id:
+    """Take an id of a body; the context is the type of ids."""
+    return _accept(info.context, value)
+
+
 IdField = Annotated[Id, PlainValidator(_accept_id, json_schema_input_type=Id)]
+Uuid = Annotated[UUID, PlainValidator(partial(_accept, IdType.UUID), json_schema_input_type=UUID)]
 Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT_MICROS)]
 
 
