@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g
 
@@ -11,17 +11,10 @@ from govbudget.db.databases import Databases
 from govbudget.errors import GovBudgetError
 from govbudget.identity import Action
 from govbudget.pages import people, policy, spend, views
-from govbudget.pages.render import STYLE, STYLE_PATH, Page, Renderer
+from govbudget.pages.render import STYLE, STYLE_PATH, Renderer
 from govbudget.web import requestlog
-from govbudget.web.blueprint import (
-    Asking,
-    answer_failure,
-    authorize_route,
-    fill_blueprint,
-    find_caller,
-    serve,
-)
-from govbudget.web.call import AuthorizedRequest, Route, Target
+from govbudget.web.blueprint import answer_failure, fill_blueprint, find_caller, serve
+from govbudget.web.call import Route, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,14 +105,7 @@ def _show(
             require_same(place)
         return place
 
-    def act(asking: Asking) -> Page | Response:
-        if route is MINE:
-            return people.show_mine(gov, asking, mine)
-        grant = authorize_route(asking.unit, route, asking.ids)
-        requestlog.note_allowed(requestlog.find_record(), grant.allowed)
-        asked: AuthorizedRequest[Any] = AuthorizedRequest(gov, grant, path, asking.ids, None)
-        page: Page | Response = route.view(asked)  # type: ignore[assignment]  # as all views of pages
-        return page
-
-    find = look if route is MINE else None
-    return serve(gov, route, path, act, answer=renderer.render, identify=identify, look=find)
+    answer = partial(serve, gov, route, path, answer=renderer.render, identify=identify)
+    if route is MINE:
+        return answer(look=look, act=lambda unit: people.show_mine(gov, unit, mine))
+    return answer()

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Grant, Unit
     from govbudget.identity import Assignment, Group, Id, Organization
     from govbudget.spend.installation import Installation
-    from govbudget.web.blueprint import Asking
     from govbudget.web.call import AuthorizedRequest as Asked
     from govbudget.web.paging import Page as PageOf
 
@@ -93,12 +92,11 @@ def _find_mine(unit: Unit, limit: int, after: Id | None) -> Mine:
     return Mine(held, overview.list_organizations(unit, held, limit=limit, after=after), {})
 
 
-def show_mine(gov: Installation, asking: Asking, mine: Mine | None = None) -> Page:
+def show_mine(gov: Installation, unit: Unit, mine: Mine | None = None) -> Page:
     """Show what the caller may spend and has spent in one organization, and the way to others.
 
     The organization is the one that the query names, else the first that the caller is a member of.
     """
-    unit = asking.unit
     page = _read_list(gov)
     held, found, known = mine or _find_mine(unit, page.limit, page.after)
     listed = page.cut([one for one in found if one.is_listed], lambda one: (one.id,), "listed")

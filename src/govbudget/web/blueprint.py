@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +25,6 @@ from govbudget.web.call import (
     ME,
     MIB,
     AuthorizedRequest,
-    Later,
     Route,
     Target,
     load,
@@ -57,15 +55,6 @@ _WITHOUT_ID = {Target.PRICE_BOOK: "prices", Target.LEDGER: "ledger", Target.POLI
 NAME = "govbudget"
 DOCUMENT = "/openapi.json"
 _VARIABLE = re.compile("<[^>]*>")
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """A request that has a caller and good ids: what is left is to decide, and to do the work."""
-
-    unit: Unit
-    ids: dict[str, Id]
-    read_body: Callable[[], Any]
 
 
 class _Rest(PathConverter):
@@ -212,30 +201,23 @@ def _show_document(gov: Installation) -> Handler:
 
 def _answer(gov: Installation, route: Route, path: dict[str, str]) -> Response:
     """Take a request to the API through the checks, and answer with what its view gave."""
-
-    def act(asking: Asking) -> object:
-        grant = authorize_route(asking.unit, route, asking.ids)
-        requestlog.note_allowed(requestlog.find_record(), grant.allowed)
-        body = asking.read_body()
-        return route.view(AuthorizedRequest(gov, grant, path, asking.ids, body))
-
-    answer = partial(respond, route)
-    return serve(gov, route, path, act, answer=answer, identify=gov.identify)
+    return serve(gov, route, path, answer=partial(respond, route), identify=gov.identify)
 
 
 def serve(
     gov: Installation,
     route: Route,
     path: dict[str, str],
-    act: Callable[[Asking], T],
     *,
-    answer: Callable[[T], Response],
+    answer: Callable[[Any], Response],
     identify: Callable[[], object],
     look: Callable[[Id], Id | None] | None = None,
+    act: Callable[[Unit], object] | None = None,
 ) -> Response:
-    """Take a request through the checks, in their one order; `act` decides and gives a value.
+    """Take a request through the checks, in their one order, and do what its view does.
 
-    `answer` makes the response once the connection is given back; `look` finds whose that is.
+    `answer` makes the response of what the view gave, once the connection is given back. Where a
+    request is not about one object, `look` finds whose connection it is, and `act` does the work.
     """
     receive = cache(partial(_receive, route))
     destination = find_destination(gov, route, path, receive)
@@ -244,25 +226,25 @@ def serve(
     ids = _note_ids(gov, route, path, caller)
     receive()
     read_body = partial(_read_body, gov, route, receive)
-    later: list[Callable[[], None]] = []
 
-    def work(unit: Unit) -> T:
+    def work(unit: Unit) -> object:
         record.pop("decision", None)
         record["digest"] = unit.table.digest
-        return act(Asking(unit, ids, read_body))
+        if act is not None:
+            return act(unit)
+        grant = _authorize(unit, route, ids)
+        return route.view(AuthorizedRequest(gov, grant, path, ids, read_body()))
 
     try:
         gov.require_feature()
         where = destination.find() if look is None else look(caller)
         return answer(gov.run(caller, work, organization=where, request_id=requestlog.request_id()))
     except Exception as error:
-        later += _note_denial(gov, route, record, error)
+        _report_denial(gov, record, error)
         if route.note_error is not None:
-            later += route.note_error(gov, record, error, read_body)
+            for announce in route.note_error(gov, record, error, read_body):
+                announce()
         raise
-    finally:
-        for announce in later:
-            announce()
 
 
 def find_caller(gov: Installation, identify: Callable[[], object]) -> Id:
@@ -286,19 +268,13 @@ def find_caller(gov: Installation, identify: Callable[[], object]) -> Id:
 def _note_ids(
     gov: Installation, route: Route, path: Mapping[str, str], caller: Id
 ) -> dict[str, Id]:
-    """Read the ids in a path, and note for the log who asks about what."""
+    """Read the ids in a path (`me` is the caller), and note for the log who asks about what.
+
+    Raises `invalid-id`.
+    """
+    ids: dict[str, Id] = {}
     record = requestlog.find_record()
     record.update(caller=caller, action=route.action, object=route.target)
-    ids = _read_ids(gov, path, caller)
-    record.update(ids)
-    named = "user" if route.target is Target.MEMBER else route.target
-    record["id"] = record.pop(named, None)
-    return ids
-
-
-def _read_ids(gov: Installation, path: Mapping[str, str], caller: Id) -> dict[str, Id]:
-    """Read the ids in a path; raise `invalid-id`. `me` is the caller."""
-    ids: dict[str, Id] = {}
     for name, text in path.items():
         if name == "user" and text == ME:
             ids[name] = caller
@@ -306,6 +282,9 @@ def _read_ids(gov: Installation, path: Mapping[str, str], caller: Id) -> dict[st
             ids[name] = IdType.UUID.parse(text)
         elif name in {"group", "organization", "user"}:
             ids[name] = gov.settings.id_type.parse(text)
+    record.update(ids)
+    named = "user" if route.target is Target.MEMBER else route.target
+    record["id"] = record.pop(named, None)
     return ids
 
 
@@ -336,35 +315,26 @@ def _read_body(
     return parse_json(content, load(route.body), gov.settings.id_type, route.max_values)
 
 
-def authorize_route(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
-    """Load the caller and what the route is about, and decide; raise Forbidden or NotFound."""
+def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
+    """Load the caller and what the route is about, decide, and note it for the log.
+
+    Raises Forbidden or NotFound.
+    """
     asked: dict[str, Any] = {route.target: ids.get(route.target)}
     if route.target is Target.MEMBER:
         asked = {"member": (ids["organization"], ids["user"])}
     elif route.target in _WITHOUT_ID:
         asked = {_WITHOUT_ID[route.target]: True}
     grant: Grant[Any] = unit.authorize(route.action, **asked)
+    requestlog.note_allowed(requestlog.find_record(), grant.allowed)
     return grant
 
 
-def _note_denial(
-    gov: Installation, route: Route, record: dict[str, Any], error: Exception
-) -> Later:
-    """Note a denial for the log, and give the sending of its signal; nothing of another error."""
+def _report_denial(gov: Installation, record: dict[str, Any], error: Exception) -> None:
+    """Note a denial for the log, and send its signal; nothing of another error."""
     # What is not found once the decision was made is not a denial.
-    if not isinstance(error, Forbidden | NotFound) or (
-        isinstance(error, NotFound) and "decision" in record
-    ):
-        return []
-    requestlog.note_refused(record, error)
-    denied = {
-        "caller": record["caller"],
-        "action": route.action,
-        "object": route.target,
-        "id": record["id"],
-        "code": error.code,
-        "would_allow": error.would_allow,
-        "policy_digest": record["digest"],
-        "request_id": record["request_id"],
-    }
-    return [partial(send, access_denied, gov.app, **denied)]
+    if isinstance(error, Forbidden) or (isinstance(error, NotFound) and "decision" not in record):
+        requestlog.note_refused(record, error)
+        names = ("caller", "action", "object", "id", "code", "would_allow", "request_id")
+        facts = {**{name: record[name] for name in names}, "policy_digest": record["digest"]}
+        send(access_denied, gov.app, **facts)
