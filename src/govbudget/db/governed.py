@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from govbudget.authz.authorize import ObjectT
 from govbudget.db.sql import prepare, write
-from govbudget.identity import Action, Group, Ledger, Member, ObjectType, PriceBook
+from govbudget.identity import Action, ObjectType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from govbudget.db.gov import Gov
 
 GROUPS, MEMBERS = ObjectType.GROUP, ObjectType.AI_MEMBER_SPEND
-# What the policy is asked about an object of a kind. About an organization it is asked what is
-# reached in it.
-_ASKED: dict[type, ObjectType] = {
-    Group: ObjectType.GROUP,
-    Member: ObjectType.AI_MEMBER_SPEND,
-    PriceBook: ObjectType.AI_MODEL_PRICE,
-    Ledger: ObjectType.AI_USAGE,
-}
 
 
 def describe_nothing(_gov: Gov) -> Mapping[str, object]:
@@ -72,7 +64,8 @@ class Governed(Generic[ObjectT]):
 
     def list_cells(self, table: DecisionTable) -> Iterator[tuple[ObjectType, Action]]:
         """Give the cells of the table that are asked before it runs."""
-        for asked in (_ASKED.get(self.kind), self.reach):
+        # An organization has no type: the policy is asked what is reached in it.
+        for asked in (getattr(self.kind, "type", None), self.reach):
             if asked is not None:
                 yield table.asked_as(asked), self.action
 

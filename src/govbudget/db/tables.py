@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from govbudget.db import price_function
 from govbudget.db.times import Time
 from govbudget.db.triggers import Audited, name_table, quote
 from govbudget.errors import SettingsError
@@ -310,7 +311,10 @@ def ai_model_prices(t: Tables) -> sa.Table:
         *(sa.CheckConstraint(f"{p} BETWEEN 0 AND {MAX_PRICE}", name=p) for p in PRICES),
         sa.CheckConstraint("source IN ('book', 'custom')", name="source"),
         sa.CheckConstraint(f"more @@ '{PRICES_ALONE}'", name="more"),
-        info={"audit": Audited("ai_model_price", names, shown, each="STATEMENT")},
+        info={
+            "audit": Audited("ai_model_price", names, shown, each="STATEMENT"),
+            "functions": {price_function.NAME: (price_function.HEAD, price_function.BODY)},
+        },
     )
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.db import price_function
 from govbudget.identity import Cause
 from govbudget.new_ids import write_new_id
 
@@ -230,9 +229,7 @@ def write_functions(metadata: sa.MetaData, layout: Layout) -> dict[str, str]:
 
 def _list_functions(metadata: sa.MetaData) -> dict[str, tuple[str, str]]:
     """Give what follows the name, and the body, of each function that is not a trigger's."""
-    of_tables = [table.info.get("functions", {}) for table in metadata.sorted_tables]
-    price_of = (price_function.HEAD, price_function.BODY)
-    return {price_function.NAME: price_of, **dict(ChainMap(*of_tables))}
+    return dict(ChainMap(*(table.info.get("functions", {}) for table in metadata.sorted_tables)))
 
 
 def write_behaviour(metadata: sa.MetaData, layout: Layout) -> Iterator[str]:
