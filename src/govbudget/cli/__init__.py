@@ -101,11 +101,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(status if isinstance(status, int) else OK)
 
 
-def _name_setting() -> str:
-    several = "GOVBUDGET_DATABASE_URLS"
-    return several if os.environ.get(several) else "GOVBUDGET_DATABASE_URL"
-
-
 def report(error: Exception) -> int:
     """Say on stderr what was wrong, and give the status; raise what a command does not explain."""
     if not isinstance(error, _list_known()):
@@ -153,10 +148,12 @@ def _explain(error: Exception) -> Iterator[str]:
 
 def _explain_refusal(error: Exception) -> str:
     """Say why the database refused, and what to do."""
+    from govbudget.db.connection import DATABASE_URL
     from govbudget.db.retries import HINTS, find_sqlstate
+    from govbudget.db.urls import DATABASE_URLS
 
     cause, state = getattr(error, "orig", None) or error, find_sqlstate(error)
     hint = HINTS.get(state or "", "its log says more")
     if state is None:  # it was not reached
-        hint = f"is {_name_setting()} right?"
+        hint = f"is {DATABASE_URLS if os.environ.get(DATABASE_URLS) else DATABASE_URL} right?"
     return f"the database refused: {str(cause).strip().splitlines()[0]}; {hint}"

@@ -169,7 +169,7 @@ def policy_explain(
         held = []
         if user:
             # What asks the database is imported for that alone.
-            from govbudget.cli.held import explain_held
+            from govbudget.cli.people import explain_held
 
             with in_database_of(group=ids["group"]):
                 held = explain_held(table, ObjectType(obj), user, ids["group"], ids["member"])
