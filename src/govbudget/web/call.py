@@ -73,8 +73,8 @@ class Route:
     - `codes` are the errors that are this endpoint's own.
     - `statuses` are those of success: the first, and the one of what was known before.
     - `tagged`: it has an `ETag` and heeds preconditions; `paged`: it answers in pages.
-    - `flags` are the flags of its query; `query` are other parameters of its own, as OpenAPI
-      describes them. One of the name `format` may ask for CSV.
+    - `query` are the parameters of its own, as OpenAPI describes them. One of the name `format`
+      may ask for CSV.
     - `note_error` gets the installation, the record of the log, an error and what reads the body.
     """
 
@@ -91,7 +91,6 @@ class Route:
     statuses: tuple[int, ...] = (200,)
     tagged: bool = False
     paged: bool = False
-    flags: tuple[str, ...] = ()
     query: tuple[Mapping[str, Any], ...] = ()
     note_error: Callable[[Any, dict[str, Any], Exception, Callable[[], Any]], Later] | None = None
 

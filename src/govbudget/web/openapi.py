@@ -71,7 +71,7 @@ def find_codes(route: Route) -> list[str]:
     codes += [f"{route.target}-not-found"] * bool(names)
     codes += ["organization-unknown"] * (route.target is Target.GROUP)
     codes += BODY_CODES if route.body is not None else ()
-    codes += ["invalid-query"] * (route.paged or bool(route.flags))
+    codes += ["invalid-query"] * (route.paged or bool(route.query))
     if route.method != "GET":
         codes += ["precondition-failed"] * route.tagged
         codes += ["group-changed"] * (route.target is Target.GROUP)
@@ -143,8 +143,6 @@ def _list_parameters(route: Route) -> Iterator[dict[str, Any]]:
     yield from ({"in": "query", **parameter} for parameter in route.query)
     for name in PARAMETERS if route.paged else ():
         yield {"name": name, "in": "query", "required": False, "schema": PAGE[name]}
-    for name in route.flags:
-        yield {"name": name, "in": "query", "schema": {"type": "boolean", "default": False}}
     for name in CONDITIONS[route.method == "GET" :] if route.tagged else ():
         yield {"name": name, "in": "header", "schema": {"type": "string"}}
 

@@ -33,7 +33,7 @@ ROUTES: tuple[Route, ...] = (
         max_body=16 * MIB,
         max_values=200_000,
         codes=("price-jump", "several-databases"),
-        flags=("allow_jumps",),
+        query=({"name": "allow_jumps", "schema": {"type": "boolean", "default": False}},),
     ),
 )
 
