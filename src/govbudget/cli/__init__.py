@@ -28,15 +28,11 @@ _MODULES = {
     "directory": "server.cli",
     "notices": "spend.notices_cli",
     "policy": "cli.policy",
-    "prices": "cli.prices",
+    "prices": "spend.cli" if is_installed("spend") else "cli.prices",  # which adds to that one's
     "serve": "server.serve",
     "spend": "spend.cli",
     "token": "server.cli",
 }
-
-
-# Which modules add commands to the group of another.
-_MORE = {"prices": ("spend.cli",)}
 
 
 class NotSo(click.ClickException):
@@ -63,9 +59,6 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"govbudget.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
-        for extra in _MORE.get(cmd_name, ()):
-            if is_installed(extra):
-                importlib.import_module(f"govbudget.{extra}")  # adds its own to the group
         return command
 
     def invoke(self, ctx: click.Context) -> object:
