@@ -230,3 +230,14 @@ class Organization:
 
 # What the policy is asked about; about an organization it is asked what is in it.
 Object = Group | Member | PriceBook | Ledger | PolicyRules
+# One of each type, for whoever asks what a policy says about all of them.
+EXAMPLES: dict[ObjectType, Object] = {
+    ObjectType.GROUP: Group("g", "o"),
+    ObjectType.GROUP_AI_BUDGET: Group("g", "o"),
+    ObjectType.AI_MODEL_PRICE: PriceBook(),
+    ObjectType.AI_USAGE: Ledger(),
+    ObjectType.AI_MEMBER_SPEND: Member("o", "u"),
+    ObjectType.POLICY: PolicyRules(),
+}
+# What the site has one of, by the name that a caller asks for it by.
+OF_THE_SITE = {"prices": PriceBook(), "ledger": Ledger(), "policy": PolicyRules()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from govbudget.identity import Domain, Object, Scope, Subject
+from govbudget.identity import SITE, Assignment, Domain, Object, Scope, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,12 @@ def find_effective_roles(
     if user is not None and user.id is not None and user.id == subject.id:
         roles += (role for role, scope in scopes.items() if scope is _USER)
     return tuple(roles)
+
+
+def find_operator(scopes: Mapping[str, Scope]) -> Subject:
+    """Give the subject of a command: it holds every role of the site."""
+    held = (Assignment(role, SITE) for role, scope in scopes.items() if scope is _SITE)
+    return Subject(None, tuple(held))
 
 
 def is_holdable(domain: Domain) -> bool:

@@ -21,17 +21,7 @@ from govbudget.authz.model import PINNED_MODEL
 from govbudget.authz.reader import Effect, Line, read_policy
 from govbudget.authz.table import CELLS, DecisionTable
 from govbudget.errors import Finding, PolicyError
-from govbudget.identity import (
-    Action,
-    Group,
-    Ledger,
-    Member,
-    Object,
-    ObjectType,
-    PolicyRules,
-    PriceBook,
-    Scope,
-)
+from govbudget.identity import EXAMPLES, Action, ObjectType, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,15 +32,6 @@ _SCOPES_ASKED = (Scope.ORGANIZATION, Scope.GROUP, Scope.USER)
 NOWHERE = "nowhere"
 # Makes another organization, group and user of the example's.
 ELSEWHERE = "-elsewhere"
-
-EXAMPLES: dict[ObjectType, Object] = {
-    ObjectType.GROUP: Group("g", "o"),
-    ObjectType.GROUP_AI_BUDGET: Group("g", "o"),
-    ObjectType.AI_MODEL_PRICE: PriceBook(),
-    ObjectType.AI_USAGE: Ledger(),
-    ObjectType.AI_MEMBER_SPEND: Member("o", "u"),
-    ObjectType.POLICY: PolicyRules(),
-}
 
 # CPython 3.11 can raise SystemError when two threads parse at once, and Casbin parses its matcher.
 _ONE_AT_A_TIME = threading.Lock()

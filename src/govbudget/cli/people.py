@@ -11,14 +11,13 @@ from typing import Any, TypeAlias
 import click
 from sqlalchemy import Connection
 
-from govbudget.authz.evaluator import EXAMPLES
 from govbudget.authz.table import ASKED, DecisionTable
 from govbudget.cli.environment import find_directory, open_database, run_on_database
 from govbudget.cli.place import find_settings
 from govbudget.directory.people import find_root, list_people, read_places, require_list
 from govbudget.directory.protocol import Directory
 from govbudget.errors import NotFound
-from govbudget.identity import SITE, Action, Assignment, Domain, Id, Object, ObjectType, Scope
+from govbudget.identity import EXAMPLES, SITE, Action, Assignment, Domain, Id, ObjectType, Scope
 from govbudget.review.explain import find_reason_against
 from govbudget.review.people import Reached, Right, find_reached
 
@@ -146,7 +145,7 @@ def _is_of_site(obj: ObjectType) -> bool:
 
 def _load(
     connection: Connection, obj: ObjectType, user: Id, group: Id | None = None, *member: Id
-) -> tuple[Iterable[Assignment], Object]:
+) -> tuple[Iterable[Assignment], Any]:
     """Load what the user holds, and the object.
 
     Asks the host's directory inside a host. One that can't list all that a user holds

@@ -6,31 +6,18 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, NoReturn, f
 from uuid import uuid4
 
 from govbudget.authz.authorize import Allowed, ObjectT, authorize, reach_members
+from govbudget.authz.effective import find_operator
 from govbudget.db.governed import GROUPS, Governed
 from govbudget.errors import Forbidden, GrantRefused, NotFound
-from govbudget.identity import (
-    OPERATOR,
-    SITE,
-    Action,
-    Assignment,
-    Cause,
-    Ledger,
-    Operator,
-    Organization,
-    PolicyRules,
-    PriceBook,
-    Scope,
-    Subject,
-)
+from govbudget.identity import OF_THE_SITE, OPERATOR, Action, Cause, Operator, Organization, Subject
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Transaction
 
     from govbudget.db.gov import Gov
-    from govbudget.identity import Group, Id, Member
+    from govbudget.identity import Group, Id, Ledger, Member, PolicyRules, PriceBook
 
 
-_OF_THE_SITE = {"prices": PriceBook, "ledger": Ledger, "policy": PolicyRules}
 _ONE_OBJECT = (
     "name one object: group=, organization=, member=, prices=True, ledger=True or policy=True"
 )
@@ -202,7 +189,7 @@ class Unit:
         caller = None if isinstance(self.caller, Operator) else self.caller
         subject, obj = self._load(noun, key, caller)
         if caller is None:
-            subject = self._find_operator()
+            subject = find_operator(self.table.scopes)
             obj = Organization(key) if noun == "organization" else obj
         if obj is None:
             raise NotFound(noun)
@@ -228,15 +215,7 @@ class Unit:
             return directory.load_organization(connection, caller, key)
         if noun == "member":
             return directory.load_member(connection, caller, *key)
-        if noun not in _OF_THE_SITE or key is not True:
+        if noun not in OF_THE_SITE or key is not True:
             raise TypeError(_ONE_OBJECT)
-        site_wide = _OF_THE_SITE[noun]()
         subject = Subject(None) if caller is None else directory.load_subject(connection, caller)
-        return subject, site_wide
-
-    def _find_operator(self) -> Subject:
-        """Give the subject of a command: it holds every role of the site."""
-        scopes = self.table.scopes
-        return Subject(
-            None, tuple(Assignment(role, SITE) for role in scopes if scopes[role] is Scope.SITE)
-        )
+        return subject, OF_THE_SITE[noun]

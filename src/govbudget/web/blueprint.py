@@ -10,7 +10,7 @@ import logging
 import re
 from functools import cache, lru_cache, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -19,18 +19,8 @@ from werkzeug.routing import PathConverter, Rule
 from govbudget.db.retries import explain_outage
 from govbudget.errors import Forbidden, GovBudgetError, NotFound
 from govbudget.ids import IdType
-from govbudget.strict_json import parse_json
 from govbudget.web import requestlog
-from govbudget.web.call import (
-    ME,
-    MIB,
-    AuthorizedRequest,
-    Route,
-    Target,
-    load,
-    receive_body,
-    respond,
-)
+from govbudget.web.call import ME, AuthorizedRequest, Route, Target, read_body, receive, respond
 from govbudget.web.destination import find_destination
 from govbudget.web.problems import answer_empty, answer_error, answer_http_error, dump_json
 from govbudget.web.signals import access_denied, send
@@ -47,7 +37,6 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, str]], Response]
 
 logger = logging.getLogger("govbudget")
-T = TypeVar("T")
 
 # What `Unit.authorize` calls the objects that a path names no id of.
 _WITHOUT_ID = {Target.PRICE_BOOK: "prices", Target.LEDGER: "ledger", Target.POLICY: "policy"}
@@ -219,13 +208,13 @@ def serve(
     `answer` makes the response of what the view gave, once the connection is given back. Where a
     request is not about one object, `look` finds whose connection it is, and `act` does the work.
     """
-    receive = cache(partial(_receive, route))
-    destination = find_destination(gov, route, path, receive)
+    received = cache(partial(receive, route))
+    destination = find_destination(gov, route, path, received)
     caller = find_caller(gov, identify)
     record = requestlog.find_record()
     ids = _note_ids(gov, route, path, caller)
-    receive()
-    read_body = partial(_read_body, gov, route, receive)
+    received()
+    read = partial(read_body, gov, route, received)
 
     def work(unit: Unit) -> object:
         record.pop("decision", None)
@@ -233,7 +222,7 @@ def serve(
         if act is not None:
             return act(unit)
         grant = _authorize(unit, route, ids)
-        return route.view(AuthorizedRequest(gov, grant, path, ids, read_body()))
+        return route.view(AuthorizedRequest(gov, grant, path, ids, read()))
 
     try:
         gov.require_feature()
@@ -242,7 +231,7 @@ def serve(
     except Exception as error:
         _report_denial(gov, record, error)
         if route.note_error is not None:
-            for announce in route.note_error(gov, record, error, read_body):
+            for announce in route.note_error(gov, record, error, read):
                 announce()
         raise
 
@@ -286,33 +275,6 @@ def _note_ids(
     named = "user" if route.target is Target.MEMBER else route.target
     record["id"] = record.pop(named, None)
     return ids
-
-
-def _receive(route: Route) -> bytes | Exception | None:
-    """Receive the body, of any but a large one, or why it can't be.
-
-    However long that takes, no connection to the database is held meanwhile. A large one waits
-    for the decision, since not everybody may fill the memory.
-    """
-    if route.body is None or route.max_body > MIB:
-        return None
-    try:
-        return receive_body(route.max_body)
-    except (GovBudgetError, HTTPException) as error:
-        return error
-
-
-def _read_body(
-    gov: Installation, route: Route, receive: Callable[[], bytes | Exception | None]
-) -> Any:  # noqa: ANN401 - what the adapter makes of it
-    """Read the body, after the decision; raise what is wrong with it."""
-    if route.body is None:
-        return None
-    received = receive()
-    if isinstance(received, Exception):
-        raise received
-    content = receive_body(route.max_body) if received is None else received
-    return parse_json(content, load(route.body), gov.settings.id_type, route.max_values)
 
 
 def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:

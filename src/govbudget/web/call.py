@@ -15,6 +15,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from govbudget.authz.authorize import ObjectT
 from govbudget.errors import GovBudgetError
+from govbudget.strict_json import parse_json
 from govbudget.web.problems import answer_empty
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def respond(route: Route, value: Any) -> Response:  # noqa: ANN401 - what its mo
     return response
 
 
-def receive_body(max_bytes: int) -> bytes:
+def _receive(max_bytes: int) -> bytes:
     """Receive a JSON body; raise `unsupported-media-type`, 413, or 400 for half a body."""
     # An empty one is left out of the parameters.
     default = "" if "charset" in request.headers.get("Content-Type", "").lower() else "utf-8"
@@ -156,3 +157,30 @@ def receive_body(max_bytes: int) -> bytes:
     if len(content) < (request.content_length or 0):
         raise BadRequest("the body ended before its `Content-Length`")
     return content
+
+
+def receive(route: Route) -> bytes | Exception | None:
+    """Receive the body, of any but a large one, or why it can't be.
+
+    However long that takes, no connection to the database is held meanwhile. A large one waits
+    for the decision, since not everybody may fill the memory.
+    """
+    if route.body is None or route.max_body > MIB:
+        return None
+    try:
+        return _receive(route.max_body)
+    except (GovBudgetError, HTTPException) as error:
+        return error
+
+
+def read_body(
+    gov: Installation, route: Route, received: Callable[[], bytes | Exception | None]
+) -> Any:  # noqa: ANN401 - what the adapter makes of it
+    """Read the body, after the decision; raise what is wrong with it."""
+    if route.body is None:
+        return None
+    body = received()
+    if isinstance(body, Exception):
+        raise body
+    content = _receive(route.max_body) if body is None else body
+    return parse_json(content, load(route.body), gov.settings.id_type, route.max_values)
