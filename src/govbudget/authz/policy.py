@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,27 +32,19 @@ def load_table(files: PolicyFiles, *, require_matrix: bool = False) -> DecisionT
     return table
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Policy:
     """A policy in force: a folder, and the decision table made from it.
 
     Safe to share between threads: the table is immutable, and a reload swaps one reference.
+    `Policy.load` makes it.
     """
 
-    __slots__ = ("_pinned_digest", "_reloading", "_table", "folder", "requires_matrix")
-
-    def __init__(
-        self,
-        folder: Path,
-        table: DecisionTable,
-        pinned_digest: str | None,
-        *,
-        requires_matrix: bool = False,
-    ) -> None:
-        """Take a table that was made from the folder. Use `Policy.load`."""
-        self.folder, self.requires_matrix = folder, requires_matrix
-        self._table = table
-        self._pinned_digest = pinned_digest
-        self._reloading = threading.Lock()
+    folder: Path
+    _table: DecisionTable
+    _pinned_digest: str | None
+    requires_matrix: bool = field(default=False, kw_only=True)
+    _reloading: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     @classmethod
     def load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, NoReturn, final, overload
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from govbudget.identity import OF_THE_SITE, OPERATOR, Action, Cause, Operator, O
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Transaction
 
+    from govbudget.authz.table import DecisionTable
     from govbudget.db.gov import Gov
     from govbudget.identity import Group, Id, Ledger, Member, PolicyRules, PriceBook
 
@@ -128,30 +130,27 @@ class Grant(Generic[ObjectT]):
 
 
 @final
+@dataclass(slots=True, eq=False, repr=False)
 class Unit:
     """One caller on one connection, under the table in force when it was opened."""
 
-    __slots__ = (
-        *("caller", "connection", "gov", "is_open", "owns_connection", "reports", "request_id"),
-        "table",
-    )
+    gov: Gov
+    caller: Id | Operator
+    connection: Connection
+    request_id: str | None
+    # Else a host's transaction may span it.
+    owns_connection: bool = field(default=False, kw_only=True)
+    # Of what it has done.
+    reports: list[Report] = field(init=False, default_factory=list)
+    is_open: bool = field(init=False, default=True)
+    table: DecisionTable = field(init=False)
 
-    def __init__(
-        self,
-        gov: Gov,
-        caller: Id | Operator,
-        connection: Connection,
-        request_id: str | None,
-        *,
-        owns_connection: bool = False,
-    ) -> None:
+    def __post_init__(self) -> None:
+        """Accept the caller; take the table in force."""
         # INVARIANT: no caller is never the operator
-        if not isinstance(caller, Operator):
-            caller = gov.settings.id_type.accept(caller)
-        self.gov, self.caller, self.connection = gov, caller, connection
-        self.reports: list[Report] = []  # of what it has done
-        self.owns_connection = owns_connection  # else a host's transaction may span it
-        self.request_id, self.table, self.is_open = request_id, gov.policy.table, True
+        if not isinstance(self.caller, Operator):
+            self.caller = self.gov.settings.id_type.accept(self.caller)
+        self.table = self.gov.policy.table
 
     @overload
     def authorize(self, action: str, *, group: Id) -> Grant[Group]: ...

@@ -116,10 +116,8 @@ class _Pool(sa.QueuePool):
 
 def make_engine(url: sa.URL, connections: int) -> sa.Engine:
     """Make an engine that gives up in time: a database that is away is a 503, soon."""
-    ours, given = (
-        (f"-c {name}={value}" for name, value in OPTIONS.items()),
-        url.query.get("options"),
-    )
+    ours = (f"-c {name}={value}" for name, value in OPTIONS.items())
+    given = url.query.get("options")
     # The later of two has the say; an empty `options=` sends none, which a pooler may not take.
     options = "" if given == "" else " ".join((*ours, str(given or "")))
     engine = open_engine(
