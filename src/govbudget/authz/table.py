@@ -65,6 +65,7 @@ class Cell:
         return Verdict.ALLOW if self.allow else Verdict.DENY
 
 
+@dataclass(slots=True, init=False, eq=False, repr=False)
 class DecisionTable:
     """An immutable table: role x object x action.
 
@@ -72,11 +73,6 @@ class DecisionTable:
     is exact because the reader admits that effect and the pinned matcher only. Deciding costs one
     look-up a role.
     """
-
-    __slots__ = (
-        *("_cells", "_default", "_would_allow"),
-        *("asked", "budget_object", "digest", "lines", "scopes"),
-    )
 
     # What budgets are decided as: a resource of their own where a line names it, else the group.
     budget_object: ObjectType

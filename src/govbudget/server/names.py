@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
+
+from govbudget.directory.sql import own_directory
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,18 +33,14 @@ def find_names(connection: Connection, tables: Tables, text: str) -> list[Named]
 
     Upper and lower case are the same.
     """
-    kinds = {"group": tables.groups, "organization": tables.organizations, "user": tables.users}
-    found = [
-        sa.select(
-            sa.literal(kind).label("kind"),
-            table.c.id,
-            table.c.get("organization_id", sa.null()).label("organization_id"),
-            table.c.name,
-        ).where(
-            table.c.name.icontains(text, autoescape=True)
-            | (sa.cast(table.c.id, sa.Text) == text.lower())
-        )
-        for kind, table in kinds.items()
-    ]
-    query = sa.union_all(*found).order_by("kind", "name", "id")
+    names: Any = own_directory(tables).names
+    groups = tables.groups
+    is_group = (names.c.kind == "group") & (names.c.id == groups.c.id)
+    is_named = names.c.name.icontains(text, autoescape=True)
+    query = (
+        sa.select(names.c.kind, names.c.id, groups.c.organization_id, names.c.name)
+        .select_from(names.outerjoin(groups, is_group))
+        .where(is_named | (sa.cast(names.c.id, sa.Text) == text.lower()))
+        .order_by(names.c.kind, names.c.name, names.c.id)
+    )
     return [Named(*row) for row in connection.execute(query)]
