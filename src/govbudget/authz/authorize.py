@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from govbudget.authz.effective import find_effective_roles, is_holdable
 from govbudget.errors import Forbidden, NotFound
-from govbudget.identity import (
-    SITE,
-    Action,
-    Domain,
-    Group,
-    Member,
-    Object,
-    ObjectType,
-    Organization,
-    Scope,
-)
+from govbudget.identity import SITE, Action, Domain, Member, Object, ObjectType, Organization, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +82,7 @@ def authorize(
         if known in {asked, obj.type}
     ):
         raise Forbidden(act, decision.lines, would_allow)
-    raise NotFound("group" if isinstance(obj, Group) else "member", would_allow)
+    raise NotFound("group" if obj.type is ObjectType.GROUP else "member", would_allow)
 
 
 def _authorize_organization(

@@ -21,16 +21,7 @@ from govbudget.cli.turns import each_database, in_database_of
 from govbudget.errors import PolicyError
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.review.check import check_policy
-from govbudget.review.diff import (
-    Change,
-    Side,
-    check_approvals,
-    describe_change,
-    diff_roles,
-    diff_tables,
-    load_side,
-    read_approvals,
-)
+from govbudget.review.diff import Change, Side, diff_roles, diff_tables, load_side, read_approvals
 from govbudget.review.explain import Explanation, explain_decision, require_asked
 from govbudget.review.remarks import WRITERS, Remark, remark_changes, remark_findings
 from govbudget.review.render import RENDERERS, describe_cells, select_cells
@@ -301,8 +292,8 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
     approved = read_approvals(approvals) if approvals else frozenset()
-    unapproved, unused = check_approvals(changes, approved)
-    status = NOT_SO if unapproved or unused else OK
+    gains = {change.right for change in changes if change.is_gain}
+    status, unused = NOT_SO if gains != approved else OK, sorted(approved - gains)
     names = [f"{which}: {side}" for which, side in (("old", old_side), ("new", new_side))]
     warnings = list(_list_warnings(new_side, unused))
     if form in WRITERS:
@@ -403,6 +394,6 @@ def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -
         for change in its_changes:
             sign = "+" if change.is_gain else "-"
             note = " [approved]" if change.is_gain and change.right in approved else ""
-            yield f"  {sign} {describe_change(change)}{note}"
+            yield f"  {sign} {change}{note}"
     gains = sum(change.is_gain for change in changes)
     yield f"{gains} gained, {len(changes) - gains} lost"

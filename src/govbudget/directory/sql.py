@@ -11,17 +11,7 @@ from sqlalchemy import orm
 
 from govbudget.directory.sources import Sources
 from govbudget.errors import SettingsError
-from govbudget.identity import (
-    SITE,
-    Assignment,
-    Domain,
-    Group,
-    Id,
-    Member,
-    Organization,
-    Scope,
-    Subject,
-)
+from govbudget.identity import SITE, Assignment, Domain, Group, Member, Organization, Scope, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, FromClause
 
     from govbudget.db.tables import Tables
+    from govbudget.identity import Id
 
     Source = FromClause | sa.SelectBase | type[Any]
 

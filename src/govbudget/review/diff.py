@@ -59,12 +59,11 @@ class Change:
         """The row of the new `matrix.csv`, which is also how the gain is approved."""
         return (self.role, self.object, self.action, self.after, self.scope)
 
-
-def describe_change(change: Change) -> str:
-    """Say what is gained or lost, and by which lines."""
-    lines = ", ".join(change.lines) or "no line"
-    verb, right = "gains" if change.is_gain else "loses", f"{change.object} {change.action}"
-    return f"{verb} {right}: {change.before} -> {change.after} ({lines})"
+    def __str__(self) -> str:
+        """Say what is gained or lost, and by which lines."""
+        lines = ", ".join(self.lines) or "no line"
+        verb, right = "gains" if self.is_gain else "loses", f"{self.object} {self.action}"
+        return f"{verb} {right}: {self.before} -> {self.after} ({lines})"
 
 
 def diff_roles(
@@ -296,12 +295,3 @@ def _run_git(*arguments: str) -> bytes | None:
 
 def _refuse(sentence: str) -> InvalidInput:
     return InvalidInput(sentence, code="input-invalid")
-
-
-def check_approvals(
-    changes: list[Change], approved: frozenset[tuple[str, ...]]
-) -> tuple[list[Change], list[tuple[str, ...]]]:
-    """Give the gains that nobody approved, and the approvals that no gain uses."""
-    gains = {change.right for change in changes if change.is_gain}
-    unapproved = [c for c in changes if c.is_gain and c.right not in approved]
-    return unapproved, sorted(approved - gains)

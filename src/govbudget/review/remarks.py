@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from govbudget.authz.files import LINES_FILE, read_regular_file
 from govbudget.authz.reader import decode
-from govbudget.review.diff import FILES, describe_change, find_place
+from govbudget.review.diff import FILES, find_place
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -76,7 +76,7 @@ def remark_changes(
         code = "gain" if change.is_gain else "loss"
         level = "error" if change.is_gain and change.right not in approved else "note"
         number = next((n for n in change.lines if n.startswith("new ")), ":0").rpartition(":")[2]
-        sentence = f"{change.role} (held in scope {change.scope}) {describe_change(change)}"
+        sentence = f"{change.role} (held in scope {change.scope}) {change}"
         yield Remark(code, level, path, int(number), sentence, ",".join(change.right))
     for text in rest:
         yield Remark("differs", "warning", path, 0, " ".join(text.split()), text)
