@@ -17,13 +17,8 @@ from govbudget.text import write_csv
 def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option `--format`; the first form is the default."""
     safe = " CSV is safe to open in a spreadsheet." if "csv" in forms else ""
-    return click.option(
-        "--format",
-        "form",
-        type=click.Choice(forms),
-        default=forms[0],
-        help=f"How it is printed.{safe}",
-    )
+    how = f"How it is printed.{safe}"
+    return click.option("--format", "form", type=click.Choice(forms), default=forms[0], help=how)
 
 
 def print_answer(

@@ -6,7 +6,6 @@ functions that read columns by name keep their plans, and are as fast as any.
 
 from __future__ import annotations
 
-from collections import ChainMap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ _TIME = """to_char(timezone('UTC', {}), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
 _SETS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 
+_OF_TRIGGER = "() RETURNS trigger LANGUAGE plpgsql"
 _REFUSE = """
 BEGIN
   RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'insufficient_privilege';
@@ -218,25 +218,22 @@ def list_triggers(table: sa.Table) -> Iterator[Trigger]:
         yield Trigger("audit_truncate", "BEFORE", ("TRUNCATE",), "STATEMENT", function)
 
 
-def write_functions(metadata: sa.MetaData, layout: Layout) -> dict[str, str]:
-    """Give the body of each function, by name."""
-    audited = [table for table in metadata.sorted_tables if "audit" in table.info]
+def write_functions(metadata: sa.MetaData, layout: Layout) -> dict[str, tuple[str, str]]:
+    """Give what follows the name, and the body, of each function, by name."""
     names = (quote(layout.schema), str(layout.id_type))
-    bodies = {f"record_{table.name}": table.info["audit"].write(table, *names) for table in audited}
-    bodies |= {name: body for name, (_, body) in _list_functions(metadata).items()}
-    return {"refuse_audit_change": _REFUSE, **bodies}
-
-
-def _list_functions(metadata: sa.MetaData) -> dict[str, tuple[str, str]]:
-    """Give what follows the name, and the body, of each function that is not a trigger's."""
-    return dict(ChainMap(*(table.info.get("functions", {}) for table in metadata.sorted_tables)))
+    found = {"refuse_audit_change": (_OF_TRIGGER, _REFUSE)}
+    for table in metadata.sorted_tables:
+        found |= table.info.get("functions", {})
+        if "audit" in table.info:
+            body = table.info["audit"].write(table, *names)
+            found[f"record_{table.name}"] = _OF_TRIGGER, body
+    return found
 
 
 def write_behaviour(metadata: sa.MetaData, layout: Layout) -> Iterator[str]:
     """Write the statements that make, or make anew, all functions and triggers."""
     schema = quote(layout.schema)
-    for name, body in write_functions(metadata, layout).items():
-        head, _ = _list_functions(metadata).get(name, ("() RETURNS trigger LANGUAGE plpgsql", ""))
+    for name, (head, body) in write_functions(metadata, layout).items():
         yield f"CREATE OR REPLACE FUNCTION {schema}.{name}{head} AS $${body}$$"
     for table in metadata.sorted_tables:
         for trigger in list_triggers(table):

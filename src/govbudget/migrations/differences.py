@@ -98,7 +98,7 @@ def _compare_the_rest(connection: Connection, tables: Tables) -> Iterator[str]:
             if triggers.get(name) != (table.name, bits, trigger.function):
                 yield f"no trigger `{name}` in force as it should be"
     bodies = {name: body for name, body in connection.execute(_FUNCTIONS, schema)}  # noqa: C416 - rows
-    for name, body in write_functions(tables.metadata, tables.layout).items():
+    for name, (_, body) in write_functions(tables.metadata, tables.layout).items():
         if bodies.get(name) != body:
             yield f"no function `{name}` as it should be"
 

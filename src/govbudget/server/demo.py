@@ -200,15 +200,10 @@ def _plan_spending(ids: Mapping[str, str]) -> Iterator[Step]:
 
     def hold(name: str, **refused: Any) -> Step:  # noqa: ANN401 - as JSON has them
         body = {"organization_id": ids["Acme"], "user_id": ids[name], "tokens": MOST}
-        return Step(
-            "Gateway",
-            "POST",
-            "/ai/holds",
-            f"hold for {name}",
-            403 if refused else 201,
-            {**body, "provider": PROVIDER, "model": MODEL},
-            {"cost_micros": 450_000, **group, **refused},
-        )
+        body |= {"provider": PROVIDER, "model": MODEL}
+        status, label = 403 if refused else 201, f"hold for {name}"
+        planned = {"cost_micros": 450_000, **group, **refused}
+        return Step("Gateway", "POST", "/ai/holds", label, status, body, planned)
 
     def settle(event: str) -> Step:
         body, cost = {"event_id": event, "tokens": TOOK}, {"cost_micros": 390_000}

@@ -33,10 +33,10 @@ class BearerToken:
 
     id: UUID
     user_id: Id
-    user_name: str
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None
+    user_name: str
 
     @property
     def state(self) -> str:
@@ -103,16 +103,10 @@ class BearerTokens:
     def list(self, connection: Connection) -> list[BearerToken]:
         """List all tokens, the oldest first."""
         tokens, users = self._tables.api_tokens, self._tables.users
-        statement: sa.Select[Any] = (
-            sa.select(
-                *tokens.c["id", "user_id"],
-                users.c.name,
-                *tokens.c["created_at", "expires_at", "revoked_at"],
-            )
-            .join_from(tokens, users)
-            .order_by(tokens.c.created_at, tokens.c.id)
-        )
-        return [BearerToken(*row) for row in connection.execute(statement)]
+        shown = tokens.c["id", "user_id", "created_at", "expires_at", "revoked_at"]
+        statement: sa.Select[Any] = sa.select(*shown, users.c.name).join_from(tokens, users)
+        rows = connection.execute(statement.order_by(tokens.c.created_at, tokens.c.id))
+        return [BearerToken(*row) for row in rows]
 
     def revoke(self, connection: Connection, token_id: UUID) -> bool:
         """Revoke a token, once; give whether there was a live one to revoke."""
