@@ -210,4 +210,5 @@ def _is_near(one: str, other: str) -> bool:
     return fold(one) == fold(other) or long in edits | swaps
 
 
+# Those above, in their order.
 INVARIANTS = tuple(found for found in [*globals().values()] if isinstance(found, Invariant))
