@@ -16,7 +16,7 @@ from govbudget.authz.files import PolicyFiles
 from govbudget.authz.reader import read_policy
 from govbudget.authz.table import DecisionTable
 from govbudget.identity import Action, Ledger, ObjectType, Organization, PriceBook
-from govbudget.review.people import Places, Right, find_reached
+from govbudget.review.people import Areas, Right, find_reached
 
 pytestmark = pytest.mark.slow
 
@@ -67,14 +67,12 @@ def make_table(random, scopes):
 def hold_roles(random, scopes):
     for _ in range(random.randint(0, 6)):
         role = random.choice((*ROLES, "unknown"))
-        places = [domain for domain in DOMAINS if domain.scope == scopes.get(role)]
-        yield Assignment(
-            role, random.choice(places if random.random() < 0.8 and places else DOMAINS)
-        )
+        areas = [domain for domain in DOMAINS if domain.scope == scopes.get(role)]
+        yield Assignment(role, random.choice(areas if random.random() < 0.8 and areas else DOMAINS))
 
 
-def place(*names):
-    """The place of an organization, and of a group or member of it."""
+def area(*names):
+    """The area of an organization, and of a group or member of it."""
     domains = [SITE, *(Domain(Scope.ORGANIZATION, name) for name in names[:1])]
     return (
         *domains,
@@ -83,12 +81,12 @@ def place(*names):
 
 
 def list_objects(world, kind):
-    """Every object of a kind, by its place."""
+    """Every object of a kind, by its area."""
     if kind is ObjectType.GROUP:
-        return {place(o, group): Group(group, o) for group, o in GROUPS.items()}
+        return {area(o, group): Group(group, o) for group, o in GROUPS.items()}
     if kind is ObjectType.AI_MEMBER_SPEND:
         pairs = ((o, name) for name, inside in world.members.items() for o in inside)
-        return {place(*pair): Member(*pair) for pair in pairs}
+        return {area(*pair): Member(*pair) for pair in pairs}
     return {(SITE,): PriceBook() if kind is ObjectType.AI_MODEL_PRICE else Ledger()}
 
 
@@ -103,18 +101,17 @@ def find(world, objects, root, right, less=None):
     """What is found of each person."""
     known = {}
     if len(root) < 3:
-        for at in (place("a"), place("b"), *objects):
+        for at in (area("a"), area("b"), *objects):
             if at[: len(root)] == root and len(at) > 1:
                 known.setdefault(at[-1], []).append(at)
-    places = Places(root, known)
-    return {one.id: list(find_reached(places, one, right, less)) for one in world.subjects}
+    areas = Areas(root, known)
+    return {one.id: list(find_reached(areas, one, right, less)) for one in world.subjects}
 
 
 def covers(reached, at):
-    """Whether what is said to be reached has this place in it."""
+    """Whether what is said to be reached has this area in it."""
     return any(
-        at[: len(one.place)] == one.place
-        and not any(at[: len(but)] == but for but in one.exceptions)
+        at[: len(one.area)] == one.area and not any(at[: len(but)] == but for but in one.exceptions)
         for one in reached
     )
 
@@ -166,13 +163,13 @@ def test_in_an_organization_it_is_what_a_list_reaches():
             right = Right(table, ObjectType.GROUP, action)
             here = {
                 SITE,
-                *place(organization),
+                *area(organization),
                 *(at[-1] for at in objects if at[1].id == organization),
             }
             loaded = tuple(one for one in subject.assignments if one.domain in here)
             allowed = decide(table, Subject(subject.id, loaded), action, Organization(organization))
             reach = allowed and allowed.reach
-            reached = find(world, objects, place(organization), right)[subject.id]
+            reached = find(world, objects, area(organization), right)[subject.id]
             assert bool(reached) is (allowed is not None and not reach.is_empty)
             for at, group in objects.items():
                 if allowed and group.organization_id == organization:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from govbudget.authz.table import ASKED, DecisionTable
 from govbudget.cli.environment import find_directory, open_database, run_on_database
 from govbudget.cli.place import find_settings
-from govbudget.directory.people import find_root, list_people, read_places, require_list
+from govbudget.directory.people import find_root, list_people, read_areas, require_list
 from govbudget.directory.protocol import Directory
 from govbudget.errors import NotFound
 from govbudget.identity import EXAMPLES, SITE, Action, Assignment, Domain, Id, ObjectType, Scope
@@ -29,7 +29,7 @@ NAMED = {
     ObjectType.GROUP: ((), ("organization",), ("group",)),
     ObjectType.AI_MEMBER_SPEND: ((), ("organization",), ("organization", "user")),
 }
-# What JSON has of a place that somebody reaches.
+# What JSON has of an area that somebody reaches.
 Row: TypeAlias = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def open_people() -> Iterator[tuple[Connection, Directory]]:
 def open_reached(
     table: DecisionTable, kind: ObjectType, action: Action, ids: Mapping[str, str | None]
 ) -> Iterator[Iterator[Row]]:
-    """Give a row for each place in which somebody may do it, of what the ids name, while open."""
+    """Give a row for each area in which somebody may do it, of what the ids name, while open."""
     parse = find_settings().id_type.parse
     order = ("organization", "group", "user")  # whatever order the command line has
     named = {name: parse(value) for name in order if (value := ids[name]) is not None}
@@ -57,34 +57,34 @@ def open_reached(
         )
     right = Right(table, kind, action)
     with open_people() as (connection, directory):
-        places = read_places(connection, directory, find_root(connection, directory, named), kind)
-        people = list_people(connection, directory, places)
-        yield (describe_reached(r) for one in people for r in find_reached(places, one, right))
+        areas = read_areas(connection, directory, find_root(connection, directory, named), kind)
+        people = list_people(connection, directory, areas)
+        yield (describe_reached(r) for one in people for r in find_reached(areas, one, right))
 
 
 @contextmanager
 def open_changes(before: DecisionTable, after: DecisionTable) -> Iterator[Iterator[Row]]:
-    """Give a row for each place in which somebody gains or loses a right, while it is open."""
+    """Give a row for each area in which somebody gains or loses a right, while it is open."""
     rights = [[Right(table, *right) for table in (before, after)] for right in sorted(ASKED)]
     changed = [(old, new) for old, new in rights if old.verdicts != new.verdicts]
     with open_people() as (connection, directory):
         kinds = {new.kind for _, new in changed}
-        places = {kind: read_places(connection, directory, (SITE,), kind) for kind in kinds}
+        areas = {kind: read_areas(connection, directory, (SITE,), kind) for kind in kinds}
         yield (
             {"kind": kind, "object": right.object, "action": right.action, **describe_reached(one)}
-            for person in list_people(connection, directory, *places.values())
+            for person in list_people(connection, directory, *areas.values())
             for old, new in changed
             for kind, right, less in (("gain", new, old), ("loss", old, new))
-            for one in find_reached(places[new.kind], person, right, less)
+            for one in find_reached(areas[new.kind], person, right, less)
         )
 
 
 def describe_reached(reached: Reached) -> Row:
-    """Give the row about a place that somebody reaches."""
+    """Give the row about an area that somebody reaches."""
     return {
         "user_id": reached.user_id,
-        "where": list(map(str, reached.place)),
-        "except": [list(map(str, place)) for place in reached.exceptions],
+        "where": list(map(str, reached.area)),
+        "except": [list(map(str, area)) for area in reached.exceptions],
         "roles": [
             {"role": one.role, "domain": str(one.domain), "lines": lines}
             for one, lines in reached.roles
@@ -99,16 +99,16 @@ def show_people(rows: Iterable[Row], label: str) -> Iterator[str]:
         count += 1
         for row in of_one:
             verb = f" {VERBS[row['kind']]} {row['object']} {row['action']}" if "kind" in row else ""
-            but = ", ".join(map(_show_place, row["except"]))
+            but = ", ".join(map(_show_area, row["except"]))
             roles = (
                 f"{r['role']} in {r['domain']} ({', '.join(r['lines'])})" for r in row["roles"]
             )
-            place = _show_place(row["where"]) + (f", except {but}" if but else "")
-            yield f"{user_id}{verb}: {place}: {', '.join(roles)}"
+            area = _show_area(row["where"]) + (f", except {but}" if but else "")
+            yield f"{user_id}{verb}: {area}: {', '.join(roles)}"
     yield f"{label}: {count}"
 
 
-def _show_place(steps: list[str]) -> str:
+def _show_area(steps: list[str]) -> str:
     return " of ".join(reversed(steps[1:] or steps))
 
 
@@ -158,8 +158,8 @@ def _load(
     else:
         subject, found = directory.load_group(connection, user, group)
     if member and found is not None:
-        place = found.organization_id
-        subject, found = directory.load_member(connection, user, place, *member)
+        organization = found.organization_id
+        subject, found = directory.load_member(connection, user, organization, *member)
     if found is None:
         raise NotFound("member" if member else "group")
     load_all = getattr(directory, "load_assignments", None)

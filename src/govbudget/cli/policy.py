@@ -298,7 +298,7 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people
     warnings = list(_list_warnings(new_side, unused))
     if form in WRITERS:
         others = (*_show_tables(before, after, changes), *warnings)
-        remarks = remark_changes(changes, approved, others, str(new_side.place / LINES_FILE))
+        remarks = remark_changes(changes, approved, others, str(new_side.within / LINES_FILE))
         _print_remarks(form, remarks, "diff", *names)
         return status
     for line in warnings if form == "text" else ():

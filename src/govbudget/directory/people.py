@@ -12,7 +12,7 @@ from govbudget.authz.effective import find_fault
 from govbudget.directory.sql import GROUP_MEMBER
 from govbudget.errors import NotFound, SettingsError
 from govbudget.identity import SITE, Domain, ObjectType, Organization, Scope, Subject
-from govbudget.review.people import Place, Places
+from govbudget.review.people import Area, Areas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from govbudget.identity import Id
 
 
-def find_root(connection: Connection, directory: Directory, named: Mapping[str, Id]) -> Place:
-    """Load the place that ids name: an organization, a group or a member of it; none: the site.
+def find_root(connection: Connection, directory: Directory, named: Mapping[str, Id]) -> Area:
+    """Load the area that ids name: an organization, a group or a member of it; none: the site.
 
     Raises NotFound where the directory does not have it.
     """
@@ -40,11 +40,9 @@ def find_root(connection: Connection, directory: Directory, named: Mapping[str, 
     return tuple(domain for scope in Scope if (domain := found.domain(scope)) is not None)
 
 
-def read_places(
-    connection: Connection, directory: Directory, root: Place, kind: ObjectType
-) -> Places:
-    """Read which organizations and groups are in a place; for `ai_member_spend`, members too."""
-    known: dict[Domain, list[Place]] = defaultdict(list)
+def read_areas(connection: Connection, directory: Directory, root: Area, kind: ObjectType) -> Areas:
+    """Read which organizations and groups are in an area; for `ai_member_spend`, members too."""
+    known: dict[Domain, list[Area]] = defaultdict(list)
     sources = [(directory.groups, "id", Scope.GROUP)]
     if kind is ObjectType.AI_MEMBER_SPEND:
         sources.append((directory.organization_members, "user_id", Scope.USER))
@@ -57,13 +55,13 @@ def read_places(
             around, inner = Domain(Scope.ORGANIZATION, organization_id), Domain(scope, inner_id)
             if scope is Scope.GROUP:
                 known[around] = [(SITE, around)]  # an organization is there while it has a group
-            known[inner] += [(*place, inner) for place in known.get(around, ())]
-    return Places(root, known)
+            known[inner] += [(*area, inner) for area in known.get(around, ())]
+    return Areas(root, known)
 
 
-def list_people(connection: Connection, directory: Directory, *asked: Places) -> Iterator[Subject]:
+def list_people(connection: Connection, directory: Directory, *asked: Areas) -> Iterator[Subject]:
     """List everyone who holds a role, and then the other members of what is asked about."""
-    domains = (domain for places in asked for domain in (*places.root, *places.known))
+    domains = (domain for areas in asked for domain in (*areas.root, *areas.known))
     others = dict.fromkeys(domain.id for domain in domains if domain.scope is Scope.USER)
     for subject in directory.list_subjects(connection):
         others.pop(subject.id, None)
@@ -101,20 +99,20 @@ def find_idle(connection: Connection, directory: Directory, table: DecisionTable
 
     The role of a group's members may be unknown to the policy: their limits count all the same.
     """
-    known = read_places(connection, directory, (SITE,), ObjectType.AI_MEMBER_SPEND).known
+    known = read_areas(connection, directory, (SITE,), ObjectType.AI_MEMBER_SPEND).known
     member_role = getattr(directory, "member_role", GROUP_MEMBER)
     for subject in directory.list_subjects(connection):
-        around = {place[1] for place in known.get(Domain(Scope.USER, subject.id), ())}
+        around = {area[1] for area in known.get(Domain(Scope.USER, subject.id), ())}
         for role, domain in subject.assignments:
             is_member = domain.scope is Scope.GROUP and role == member_role
             why = None if is_member else find_fault(role, domain, table.scopes)
-            place = (known.get(domain) or [()])[0]
+            area = (known.get(domain) or [()])[0]
             if domain.scope is Scope.USER:
                 why = "everyone holds it toward themselves, by no assignment"
-            elif why is None and domain != SITE and not place:
+            elif why is None and domain != SITE and not area:
                 why = f"the directory has no such {domain.scope}"
-            elif is_member and place[1] not in around:
-                why = f"the user is not in {place[1]}"
+            elif is_member and area[1] not in around:
+                why = f"the user is not in {area[1]}"
             if why is not None:
                 what = "membership" if is_member else f"role `{role}`"
                 yield Idle(subject.id, what, str(domain), why)

@@ -57,14 +57,14 @@ def find_match(provider: str, model: str) -> Match | None:
         asked = asked.removeprefix(prefix)
     dated = _COMPACT_DATE.sub(r"-\1-\2-\3", asked)
     for candidate in dict.fromkeys((asked, dated)):
-        for place in (own, *rules["fallbacks"].get(own, ())):
-            said = _match(rules["models"].get(place, {}), candidate, tuple(rules["regions"]))
+        for listed_as in (own, *rules["fallbacks"].get(own, ())):
+            said = _match(rules["models"].get(listed_as, {}), candidate, tuple(rules["regions"]))
             if said is not None:
                 row, rule = said
                 listed = row is not None and (
-                    not variant or variant in rules["variants"][place][row]
+                    not variant or variant in rules["variants"][listed_as][row]
                 )
-                found_row = PricedAs(place, f"{row}{variant}")
+                found_row = PricedAs(listed_as, f"{row}{variant}")
                 return Match(found_row, rule) if listed and found_row != (provider, model) else None
     return None
 

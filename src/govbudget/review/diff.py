@@ -134,13 +134,13 @@ class Side:
     """One of the two policies, where it was found, and what is to be said of its `matrix.csv`.
 
     `path` is that of its folder: in the repository where it is of a `revision`, a full one else.
-    `place` is its path from the top of the repository.
+    `within` is its path from the top of the repository.
     """
 
     table: DecisionTable
     path: str
     revision: str | None
-    place: PurePath
+    within: PurePath
     unreviewed: str | None
 
     def __str__(self) -> str:
@@ -171,21 +171,21 @@ def load_side(name: str, other: str, default: Path) -> Side:
         )
     if is_folder:
         _check_folder(folder)
-        files, place = read_policy_files(folder), find_place(folder)
+        files, within = read_policy_files(folder), find_in_repository(folder)
         commit = None
     else:
-        files, place, commit = _read_revision(revision, folder_there)
+        files, within, commit = _read_revision(revision, folder_there)
     table = read_table(files)
     unreviewed = None
     if files.matrix is None:
         unreviewed = f"nobody has reviewed it: there is no {MATRIX_FILE}"
     elif compare_with_matrix(table, files.matrix):
         unreviewed = f"its {MATRIX_FILE} is of another policy, so a server would not start with it"
-    path = show_path(Path(place) if commit else folder.resolve())
-    return Side(table, path, commit, place, unreviewed)
+    path = show_path(Path(within) if commit else folder.resolve())
+    return Side(table, path, commit, within, unreviewed)
 
 
-def find_place(folder: Path) -> PurePath:
+def find_in_repository(folder: Path) -> PurePath:
     """Give a folder's path from the top of its repository; outside of one, its own name."""
     real = Path(os.path.realpath(folder))
     top = next((p for p in (real, *real.parents) if (p / ".git").exists()), real.parent)

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from govbudget.authz.table import DecisionTable
     from govbudget.identity import Action, Id, ObjectType, Subject
 
-# From the site to the place itself: an organization of it, and a group or a member of that.
-Place = tuple[Domain, ...]
+# Where a right reaches: from the site to an organization of it, and a group or a member of that.
+Area = tuple[Domain, ...]
 # The roles of somebody by the domain that they are held in.
 Held = dict[Domain, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The place that is asked about, and what the directory has in it, by its own domain."""
+class Areas:
+    """The area that is asked about, and what the directory has in it, by its own domain."""
 
-    root: Place
-    known: Mapping[Domain, Sequence[Place]]
+    root: Area
+    known: Mapping[Domain, Sequence[Area]]
 
-    def find_affected(self, held: Held) -> dict[Place, None]:
-        """Find the places in which roles that are held count, and those around them."""
-        ends = [place for domain in held for place in self.known.get(domain, ())]
+    def find_affected(self, held: Held) -> dict[Area, None]:
+        """Find the areas in which roles that are held count, and those around them."""
+        ends = [area for domain in held for area in self.known.get(domain, ())]
         size = len(self.root)
         return dict.fromkeys(p[:n] for p in (self.root, *ends) for n in range(size, len(p) + 1))
 
@@ -55,41 +55,41 @@ class Right:
                 held.setdefault(domain, []).append(role)
         return held
 
-    def allows(self, held: Held, place: Place) -> bool:
-        """Decide about a place: of the roles that count there one allows, and none forbids."""
-        roles = (role for domain in place for role in held.get(domain, ()))
+    def allows(self, held: Held, area: Area) -> bool:
+        """Decide about an area: of the roles that count there one allows, and none forbids."""
+        roles = (role for domain in area for role in held.get(domain, ()))
         return {self.verdicts[role][1] for role in roles} == {Verdict.ALLOW}
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Where somebody may do something: in one place and all in it, but for the exceptions.
+    """Where somebody may do something: in one area and all in it, but for the exceptions.
 
     `roles` are those that allow it there, each with the lines of the policy that say so.
     """
 
     user_id: Id | None
-    place: Place
-    exceptions: tuple[Place, ...]
+    area: Area
+    exceptions: tuple[Area, ...]
     roles: tuple[tuple[Assignment, tuple[str, ...]], ...]
 
 
 def find_reached(
-    places: Places, subject: Subject, right: Right, less: Right | None = None
+    areas: Areas, subject: Subject, right: Right, less: Right | None = None
 ) -> Iterator[Reached]:
     """Find where somebody has the right; with `less`, where they have it and not that one."""
     held, held_less = right.find_held(subject), less.find_held(subject) if less else {}
-    affected = places.find_affected(held | held_less) if held else ()
-    widest: dict[Place, Place] = {}  # of each place that is reached, the one that is named
-    found: dict[Place, tuple[list[Place], dict[Domain, None]]] = {}
-    for place in affected:  # what is around it comes first
-        around = widest.get(place[:-1])
-        if right.allows(held, place) and not (less and less.allows(held_less, place)):
-            widest[place] = around or place
-            found.setdefault(widest[place], ([], {}))[1].update(dict.fromkeys(place))
+    affected = areas.find_affected(held | held_less) if held else ()
+    widest: dict[Area, Area] = {}  # of each area that is reached, the one that is named
+    found: dict[Area, tuple[list[Area], dict[Domain, None]]] = {}
+    for area in affected:  # what is around it comes first
+        around = widest.get(area[:-1])
+        if right.allows(held, area) and not (less and less.allows(held_less, area)):
+            widest[area] = around or area
+            found.setdefault(widest[area], ([], {}))[1].update(dict.fromkeys(area))
         elif around:
-            found[around][0].append(place)
-    for place, (exceptions, domains) in found.items():
+            found[around][0].append(area)
+    for area, (exceptions, domains) in found.items():
         held_there = (Assignment(role, d) for d in domains for role in held.get(d, ()))
         roles = tuple((one, right.lines[one.role]) for one in held_there)
-        yield Reached(subject.id, place, tuple(exceptions), roles)
+        yield Reached(subject.id, area, tuple(exceptions), roles)

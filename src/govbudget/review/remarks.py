@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from govbudget.authz.files import LINES_FILE, read_regular_file
 from govbudget.authz.reader import decode
-from govbudget.review.diff import FILES, find_place
+from govbudget.review.diff import FILES, find_in_repository
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ class Remark:
 
 def remark_findings(findings: Iterable[Finding], folder: Path) -> Iterator[Remark]:
     """Remark each finding of a folder. Its identity is the text of its line, if any."""
-    place, lines = find_place(folder), {}
+    within, lines = find_in_repository(folder), {}
     for name in FILES:
         with suppress(OSError):
             lines[name] = decode(read_regular_file(folder / name), name)[0].split("\n")
@@ -62,7 +62,7 @@ def remark_findings(findings: Iterable[Finding], folder: Path) -> Iterator[Remar
         name, number = finding.file if finding.file in FILES else LINES_FILE, finding.line
         text = "".join(lines.get(name, [])[number - 1 : number]).strip()
         identity = text or _LINE_NUMBER.sub("", finding.sentence)
-        yield Remark(finding.code, "error", str(place / name), number, finding.sentence, identity)
+        yield Remark(finding.code, "error", str(within / name), number, finding.sentence, identity)
 
 
 def remark_changes(
@@ -102,12 +102,12 @@ def _describe(remark: Remark, seen: Counter[str]) -> dict[str, Any]:
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     seen[digest] += 1
     region = {"region": {"startLine": remark.line}} if remark.line else {}
-    place = {"artifactLocation": {"uri": quote(remark.path)}, **region}
+    location = {"artifactLocation": {"uri": quote(remark.path)}, **region}
     return {
         "ruleId": remark.code,
         "level": remark.level,
         "message": {"text": remark.sentence.replace(*_LINK).translate(_BRACES)},
-        "locations": [{"physicalLocation": place}],
+        "locations": [{"physicalLocation": location}],
         # The name that GitHub reads. Equal ones are numbered.
         "partialFingerprints": {"primaryLocationLineHash": f"{digest}:{seen[digest]}"},
     }

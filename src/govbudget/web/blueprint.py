@@ -71,11 +71,11 @@ class _Methods(set[str]):
 def _find_methods(rule: Rule) -> set[str]:
     """Find all methods of a rule's path: the host may have added some of its own."""
 
-    def read_place(rule: Rule) -> tuple[str | None, str]:
+    def read_shape(rule: Rule) -> tuple[str | None, str]:
         return rule.subdomain, _VARIABLE.sub("<>", rule.rule)
 
-    place = read_place(rule)
-    same = (other for other in rule.map.iter_rules() if read_place(other) == place)
+    shape = read_shape(rule)
+    same = (other for other in rule.map.iter_rules() if read_shape(other) == shape)
     return {method for other in same for method in other.methods or ()}
 
 
