@@ -8,7 +8,7 @@ from benchmarks.measure import Row, Spread, measure_alone, measure_pairs, say
 from benchmarks.peers import Ask, Question, hold, list_questions, make_peers
 from govbudget import Forbidden, NotFound, Policy
 from govbudget.authz.effective import find_effective_roles
-from govbudget.authz.evaluator import EXAMPLES
+from govbudget.identity import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

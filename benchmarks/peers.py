@@ -14,9 +14,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from govbudget import Policy, Scope, Subject
-from govbudget.authz.evaluator import EXAMPLES, NOWHERE
+from govbudget.authz.evaluator import NOWHERE
 from govbudget.authz.files import packaged_policy_dir
-from govbudget.identity import SITE, Action, Assignment, Domain, Object, ObjectType
+from govbudget.identity import EXAMPLES, SITE, Action, Assignment, Domain, Object, ObjectType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
