@@ -211,8 +211,7 @@ def serve(
     received = cache(partial(receive, route))
     destination = find_destination(gov, route, path, received)
     caller = find_caller(gov, identify)
-    record = requestlog.find_record()
-    ids = _note_ids(gov, route, path, caller)
+    record, ids = requestlog.find_record(), _note_ids(gov, route, path, caller)
     received()
     read = partial(read_body, gov, route, received)
 
