@@ -15,10 +15,10 @@ import click
 
 from govbudget.audit.entry import Entry
 from govbudget.audit.store import Audit
+from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.cli.place import find_settings
-from govbudget.cli.turns import each_database
+from govbudget.cli.host import find_settings
 from govbudget.identity import OPERATOR
 
 PAGE = 1000

@@ -10,10 +10,10 @@ import click
 from govbudget.budgets.budget import Budget
 from govbudget.budgets.store import Budgets
 from govbudget.cli import NotSo
+from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import follow, open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.cli.place import find_settings
-from govbudget.cli.turns import each_database
+from govbudget.cli.host import find_settings
 from govbudget.db.unit import Grant
 from govbudget.errors import NotFound
 from govbudget.identity import OPERATOR, Group

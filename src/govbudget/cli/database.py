@@ -8,9 +8,9 @@ import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, NotSo
+from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import open_database
-from govbudget.cli.place import find_settings
-from govbudget.cli.turns import each_database
+from govbudget.cli.host import find_settings
 from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
 from govbudget.db.rights import find_excess
 from govbudget.db.tables import Tables, list_rights

@@ -17,8 +17,8 @@ from werkzeug.local import LocalProxy
 
 from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
-from govbudget.cli.place import find_host, find_policy_dir, find_settings
-from govbudget.cli.turns import Turn, find_turn, take
+from govbudget.cli.each_database import Turn, find_turn, take
+from govbudget.cli.host import find_host, find_policy_dir, find_settings
 from govbudget.db.connection import open_engine
 from govbudget.db.databases import Databases
 from govbudget.db.gov import Gov
@@ -74,7 +74,7 @@ def list_turns(organization: str | None = None, group: str | None = None) -> lis
         return []
 
     def make(text: str, engine: Engine, opened: list[str] | None = None) -> Turn:
-        return Turn(text, engine, lambda place: find(place) is engine, opened)
+        return Turn(text, engine, lambda owner: find(owner) is engine, opened)
 
     if organization is None and group is None:
         _require(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from govbudget.cli.turns import find_turn
+from govbudget.cli.each_database import find_turn
 from govbudget.text import write_csv
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from govbudget.authz.table import ASKED, DecisionTable
 from govbudget.cli.environment import find_directory, open_database, run_on_database
-from govbudget.cli.place import find_settings
+from govbudget.cli.host import find_settings
 from govbudget.directory.people import find_root, list_people, read_areas, require_list
 from govbudget.directory.protocol import Directory
 from govbudget.errors import NotFound

@@ -15,9 +15,9 @@ from govbudget.authz.files import LINES_FILE, MATRIX_FILE, packaged_policy_dir, 
 from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK, WRONG
+from govbudget.cli.each_database import each_database, in_database_of
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.cli.place import find_policy_dir, find_settings
-from govbudget.cli.turns import each_database, in_database_of
+from govbudget.cli.host import find_policy_dir, find_settings
 from govbudget.errors import PolicyError
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.review.check import check_policy

@@ -9,9 +9,9 @@ from typing import BinaryIO
 import click
 
 from govbudget.cli import OK, NotSo
+from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import run_as_operator, run_everywhere_as_operator, show_done
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.cli.turns import each_database
 from govbudget.db.unit import Unit
 from govbudget.errors import NotFound
 from govbudget.prices.change import MAX_FACTOR, refuse_jumps

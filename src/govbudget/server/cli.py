@@ -13,6 +13,7 @@ import click
 import sqlalchemy as sa
 
 from govbudget.cli import NOT_SO, OK, NotHere
+from govbudget.cli.each_database import each_database, find_turn
 from govbudget.cli.environment import (
     open_gov,
     run_everywhere,
@@ -21,9 +22,8 @@ from govbudget.cli.environment import (
     show_done,
 )
 from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.host import find_settings
 from govbudget.cli.people import open_people
-from govbudget.cli.place import find_settings
-from govbudget.cli.turns import each_database, find_turn
 from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.people import Idle, find_idle

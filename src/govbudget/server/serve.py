@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from govbudget.authz.policy import Policy
-from govbudget.cli.place import find_host
+from govbudget.cli.host import find_host
 from govbudget.db.connection import DATABASE_URL, normalize_url, open_engine
 from govbudget.db.databases import Databases
 from govbudget.db.urls import ALL_SLOTS, read_urls

@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 
 from govbudget.budgets.store import Budgets
 from govbudget.cli import NotSo
+from govbudget.cli.each_database import each_database, in_database_of
 from govbudget.cli.environment import follow, require_known, run_as_operator
 from govbudget.cli.formats import print_answer
-from govbudget.cli.place import find_settings
-from govbudget.cli.turns import each_database, in_database_of
+from govbudget.cli.host import find_settings
 from govbudget.errors import FieldError, InvalidInput, NotFound
 from govbudget.spend.bodies import OverrideBody
 from govbudget.spend.errors import NotAMember

@@ -15,11 +15,11 @@ import click
 
 from govbudget.budgets.budget import LimitSource
 from govbudget.cli import NOT_SO, OK
+from govbudget.cli.each_database import each_database, name_file
 from govbudget.cli.environment import open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.cli.place import find_settings
+from govbudget.cli.host import find_settings
 from govbudget.cli.prices import prices
-from govbudget.cli.turns import each_database, name_file
 from govbudget.db.retries import T
 from govbudget.db.unit import Unit
 from govbudget.identity import OPERATOR, Id

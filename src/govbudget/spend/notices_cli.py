@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from govbudget.cli.audit import TIME
+from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
-from govbudget.cli.place import find_settings
-from govbudget.cli.turns import each_database
+from govbudget.cli.host import find_settings
 from govbudget.identity import OPERATOR
 from govbudget.spend.answers import NoticeAnswer
 from govbudget.spend.notices import Notice, Notices

@@ -75,8 +75,8 @@ def each_database(command: Callable[..., int | None]) -> Callable[..., int | Non
     def run(*arguments: Any, **named: Any) -> int | None:  # noqa: ANN401 - the command's
         from govbudget.cli.environment import list_turns  # which loads the database's library
 
-        places = {name: named.get(name) for name in ("organization", "group")}
-        turns = list_turns(**places)
+        owner = {name: named.get(name) for name in ("organization", "group")}
+        turns = list_turns(**owner)
         if not turns or turns[0].opened is None:
             with take(turns[0]) if turns else nullcontext():
                 return command(*arguments, **named)
