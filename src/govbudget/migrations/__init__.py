@@ -97,7 +97,7 @@ def _refuse_strangers(connection: Connection, layout: Layout, revision: str | No
     if revision is not None and revision not in _list_revisions():
         raise SettingsError(
             f"the schema `{layout.schema}` is at `{revision}`, which this version of govbudget "
-            "does not know. A newer version made it, or one that was never released, or it "
+            "does not know. A newer version made it, or one from before the first release, or it "
             "is the schema of something else (GOVBUDGET_SCHEMA)"
         )
     if revision is None:
