@@ -20,7 +20,7 @@ from govbudget.cli import cli
 from govbudget.db.databases import Databases
 from govbudget.db.own_pool import find_own
 from govbudget.db.tables import Tables
-from govbudget.directory.sql import SqlDirectory, own_directory
+from govbudget.directory.sql import GROUP_MEMBER, SqlDirectory, own_directory
 from govbudget.errors import SettingsError
 from govbudget.identity import Id, Scope
 from govbudget.ids import IdType
@@ -142,9 +142,7 @@ def _install(app: Flask, given: Options) -> Installation:
     tables = Tables(settings.layout)
     directory = given.get("directory") or _find_own_directory(tables)
     policy = _load_policy(given.get("policy"), settings)
-    if isinstance(directory, SqlDirectory):
-        _check_roles(directory, policy)
-        _check_groups(directory, tables)
+    _check_directory(directory, policy, tables)
     spend = bool(given.get("spend", True))
     make = load_part("spend").Installation if spend else Installation
     return make(
@@ -184,10 +182,29 @@ def _find_own_directory(tables: Tables) -> Directory:
     return own_directory(tables)
 
 
+def _check_directory(directory: Directory, policy: Policy, tables: Tables) -> None:
+    """Refuse what is not a directory, or does not go with the policy or the settings."""
+    if isinstance(directory, SqlDirectory):
+        _check_roles(directory, policy)
+        _check_ids(directory, tables)
+        _check_groups(directory, tables)
+    elif isinstance(directory, type) or not hasattr(directory, "load_group"):
+        raise SettingsError(
+            "`directory=` is not a directory; give a SqlDirectory over your tables, or an object "
+            "with the Directory protocol"
+        )
+
+
 def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
-    """Refuse a mapping to a role that the policy does not know, or that no assignment can give."""
+    """Refuse a role that the policy does not know, or that nobody can hold so."""
+    scopes, member_role = policy.table.scopes, directory.member_role
+    if member_role != GROUP_MEMBER and scopes.get(member_role) is not Scope.GROUP:
+        raise SettingsError(
+            f"`member_role=` of the SqlDirectory is `{member_role}`, which the policy in "
+            f"`{policy.folder}` gives nobody in a group; name one of its roles with that scope"
+        )
     placed = {Scope.SITE, Scope.ORGANIZATION}
-    assignable = {role for role, scope in policy.table.scopes.items() if scope in placed}
+    assignable = {role for role, scope in scopes.items() if scope in placed}
     for role in sorted(directory.named_roles - assignable):
         raise SettingsError(
             f"`roles=` of the SqlDirectory names `{role}`, which the policy in `{policy.folder}` "
@@ -195,16 +212,22 @@ def _check_roles(directory: SqlDirectory, policy: Policy) -> None:
         )
 
 
+def _check_ids(directory: SqlDirectory, tables: Tables) -> None:
+    """Refuse ids of another type than the setting says."""
+    kinds = {sa.Uuid: IdType.UUID, sa.Integer: IdType.BIGINT, sa.String: IdType.TEXT}
+    of_all = tables.layout.id_type
+    for place, column in directory.list_ids():
+        for kind, id_type in kinds.items():
+            if isinstance(column.type, kind) and id_type is not of_all:
+                raise SettingsError(
+                    f"GOVBUDGET_ID_TYPE is `{of_all}`, but `{column.key}` in `{place}=` of the "
+                    f"SqlDirectory is `{id_type}`; all ids are of one type, so set it to theirs, "
+                    "or cast the columns that differ"
+                )
+
+
 def _check_groups(directory: SqlDirectory, tables: Tables) -> None:
-    """Refuse groups with ids of another type, or that budgets could not refer to."""
-    kinds = {IdType.UUID: sa.Uuid, IdType.BIGINT: sa.Integer, IdType.TEXT: sa.String}
-    found = directory.groups.c.id.type
-    for id_type, kind in kinds.items():
-        if isinstance(found, kind) and id_type is not tables.layout.id_type:
-            raise SettingsError(
-                f"GOVBUDGET_ID_TYPE is `{tables.layout.id_type}`, but the ids of the groups in "
-                f"`directory=` are `{id_type}`; set it to that"
-            )
+    """Refuse groups that budgets could not refer to."""
     if not tables.layout.owns_directory:
         return
     own = tables.groups.fullname

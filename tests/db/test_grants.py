@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import pickle
 
+from uuid import uuid4
+
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session
 from tests.support import World, authorize, count_statements, make_gov
 
 from govbudget import Forbidden, GrantRefused, NotFound
@@ -22,6 +25,14 @@ for governed in GOVERNED.values():
     RIGHTS.setdefault((governed.action, governed.kind), []).append(governed)
 EACH_RIGHT = pytest.mark.parametrize("right", sorted(RIGHTS, key=str), ids=str)
 EACH = pytest.mark.parametrize("statement", GOVERNED.values(), ids=GOVERNED)
+
+
+def test_a_unit_takes_a_connection_and_no_session_or_engine(engine):
+    session = Session(engine)
+    for given in (session, scoped_session(lambda: session), engine):
+        message = "`connection=` is a `.*`; give a Connection"
+        with pytest.raises(TypeError, match=message), GOV.unit(uuid4(), connection=given):
+            pytest.fail("the block was entered")
 
 
 @pytest.fixture(scope="module")

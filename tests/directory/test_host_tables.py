@@ -461,6 +461,49 @@ def test_ids_of_another_type_than_the_setting_do_not_start(id_type):
         GovBudget(app, engine=nowhere, identify=lambda: None, directory=directory)
 
 
+@pytest.mark.parametrize(
+    ("place", "column"),
+    [
+        ("groups", "organization_id"),
+        ("group_members", "user_id"),
+        ("organization_members", "organization_id"),
+        ("role_assignments", "user_id"),
+    ],
+)
+def test_ids_of_two_types_do_not_start(place, column):
+    """Such as numbers of users beside UUIDs of groups: each request would fail."""
+    sources = as_tables(Host(IdType.UUID), None)
+    given = sources[place]
+    others = [c for c in given.c if c.key != column]
+    cast = sa.cast(given.c[column], sa.Integer).label(column)
+    directory = SqlDirectory(**{**sources, place: sa.select(*others, cast)})
+    with pytest.raises(SettingsError, match=f"`uuid`, but `{column}` in `{place}=`.*`bigint`"):
+        install_nowhere(directory)
+
+
+@pytest.mark.parametrize(
+    ("directory", "sentence"),
+    [
+        ("tables", "`directory=` is not a directory"),
+        (SqlDirectory, "`directory=` is not a directory"),
+        ("member", "`member_role=` of the SqlDirectory is `member`"),
+        ("org-admin", "`member_role=` of the SqlDirectory is `org-admin`"),
+    ],
+)
+def test_what_is_no_directory_or_gives_members_no_role_does_not_start(directory, sentence):
+    if "`member_role=`" in sentence:
+        directory = SqlDirectory(**as_tables(Host(IdType.UUID), None), member_role=directory)
+    with pytest.raises(SettingsError, match=sentence):
+        install_nowhere(directory)
+
+
+def install_nowhere(directory):
+    app = Flask("host")
+    app.config["GOVBUDGET_GROUPS"] = "host.teams.id"
+    nowhere = sa.create_engine("postgresql+psycopg://127.0.0.1:1/none")
+    GovBudget(app, engine=nowhere, identify=lambda: None, directory=directory)
+
+
 # -- the host's groups, and what goes with them --
 
 

@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from tests.support import TABLES, authorize, wait_for_waiters
+from tests.support import TABLES, authorize, count_statements, wait_for_waiters
 
 from govbudget.spend.errors import NotAMember
 from govbudget.spend.overrides import Overrides
 
+NO_ID = r"expected an id|is not an id"
 OVERRIDES = TABLES.member_ai_overrides
 
 
@@ -27,6 +28,21 @@ def test_a_limit_is_an_integer_from_0_to_a_million_dollars(world, limit):
         set_override(world, limit)
     for bound in (0, 10**12):
         assert set_override(world, bound).spend_limit_micros == bound
+
+
+@pytest.mark.parametrize("wrong", [7, "ann", None], ids=repr)
+def test_what_is_not_an_id_is_refused_before_any_sql(world, wrong):
+    """So a host's transaction goes on."""
+    with world.engine.begin() as connection:
+        grant = authorize(connection, world.owner, "update", organization=world.a)
+        for act in (
+            lambda: Overrides.set(grant, wrong, world.a1, 5),
+            lambda: Overrides.set(grant, world.member, wrong, 5),
+            lambda: Overrides.delete(grant, wrong),
+        ):
+            with count_statements(world.engine) as sent, pytest.raises(TypeError, match=NO_ID):
+                act()
+            assert sent == []
 
 
 def test_created_at_stays_and_updated_at_always_moves(world):

@@ -298,6 +298,12 @@ def test_what_goes_wrong_in_the_hosts_callable_is_the_requests_own_failure(regio
     assert ask(send, region.one, "member spend").status_code == 200
 
 
+def test_what_is_not_an_organizations_id_is_named_in_the_log(region, caplog):
+    send = Client(make_app(region.databases, organization_of=lambda group: 7))
+    assert outcome(next(ask_groups(send, region.one))) == (500, "internal-error")
+    assert "`organization_of=` gave what is not an organization's id: expected an id" in caplog.text
+
+
 # -- what is the site's --
 
 

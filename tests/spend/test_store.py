@@ -21,6 +21,7 @@ from tests.support import (
 )
 
 from govbudget.errors import InvalidInput, NotFound
+from govbudget.new_ids import find_slot, read_slot
 from govbudget.settings import Unpriced
 from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember, UnpricedModel
 from govbudget.spend.store import Spend
@@ -113,6 +114,36 @@ def test_a_released_hold_counts_for_nothing_and_can_be_released_again(spender):
     assert spender("hold", spender.call, ONE).group_id == spender.world.a1
     with pytest.raises(NotFound):
         spender("release", uuid4())
+
+
+def test_the_spelling_of_a_calls_ids_changes_nothing(spender):
+    """The id of a hold says the slot of its organization, which is a hash of the id."""
+    call, own = spender.call, uuid4()
+    texts = {name: str(getattr(call, name)).upper() for name in ("organization_id", "user_id")}
+    written = replace(call, **texts)
+    assert read_slot(spender("hold", written, ONE).id) == find_slot(call.organization_id)
+    held = spender("hold", written, ONE, hold_id=own)
+    assert spender("hold", call, ONE, hold_id=str(own)) == replace(held, was_known=True)
+    assert spender("record", "e", written, ONE)[1] is True
+    assert spender("record", "e", call, ONE)[1] is False
+
+
+def test_what_is_not_the_id_of_a_hold_is_refused_before_any_sql(spender):
+    wrong = "job-1"
+    for act, arguments in (
+        ("find_hold", (wrong,)),
+        ("settle", (wrong, "e", ONE)),
+        ("release", (wrong,)),
+    ):
+        with pytest.raises(ValueError, match=r"`hold_id` is `job-1`, not a UUID.*uuid5"):
+            spender(act, *arguments)
+    with pytest.raises(ValueError, match="not a UUID"):
+        spender("extend", wrong, ttl_seconds=1)
+    with pytest.raises(ValueError, match="not a UUID"):
+        spender("hold", spender.call, ONE, hold_id=wrong)
+    for ids in ({"user_id": 7}, {"organization_id": "acme"}):
+        with pytest.raises(TypeError, match=r"expected an id|is not an id"):
+            spender("hold", replace(spender.call, **ids), ONE)
 
 
 def test_released_twice_at_once_a_hold_frees_its_money_once(spender):

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from tests.docs.support import ROOT, read_blocks
 from tests.support import TABLES, Client, budget_path
 
-from govbudget import BudgetExceeded, Call, GovBudget, IdType, SqlDirectory, Tokens
+from govbudget import BudgetExceeded, Call, Databases, GovBudget, IdType, SqlDirectory, Tokens
 from govbudget.testing.host import Setup, govbudget
 
 pytestmark = pytest.mark.slow
@@ -205,6 +205,36 @@ def test_what_the_session_wrote_is_rolled_back_and_what_it_committed_stays(askin
     asking.session.execute(sa.select(TABLES.users.c.id))
     asking.session.rollback()
     assert (asking.count(), asking.get()) == (before + 1, 7)
+
+
+def test_a_command_works_in_the_transaction_where_there_are_several_databases(database_url, engine):
+    """Also where the application's session says whose a group is, and is closed after it."""
+    before, hosts = count_rows(engine), [sa.create_engine(database_url) for _ in range(2)]
+    groups, app = TABLES.groups.c, Flask(__name__)
+
+    def find_organization(group):
+        return session.scalar(sa.select(groups.organization_id).where(groups.id == group))
+
+    several = Databases({"0-2047": hosts[0], "2048-4095": hosts[1]})
+    options = {"identify": lambda: None, "organization_of": find_organization}
+    GovBudget(app, engine=several, **options)
+    ran = use_fixture(app)
+    setup = next(ran)
+    session = Session(setup.connection, join_transaction_mode="create_savepoint")
+
+    def run(*arguments):
+        done = app.test_cli_runner().invoke(args=["govbudget", *arguments])
+        session.close()
+        return done.output
+
+    group = str(setup.add_group().id)
+    find_organization(group)
+    assert "may spend 2 USD" in run("budget", "set", group, "--usd", "2")
+    find_organization(group)
+    assert "may spend 2 USD" in run("budget", "show", group)
+    assert "`engine=` gives a Connection" in run("prices", "load", "--shipped")
+    assert next(ran, None) is None
+    assert count_rows(engine) == before
 
 
 def test_a_test_that_ends_the_transaction_fails_with_a_sentence(database_url):

@@ -6,6 +6,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
+
 from govbudget.db.retries import T, connect, retry
 from govbudget.db.sql import prepare
 from govbudget.db.unit import Report, Unit
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import sqlalchemy as sa
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from govbudget.authz.policy import Policy
     from govbudget.db.governed import Governed, Ungoverned
@@ -76,9 +78,14 @@ class Gov:
         it is one of the organization's, without an `organization` one of the site's; a slot may
         stand for it (`Databases.read_slot` reads that of a hold's id). Its grants end with it. What
         was done on one of its own, and is committed, is then announced.
-        Raises TypeError for a caller that is not an id, such as None (nobody is signed in), and for
-        an organization that is not.
+        Raises TypeError for a caller that is not an id, such as None (nobody is signed in), for an
+        organization that is not, and for a session in place of its connection.
         """
+        taken: Any = connection
+        if not isinstance(taken, Connection | None):
+            kind = type(taken).__name__
+            message = f"`connection=` is a `{kind}`; give a Connection: `session.connection()`"
+            raise TypeError(message)
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
         given = None if connection is None else nullcontext(connection)
         if not (organization is None or isinstance(organization, Slot)):

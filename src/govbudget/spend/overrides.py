@@ -215,10 +215,12 @@ class Overrides:
         that is left out is not kept. Raises Forbidden if one of the groups is outside its reach,
         NotAMember where the user is not a member of the group, InvalidInput for an end that has
         passed; nothing is written then. ValueError for a `reason` that is not 1 to 1,000 printable
-        characters, or a time without a time zone.
+        characters, or a time without a time zone; TypeError for what is not an id.
         """
+        accept = grant.unit.gov.settings.id_type.accept
+        user_id = accept(user_id)
         values = {
-            "group_id": group_id,
+            "group_id": accept(group_id),
             "limit": check_limit(limit_micros),
             "expires_at": expires_at and check_time(expires_at),
             "reason": None if reason is None else check_reason(reason),
@@ -245,6 +247,7 @@ class Overrides:
         Needs a grant to `update` the organization that reaches the group that it names. Raises
         NotFound (`override-not-set`), or Forbidden where the grant does not reach it.
         """
+        user_id = grant.unit.gov.settings.id_type.accept(user_id)
         row = grant.run(DELETE, user_id=user_id).one_or_none()
         if row is None or (row.user_id is None and row.is_reached):
             raise NotFound("override")

@@ -37,6 +37,7 @@ from govbudget.spend.usage import (
     HoldState,
     Usage,
     check_event_id,
+    check_hold_id,
     check_reason,
     check_time,
     check_ttl,
@@ -88,7 +89,8 @@ class Spend:
         if not any(tokens.counts):
             message = "a hold asks for at least one token; say the most that the call can take"
             raise InvalidInput(message, [FieldError("/tokens", "every count is 0")])
-        its_id = make_id(call.organization_id) if hold_id is None else UUID(str(hold_id))
+        call = _accept(grant, call)
+        its_id = make_id(call.organization_id) if hold_id is None else check_hold_id(hold_id)
         values = {**_write_call(call), **_write_tokens(tokens), "ttl": ttl}
         values["candidate"] = find_candidate(call.provider, call.model)
         values |= {"hold_id": its_id, "body_digest": None}
@@ -106,7 +108,7 @@ class Spend:
     @staticmethod
     def find_hold(grant: Grant[Ledger], hold_id: UUID) -> Hold:
         """Look a hold up. Raises NotFound (`hold-not-found`)."""
-        row = grant.run(hold_statements.FIND_HOLD, hold_id=hold_id)
+        row = grant.run(hold_statements.FIND_HOLD, hold_id=check_hold_id(hold_id))
         return _read_hold(row.one_or_none())
 
     @staticmethod
@@ -118,7 +120,7 @@ class Spend:
         settled or released, NotAMember where the user has left, BudgetExceeded or UnpricedModel;
         nothing is changed then.
         """
-        ttl = check_ttl(ttl_seconds)
+        ttl, hold_id = check_ttl(ttl_seconds), check_hold_id(hold_id)
         row = _admit(grant, hold_statements.EXTEND, {"hold_id": hold_id, "ttl": ttl})
         if row is None:
             raise NotFound("hold")
@@ -154,7 +156,7 @@ class Spend:
         """
         values = {
             **_write_tokens(tokens),
-            "hold_id": hold_id,
+            "hold_id": check_hold_id(hold_id),
             "event_id": check_event_id(event_id),
             "occurred_at": occurred_at and check_time(occurred_at),
             "provider": provider,
@@ -173,7 +175,7 @@ class Spend:
     @staticmethod
     def release(grant: Grant[Ledger], hold_id: UUID) -> None:
         """Free what is held, as often as it is asked. Raises NotFound (`hold-not-found`)."""
-        if grant.run(hold_statements.RELEASE, hold_id=hold_id).one_or_none() is None:
+        if grant.run(hold_statements.RELEASE, hold_id=check_hold_id(hold_id)).one_or_none() is None:
             raise NotFound("hold")
 
     @staticmethod
@@ -193,6 +195,7 @@ class Spend:
         usage. Raises EventConflict, NotAMember, or InvalidInput for a cost above 10^18
         picos; nothing is recorded then. ValueError as for `settle`.
         """
+        call = _accept(grant, call)
         values = {
             **_write_call(call),
             **_write_tokens(tokens),
@@ -231,7 +234,7 @@ class Spend:
         """
         values = {
             **_write_tokens(tokens),
-            "organization_id": organization_id,
+            "organization_id": grant.unit.gov.settings.id_type.accept(organization_id),
             "event_id": check_event_id(event_id),
             "corrects": check_event_id(corrects),
             "reason": check_reason(reason),
@@ -343,6 +346,13 @@ def _explain_refusal(call: Any, row: Any) -> BudgetExceeded | UnpricedModel:  # 
         cost_picos=row.cost_picos or 0,
         period_end=find_time(facts["period_end"]),
     )
+
+
+def _accept(grant: Grant[Ledger], call: Call) -> Call:
+    """Take the ids of a call in their one spelling: what is made of them depends on it."""
+    accept = grant.unit.gov.settings.id_type.accept
+    organization_id, user_id = accept(call.organization_id), accept(call.user_id)
+    return replace(call, organization_id=organization_id, user_id=user_id)
 
 
 def _write_call(call: Call) -> dict[str, Any]:

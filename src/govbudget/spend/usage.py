@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from govbudget.ids import PRINTABLE
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from govbudget.identity import Id
     from govbudget.prices.names import PricedAs
     from govbudget.spend.tokens import Tokens
@@ -41,6 +40,17 @@ def _check_text(what: str, text: str, most: int) -> str:
         raise ValueError(message)
     text.encode()  # a lone surrogate is not a character: a ValueError
     return text
+
+
+def check_hold_id(hold_id: object) -> UUID:
+    """Give the id of a hold, also of its text; ValueError for anything else."""
+    if isinstance(hold_id, UUID):
+        return hold_id
+    try:
+        return UUID(str(hold_id))
+    except ValueError:
+        message = f"`hold_id` is `{hold_id}`, not a UUID; make one of your own id with `uuid5`"
+        raise ValueError(message) from None
 
 
 def check_ttl(seconds: int) -> timedelta:

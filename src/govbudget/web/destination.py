@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import g, request
 
 from govbudget.db.databases import Databases
-from govbudget.errors import FieldError, GovBudgetError, InvalidInput
+from govbudget.errors import FieldError, GovBudgetError, InvalidInput, SettingsError
 from govbudget.ids import IdType
 from govbudget.new_ids import read_slot
 from govbudget.strict_json import parse_json
@@ -81,9 +81,13 @@ def _find_of_group(gov: Installation, group: Id) -> Destination:
         return Destination(obstacle=GovBudgetError("organization-unknown", sentence + hint))
     try:
         found = gov.organization_of(group)
-        return Destination(None if found is None else gov.settings.id_type.accept(found))
     except Exception as error:  # noqa: BLE001 - raised when the checks have come so far
         return Destination(obstacle=error)
+    try:
+        return Destination(None if found is None else gov.settings.id_type.accept(found))
+    except TypeError as error:
+        sentence = f"`organization_of=` gave what is not an organization's id: {error}"
+        return Destination(obstacle=SettingsError(sentence))
 
 
 def _peek(gov: Installation, route: Route, received: bytes | Exception | None) -> Id | None:
