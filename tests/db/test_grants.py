@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-
 from uuid import uuid4
 
 import pytest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
@@ -390,6 +391,18 @@ def test_flask_wtf_protects_the_endpoints_until_they_are_exempt(host):
 
 
 # -- python-by-task.md --
+
+
+def test_one_handler_answers_the_refusals_of_all_views(host):
+    page, world = read_page("python-by-task.md"), host.world
+    page.answer_refusals(host.app)
+    clear = partial(page.clear_limit, host.gov)
+    host.app.get("/clear/<caller>/<group>")(lambda caller, group: clear(caller, group) or "done")
+    send = host.app.test_client().get
+    asked = [(world.member, world.a1), (world.owner, UUID(int=1)), (world.owner, world.a1)]
+    answers = [send(f"/clear/{caller}/{group}") for caller, group in asked]
+    assert [answer.status_code for answer in answers] == [403, 404, 200]
+    assert "this needs the action `update`" in answers[0].text
 
 
 def test_each_task_is_done_by_its_lines(host, engine):
