@@ -232,7 +232,7 @@ def test_a_command_works_in_the_transaction_where_there_are_several_databases(da
     assert "may spend 2 USD" in run("budget", "set", group, "--usd", "2")
     find_organization(group)
     assert "may spend 2 USD" in run("budget", "show", group)
-    assert "`engine=` gives a Connection" in run("prices", "load", "--shipped")
+    assert "`engine=` gives a Connection" in run("db", "current")
     assert next(ran, None) is None
     assert count_rows(engine) == before
 

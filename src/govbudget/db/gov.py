@@ -31,6 +31,15 @@ def leave_to_database() -> None:
     """Give no time: the database's clock counts."""
 
 
+def _require_connection(given: Any) -> Connection:  # noqa: ANN401 - what a host takes for one
+    """Give a host's connection back; raise TypeError for a session, an engine, or anything else."""
+    if not isinstance(given, Connection):
+        kind = type(given).__name__
+        message = f"`connection=` is a `{kind}`; give a Connection: `session.connection()`"
+        raise TypeError(message)
+    return given
+
+
 @dataclass(eq=False, repr=False)
 class Gov:
     """A policy, a directory and a database: what units of work are opened from.
@@ -81,13 +90,8 @@ class Gov:
         Raises TypeError for a caller that is not an id, such as None (nobody is signed in), for an
         organization that is not, and for a session in place of its connection.
         """
-        taken: Any = connection
-        if not isinstance(taken, Connection | None):
-            kind = type(taken).__name__
-            message = f"`connection=` is a `{kind}`; give a Connection: `session.connection()`"
-            raise TypeError(message)
         level = "READ COMMITTED" if atomic else "AUTOCOMMIT"
-        given = None if connection is None else nullcontext(connection)
+        given = None if connection is None else nullcontext(_require_connection(connection))
         if not (organization is None or isinstance(organization, Slot)):
             organization = self.settings.id_type.accept(organization)  # one spelling, one slot
         reports: list[Report] = []

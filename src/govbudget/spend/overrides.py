@@ -217,10 +217,9 @@ class Overrides:
         passed; nothing is written then. ValueError for a `reason` that is not 1 to 1,000 printable
         characters, or a time without a time zone; TypeError for what is not an id.
         """
-        accept = grant.unit.gov.settings.id_type.accept
-        user_id = accept(user_id)
+        user_id = _accept(grant, user_id)
         values = {
-            "group_id": accept(group_id),
+            "group_id": _accept(grant, group_id),
             "limit": check_limit(limit_micros),
             "expires_at": expires_at and check_time(expires_at),
             "reason": None if reason is None else check_reason(reason),
@@ -247,7 +246,7 @@ class Overrides:
         Needs a grant to `update` the organization that reaches the group that it names. Raises
         NotFound (`override-not-set`), or Forbidden where the grant does not reach it.
         """
-        user_id = grant.unit.gov.settings.id_type.accept(user_id)
+        user_id = _accept(grant, user_id)
         row = grant.run(DELETE, user_id=user_id).one_or_none()
         if row is None or (row.user_id is None and row.is_reached):
             raise NotFound("override")
@@ -262,6 +261,10 @@ def wait_for_others(grant: Grant[Organization]) -> None:
     Others wait from now on, until the transaction ends. Needs a grant to `update` the organization.
     """
     grant.run(LOCK)
+
+
+def _accept(grant: Grant[Organization], given: Id) -> Id:
+    return grant.unit.gov.settings.id_type.accept(given)
 
 
 OverrideT = TypeVar("OverrideT", Override, None)
