@@ -231,9 +231,8 @@ class Overrides:
         if row.is_reached and row.named_group_id is None:
             raise NotAMember
         if row.is_reached and row.is_past:
-            past = FieldError(
-                "/expires_at", "is not in the future; an override ends later than now"
-            )
+            sentence = "is not in the future; an override ends later than now"
+            past = FieldError("/expires_at", sentence)
             raise InvalidInput("the override would have ended already", [past])
         if row.user_id is None:
             raise Forbidden(Action.UPDATE, grant.allowed.lines, ())
