@@ -86,6 +86,8 @@ def test_thirty_thousand_people_take_seconds_and_little_memory(crowd_url, tmp_pa
         assert sum(line[8:9] == "-" for line in out.splitlines()) == rows
         assert seconds < 20
         assert peak < alone + (40 if "ai_member_spend" in arguments else 15)
+        if arguments[1] == "update":  # a part of the next
+            continue
         out, _, in_json = run(crowd_url, "policy", *arguments, "--format", "json")
         assert len(json.loads(out)["people"]) == rows
         assert in_json < peak + 15

@@ -86,7 +86,7 @@ def test_every_page_is_quick_and_small(filled, engine):
         f"{place}/spend": (filled.org_admin, 3),
         f"{place}/spend?by=model": (filled.org_admin, 3),
         f"{place}/audit": (filled.org_admin, 3),
-        f"/ai/groups/{filled.a1}": (filled.org_admin, 7),
+        f"/ai/groups/{filled.a1}": (filled.org_admin, 6),
         "/ai/prices": (filled.owner, 2),
         "/ai/policy": (filled.owner, 1),
         "/ai/policy/explain": (filled.owner, 1),
