@@ -216,11 +216,11 @@ def _check_ids(directory: SqlDirectory, tables: Tables) -> None:
     """Refuse ids of another type than the setting says."""
     kinds = {sa.Uuid: IdType.UUID, sa.Integer: IdType.BIGINT, sa.String: IdType.TEXT}
     of_all = tables.layout.id_type
-    for place, column in directory.list_ids():
+    for argument, column in directory.list_ids():
         for kind, id_type in kinds.items():
             if isinstance(column.type, kind) and id_type is not of_all:
                 raise SettingsError(
-                    f"GOVBUDGET_ID_TYPE is `{of_all}`, but `{column.key}` in `{place}=` of the "
+                    f"GOVBUDGET_ID_TYPE is `{of_all}`, but `{column.key}` in `{argument}=` of the "
                     f"SqlDirectory is `{id_type}`; all ids are of one type, so set it to theirs, "
                     "or cast the columns that differ"
                 )

@@ -237,7 +237,7 @@ def test_one_database_by_two_addresses_is_refused_and_keeps_nobody_waiting(pair,
     more = (pair.owner,) if words[0] == "token" else ()
     result = pair(*words, *more, urls=urls, stdin=json.dumps([PRICE]).encode())
     assert (result.status, result.out) == (2, "")
-    assert f"the database of `{HIGH}` is that of other slots, too" in result.sentence
+    assert f"`{HIGH}` and other slots lead to one database" in result.sentence
     assert (pair.count("api_tokens"), pair.count("ai_model_prices")) == ([0, 0], [0, 0])
 
 

@@ -195,7 +195,7 @@ def run_everywhere(work: Callable[[Connection], T]) -> dict[str, T]:
                 try:
                     with take(turn):
                         begun[turn.slots].commit()
-                except BaseException as error:  # who interrupts it has to know, too
+                except BaseException as error:  # after Ctrl-C as well
                     if number:
                         raise _explain_half_done(list(begun), number, error) from error
                     raise
@@ -216,8 +216,8 @@ def _explain_half_done(slots: Sequence[str], number: int, error: BaseException) 
 def _explain_same(slots: str) -> SettingsError:
     """Say that two URLs lead to this database: its second transaction would wait for the first."""
     return SettingsError(
-        f"the database of `{slots}` is that of other slots, too, by another address; name it "
-        "once, with all its slots"
+        f"`{slots}` and other slots lead to one database, by two addresses; name it once, with all "
+        "its slots"
     )
 
 

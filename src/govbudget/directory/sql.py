@@ -77,14 +77,14 @@ class SqlDirectory:
     def list_ids(self) -> Iterator[tuple[str, sa.ColumnElement[Any]]]:
         """List the columns of ids, each with the name of the argument that it is in."""
         sources = self._sources
-        for place, source, *names in (
+        for argument, source, *names in (
             ("groups", sources.groups, "id", "organization_id"),
             ("group_members", sources.members, "group_id", "user_id"),
             ("organization_members", sources.everybody, "organization_id", "user_id"),
             ("role_assignments", sources.roles, "user_id", "organization_id"),
         ):
             for name in names:
-                yield place, source.c[name]
+                yield argument, source.c[name]
 
     def load_subject(self, connection: Connection, subject_id: Id) -> Subject:
         """Load the caller with the roles held on the site. One statement; never commits."""

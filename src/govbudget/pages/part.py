@@ -93,17 +93,17 @@ def _show(
         nonlocal mine
 
         def require_same(organization: Id | None) -> None:
-            """Ask who calls in that database, too: a token may be revoked there alone."""
+            """Ask that database who calls: a token may be revoked there alone."""
             g.govbudget_organization = organization
             if find_caller(gov, identify) != caller:
                 raise GovBudgetError("unauthenticated", "sign in again")
 
         if isinstance(gov.databases, Databases):
             mine = people.look_everywhere(gov, gov.databases, caller, require_same)
-        place = people.find_place(gov, () if mine is None else mine.organizations)
+        organization = people.find_asked(gov, () if mine is None else mine.organizations)
         if gov.databases is not None:
-            require_same(place)
-        return place
+            require_same(organization)
+        return organization
 
     answer = partial(serve, gov, route, path, answer=renderer.render, identify=identify)
     if route is MINE:

@@ -152,8 +152,8 @@ def choose(gov: Installation, organizations: Sequence[overview.OrganizationLine]
     return next((one.id for one in organizations if one.is_member), None)
 
 
-def find_place(gov: Installation, organizations: Sequence[overview.OrganizationLine]) -> Id | None:
-    """Find the chosen organization, else one whose database has answered."""
+def find_asked(gov: Installation, organizations: Sequence[overview.OrganizationLine]) -> Id | None:
+    """Find the organization whose database is asked: the chosen one, else one that was found."""
     chosen = choose(gov, organizations)
     return next((one.id for one in organizations), None) if chosen is None else chosen
 
@@ -187,8 +187,8 @@ def _read_threshold(known: Sequence[int]) -> int:
     thresholds = {str(one): one for one in known}
     text = request.args[CROSSED]
     if text not in thresholds:
-        known_are = ", ".join(thresholds) or "none"
-        refuse_query([FieldError(CROSSED, f"must be a threshold: {known_are}")])
+        listed = ", ".join(thresholds) or "none"
+        refuse_query([FieldError(CROSSED, f"must be a threshold: {listed}")])
     return thresholds[text]
 
 

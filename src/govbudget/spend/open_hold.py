@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -52,8 +51,6 @@ class Service:
             return Spend.extend(grant, hold.id, ttl_seconds=ttl_seconds)
 
         with self.explaining():
-            user, organization = map(self._accept, (self.call.user_id, self.call.organization_id))
-            self.call = replace(self.call, user_id=user, organization_id=organization)
             most = read_tokens(tokens)
             with self._reporting_refusals():
                 self.gov.require_feature()
