@@ -28,6 +28,7 @@ from govbudget import (
     SqlDirectory,
     Tokens,
 )
+from govbudget.identity import OPERATOR
 from govbudget.spend.errors import EventConflict
 from govbudget.spend.usage import Call
 from govbudget.web.signals import call_refused
@@ -269,6 +270,7 @@ def test_a_role_taken_away_within_the_block_books_nothing(meter):
     [
         ({"gateway": "nobody"}, "input-invalid"),
         ({"gateway": 5}, "input-invalid"),
+        ({"gateway": OPERATOR}, "input-invalid"),  # who may do all that the site may
         ({"ttl_seconds": 0}, "input-invalid"),
         ({"ttl_seconds": "600"}, "input-invalid"),
         ({"tokens": {"input": -1}}, "input-invalid"),
