@@ -302,6 +302,7 @@ def test_endpoints_have_names_for_url_for(engine):
         assert price == "/api/v2/ai/prices/a/b/c"
 
 
+@pytest.mark.slow
 def test_flask_routes_and_flask_govbudget_work(engine):
     host = make_host()
     GovBudget(host, engine=engine, identify=identify, policy=POLICY)

@@ -64,6 +64,7 @@ def test_a_room_imports_what_is_below_it():
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_no_module_imports_in_a_circle():
     """At run time, inside a room too; what is imported for types alone does not count."""
     graph = {}

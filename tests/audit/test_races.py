@@ -17,6 +17,8 @@ from tests.web.helpers import put_limit
 
 from govbudget.budgets.store import Budgets
 
+pytestmark = pytest.mark.slow
+
 
 def writer(person, group, micros):
     """A work that sets a limit, or deletes the budget where that is None."""

@@ -100,6 +100,7 @@ def old(make_database):
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_trail_with_incomplete_receipts_is_read_all_the_same(old, run):
     """What is missing or wrong is null; who wrote a receipt by hand wrote behind our back."""
     send = Client(make_app(old.engine))

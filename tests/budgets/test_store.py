@@ -175,6 +175,7 @@ def holds(condition, stored):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_change_is_made_exactly_where_its_condition_holds(connection, world, existing):
     """Every combination of demands; where it does not hold, the row is as it was."""

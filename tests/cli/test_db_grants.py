@@ -44,6 +44,7 @@ def list_texts():
         yield str(prepare(one.text, gov.settings.layout, (), **one.parts(gov)))
 
 
+@pytest.mark.slow
 def test_the_rights_are_those_that_the_statements_need_and_no_more(run):
     """Each verb of each statement is granted, and each granted verb is some statement's."""
     needed = defaultdict(set)

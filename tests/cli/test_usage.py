@@ -160,6 +160,7 @@ def test_a_mistyped_database_setting_is_guessed_too(run, url):
     assert "did you mean `GOVBUDGET_DATABASE_URL`" in result.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -176,6 +177,7 @@ def test_an_unmigrated_database_is_one_sentence(run, empty_url, command):
     assert "govbudget db upgrade" in result.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("groups", "id_type"),
     [("public.team.id", "uuid"), ("public.team.name", "text")],
@@ -229,6 +231,7 @@ def test_json_of_another_shape_is_explained_by_pointer(run, url, noun, content):
     assert second.startswith("  /: ")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_command_in_silence():
     reader, writer = os.pipe()
     os.close(reader)

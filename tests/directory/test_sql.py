@@ -368,6 +368,7 @@ def test_a_hosts_tables_are_a_directory(host, with_everyone):
     assert directory.load_group(connection, ids["ann"], ids["red"])[1] is None
 
 
+@pytest.mark.slow
 def test_a_hosts_group_has_a_budget(host):
     """End to end on the host's own groups table: set, get, list, and gone with the group."""
     connection, id_type, ids, *tables = host

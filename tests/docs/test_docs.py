@@ -128,6 +128,7 @@ def test_the_readmes_second_block_asks_before_a_call_and_records_it(readme, read
     assert made == [500]
 
 
+@pytest.mark.slow
 def test_the_readmes_third_block_serves_groups_of_the_hosts_own(readme, make_database):
     engine = sa.create_engine(make_database())
     tables = sa.MetaData()
@@ -191,6 +192,7 @@ def run_flask(app, *arguments):
     return CliRunner().invoke(flask, ["govbudget", *arguments], prog_name="flask")
 
 
+@pytest.mark.slow
 def test_the_commands_stand_under_flask_as_the_readme_says(readme_app):
     result = run_flask(readme_app, "db", "check")
     assert result.exit_code == 0, result.output

@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from tools.write_rights import DOCUMENT, TRIGGERED, find_tables, write_page
 
@@ -16,6 +17,8 @@ from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.governed import Governed, Ungoverned
 from govbudget.identity import Action, ObjectType
 from govbudget.statements import MODULES, list_governed, list_ungoverned
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(govbudget.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))

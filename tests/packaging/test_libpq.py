@@ -27,6 +27,7 @@ def python(code, env):
     )
 
 
+@pytest.mark.slow
 def test_psycopg_brings_its_own(no_libpq):
     done = python(SAY, no_libpq)
     assert (done.stdout, done.stderr) == ("binary\n", "")

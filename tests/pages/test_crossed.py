@@ -15,6 +15,8 @@ from tests.support import TABLES, World, count_statements, make_app
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
 
+pytestmark = pytest.mark.slow
+
 FIRST = "Members who crossed a threshold of their limit this month, the highest first"
 
 

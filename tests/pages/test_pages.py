@@ -84,6 +84,7 @@ def priced(engine, town):
     return prices
 
 
+@pytest.mark.slow
 def test_the_prices_are_listed_in_pages_and_none_is_missing(visit, town, priced, engine):
     path, seen = "/prices?page_size=500", []
     while path:
@@ -190,6 +191,7 @@ def test_the_hosts_base_template_frames_the_pages_and_the_hosts_own_policy_count
     assert text.count("<main") == 1
 
 
+@pytest.mark.slow
 def test_the_hosts_base_template_has_the_hosts_values_under_each_name(open_framed):
     names = ("name", "url", "title", "links", "here", "style", "clock", "show", "price", "roles")
     written = " ".join(f"{name}={{{{ {name} }}}}," for name in names)
@@ -224,6 +226,7 @@ def test_a_base_template_that_is_registered_later_is_found(open_framed, tmp_path
     assert "<title>Policy" in open_framed(None, change=change).get_data(as_text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

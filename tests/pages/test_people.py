@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from tests.pages.test_pages import read_text
 from tests.support import TABLES, World, count_statements
 
+pytestmark = pytest.mark.slow
+
 PRICE = {"provider": "acme", "model": "small", "input_price": 1_000_000, "output_price": None}
 PRICE |= {"cache_read_price": None, "cache_write_price": None}
 

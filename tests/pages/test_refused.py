@@ -11,6 +11,8 @@ from tests.pages.test_pages import read_text
 from tests.pages.test_people import NASTY, PRICE, put_override
 from tests.support import TABLES, World, count_statements
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def town(engine, send):

@@ -99,9 +99,9 @@ def test_names_from_strangers_are_looked_up_quickly():
     """No rule takes time that grows faster than the name."""
     for part in ("0", "000", "0101", "v1:1", "00v1:0", "-0101"):
         for length in (72, 256):  # at 72 the time was seen to double with each further piece
-            began = time.perf_counter()
+            began = time.thread_time()
             assert find_match("openai", ("gpt-4o" + part * length)[: length - 1] + "!") is None
-            assert time.perf_counter() - began < 0.05
+            assert time.thread_time() - began < 0.05
     for name in (
         "a" * 256,
         "-20" * 85,

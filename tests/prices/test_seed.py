@@ -11,6 +11,8 @@ import pytest
 
 from govbudget.prices.price import read_shipped_prices
 
+pytestmark = pytest.mark.slow
+
 PRICES = ("input_price", "output_price", "cache_read_price", "cache_write_price")
 RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
 

@@ -125,6 +125,7 @@ def test_a_batch_is_one_statement_and_so_is_a_look_up(connection, engine, world,
     assert all(names_budget_table(statement) for statement in sent)
 
 
+@pytest.mark.slow
 def test_five_thousand_rows_go_in_one_statement(connection, engine, world, provider):
     grant = authorize(connection, world.owner, "update", prices=True)
     batch = [make(provider, f"model {n}", [n, None, n % 7, 10**12]) for n in range(5000)]
@@ -207,6 +208,7 @@ def test_hostile_names_come_back_as_they_went(connection, world, provider):
     assert upsert(connection, world, *batch) == (len(batch), 0)
 
 
+@pytest.mark.slow
 def test_the_packaged_seed_loads(connection, world):
     batch = parse_prices(read_shipped_prices())
     assert upsert(connection, world, *batch) == (len(batch), len(batch))
@@ -215,6 +217,7 @@ def test_the_packaged_seed_loads(connection, world):
     assert get(connection, world, price.provider, price.model) == price
 
 
+@pytest.mark.slow
 def test_batches_in_opposite_order_do_not_deadlock(engine, world, provider):
     """Each takes its locks in the order of the keys, whatever the order of its rows."""
 

@@ -15,6 +15,8 @@ from tests.server.support import open_folder
 from govbudget.errors import SettingsError
 from govbudget.server.embedded import _remove, start_postgres
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 
 START = """
@@ -59,7 +61,6 @@ def test_it_runs_as_this_user_and_leaves_nothing(folder):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_can_see_that_an_ordinary_user_can_start_it_too(folder):
     become = shutil.which("setpriv")
@@ -151,7 +152,6 @@ def test_a_server_that_does_not_start_is_a_sentence_with_its_reason(folder):
     assert "\n" not in raised.value.detail
 
 
-@pytest.mark.slow
 def test_without_the_wheel_a_sentence_says_what_to_do():
     block = (
         "import sys\n"

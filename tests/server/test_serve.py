@@ -330,11 +330,12 @@ def pair():
 
 
 def act_slowly(stopped, act):
-    """Do something every 50 ms in a thread, until it is stopped."""
+    """Do something every 50 ms in a thread, until it is stopped or cut off."""
 
     def work():
-        while not stopped.wait(0.05):
-            act()
+        with suppress(BrokenPipeError):
+            while not stopped.wait(0.05):
+                act()
 
     thread = threading.Thread(target=work)
     thread.start()

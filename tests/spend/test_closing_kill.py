@@ -65,7 +65,8 @@ def test_killed_at_every_point_nothing_is_lost_or_doubled(
         spender.world.engine = engine = sa.create_engine(make_database(original.url.database))
         spender.gov = close_and_die.make_gov(engine=engine, clock=lambda: IN_APRIL)
         ended = close_until(spender, file, point)
-        assert ended in (["-9"], [str(point), "0"])
+        # How many points there are differs: it waits for what is under way in the whole server.
+        assert ended == ["-9"] or (int(ended[0]) <= point and ended[1] == "0"), ended
         assert verify(spender) == [], point
         assert read_all(spender) == sums
         done = close(spender, file)

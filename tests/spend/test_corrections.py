@@ -216,6 +216,7 @@ def test_of_two_corrections_at_once_one_is_taken(spender):
     assert spender.verify().findings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

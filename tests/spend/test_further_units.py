@@ -186,6 +186,7 @@ def test_a_sum_that_was_tampered_with_is_found(spender):
     assert any("its tokens at its prices" in finding for finding in verify(spender))
 
 
+@pytest.mark.slow
 def test_the_statement_agrees_with_a_model_of_its_own_on_random_calls(engine):
     """2,000 calls at prices with up to three tiers, in one statement."""
     chance = random.Random(16)

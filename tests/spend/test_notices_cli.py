@@ -13,6 +13,8 @@ from tests.spend.test_notices import Watcher
 from govbudget.spend.answers import NoticeAnswer
 from govbudget.text import write_time
 
+pytestmark = pytest.mark.slow
+
 NOBODY = str(UUID(int=7))
 COLUMNS = [*NoticeAnswer.model_fields]
 

@@ -17,6 +17,8 @@ from govbudget.spend.errors import BudgetExceeded
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 DOLLAR = 10**12
 
 
@@ -118,7 +120,6 @@ def test_a_host_at_a_stricter_level_is_told_and_overspends_nothing(world, level)
     assert spender.read("ai_spend_counters", "held_picos") == [(2 * DOLLAR,)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_crowd_at_a_stricter_level_by_default_is_exact(world, database_url, level):
     """Whoever is out of tries was not admitted, or not recorded, and may come again."""

@@ -56,6 +56,7 @@ HOLD_OF_E1 = "SELECT hold_id FROM {s}.ai_usage WHERE event_id = 'e1'"
 DOLLAR = 10**12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sql", "sentences"),
     [

@@ -129,6 +129,7 @@ def test_a_table_that_is_none_is_an_error_with_its_line(policy, tmp_path, text):
         assert_matrix(policy, write_table(tmp_path, text))
 
 
+@pytest.mark.slow
 def test_it_needs_no_flask_and_no_database_and_no_plugin_loads_by_itself():
     script = (
         "import sys\n"

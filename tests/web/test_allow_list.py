@@ -171,7 +171,14 @@ def ask(send, town, route, person):  # noqa: PLR0911 - one path each
     return send(ROUTES[route][0], budget_path(town.a1), person)
 
 
-@pytest.mark.parametrize(("route", "role"), [*product(ROUTES, [*ROLES, None])])
+def list_cases():
+    """List each route for each role; each commit tries those of budgets and holds."""
+    for route, role in product(ROUTES, [*ROLES, None]):
+        is_quick = route in {"get budget", "put budget", "list budgets", "hold"}
+        yield pytest.param(route, role, marks=() if is_quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("route", "role"), list_cases())
 def test_the_answer_is_the_matrixs_and_a_refusal_sends_one_statement(
     engine, send, neighbourhood, route, role
 ):

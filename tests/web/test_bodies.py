@@ -227,6 +227,7 @@ def refuse_crowd(send, *request, body):
     return response.json, peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CROWDS)
 def test_a_crowded_body_is_refused_in_little_time_and_memory(send, town, name):
     body = CROWDS[name]()
@@ -236,6 +237,7 @@ def test_a_crowded_body_is_refused_in_little_time_and_memory(send, town, name):
     assert peak < 8 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_a_crowded_batch_of_prices_is_refused_in_little_memory(send, town, name):
     """Were more errors described than are listed, it would be twice that, and seconds."""

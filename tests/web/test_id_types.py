@@ -17,6 +17,8 @@ from govbudget.db.tables import Tables
 from govbudget.directory.sql import SqlDirectory
 from govbudget.migrations import upgrade
 
+pytestmark = pytest.mark.slow
+
 INVALID = (400, "invalid-id")
 UNKNOWN = (404, "group-not-found")
 EDGE = 2**63

@@ -29,6 +29,8 @@ from tests.web.helpers import (
 from govbudget import Call, GovBudgetError, Tokens
 from govbudget.db.own_pool import find_own
 
+pytestmark = pytest.mark.slow
+
 UNAVAILABLE = (503, "unavailable")
 MAX_TRIES = 4
 
