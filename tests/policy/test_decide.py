@@ -54,9 +54,8 @@ def test_what_no_line_matches_is_denied_without_lines(policy):
     assert (decision.allowed, decision.lines) == (False, ())
 
 
-@pytest.mark.parametrize(
-    ("roles", "action", "allowed", "numbers"),
-    [
+def test_a_deny_line_wins_over_every_allow_line():
+    for roles, action, allowed, numbers in (
         ({"writer"}, "update", True, [2]),
         ({"writer", "reader"}, "update", True, [2]),
         ({"writer", "reader"}, "read", True, [1, 3]),
@@ -67,13 +66,11 @@ def test_what_no_line_matches_is_denied_without_lines(policy):
         ({"torn"}, "read", False, [10]),
         ({"torn", "reader", "writer"}, "read", False, [10]),
         ({"reader", "auditor"}, "update", False, [8]),
-    ],
-)
-def test_a_deny_line_wins_over_every_allow_line(roles, action, allowed, numbers):
-    for order in (sorted(roles), sorted(roles, reverse=True)):
-        decision = WITH_DENIES.decide(order, "group", action)
-        assert decision.allowed is allowed
-        assert decision.lines == tuple(f"policy.csv:{n}" for n in numbers)
+    ):
+        for order in (sorted(roles), sorted(roles, reverse=True)):
+            decision = WITH_DENIES.decide(order, "group", action)
+            assert decision.allowed is allowed
+            assert decision.lines == tuple(f"policy.csv:{n}" for n in numbers)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +86,8 @@ def test_a_role_alone_allows_stays_silent_or_forbids(role, action, verdict):
     assert WITH_DENIES.table.cell(role, ObjectType.GROUP, action).verdict is verdict
 
 
-@pytest.mark.parametrize(
-    ("roles", "obj", "action", "message"),
-    [
+def test_an_unknown_name_is_a_value_error_and_no_denial(policy):
+    for roles, obj, action, message in (
         (
             {"ower"},
             "group",
@@ -116,11 +112,9 @@ def test_a_role_alone_allows_stays_silent_or_forbids(role, action, verdict):
         (set(), "group", "delete", "`delete` is not a known action"),
         ("owner", "group", "read", "`roles` is a set of roles; write {'owner'}"),
         ("", "group", "read", "`roles` is a set of roles"),
-    ],
-)
-def test_an_unknown_name_is_a_value_error_and_no_denial(policy, roles, obj, action, message):
-    with pytest.raises(ValueError, match=message):
-        policy.decide(roles, obj, action)
+    ):
+        with pytest.raises(ValueError, match=message):
+            policy.decide(roles, obj, action)
 
 
 def test_a_string_is_no_set_of_roles_even_where_it_is_a_role_of_one_letter():

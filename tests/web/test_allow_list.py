@@ -178,7 +178,7 @@ def list_cases():
         yield pytest.param(route, role, marks=() if is_quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("route", "role"), list_cases())
+@pytest.mark.parametrize(("route", "role"), [*list_cases()])
 def test_the_answer_is_the_matrixs_and_a_refusal_sends_one_statement(
     engine, send, neighbourhood, route, role
 ):

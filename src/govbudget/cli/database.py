@@ -12,12 +12,12 @@ from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import open_database
 from govbudget.cli.host import find_settings
 from govbudget.db.retries import OTHER_SCHEMA, RETRIED, find_sqlstate, retry
+from govbudget.db.revisions import VERSION_TABLE, head_revision, read_revision
 from govbudget.db.rights import find_excess
 from govbudget.db.tables import Tables, list_rights
 from govbudget.db.triggers import name_table, quote
 from govbudget.layout import Layout
-from govbudget.migrations import find_differences, head_revision, read_revision, upgrade, write_sql
-from govbudget.migrations.filters import VERSION_TABLE
+from govbudget.migrations import find_differences, upgrade, write_sql
 
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})

@@ -7,7 +7,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy import orm
 
 from govbudget.directory.sources import Sources
 from govbudget.errors import SettingsError
@@ -177,7 +176,7 @@ def _open(name: str, source: Source, *columns: str) -> FromClause:
         opened: sa.FromClause = source.subquery(name)
     elif isinstance(source, sa.FromClause):
         opened = source
-    elif isinstance(mapper := sa.inspect(source, raiseerr=False), orm.Mapper):
+    elif getattr(mapper := sa.inspect(source, raiseerr=False), "is_mapper", False):
         keys = mapper.column_attrs.keys()
         opened = sa.select(*(getattr(source, key).label(key) for key in keys)).subquery(name)
     else:

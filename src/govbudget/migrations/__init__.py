@@ -7,7 +7,6 @@ with a version table in its own schema. Functions and triggers are made anew aft
 from __future__ import annotations
 
 import io
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,13 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
+from govbudget.db.revisions import VERSION_TABLE, head_revision, list_revisions, read_revision
 from govbudget.db.tables import Tables
 from govbudget.db.triggers import write_behaviour
 from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations.differences import find_differences
-from govbudget.migrations.filters import VERSION_TABLE, exclude_govbudget
+from govbudget.migrations.filters import exclude_govbudget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +60,10 @@ def write_sql(layout: Layout | None = None, start: str | None = None) -> str:
 
     From nothing, or from the revision `start`. Raises SettingsError where that is unknown.
     """
-    if start is not None and start not in _list_revisions():
+    if start is not None and start not in list_revisions():
         raise SettingsError(
             f"`{start}` is not a revision. Write one of "
-            f"{', '.join(f'`{r}`' for r in _list_revisions())}"
+            f"{', '.join(f'`{r}`' for r in list_revisions())}"
         )
     output, tables = io.StringIO(), Tables(layout or Layout())
     options = {"as_sql": True, "starting_rev": start, "literal_binds": True}
@@ -71,30 +71,13 @@ def write_sql(layout: Layout | None = None, start: str | None = None) -> str:
     return output.getvalue()
 
 
-def read_revision(connection: Connection, layout: Layout) -> str | None:
-    """Give the revision that the database is at; None where nothing was installed."""
-    options = {"version_table_schema": layout.schema, "version_table": VERSION_TABLE}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
-
-
-@cache
-def head_revision() -> str | None:
-    """Give the newest revision that this package knows."""
-    return _scripts().get_current_head()
-
-
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(__file__).parent))
 
 
-def _list_revisions() -> list[str]:
-    """Give all revisions, the oldest first."""
-    return [script.revision for script in _scripts().walk_revisions()][::-1]
-
-
 def _refuse_strangers(connection: Connection, layout: Layout, revision: str | None) -> None:
     """Refuse a schema that is not, or not only, govbudget's."""
-    if revision is not None and revision not in _list_revisions():
+    if revision is not None and revision not in list_revisions():
         raise SettingsError(
             f"the schema `{layout.schema}` is at `{revision}`, which this version of govbudget "
             "does not know. A newer version made it, or one from before the first release, or it "

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from govbudget.db.revisions import VERSION_TABLE
 from govbudget.db.tables import Tables
 from govbudget.db.triggers import list_triggers, write_functions
-from govbudget.migrations.filters import VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from govbudget.db.revisions import VERSION_TABLE
 from govbudget.db.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from govbudget.layout import Layout
-
-VERSION_TABLE = "alembic_version"
 
 
 class Filters(TypedDict):

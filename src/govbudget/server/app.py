@@ -21,11 +21,11 @@ from govbudget.db.databases import Databases
 from govbudget.db.group_search import search_groups
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, retry
+from govbudget.db.revisions import head_revision, read_revision
 from govbudget.db.tables import require_own_tables
 from govbudget.directory.sql import own_directory
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.extension import GovBudget
-from govbudget.migrations import head_revision, read_revision
 from govbudget.server.sessions import open_sessions
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, Settings, read_settings

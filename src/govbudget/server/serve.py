@@ -24,7 +24,6 @@ from govbudget.db.databases import Databases
 from govbudget.db.urls import ALL_SLOTS, read_urls
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.installation import Installation
-from govbudget.migrations import upgrade
 from govbudget.server.app import create_app, log_as_json, make_engine
 from govbudget.server.embedded import say_extra, start_postgres
 from govbudget.server.sessions import SECRET_KEY
@@ -99,6 +98,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
 @contextmanager
 def _run_embedded(folder: Path) -> Iterator[dict[str, sa.URL]]:
     """Run a PostgreSQL for the length of the block, migrated; give its URL, and print it."""
+    from govbudget.migrations import upgrade
+
     layout = read_settings(os.environ).layout
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with start_postgres(folder, _say) as address:

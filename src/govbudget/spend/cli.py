@@ -25,7 +25,6 @@ from govbudget.db.unit import Unit
 from govbudget.identity import OPERATOR, Id
 from govbudget.money import TOKENS
 from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
-from govbudget.spend.answers import MemberSpendAnswer
 from govbudget.spend.closing import close_month, verify_closings
 from govbudget.spend.closing_file import prove_file
 from govbudget.spend.export import COLUMNS, list_closed, read_ledger
@@ -211,6 +210,8 @@ def spend_member(organization: str, user: str, form: str) -> None:
     when the month ends. Amounts are micros (1 USD is 1,000,000). Status 1 where the user is not a
     member of the organization.
     """
+    from govbudget.spend.answers import MemberSpendAnswer  # noqa: PLC0415 - a tenth of a second
+
     parse = find_settings().id_type.parse
     asked = parse(organization), parse(user)
     found = run_as_operator(

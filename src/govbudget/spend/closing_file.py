@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from govbudget.db.revisions import head_revision
 from govbudget.db.tables import Tables
 from govbudget.errors import InvalidInput
-from govbudget.migrations import head_revision
 from govbudget.spend.closing_statements import KEYS, LIST, READ_HOLDS, READ_USAGE, SPENT
 
 if TYPE_CHECKING:
