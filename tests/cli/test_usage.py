@@ -17,6 +17,19 @@ from govbudget.cli import cli
 USER = "00000000-0000-4000-8000-000000000001"
 
 
+@pytest.mark.slow
+def test_at_its_end_python_looks_through_nothing_that_was_imported():
+    """It would take half as long as to import it; a worker of `serve` would copy all of it."""
+    script = """if True:
+        import atexit, gc
+        atexit.register(lambda: print("frozen", gc.get_freeze_count() > len(gc.get_objects())))
+        from govbudget.cli import main
+        main(["--version"])
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == b"frozen True"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import signal
@@ -83,6 +85,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command: status 0 well, 1 the thing asked about is not so, 2 wrong usage or input."""
+    # Else Python looks through all that was imported, which takes half as long as importing it.
+    atexit.register(gc.freeze)
     try:
         status = cli.main(arguments, prog_name="govbudget", standalone_mode=False)
     except click.ClickException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import select
 import selectors
@@ -50,6 +51,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def run(self) -> None:
         """Serve until a signal ends it."""
+        gc.freeze()  # all of it stays, and each worker would look through it, and so copy it
         end_new_processes_by_sigterm()
         super().run()
 
