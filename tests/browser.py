@@ -64,15 +64,18 @@ class Browser:
 
     def call(self, method, **parameters):
         """Ask the browser to do something, and give what it answers."""
+        self._send(method, **parameters)
+        while (answer := self._receive()).get("id") != self._number:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _send(self, method, **parameters):
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (answer := self._receive()).get("id") != self._number:
-            pass
-        assert "error" not in answer, answer
-        return answer["result"]
 
     def _receive(self):
         while b"\0" not in self._received:
@@ -100,15 +103,19 @@ class Browser:
 
     def open(self, address, size=(1400, 1000), *, is_dark=False):
         """Open an address in a window of a size; forget what was complained of before."""
-        width, height = size
         self.complaints.clear()
+        self.show(size, is_dark=is_dark)
+        self._loaded = False
+        assert "errorText" not in self.call("Page.navigate", url=address)
+        self.wait()
+
+    def show(self, size, *, is_dark=False):
+        """Give the window another size or another scheme of colours; the page stays."""
+        width, height = size
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **window)
-        self._loaded = False
-        assert "errorText" not in self.call("Page.navigate", url=address)
-        self.wait()
 
     def run(self, script):
         """Give the value of an expression, once it is there. No policy of the page forbids it."""
@@ -119,12 +126,13 @@ class Browser:
         return found["result"].get("value")
 
     def press(self, key):
-        """Press a key, as a hand does."""
+        """Press a key, as a hand does. What types nothing has its effect when it goes down."""
         code, text = KEYS[key]
         facts = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         kind = "keyDown" if text else "rawKeyDown"
         self.call("Input.dispatchKeyEvent", type=kind, text=text, **facts)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
+        send = self.call if text else self._send
+        send("Input.dispatchKeyEvent", type="keyUp", **facts)
 
     def read_document(self):
         """Give the document as the browser has it."""

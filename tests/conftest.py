@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import signal
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import chain, groupby
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -113,8 +116,21 @@ def tables_by_digest(request, monkeypatch, asked_tables):
     monkeypatch.setattr(evaluator, "build_table", build_once)
 
 
+@pytest.fixture(scope="session")
+def parsed_once():
+    """Let Casbin's evaluator parse a text once: it would parse its matcher for each question.
+
+    That is half of what a question costs, and all questions are about the one pinned matcher.
+    """
+    from casbin.util import expression
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expression, "ast", SimpleNamespace(parse=cache(ast.parse)))
+        yield
+
+
 @pytest.fixture
-def casbin():
+def casbin(parsed_once):
     """Casbin is asked at each load."""
 
 

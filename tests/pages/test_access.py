@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from tests.docs.support import ROOT
@@ -69,22 +69,34 @@ def town(_town, send):  # noqa: F811
     return town
 
 
+@pytest.fixture(
+    scope="module",
+    params=product(range(len(PAGES)), SIZES),
+    ids=lambda asked: " ".join((*PAGES[asked[0]], str(asked[1][0]))),
+)
+def opened(request, ask, browser):  # noqa: F811
+    """Open a page in a window once for all that is asked about it; give the window's size."""
+    number, size = request.param
+    _, _, address = ask(number)
+    browser.open(address, size)
+    return size
+
+
+@pytest.fixture
+def _at_the_start(opened, browser):  # noqa: F811
+    """Let the next Tab be as the first on a page that was just opened."""
+    browser.run(
+        "document.body.tabIndex = -1, document.body.focus(), "
+        "document.body.removeAttribute('tabindex'), scrollTo(0, 0)"
+    )
+
+
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", SIZES, ids=["1400", "320"])
-@every_page
-def test_axe_finds_nothing(ask, browser, axe, number, size, is_dark):  # noqa: F811, PLR0917
-    with ask(number) as (_, _, address):
-        browser.open(address, size, is_dark=is_dark)
-        browser.run(axe)
-        assert browser.run(FIND) == []
-
-
-def test_axe_finds_what_is_wrong(browser, axe):  # noqa: F811
-    """So the silence above means something."""
-    browser.open("data:text/html,<p style='color: silver'>hard to read<img src='x'>")
+def test_axe_finds_nothing(opened, browser, axe, is_dark):  # noqa: F811
+    browser.show(opened, is_dark=is_dark)
     browser.run(axe)
-    found = {line.partition(":")[0] for line in browser.run(FIND)}
-    assert {"color-contrast", "html-has-lang", "image-alt"} <= found
+    assert browser.run(FIND) == []
+    browser.show(opened)
 
 
 def walk(browser):  # noqa: F811
@@ -101,12 +113,9 @@ def walk(browser):  # noqa: F811
     pytest.fail("the focus is caught")
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["1400", "320"])
-@every_page
-def test_tab_reaches_all_in_reading_order_and_the_focus_is_seen(ask, browser, number, size):  # noqa: F811
-    with ask(number) as (_, _, address):
-        browser.open(address, size)
-        count, seen = walk(browser)
+@pytest.mark.usefixtures("_at_the_start")
+def test_tab_reaches_all_in_reading_order_and_the_focus_is_seen(browser):  # noqa: F811
+    count, seen = walk(browser)
     assert [at["place"] for at in seen if at["place"] >= 0] == [*range(count)]
     for at in seen:
         assert at["seen"], at["name"]
@@ -120,53 +129,68 @@ def test_tab_reaches_all_in_reading_order_and_the_focus_is_seen(ask, browser, nu
         assert not is_before or then["top"] >= one["top"], (one["name"], then["name"])
 
 
-@every_page
-def test_the_skip_link_leads_past_the_navigation(ask, browser, number):  # noqa: F811
-    with ask(number) as (_, _, address):
-        browser.open(address)
-        browser.press("Tab")
-        assert browser.run("document.activeElement.className") == "skip"
-        browser.press("Enter")
-        assert browser.run("document.activeElement.id") == "govbudget-main"
-        browser.press("Tab")
-        main = f"document.getElementById('govbudget-main').querySelectorAll({INSIDE!r})"
-        first = f"[...{main}].find(one => one.offsetParent !== null)"
-        assert browser.run(f"(found => !found || found === document.activeElement)({first})")
+@pytest.mark.usefixtures("_at_the_start")
+def test_the_skip_link_leads_past_the_navigation(browser):  # noqa: F811
+    browser.press("Tab")
+    assert browser.run("document.activeElement.className") == "skip"
+    browser.press("Enter")
+    assert browser.run("document.activeElement.id") == "govbudget-main"
+    browser.press("Tab")
+    main = f"document.getElementById('govbudget-main').querySelectorAll({INSIDE!r})"
+    first = f"[...{main}].find(one => one.offsetParent !== null)"
+    assert browser.run(f"(found => !found || found === document.activeElement)({first})")
+
+
+def test_axe_finds_what_is_wrong(browser, axe):  # noqa: F811
+    """So the silence above means something."""
+    browser.open("data:text/html,<p style='color: silver'>hard to read<img src='x'>")
+    browser.run(axe)
+    found = {line.partition(":")[0] for line in browser.run(FIND)}
+    assert {"color-contrast", "html-has-lang", "image-alt"} <= found
+
+
+@pytest.fixture(scope="module")
+def followed():
+    """What was followed outside the main part of a page, by whom: all pages have the same there."""
+    return set()
 
 
 @every_page
-def test_enter_follows_each_link(ask, browser, number):  # noqa: F811
+def test_enter_follows_each_link(ask, browser, followed, number):  # noqa: F811
     """Of many that lead to one kind of page the first."""
-    with ask(number) as (_, path, address):
+    _, path, address = ask(number)
+    browser.open(address)
+    links = browser.run(
+        "[...document.querySelectorAll('a[href]:not(.skip)')].map(a => "
+        "[a.getAttribute('href'), a.closest('#govbudget-main') !== null])"
+    )
+    firsts = {}
+    for place, (link, is_main) in enumerate(links):
+        if "csv" not in link:
+            firsts.setdefault(link.partition("?")[0], (place, is_main))
+    for link, (place, is_main) in firsts.items():
+        if not is_main and (PAGES[number][0], link) in followed:
+            continue
+        followed.add((PAGES[number][0], link))
         browser.open(address)
-        links = browser.run(
-            "[...document.querySelectorAll('a[href]:not(.skip)')].filter(a => !a.href.includes("
-            "'csv')).map(a => a.getAttribute('href'))"
-        )
-        firsts = {link.partition("?")[0]: place for place, link in reversed([*enumerate(links)])}
-        for link, place in firsts.items():
-            browser.open(address)
-            browser.run(
-                "document.querySelectorAll('a[href]:not(.skip)')"
-                f"[{links.index(links[place])}].focus()"
-            )
-            browser.press("Enter")
-            browser.wait()
-            assert browser.run("location.pathname") == link, path
+        browser.run(f"document.querySelectorAll('a[href]:not(.skip)')[{place}].focus()")
+        browser.press("Enter")
+        browser.wait()
+        assert browser.run("location.pathname") == link, path
 
 
 @pytest.mark.parametrize("page", ["/spend?by=model", "/policy/explain"])
 def test_a_form_is_filled_and_sent_by_keys_alone(ask, browser, page):  # noqa: F811
     (number,) = (n for n, (_, path) in enumerate(PAGES) if page in path)
-    with ask(number) as (_, _, address):
-        browser.open(address)
-        browser.run("document.querySelector('form.ask').querySelector('[type=checkbox]').focus()")
-        before = browser.run("document.activeElement.checked")
-        browser.press(" ")
-        assert browser.run("document.activeElement.checked") is not before
-        value = browser.run("document.activeElement.value")
-        browser.press("Enter")
-        browser.wait()
-        assert browser.run(f"location.search.includes('={value}')") is not before
-        chosen = f"document.querySelector('[type=checkbox][value={value}]').checked"
-        assert browser.run(chosen) is not before
+    _, _, address = ask(number)
+    browser.open(address)
+    browser.run("document.querySelector('form.ask').querySelector('[type=checkbox]').focus()")
+    before = browser.run("document.activeElement.checked")
+    browser.press(" ")
+    assert browser.run("document.activeElement.checked") is not before
+    value = browser.run("document.activeElement.value")
+    browser.press("Enter")
+    browser.wait()
+    assert browser.run(f"location.search.includes('={value}')") is not before
+    chosen = f"document.querySelector('[type=checkbox][value={value}]').checked"
+    assert browser.run(chosen) is not before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from html import unescape
 
 import pytest
@@ -83,45 +82,50 @@ def attention(town, send):  # noqa: F811
         assert refused.status_code == 403
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ask(engine, policy, town):  # noqa: F811
-    """Serve an application to one person of `PAGES`; give it, the path and the address."""
+    """Serve to one person of `PAGES` at a time; give the application, the path and the address."""
+    asking = {}
+    shown = make_app(engine, policy=policy, pages="/ai", identify=lambda: asking["person"])
+    signing_in = create_app(engine, KEY)
+    with serve(shown, waits=False) as port, serve(signing_in, waits=False) as other_port:
 
-    @contextmanager
-    def ask(number):
-        person, path = PAGES[number]
-        if path == "/sign-in":
-            app = create_app(engine, KEY)
-        else:
-            caller = getattr(town, person)
-            app = make_app(engine, policy=policy, pages="/ai", identify=lambda: caller)
+        def ask(number):
+            person, path = PAGES[number]
+            if path == "/sign-in":
+                return signing_in, path, f"http://127.0.0.1:{other_port}{path}"
+            asking["person"] = getattr(town, person)
             path = "/ai" + path.format(a=town.a, a1=town.a1, b1=town.b1)
-        with serve(app, waits=False) as port:
-            yield app, path, f"http://127.0.0.1:{port}{path}"
+            return shown, path, f"http://127.0.0.1:{port}{path}"
 
-    return ask
+        yield ask
 
 
-@every_page
-def test_the_browser_shows_every_word_and_has_nothing_to_complain_of(ask, browser, number):
+@pytest.fixture(scope="module", params=range(len(PAGES)), ids=lambda n: " ".join(PAGES[n]))
+def page(request, ask, browser):
+    """Open a page once for all that is asked about it; give its number and what was sent."""
+    app, path, address = ask(request.param)
+    answer = app.test_client().get(path)
+    browser.open(address)
+    return request.param, answer
+
+
+def test_the_browser_shows_every_word_and_has_nothing_to_complain_of(browser, page):
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with ask(number) as (app, path, address):
-        answer = app.test_client().get(path)
-        sent = answer.get_data(as_text=True)
-        browser.open(address)
+    number, answer = page
     assert answer.status_code == REFUSED.get(PAGES[number], 200)
     assert [line for line in browser.complaints if "status of 40" not in line] == []
     shown = read_words(browser.read_document())
-    assert shown == read_words(sent)
+    assert shown == read_words(answer.get_data(as_text=True))
     for words in SHOWN.get(PAGES[number], ()):
         assert words in " ".join(shown)
+    browser.show((1400, 1000))
     picture = browser.take_picture()
     assert read_size(picture) == (1400, 1000)
     (PICTURES / f"{number}-{PAGES[number][0]}.png").write_bytes(picture)
 
 
-@every_page
-def test_no_page_has_to_be_moved_sideways_on_a_telephone(ask, browser, number):
-    with ask(number) as (_, _, address):
-        browser.open(address, (320, 900))
+@pytest.mark.usefixtures("page")
+def test_no_page_has_to_be_moved_sideways_on_a_telephone(browser):
+    browser.show((320, 900))
     assert browser.run("document.documentElement.scrollWidth") == 320

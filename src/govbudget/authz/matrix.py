@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HEADER = ("role", "object", "action", "decision", "scope")
 REQUIRED = HEADER[:-1]
 
+_CLOSED_SETS = tuple(frozenset[str](known) for known in (ObjectType, Action, Verdict, Scope))
 _ADVICE = "fix the policy, or review the row anew"
 
 
@@ -85,9 +86,8 @@ def _check_row(table: DecisionTable, fields: tuple[str, ...], earlier: int | Non
     if len(fields) not in (len(HEADER), len(REQUIRED)):
         yield f"{len(fields)} fields; write these {len(HEADER)}: {','.join(HEADER)}"
         return
-    known: tuple[Iterable[str], ...] = (table.scopes, ObjectType, Action, Verdict, Scope)
-    for what, value, options in zip(HEADER, fields, known, strict=False):
-        if value not in list(options):
+    for what, value, options in zip(HEADER, fields, (table.scopes, *_CLOSED_SETS), strict=False):
+        if value not in options:
             yield f"`{value[:60]}` is not a known {what}; {suggest(value, options)}"
     if earlier is not None:
         yield f"the cell is on line {earlier} already; keep one"

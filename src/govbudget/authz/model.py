@@ -53,6 +53,8 @@ def compare_with_pinned_model(text: str, file: str) -> list[Finding]:
     given = _meaningful_lines(text)
     end = (given[-1][0] if given else 1, "", ())
     mine_all, theirs_all = ([tokens for _, _, tokens in lines] for lines in (_PINNED, given))
+    if mine_all == theirs_all:
+        return []
     differences = SequenceMatcher(None, mine_all, theirs_all, autojunk=False).get_opcodes()
     for kind, i, i_end, j, j_end in differences:
         if kind == "equal":

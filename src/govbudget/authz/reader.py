@@ -34,7 +34,7 @@ FIELDS = ("role", "scope", "object", "action", "effect")
 ROLE_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 MAX_ROLE_LENGTH = 64
 
-_STRANGE = re.compile(r"[^ -~\t]")
+_STRANGE = re.compile(r"[^ -~\t\n]")
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -43,6 +43,9 @@ class Effect(StrEnum):
 
     ALLOW = "allow"
     DENY = "deny"
+
+
+_CLOSED_SETS = tuple(frozenset[str](known) for known in (Scope, ObjectType, Action, Effect))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
         sentence = f"more than {MAX_LINES} lines, the rest is not read; put the right file there"
         findings.append(Finding(file, 0, "too-many-lines", sentence))
         text = "\n".join(text.split("\n", MAX_LINES)[:MAX_LINES])
-    for number, line in enumerate(text.split("\n"), start=1):
+    lines = text.split("\n") if _STRANGE.search(text) else []
+    for number, line in enumerate(lines, start=1):
         if strange := _STRANGE.search(line):
             sentence = (
                 f"character 0x{ord(strange[0]):02x} in column {strange.start() + 1} is not "
@@ -157,9 +161,8 @@ def _check_row(number: int, kind: str, fields: list[str]) -> Iterator[Finding]:
                 f"joined by `-`, starting with a letter, at most {MAX_ROLE_LENGTH} characters"
             )
             yield Finding(LINES_FILE, number, "role-name", sentence)
-        closed_sets = (Scope, ObjectType, Action, Effect)
-        for what, value, known in zip(FIELDS[1:], words, closed_sets, strict=True):
-            if value not in list(known):
+        for what, value, known in zip(FIELDS[1:], words, _CLOSED_SETS, strict=True):
+            if value not in known:
                 advice = "put the comment on a line of its own"
                 if "#" not in value:
                     advice = suggest(value, known)
