@@ -260,6 +260,15 @@ def database_url(shared):
     assert _describe(connection) == description, "these tests need a database of their own"
 
 
+@pytest.fixture
+def emptied(shared, database_url):
+    """The URL of the file's database, without the rows of the tests before: for what is of all."""
+    url, connection, _ = shared
+    assert url == database_url
+    _empty(connection)
+    return url
+
+
 def _empty(connection):
     """Take every row out, and whoever else is still connected."""
     connection.exec_driver_sql(

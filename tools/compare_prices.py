@@ -34,7 +34,7 @@ from tools.make_price_seed import (
 from govbudget.prices.price import parse_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from genai_prices.types import ModelInfo, ModelPrice
@@ -159,9 +159,9 @@ def _choose_days(model: ModelInfo) -> Iterator[date]:
     yield from starts
 
 
-def write_document() -> str:
-    """Write the document."""
-    found = Counter(reason for _, reason in compare())
+def write_document(compared: Iterable[tuple[str, str | None]]) -> str:
+    """Write the document of what `compare` gave."""
+    found = Counter(reason for _, reason in compared)
     _, notes = make_book(providers)
     rows = "".join(f"| {found[key]:,} | {what} | {has} |\n" for key, (what, has) in REASONS.items())
     head = HEAD.format(version=SEED_VERSION, same=found[None], all=found.total())
@@ -171,4 +171,4 @@ def write_document() -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(write_document())
+    DOCUMENT.write_text(write_document(compare()))

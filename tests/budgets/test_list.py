@@ -225,7 +225,7 @@ def test_list_and_get_agree_for_every_group_of_a_random_world_and_policy(engine,
 
 @pytest.mark.long
 @given(scene=scenes(), lines=policies())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_list_and_get_agree_in_many_more_worlds(engine, scene, lines):
     check_that_list_and_get_agree(engine, scene, lines)
 

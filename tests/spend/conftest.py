@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from tests.commands import empty_url, here, own_url, run, url  # noqa: F401 - fixtures
 from tests.spend.test_hold_life import Clock
@@ -11,3 +15,26 @@ from tests.spend.test_hold_life import Clock
 def clock():
     """The time of an installation, which a test sets."""
     return Clock()
+
+
+@pytest.fixture(scope="session")
+def gateways():
+    """The process that forks the gateways of all tests; it ends with its standard input."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.spend.gateways"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def make_place(engine, tmp_path, gateways):
+    """A function that makes a place where gateways make so many calls."""
+    from tests.spend.test_processes import Place
+
+    return lambda calls: Place(engine, tmp_path, gateways, calls)

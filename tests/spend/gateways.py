@@ -1,8 +1,13 @@
 """Gateways that make one member's calls until the money is gone; run as processes of their own.
 
-`gateways.py URL PLAN`: the plan is JSON. It forks `workers` processes, so that importing is paid
-once. Each writes into `folder`, before and after it settles, what and how; one that comes after a
-killed one settles first what that one had begun. They end when the member has spent `full` picos,
+    python -m tests.spend.gateways
+
+Each line of standard input is a plan in JSON. It forks what forks `workers` processes, so that
+importing is paid once, and prints how that ended. What a plan prints is in files `out` and `err` of
+its `folder`.
+
+Each process writes into the folder, before and after it settles, what and how; one that comes after
+a killed one settles first what that one had begun. They end when the member has spent `full` picos,
 or when there is a file `stop` in the folder, and print the SQLSTATEs that they met.
 
 With `events` in the plan (each an act and its arguments) they do no more than to send all of these
@@ -43,10 +48,10 @@ PATIENCE_SECONDS = 540
 class Gateway:
     """One process: makes holds, settles, releases, abandons or loses them, by chance."""
 
-    def __init__(self, url, plan, policy, number):
+    def __init__(self, plan, policy, number):
         self.plan, self.dice = plan, random.Random(plan["seed"] + number)
         self.call = Call(UUID(plan["organization"]), UUID(plan["user"]), "acme", plan["model"])
-        self.engine = sa.create_engine(url, pool_size=1, max_overflow=0)
+        self.engine = sa.create_engine(plan["url"], pool_size=1, max_overflow=0)
         sa.event.listen(self.engine, "handle_error", say_state)
         settings = Settings(thresholds=tuple(plan["thresholds"]))
         self.gov = Gov(settings, policy, own_directory(Tables(Layout())), lambda _: self.engine)
@@ -92,7 +97,7 @@ class Gateway:
                     return
                 limit = refused.limit_micros * 10**6
                 room = (limit - refused.spent_picos - refused.held_picos) // PRICE
-                time.sleep(self.dice.uniform(0, 0.02))
+                time.sleep(self.dice.uniform(0, 0.02 if room > 0 else 0.1))
                 continue
             room = 2 * TOKENS
             if is_lost:
@@ -160,15 +165,13 @@ def kill_at_random(pids, life, kills, dice):
         pids[number] = fork(life, number)
 
 
-def main():
-    url, plan = sys.argv[1], json.loads(sys.argv[2])
-    policy = Policy.load()
+def run_plan(plan, policy):
+    """Run the gateways of a plan to their end; give whether one of them failed."""
     signal.alarm(PATIENCE_SECONDS)
-
     barrier = multiprocessing.get_context("fork").Barrier(plan["workers"])
 
     def life(number):
-        gateway = Gateway(url, plan, policy, number)
+        gateway = Gateway(plan, policy, number)
         if plan["events"]:
             gateway.send_together(number, barrier)
         else:
@@ -182,7 +185,22 @@ def main():
         kill_at_random(pids, life, plan["kills"], random.Random(plan["seed"]))
         (Path(plan["folder"]) / "stop").touch()
     ends = [os.waitpid(pid, 0)[1] for pid in pids.values()]
-    sys.exit(any(ends))
+    return any(ends)
+
+
+def main():
+    policy = Policy.load()
+
+    def life(line):
+        plan = json.loads(line)
+        for descriptor, name in ((1, "out"), (2, "err")):
+            file = os.open(Path(plan["folder"]) / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.dup2(file, descriptor)
+        os._exit(run_plan(plan, policy))
+
+    for line in sys.stdin:
+        _, status = os.waitpid(fork(life, line), 0)
+        os.write(1, b"%d\n" % status)
 
 
 if __name__ == "__main__":

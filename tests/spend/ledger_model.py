@@ -6,7 +6,7 @@ holds that have not ended or expired. There is no counter that could be wrong.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.spend.costs import cost_of
 
@@ -32,6 +32,13 @@ class Ledger:
     limit: int | None = None
     holds: dict = field(default_factory=dict)
     events: dict = field(default_factory=dict)
+
+    def copy(self):
+        """Give another ledger of the same state: no act changes what a hold or an event holds."""
+        holds, events = (
+            {name: dict(one) for name, one in these.items()} for these in (self.holds, self.events)
+        )
+        return replace(self, holds=holds, events=events)
 
     @property
     def now(self):

@@ -32,9 +32,9 @@ IN_FEBRUARY, IN_APRIL = (datetime(2026, month, 20, 12, tzinfo=UTC) for month in 
 
 
 @pytest.fixture
-def engine(make_database, template):
-    """Its own database: a closed month is closed for everyone."""
-    engine = sa.create_engine(make_database(template=template))
+def engine(emptied):
+    """On a database without rows: a closed month is closed for everyone."""
+    engine = sa.create_engine(emptied)
     yield engine
     engine.dispose()
 

@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from tests.spend.test_notices import Watcher
-from tests.spend.test_processes import Place
 from tests.support import TABLES, make_gov
 
 from govbudget.db.retries import explain_outage
@@ -35,10 +34,10 @@ def list_crossings(spender):
 
 
 @pytest.mark.long
-def test_each_crossing_is_noticed_once_while_gateways_are_killed_at_random(engine, tmp_path):
+def test_each_crossing_is_noticed_once_while_gateways_are_killed_at_random(engine, make_place):
     """By the call itself: a sweep afterwards finds nothing that was lost."""
-    place = Place(engine, tmp_path, 1500)
-    place.run(16, kills=60, thresholds=PERCENTS)
+    place = make_place(600)
+    place.run(8, kills=30, thresholds=PERCENTS)
     spent = place.assert_whole()
     found = list_crossings(place.spender)
     reached = [percent for percent in PERCENTS if spent >= place.limit_micros * 10**4 * percent]

@@ -72,6 +72,7 @@ class Town(World):
             connection.execute(sa.delete(groups).where(groups.c.id.in_(gone)))
             self.add_group(connection, self.b, self.moved)
             self.join_group(connection, self.b, self.moved, "outsider")
+        self.ledger = self.read_ledger()
 
     def spend(self):
         """Record a call, and correct it, and that again, as the dice say."""
@@ -106,7 +107,7 @@ class Town(World):
     def expect(self, question, sees):
         """What the rows of the ledger come to that are seen and asked for, in their order."""
         sums = defaultdict(lambda: (0, 0, 0))
-        for row, figures in self.read_ledger():
+        for row, figures in self.ledger:
             filters = ("provider", "model", "group_id", "user_id")
             wanted = ((getattr(question, name), getattr(row, name)) for name in filters)
             if (
@@ -145,7 +146,7 @@ def find_seen(town, caller, question):
 
 def make_question(town, by):
     """A question with these keys, the days and filters as the dice say."""
-    dice, (row, _) = town.dice, town.dice.choice(town.read_ledger())
+    dice, (row, _) = town.dice, town.dice.choice(town.ledger)
     span = sorted(dice.sample(range(120), 2)) if dice.random() < 0.7 else (0, 151)
     names = dice.choice([(), (), ("provider",), ("model",), ("group_id",), ("user_id",)])
     names += dice.choice([(), ("group_id", "user_id"), ("provider", "model")])
@@ -283,7 +284,7 @@ def test_csv_is_the_whole_with_exact_picos_and_no_formula(send, town):
         "unpriced_calls",
     ]
     assert ("'=1", "'@x;'\u200b=2") in {(row["provider"], row["model"]) for row in rows}
-    ledger = sum(figures[0] for _, figures in town.read_ledger())
+    ledger = sum(figures[0] for _, figures in town.ledger)
     assert sum(int(row["cost_picos"]) for row in rows) == ledger
 
 
@@ -395,12 +396,12 @@ def test_a_report_reads_its_own_range_however_many_other_days_there_are(engine, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_http_command_export_and_ledger_have_the_same_sum(engine, send, here, seed):
     """To the pico, in a random world: whole, and of a range of days."""
     town = Town(engine, seed)
     for since, until in ((SINCE, UNTIL), (date(2026, 1, 27), date(2026, 3, 11))):
-        rows = [(row, f) for row, f in town.read_ledger() if since <= row.day < until]
+        rows = [(row, f) for row, f in town.ledger if since <= row.day < until]
         ledger = sum(figures[0] for _, figures in rows)
         words = ("--organization", town.a, "--from", since, "--to", until)
         for by in town.dice.sample(SUBSETS[1:], 8):

@@ -100,21 +100,31 @@ WITH recorded AS (
     <> (coalesce(c, 0), coalesce(n, 0), coalesce(u, 0))
   UNION ALL
   SELECT organization_id, user_id, sentence
-  FROM {{s}}.ai_usage i, {write_cost("i", "i")}, LATERAL (VALUES (
+  FROM {{s}}.ai_usage i, {write_cost("i", "i")}, LATERAL (SELECT
     -- of a hold it may be more, where it is not wholly known
-    CASE WHEN corrects IS NULL AND i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
-      AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos)
+    corrects IS NULL AND i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
+      AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos) AS costs_other,
+    i.unpriced IS DISTINCT FROM k.unpriced AS lacks_other,
+    date_trunc('month', day::timestamp) <> period AS is_of_other
+  ) AS w, LATERAL (VALUES (
+    CASE WHEN costs_other
     THEN format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
                 coalesce(i.cost_picos::text, 'unknown'), coalesce(k.cost_picos::text, 'unknown'))
     END
   ), (
-    CASE WHEN i.unpriced IS DISTINCT FROM k.unpriced
+    CASE WHEN lacks_other
     THEN format('event %s says that %s had no price, its tokens and prices say %s',
                 to_jsonb(event_id), coalesce(array_to_string(i.unpriced, ', '), 'none'),
                 coalesce(array_to_string(k.unpriced, ', '), 'none'))
     END
+  ), (
+    CASE WHEN is_of_other
+    THEN format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
+                to_char(day, 'YYYY-MM-DD'), to_char(period, 'YYYY-MM-DD'))
+    END
   )) AS said (sentence)
-  WHERE sentence IS NOT NULL AND {ASKED}
+  -- asked first, as VALUES are initialised for every row that comes to them
+  WHERE (costs_other OR lacks_other OR is_of_other) AND sentence IS NOT NULL AND {ASKED}
   UNION ALL
   SELECT i.organization_id, i.user_id,
          format('correction %s of event %s adds %s picos to the %s that it corrects to %s; its '
@@ -129,11 +139,6 @@ WITH recorded AS (
     OR i.corrected_picos IS DISTINCT FROM k.cost_picos
     OR i.cost_picos <> coalesce(k.cost_picos, 0) - coalesce({WAS.format("o")}, 0)
   )
-  UNION ALL
-  SELECT organization_id, user_id,
-         format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
-                to_char(day, 'YYYY-MM-DD'), to_char(period, 'YYYY-MM-DD'))
-  FROM {{s}}.ai_usage WHERE date_trunc('month', day::timestamp) <> period AND {ASKED}
   UNION ALL
   SELECT u.organization_id, u.user_id,
          CASE WHEN h.is_open
