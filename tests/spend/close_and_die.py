@@ -55,6 +55,8 @@ def close(url, path, point):
 
 
 def main():
+    make_gov()  # so that its policy, directory and driver are loaded once
+    sa.create_engine("postgresql+psycopg://")
     for line in sys.stdin:
         url, path, point = line.split()
         pid = os.fork()

@@ -69,6 +69,7 @@ def put_back(spender):
                 connection.exec_driver_sql(copy)
                 sql += f"INSERT INTO govbudget.{table} TABLE old_{table};"
         yield lambda: connection.exec_driver_sql(sql)
+        connection.exec_driver_sql("DISCARD ALL")
 
 
 def test_killed_at_every_point_nothing_is_lost_or_doubled(spender, close_until, put_back, tmp_path):
