@@ -8,6 +8,7 @@ to standard output, one request id a line; a last line says how many lives there
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import sqlalchemy as sa
 from flask import Flask, request
 
 from govbudget import GovBudget
+from govbudget.authz import evaluator
 from govbudget.budgets.store import Budgets
 from govbudget.cli import (
     database,  # noqa: F401 - imported once, before the children that need it
@@ -214,7 +216,11 @@ def die_under_load(url, plan):
 
 def main_of_crasher():
     url, plan = sys.argv[1], json.loads(sys.argv[2])
-    make_app(url)  # once: no connection is open yet, so that children share none
+    app = make_app(url)  # once: no connection is open yet, so that children share none
+    # Casbin was asked about the packaged policy now; each command of each life would ask anew.
+    table = app.extensions["govbudget"].policy.table
+    evaluator.build_table = lambda *_, **_options: table
+    gc.freeze()  # else each life would look through all that it was forked with, and copy it
     signal.alarm(PATIENCE_SECONDS)
     act = die_under_load if plan["scenario"] == "load" else die_at_every_moment
     say(f"lives: {act(url, plan)}")

@@ -181,7 +181,7 @@ def replay(connection):
 
 
 def test_killed_at_random_under_load_what_was_answered_is_kept_with_its_entry(place):
-    answered, _ = crash(place, scenario="load", lives=50, threads=4)
+    answered, _ = crash(place, scenario="load", lives=20, threads=4)
     assert answered, "it did something"
     assert_whole(place.engine, answered)
 

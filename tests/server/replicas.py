@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
@@ -24,6 +29,16 @@ def execute(program, *arguments):
     assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
+@cache
+def find_new_data():
+    """The data folder of a new server, made once; nobody uses it but to copy it."""
+    folder = Path(tempfile.mkdtemp(prefix="govbudget-test-"))
+    folder.chmod(0o1777)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    execute("initdb", "-D", folder / "new", "-A", "trust", "-U", "postgres", "--no-sync")
+    return folder / "new"
+
+
 class Node:
     """A server on a data folder and a port of its own."""
 
@@ -35,6 +50,10 @@ class Node:
     @property
     def address(self):
         return f"127.0.0.1:{self.port}"
+
+    def make(self):
+        """Make its data; the copy belongs to whom the first one belongs to."""
+        subprocess.run(["cp", "-a", find_new_data(), self.data], check=True)
 
     def start(self):
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
@@ -59,6 +78,13 @@ class Node:
         """Let it fall silent, as one that hangs: connections stay open and nothing is answered."""
         for process in self.find_processes():
             process.suspend()
+
+    def recover(self):
+        """Let it answer again, if it is dead or silent."""
+        if not (self.data / "postmaster.pid").exists():
+            self.start()
+        for process in self.find_processes():
+            process.resume()
 
     def kill(self):
         processes = self.find_processes()
@@ -86,7 +112,7 @@ def running(count):
     with open_folder() as folder, ExitStack() as stack:
         nodes = [Node(folder / str(number)) for number in range(count)]
         for node in nodes:
-            execute("initdb", "-D", node.data, "-A", "trust", "-U", "postgres", "--no-sync")
+            node.make()
             node.start()
             stack.callback(node.stop)
         yield nodes
@@ -99,7 +125,7 @@ def replicating():
         primary, standby = Node(folder / "primary"), Node(folder / "standby")
         started = []
         try:
-            execute("initdb", "-D", primary.data, "-A", "trust", "-U", "postgres", "--no-sync")
+            primary.make()
             primary.start()
             started.append(primary)
             execute(

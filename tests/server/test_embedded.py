@@ -51,6 +51,22 @@ def folder():
         yield path
 
 
+@pytest.fixture(scope="module")
+def used():
+    """A folder whose server has been started and stopped; nobody uses it but to copy it."""
+    with open_folder() as path:
+        with start_postgres(path / "used"):
+            pass
+        yield path / "used"
+
+
+@pytest.fixture
+def ready(used, folder):
+    """A copy of it, which belongs to whom the first one belongs to."""
+    subprocess.run(["cp", "-a", used, folder], check=True)
+    return folder / "used"
+
+
 @pytest.mark.long
 def test_it_runs_as_this_user_and_leaves_nothing(folder):
     result = start(TMPDIR=str(folder))
@@ -86,13 +102,13 @@ def test_data_in_a_named_folder_are_kept(folder):
 
 
 @pytest.mark.long
-def test_a_process_that_was_killed_does_not_keep_its_server_alive_for_ever(folder):
+def test_a_process_that_was_killed_does_not_keep_its_server_alive_for_ever(ready):
     killed = START.split("print(json", maxsplit=1)[0] + "    import os; os.kill(os.getpid(), 9)\n"
-    done = subprocess.run([sys.executable, "-c", killed, str(folder)], check=False)
+    done = subprocess.run([sys.executable, "-c", killed, str(ready)], check=False)
     assert done.returncode == -9
-    assert (folder / "data" / "postmaster.pid").exists()
-    start(folder)
-    assert not (folder / "data" / "postmaster.pid").exists()
+    assert (ready / "data" / "postmaster.pid").exists()
+    start(ready)
+    assert not (ready / "data" / "postmaster.pid").exists()
 
 
 WRITE = """
@@ -121,10 +137,10 @@ def test_a_folder_that_is_still_written_to_is_removed(folder):
 
 
 @pytest.mark.long
-def test_two_processes_never_share_a_folder(folder):
-    with start_postgres(folder):
+def test_two_processes_never_share_a_folder(ready):
+    with start_postgres(ready):
         done = subprocess.run(
-            [sys.executable, "-c", START, str(folder)], capture_output=True, text=True, check=False
+            [sys.executable, "-c", START, str(ready)], capture_output=True, text=True, check=False
         )
     assert "is used by another govbudget" in done.stderr
 
@@ -141,12 +157,10 @@ def test_a_folder_that_will_not_do_is_a_sentence(folder, name, says):
 
 
 @pytest.mark.long
-def test_a_server_that_does_not_start_is_a_sentence_with_its_reason(folder):
-    with start_postgres(folder):
-        pass
-    with (folder / "data" / "postgresql.conf").open("a") as file:
+def test_a_server_that_does_not_start_is_a_sentence_with_its_reason(ready):
+    with (ready / "data" / "postgresql.conf").open("a") as file:
         file.write("nonsense = 1\n")
-    with pytest.raises(SettingsError, match="did not start") as raised, start_postgres(folder):
+    with pytest.raises(SettingsError, match="did not start") as raised, start_postgres(ready):
         pass
     assert "FATAL" in raised.value.detail
     assert "\n" not in raised.value.detail

@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import SimpleNamespace
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -82,31 +84,55 @@ class Town(Pair):
         answer = self.server("GET", "/readyz")
         return answer.status, answer.json
 
+    def await_ready(self, slots):
+        end = time.monotonic() + 20
+        while self.read_ready()[1]["databases"][slots] != "ready":
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
 
 DONE = [201, 200, 201, 200, 200, 200]
 REFUSED = [503] * 6
 
 
+@pytest.fixture(scope="module")
+def made():
+    with ExitStack() as stack:
+        yield SimpleNamespace(stack=stack, town=None)
+
+
 @pytest.fixture
-def town(run):
-    with running(2) as nodes:
-        town = Town(run, nodes)
-        with serving(
+def town(run, made):
+    """The town of these tests, with both of its databases well, and known to be."""
+    if made.town is None:
+        made.town = open_town(run, made.stack)
+    town, town.run = made.town, run
+    yield town
+    for node in town.nodes.values():
+        node.recover()
+    for slots in town.urls:
+        town.await_ready(slots)
+
+
+def open_town(run, stack):
+    town = Town(run, stack.enter_context(running(2)))
+    for engine in town.engines.values():
+        stack.callback(engine.dispose)
+    town.server = stack.enter_context(
+        serving(
             *("--workers", 1),
             database_urls=json.dumps(town.urls),
             secret_key="a secret of these tests, long enough",
-        ) as server:
-            town.server = server
-            town.sign_in()
-            town.held = {
-                slots: server(
-                    "POST", f"{API}/ai/holds", town.tokens["gateway"], town.call(slots)
-                ).json["hold_id"]
-                for slots in town.urls
-            }
-            yield town
-        for engine in town.engines.values():
-            engine.dispose()
+        )
+    )
+    town.sign_in()
+    town.held = {
+        slots: town.server(
+            "POST", f"{API}/ai/holds", town.tokens["gateway"], town.call(slots)
+        ).json["hold_id"]
+        for slots in town.urls
+    }
+    return town
 
 
 @pytest.mark.parametrize("slots", [LOW, HIGH])
@@ -127,10 +153,7 @@ def test_a_database_that_is_killed_takes_its_own_organizations_down_alone(town, 
     said = [line for line in town.server.raw if "not ready" in line]
     assert f"not ready: database {slots}: " in said[-1]
     town.nodes[slots].start()
-    end = time.monotonic() + 20
-    while town.read_ready()[1]["databases"][slots] != "ready":
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    town.await_ready(slots)
     assert town.work(slots) == town.work(other) == DONE
     assert town.server("GET", unknown, town.tokens["owner"]).status == 404
     assert town("spend", "verify").status == 0
