@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -25,20 +25,20 @@ GROUPS_OF_MEMBER = 5
 
 @contextmanager
 def start_database() -> Iterator[sa.URL]:
-    """Give the URL of a PostgreSQL: the one that the tests use, or one of our own.
+    """Give the URL of a migrated database, on the PostgreSQL that the tests use or on our own.
 
-    In our own a commit does not wait for the disk, so that no ratio looks better for the wait that
-    both sides have.
+    Each section copies it (`make_database`); nobody stays connected to it. In our own PostgreSQL a
+    commit does not wait for the disk, so that no ratio looks better for the wait that both sides
+    have.
     """
     given = os.environ.get(TEST_URL)
-    if given:
-        yield normalize_url(given)
-        return
-    with start_own_database() as url:
-        with _open(url) as connection:
-            connection.exec_driver_sql("ALTER SYSTEM SET synchronous_commit = off")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
-        yield url
+    with ExitStack() as stack:
+        server = normalize_url(given) if given else stack.enter_context(start_own_database())
+        if not given:
+            with _open(server) as connection:
+                connection.exec_driver_sql("ALTER SYSTEM SET synchronous_commit = off")
+                connection.exec_driver_sql("SELECT pg_reload_conf()")
+        yield stack.enter_context(make_database(server, template="template1"))
 
 
 @contextmanager
@@ -49,11 +49,12 @@ def start_own_database() -> Iterator[sa.URL]:
 
 
 @contextmanager
-def make_database(server: sa.URL) -> Iterator[sa.URL]:
-    """Make a migrated database for the length of the block."""
+def make_database(server: sa.URL, *, template: str | None = None) -> Iterator[sa.URL]:
+    """Make a migrated database for the length of the block: a copy of the template or the URL's."""
     name = f"govbudget_bench_{uuid4().hex}"
     with _open(server) as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        copied = template or server.database
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {copied}")
     try:
         url = server.set(database=name)
         with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:

@@ -28,7 +28,7 @@ class Effort:
     decisions: int  # for the growth of a process
 
 
-QUICK = Effort("quick", 3, 0.002, 0.2, 1, 1.0, 2, 20_000)
+QUICK = Effort("quick", 2, 0.002, 0.05, 1, 0.3, 1, 2000)
 FULL = Effort("full", 41, 0.04, 5.0, 3, 60.0, 21, 1_000_000)
 
 

@@ -1,4 +1,4 @@
-"""A batch of 5,000 prices: the store, other ways to write it, and the whole PUT."""
+"""A large batch of prices: the store, other ways to write it, and the whole PUT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.database import World
     from benchmarks.measure import Effort
 
-ROWS = 5000
+ROWS = {"full": 5000, "quick": 200}
 COLUMNS = "provider, model, input_price, output_price, cache_read_price, cache_write_price"
 AT_MOST = 1.5
 
@@ -58,17 +58,18 @@ def measure_prices(effort: Effort, server: sa.URL) -> Iterator[Row]:
         stack.callback(engine.dispose)
         text = url.set(drivername="postgresql").render_as_string(hide_password=False)
         raw = stack.enter_context(psycopg.connect(text))
-        few = replace(effort, rounds=max(3, effort.rounds // 4))
+        rows = ROWS[effort.name]
+        few = replace(effort, rounds=max(1, effort.rounds // 4))
         for changing in (True, False):
-            what = f"{ROWS:,} rows, {'all changed' if changing else 'none changed'}"
-            store = _make_store(engine, world, changing=changing)
+            what = f"{rows:,} rows, {'all changed' if changing else 'none changed'}"
+            store = _make_store(engine, world, rows, changing=changing)
             say(f"prices: {what}")
             alone = Spread.of([s * 1000 for s in measure_alone(store, few)])
             yield Row("prices", what, "govbudget: the store", alone, "ms")
             for name, other, bound in (
-                ("COPY, then one insert", _make_copy(raw, changing=changing), True),
-                ("row by row", _make_row_by_row(raw, changing=changing), False),
-                ("the whole PUT", _make_put(engine, world, changing=changing), False),
+                ("COPY, then one insert", _make_copy(raw, rows, changing=changing), True),
+                ("row by row", _make_row_by_row(raw, rows, changing=changing), False),
+                ("the whole PUT", _make_put(engine, world, rows, changing=changing), False),
             ):
                 say(f"prices: {what}, {name}")
                 pairs = measure_pairs(store, other, few)
@@ -96,14 +97,16 @@ class _Batches:
 
 # Several writers take turns on one table. Each has prices of its own, so that "all changed" and
 # "none changed" hold whoever wrote last.
-def _rows(provider: str, base: int) -> list[tuple[str, str, int, int, int, None]]:
+def _rows(provider: str, base: int, rows: int) -> list[tuple[str, str, int, int, int, None]]:
     return [
         (provider, f"model-{n:05}", base + n, base + 2 * n, base + n // 2, None)
-        for n in range(ROWS)
+        for n in range(rows)
     ]
 
 
-def _make_store(engine: sa.Engine, world: World, *, changing: bool) -> Callable[[], None]:
+def _make_store(
+    engine: sa.Engine, world: World, rows: int, *, changing: bool
+) -> Callable[[], None]:
     gov = make_govbudget_app(engine).extensions["govbudget"]
     batches = _Batches(
         lambda base: [
@@ -111,7 +114,7 @@ def _make_store(engine: sa.Engine, world: World, *, changing: bool) -> Callable[
                 provider=p, model=m, input_price=i, output_price=o, cache_read_price=r,
                 cache_write_price=w,
             )
-            for p, m, i, o, r, w in _rows("store", base)
+            for p, m, i, o, r, w in _rows("store", base, rows)
         ],
         changing=changing,
     )  # fmt: skip
@@ -122,17 +125,17 @@ def _make_store(engine: sa.Engine, world: World, *, changing: bool) -> Callable[
         with gov.unit(world.owner, atomic=True) as unit:
             grant = unit.authorize("update", prices=True)
             result = gov.prices.upsert(grant, prices, allow_jumps=True)
-        assert result.received == ROWS
+        assert result.received == rows
 
     return upsert
 
 
-def _make_put(engine: sa.Engine, world: World, *, changing: bool) -> Callable[[], None]:
+def _make_put(engine: sa.Engine, world: World, rows: int, *, changing: bool) -> Callable[[], None]:
     app = make_govbudget_app(engine)
     names = COLUMNS.split(", ")
 
     def make(base: int) -> Wsgi:
-        batch = [dict(zip(names, row, strict=True)) for row in _rows("put", base)]
+        batch = [dict(zip(names, row, strict=True)) for row in _rows("put", base, rows)]
         body, query = json.dumps(batch).encode(), "allow_jumps=true"
         return Wsgi(app, "PUT", "/api/v2/ai/prices", world.owner, body=body, query=query)
 
@@ -146,30 +149,30 @@ def _make_put(engine: sa.Engine, world: World, *, changing: bool) -> Callable[[]
     return put
 
 
-def _make_copy(raw: psycopg.Connection, *, changing: bool) -> Callable[[], None]:
-    batches = _Batches(lambda base: _rows("copy", base), changing=changing)
+def _make_copy(raw: psycopg.Connection, rows: int, *, changing: bool) -> Callable[[], None]:
+    batches = _Batches(lambda base: _rows("copy", base, rows), changing=changing)
 
     def copy() -> None:
-        rows = batches.next()
-        assert isinstance(rows, list)
+        batch = batches.next()
+        assert isinstance(batch, list)
         with raw.transaction(), raw.cursor() as cursor:
             cursor.execute(_TEMPORARY)
             with cursor.copy(f"COPY batch ({COLUMNS}) FROM STDIN") as target:
-                for row in rows:
+                for row in batch:
                     target.write_row(row)
             cursor.execute(_FROM_TEMPORARY)
 
     return copy
 
 
-def _make_row_by_row(raw: psycopg.Connection, *, changing: bool) -> Callable[[], None]:
-    batches = _Batches(lambda base: _rows("rows", base), changing=changing)
+def _make_row_by_row(raw: psycopg.Connection, rows: int, *, changing: bool) -> Callable[[], None]:
+    batches = _Batches(lambda base: _rows("rows", base, rows), changing=changing)
 
     def write() -> None:
-        rows = batches.next()
-        assert isinstance(rows, list)
+        batch = batches.next()
+        assert isinstance(batch, list)
         with raw.transaction(), raw.cursor() as cursor:
-            for row in rows:
+            for row in batch:
                 cursor.execute(_UPSERT, row)
 
     return write

@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 
 THREADS = 8
 # Small organizations, and users of each; one large organization has as many as all of them.
-SMALL = {"full": 100, "quick": 20}
+SMALL = {"full": 100, "quick": 10}
 ONE = "1 database"
 BOOKED = {"full": 5, "quick": 1}  # calls of each user in a month that may be closed
 CLOSED_DAYS = 123  # so long ago, which is in such a month
 COMMITS = 50
 # PostgreSQL plans a statement anew the first ten times that a connection sends it.
-WARM_UP_CALLS = 25  # of each thread
+WARM_UP_CALLS = {"full": 25, "quick": 2}  # of each thread
 MICROSECONDS, MILLISECONDS = 1e6, 1e3
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")  # of a second, in /proc
@@ -182,7 +182,7 @@ def _measure(effort: Effort, large: UUID, sizes: dict[UUID, int]) -> Iterator[Ro
 def _compare(effort: Effort, what: str, of: dict[_Setup, Sequence[Member]]) -> Iterator[Row]:
     turns: dict[_Setup, list[_Turn]] = {setup: [] for setup in of}
     for setup, members in of.items():
-        setup.call(members, 0, at_least=WARM_UP_CALLS)
+        setup.call(members, 0, at_least=WARM_UP_CALLS[effort.name])
     for number in range(effort.load_rounds):
         for setup, members in of.items():
             say(f"scale: {what}, {setup.name}, round {number + 1}")

@@ -35,7 +35,7 @@ GROUPS, USERS = 100, 1000
 PROVIDER, MODEL = "acme", "measured"
 MOST, TAKEN = Tokens(input=900, output=100), Tokens(input=700, output=60)
 THREADS = (1, 8)
-UNITS = 8  # of each thread, in the smallest part of a sample
+UNITS = {"full": 8, "quick": 1}  # of each thread, in the smallest part of a sample
 AT_LEAST = 0.7
 MICROSECONDS = 1e6
 
@@ -89,13 +89,17 @@ def _compare(  # noqa: PLR0917 - called in one place
         ("the store", ours.make_store, "psycopg, the same 2 statements", raw.make_two, AT_LEAST),
     ):
         say(f"spend: {what}, {name} and {other}")
+        units = UNITS[effort.name]
         with ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
             work, their_work = (
-                _repeat(pool, [one(stack) for _ in range(threads)], users)
+                _repeat(pool, [one(stack) for _ in range(threads)], users, units)
                 for one in (make, make_other)
             )
-            pairs = measure_pairs(work, their_work, effort, operations=threads * UNITS)
-            busy, their_busy = (_time_processor(one) / threads for one in (work, their_work))
+            pairs = measure_pairs(work, their_work, effort, operations=threads * units)
+            busy, their_busy = (
+                _time_processor(one, effort.rounds // 2) / (threads * units)
+                for one in (work, their_work)
+            )
         if make_other is not raw.make_two or target:
             yield Row("spend", what, f"govbudget: {name}", _spread(pairs.ours), "us")
         ratio = pairs.theirs_to_ours
@@ -194,29 +198,28 @@ def _capture(engine: sa.Engine, ours: _Ours, user: UUID) -> list[_Statement]:
 
 
 def _repeat(
-    pool: ThreadPoolExecutor, units: Sequence[Work], users: Sequence[UUID]
+    pool: ThreadPoolExecutor, of_threads: Sequence[Work], users: Sequence[UUID], units: int
 ) -> Callable[[], None]:
-    """Make a piece of work: each thread does its unit, for users in an order of its own."""
-    orders = [cycle(random.Random(n).sample(users, len(users))) for n in range(len(units))]  # noqa: S311 - no secret
+    """Make a piece of work: each thread does its units, for users in an order of its own."""
+    orders = [cycle(random.Random(n).sample(users, len(users))) for n in range(len(of_threads))]  # noqa: S311 - no secret
 
     def work(unit: Work, order: Iterator[UUID]) -> None:
-        for _ in range(UNITS):
+        for _ in range(units):
             unit(next(order))
 
     def run() -> None:
-        for _ in pool.map(work, units, orders):
+        for _ in pool.map(work, of_threads, orders):
             pass
 
     return run
 
 
-def _time_processor(work: Callable[[], None]) -> float:
-    """Give the microseconds of this process, not of PostgreSQL, that a unit of a thread takes."""
-    rounds = 20
+def _time_processor(work: Callable[[], None], rounds: int) -> float:
+    """Give the microseconds of this process, not of PostgreSQL, that the work takes."""
     start = process_time()
     for _ in range(rounds):
         work()
-    return (process_time() - start) / (rounds * UNITS) * MICROSECONDS
+    return (process_time() - start) / rounds * MICROSECONDS
 
 
 def _spread(seconds: Sequence[float]) -> Spread:

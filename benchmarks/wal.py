@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Effort
 
 ROWS, PAIRS = 1_500_000, 5000
-QUICK_ROWS, QUICK_PAIRS = 20_000, 500
+QUICK_ROWS, QUICK_PAIRS = 2000, 50
 AT_MOST = 0.4
 
 # Copies of the one hold and its usage, in the order of their ids: so an index is filled in seconds.
