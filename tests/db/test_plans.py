@@ -32,6 +32,12 @@ CLOCK = {"now": NOW}
 SWEEPS = [one for one in GOVERNED.values() if one.name.startswith("notices.sweep")]
 
 
+@pytest.fixture(scope="module")
+def database_url(make_database, template):
+    """Its own: what other tests left of statistics and of pages would change the plans."""
+    return make_database(template=template)
+
+
 def catch(connection, grant, statement, values):
     """Run a statement; give its text and its parameters as they are sent."""
     names = grant.unit.gov.find(statement, False, False).compile().params

@@ -1,8 +1,8 @@
 """Edits of the shipped files of one character or one line are refused, are nothing, or show.
 
 At each place each hostile character is tried, and a part of the others: each of these is tried at
-each thirtieth place, and two that are neighbours are tried at different places. A letter or a digit
-is inserted at every second place, and stands for what is there at the others.
+each thirtieth place, and two that are neighbours are tried at different places. Each is inserted at
+every second place, and stands for what is there at the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _without_sentences(monkeypatch):
     """Only whether there is a finding is asked here: no name is looked for that may be meant.
 
     And the model, where it stays, is compared once, and Casbin asked once about each line alone.
-    (Tests of a sample, here and in test_bytes, are without these short cuts.)
+    (The tests of test_bytes are without these short cuts.)
     """
     for module in (matrix, reader):
         monkeypatch.setattr(module, "suggest", lambda *_: "")
@@ -67,7 +67,7 @@ def list_edits(content, characters=try_most):
         rest = b"" if end < 0 else content[end:]
         for char in characters(place):
             afters = {content[place:], content[place + 1 :]}
-            if char.isalnum():
+            if char in PRINTABLE:
                 afters = {content[place + (place + char[0]) % 2 :]}
             for after in afters:
                 edited = content[:place] + char + after

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from tests.commands import empty_url, here, own_url, run, url  # noqa: F401 - fixtures
@@ -37,4 +38,9 @@ def make_place(engine, tmp_path, gateways):
     """A function that makes a place where gateways make so many calls."""
     from tests.spend.test_processes import Place
 
-    return lambda calls: Place(engine, tmp_path, gateways, calls)
+    def make(calls):
+        folder = tmp_path / uuid4().hex
+        folder.mkdir()
+        return Place(engine, folder, gateways, calls)
+
+    return make

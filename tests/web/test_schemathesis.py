@@ -128,7 +128,7 @@ def test_schemathesis_finds_nothing(served, world, tmp_path, there):
     command += ["--exclude-checks", "use_after_free"]  # a hold that was released can be read
     command += ["--header", f"Authorization: Bearer {token}", "--max-examples", "15"]
     command += ["--generation-database", "none", "--no-color"]
-    if not there:  # coverage is the same for any ids, but for what there is at them
+    if not there:  # the run above covers each value of each parameter but those of the path
         command += ["--phases", "examples,fuzzing,stateful"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "KNOWN": json.dumps(bodies)}
     ran = subprocess.run(
