@@ -15,6 +15,7 @@ import pytest
 from tests.pairs import HIGH, LOW, PRICE, Pair
 from tests.server.replicas import running
 from tests.server.support import serving
+from tests.server.test_serve import await_that
 
 pytestmark = pytest.mark.long
 
@@ -144,14 +145,15 @@ def test_a_database_that_is_killed_takes_its_own_organizations_down_alone(town, 
     )
     assert town.work(slots) == town.work(other) == DONE
     town.nodes[slots].kill()
+    said_before = len(town.server.raw)
     assert town.work(slots) == REFUSED
     assert town.work(other) == DONE
     unknown = f"{API}/groups/{uuid4()}/ai/budget"
     assert town.server("GET", unknown, town.tokens["owner"]).status == 503
     found = {"status": "ready", "databases": {slots: AWAY, other: "ready"}}
     assert town.read_ready() == (200, found)
-    said = [line for line in town.server.raw if "not ready" in line]
-    assert f"not ready: database {slots}: " in said[-1]
+    sentence = f"not ready: database {slots}: "
+    await_that(lambda: any(sentence in line for line in town.server.raw[said_before:]))
     town.nodes[slots].start()
     town.await_ready(slots)
     assert town.work(slots) == town.work(other) == DONE
