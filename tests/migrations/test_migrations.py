@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from tests.migrations.support import SQL_TYPES, make_host_tables, read_schema
 from tests.support import TABLES
 
-from govbudget import IdType, Layout
+from govbudget import IdType, Layout, migrations
+from govbudget.db.revisions import list_revisions
 from govbudget.db.tables import Tables
 from govbudget.migrations import find_differences, head_revision, read_revision, upgrade
 
@@ -283,3 +286,9 @@ def test_the_database_refuses_a_role_that_is_held_there_already(world, migrated,
     world.assign(migrated, person, role, world.b)
     with pytest.raises(sa.exc.IntegrityError, match=r"role_assignments_(site|organization)_key"):
         world.assign(migrated, person, role, organization)
+
+
+def test_the_files_of_the_revisions_are_named_by_what_they_hold():
+    """So the revisions are known without Alembic, in their order."""
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions()
+    assert list_revisions() == tuple(script.revision for script in scripts)[::-1]

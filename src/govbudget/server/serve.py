@@ -98,7 +98,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 @contextmanager
 def _run_embedded(folder: Path) -> Iterator[dict[str, sa.URL]]:
     """Run a PostgreSQL for the length of the block, migrated; give its URL, and print it."""
-    from govbudget.migrations import upgrade
+    from govbudget.migrations import upgrade  # imports Alembic, which nothing else here needs
 
     layout = read_settings(os.environ).layout
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -103,28 +103,28 @@ WITH recorded AS (
   FROM {{s}}.ai_usage i, {write_cost("i", "i")}, LATERAL (SELECT
     -- of a hold it may be more, where it is not wholly known
     corrects IS NULL AND i.cost_picos IS DISTINCT FROM k.cost_picos AND NOT ({OF_BEFORE})
-      AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos) AS costs_other,
-    i.unpriced IS DISTINCT FROM k.unpriced AS lacks_other,
-    date_trunc('month', day::timestamp) <> period AS is_of_other
+      AND (i.unpriced IS NULL OR hold_id IS NULL OR i.cost_picos < k.cost_picos) AS cost_differs,
+    i.unpriced IS DISTINCT FROM k.unpriced AS unpriced_differs,
+    date_trunc('month', day::timestamp) <> period AS month_differs
   ) AS w, LATERAL (VALUES (
-    CASE WHEN costs_other
+    CASE WHEN cost_differs
     THEN format('event %s costs %s picos, its tokens at its prices %s', to_jsonb(event_id),
                 coalesce(i.cost_picos::text, 'unknown'), coalesce(k.cost_picos::text, 'unknown'))
     END
   ), (
-    CASE WHEN lacks_other
+    CASE WHEN unpriced_differs
     THEN format('event %s says that %s had no price, its tokens and prices say %s',
                 to_jsonb(event_id), coalesce(array_to_string(i.unpriced, ', '), 'none'),
                 coalesce(array_to_string(k.unpriced, ', '), 'none'))
     END
   ), (
-    CASE WHEN is_of_other
+    CASE WHEN month_differs
     THEN format('event %s is of the day %s and of the month from %s', to_jsonb(event_id),
                 to_char(day, 'YYYY-MM-DD'), to_char(period, 'YYYY-MM-DD'))
     END
   )) AS said (sentence)
-  -- asked first, as VALUES are initialised for every row that comes to them
-  WHERE (costs_other OR lacks_other OR is_of_other) AND sentence IS NOT NULL AND {ASKED}
+  -- first of all: PostgreSQL prepares the sentences for each row that comes to them
+  WHERE (cost_differs OR unpriced_differs OR month_differs) AND sentence IS NOT NULL AND {ASKED}
   UNION ALL
   SELECT i.organization_id, i.user_id,
          format('correction %s of event %s adds %s picos to the %s that it corrects to %s; its '
