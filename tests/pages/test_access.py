@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise, product
+import re
+from itertools import pairwise
 
 import pytest
 from tests.docs.support import ROOT
@@ -17,6 +18,8 @@ from tests.pages.test_people import (
     put_override,
     town as _town,  # noqa: F401
 )
+
+from govbudget.pages.render import STYLE
 
 pytestmark = pytest.mark.long
 
@@ -41,6 +44,7 @@ window.look = () => {{
 }};
 controls.length"""
 SIZES = [(1400, 1000), (320, 900)]
+COLOUR = re.compile("#[0-9a-f]{3,6}")
 
 
 @pytest.fixture(scope="module")
@@ -69,34 +73,40 @@ def town(_town, send):  # noqa: F811
     return town
 
 
-@pytest.fixture(
-    scope="module",
-    params=product(range(len(PAGES)), SIZES),
-    ids=lambda asked: " ".join((*PAGES[asked[0]], str(asked[1][0]))),
-)
+@pytest.fixture(scope="module", params=range(len(PAGES)), ids=lambda n: " ".join(PAGES[n]))
 def opened(request, ask, browser):  # noqa: F811
-    """Open a page in a window once for all that is asked about it; give the window's size."""
-    number, size = request.param
-    _, _, address = ask(number)
-    browser.open(address, size)
-    return size
+    """Open a page once for all that is asked about it."""
+    _, _, address = ask(request.param)
+    browser.open(address)
 
 
-@pytest.fixture
-def _at_the_start(opened, browser):  # noqa: F811
-    """Let the next Tab be as the first on a page that was just opened."""
+@pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]} wide")
+def _at_the_start(request, opened, browser):  # noqa: F811
+    """Let the next Tab be as the first on a page that was just opened, in a window of a size."""
+    browser.show(request.param)
     browser.run(
         "document.body.tabIndex = -1, document.body.focus(), "
         "document.body.removeAttribute('tabindex'), scrollTo(0, 0)"
     )
 
 
-@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_nothing(opened, browser, axe, is_dark):  # noqa: F811
-    browser.show(opened, is_dark=is_dark)
+@pytest.mark.usefixtures("opened")
+def test_axe_finds_nothing(browser, axe):  # noqa: F811
     browser.run(axe)
-    assert browser.run(FIND) == []
-    browser.show(opened)
+    for size, is_dark in zip(SIZES, (False, True), strict=True):
+        browser.show(size, is_dark=is_dark)
+        assert browser.run(FIND) == [], (size, is_dark)
+
+
+def test_the_dark_changes_colours_only_and_a_small_window_lengths_only():
+    """So axe need not look at each size in each scheme of colours."""
+    changed = {}
+    for query, rules in re.findall(r"@media \((.+?)\) \{\n(.+?)\n\}", STYLE.decode(), re.DOTALL):
+        changed[query] = re.findall(r"([\w-]+): ([^;]+);", rules)
+    dark, small = changed.pop("prefers-color-scheme: dark"), changed.pop("max-width: 30rem")
+    assert {name for name, value in dark if not COLOUR.fullmatch(value)} == {"color-scheme"}
+    assert {name for name, _ in small} == {"padding", "font-size"}
+    assert STYLE.count(b"@media") == 3  # the other one is for print
 
 
 def walk(browser):  # noqa: F811
@@ -172,7 +182,8 @@ def test_enter_follows_each_link(ask, browser, followed, number):  # noqa: F811
         if not is_main and (PAGES[number][0], link) in followed:
             continue
         followed.add((PAGES[number][0], link))
-        browser.open(address)
+        if browser.run("location.href") != address:
+            browser.open(address)
         browser.run(f"document.querySelectorAll('a[href]:not(.skip)')[{place}].focus()")
         browser.press("Enter")
         browser.wait()

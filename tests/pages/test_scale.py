@@ -1,4 +1,4 @@
-"""Pages over 1,000 groups and 100,000 calls: under 50 ms, under 60 KiB, and no more statements."""
+"""Pages over 1,000 groups and 100,000 calls: no more statements, under 60 KiB, and under 50 ms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import World, count_statements, make_app
 
 from govbudget.pages.render import STYLE
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 GROUPS, CALLS, PEOPLE = 1_000, 100_000, 500
 FILL = """
@@ -78,10 +78,17 @@ def filled(engine):
     return world
 
 
-def test_every_page_is_quick_and_small(filled, engine):
+@pytest.fixture(scope="module")
+def visit(filled, engine):
+    """Opens pages as people of the filled world."""
     client = make_app(engine, pages="/ai").test_client()
-    place, slow = f"/ai/organizations/{filled.a}", []
-    pages = {
+    return lambda path, person: client.get(path, headers={"X-User": str(person)})
+
+
+def list_pages(filled):
+    """Each page: who looks at it, and the number of statements that it needs."""
+    place = f"/ai/organizations/{filled.a}"
+    return {
         "/ai/": (filled.someone, 9),
         place: (filled.org_admin, 5),
         f"{place}?crossed=75": (filled.org_admin, 3),
@@ -94,16 +101,26 @@ def test_every_page_is_quick_and_small(filled, engine):
         "/ai/policy/explain": (filled.owner, 1),
         f"/ai/organizations/{uuid4()}": (filled.org_admin, 1),
     }
-    for path, (person, statements) in pages.items():
+
+
+def test_every_page_is_small_and_needs_few_statements(filled, engine, visit):
+    for path, (person, statements) in list_pages(filled).items():
+        visit(path, person)  # the first looks at the session's settings, too
+        with count_statements(engine) as sent:
+            page = visit(path, person)
+        assert len(sent) == statements, path
+        assert len(page.get_data()) + len(STYLE) < 60 * 1024, path
+
+
+@pytest.mark.long
+def test_every_page_is_quick(filled, visit):
+    slow = []
+    for path, (person, _) in list_pages(filled).items():
         for _ in range(40):  # a busy machine is slow for seconds, and quick in between
-            with count_statements(engine) as sent:
-                start = time.perf_counter()
-                page = client.get(path, headers={"X-User": str(person)})
-                took = time.perf_counter() - start
-            if took < MOST:
+            start = time.perf_counter()
+            visit(path, person)
+            if time.perf_counter() - start < MOST:
                 break
         else:
             slow.append(path)
-        assert len(sent) == statements, path
-        assert len(page.get_data()) + len(STYLE) < 60 * 1024, path
     assert slow == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from uuid import uuid4
 
 import casbin
@@ -131,8 +132,9 @@ class Expected:
         model = casbin.Enforcer.new_model(text=MODEL.decode())
         text = (write_rows(rows) + held).strip()
         self.enforcer = casbin.Enforcer(model, StringAdapter(text))
+        self.allows = cache(self.ask)  # many of the answers below need the same
 
-    def allows(self, user, group, obj, action):
+    def ask(self, user, group, obj, action):
         organization = self.world.groups[group]
         places = (f"organization:{organization}", f"group:{group}", NOWHERE)
         return self.enforcer.enforce(f"user:{user}", *places, obj, action)
@@ -165,11 +167,10 @@ class Expected:
 NEVER = {"If-Match": '"never"'}
 
 
-def compare(engine, drawn, rows, policy):
+def compare(engine, drawn, rows, send):
     """Ask over HTTP as every user about every group, list and price; compare each answer."""
     world = Drawn(engine, drawn)
     expected = Expected(rows, world)
-    send = Client(make_app(engine, policy=policy))
     limit = {"json": {"spend_limit_micros": 7}}
     differences = []
 
@@ -205,16 +206,23 @@ many = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+some = settings(many, max_examples=20)
 
 
 @pytest.fixture(scope="module")
-def shipped_policy():
-    return Policy.load(FOLDERS["shipped"])
+def send(engine):
+    """Sends requests to an application with a policy."""
+    return lambda policy: Client(make_app(engine, policy=policy))
 
 
 @pytest.fixture(scope="module")
-def dedicated_policy():
-    return Policy.load(FOLDERS["dedicated"])
+def send_shipped(send):
+    return send(Policy.load(FOLDERS["shipped"]))
+
+
+@pytest.fixture(scope="module")
+def send_dedicated(send):
+    return send(Policy.load(FOLDERS["dedicated"]))
 
 
 def load_rows(tmp_path_factory, rows):
@@ -225,18 +233,18 @@ def load_rows(tmp_path_factory, rows):
 
 
 @given(worlds())
-@many
-def test_answers_under_the_shipped_policy_are_stock_casbins(engine, shipped_policy, drawn):
-    compare(engine, drawn, SHIPPED, shipped_policy)
+@some
+def test_answers_under_the_shipped_policy_are_stock_casbins(engine, send_shipped, drawn):
+    compare(engine, drawn, SHIPPED, send_shipped)
 
 
 @given(worlds())
-@many
-def test_answers_under_the_dedicated_policy_are_stock_casbins(engine, dedicated_policy, drawn):
-    compare(engine, drawn, DEDICATED, dedicated_policy)
+@some
+def test_answers_under_the_dedicated_policy_are_stock_casbins(engine, send_dedicated, drawn):
+    compare(engine, drawn, DEDICATED, send_dedicated)
 
 
 @given(worlds(), policies())
 @many
-def test_answers_under_any_policy_are_stock_casbins(engine, tmp_path_factory, drawn, rows):
-    compare(engine, drawn, rows, load_rows(tmp_path_factory, rows))
+def test_answers_under_any_policy_are_stock_casbins(engine, send, tmp_path_factory, drawn, rows):
+    compare(engine, drawn, rows, send(load_rows(tmp_path_factory, rows)))

@@ -95,8 +95,10 @@ class DecisionTable:
         scopes = {line.role: line.scope for line in lines}
         cells: dict[tuple[str, str], dict[str, Cell]] = {}
         would_allow: dict[tuple[str, str], tuple[str, ...]] = {}
+        made = {key: _make_cell(found, digest) for key, found in by_cell.items()}
+        empty = _make_cell((), digest)
         for obj, action in CELLS:
-            row = {role: _make_cell(by_cell[role, obj, action], digest) for role in scopes}
+            row = {role: made.get((role, obj, action), empty) for role in scopes}
             cells[obj, action] = row
             would_allow[obj, action] = tuple(
                 f"{line.name} ({line.role} in its {line.scope})"
@@ -111,7 +113,7 @@ class DecisionTable:
         put(self, "lines", lines)
         put(self, "scopes", MappingProxyType(scopes))
         put(self, "_cells", cells)
-        put(self, "_default", Decision(allowed=False, lines=(), policy_digest=digest))
+        put(self, "_default", empty.decision)
         put(self, "_would_allow", would_allow)
 
     def __setattr__(self, name: str, value: object) -> None:

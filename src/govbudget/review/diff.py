@@ -19,7 +19,7 @@ from govbudget.authz.files import (
 )
 from govbudget.authz.matrix import HEADER, compare_with_matrix
 from govbudget.authz.reader import read_rows
-from govbudget.authz.table import CELLS, DecisionTable, Verdict
+from govbudget.authz.table import CELLS, Cell, DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Action, ObjectType, Scope
 
@@ -93,11 +93,16 @@ def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
             asked = (obj, obj)
             if obj is ObjectType.GROUP_AI_BUDGET and obj in budget_objects:
                 asked = budget_objects
-            before, old_lines = _look_up(old, "old", role, scope, (asked[0], action))
-            after, new_lines = _look_up(new, "new", role, scope, (asked[1], action))
+            was = _look_up(old, role, scope, (asked[0], action))
+            now = _look_up(new, role, scope, (asked[1], action))
+            before, after = (cell.verdict if cell else Verdict.DENY for cell in (was, now))
             if before is after:
                 continue
-            change = Change(role, scope, obj, action, before, after, (*old_lines, *new_lines))
+            sides = (("old", was), ("new", now))
+            lines = tuple(
+                f"{w} {line}" for w, cell in sides if cell for line in cell.decision.lines
+            )
+            change = Change(role, scope, obj, action, before, after, lines)
             table, kind = (new, asked[1]) if change.is_gain else (old, asked[0])
             if Verdict.ALLOW in {before, after} or table.is_allowed_to_some(kind, action):
                 changes.append(change)
@@ -105,12 +110,9 @@ def diff_tables(old: DecisionTable, new: DecisionTable) -> list[Change]:
 
 
 def _look_up(
-    table: DecisionTable, which: str, role: str, scope: Scope, right: tuple[ObjectType, Action]
-) -> tuple[Verdict, tuple[str, ...]]:
-    if table.scopes.get(role) is not scope:
-        return Verdict.DENY, ()
-    cell = table.cell(role, *right)
-    return cell.verdict, tuple(f"{which} {line}" for line in cell.decision.lines)
+    table: DecisionTable, role: str, scope: Scope, right: tuple[ObjectType, Action]
+) -> Cell | None:
+    return table.cell(role, *right) if table.scopes.get(role) is scope else None
 
 
 def read_approvals(path: Path) -> frozenset[tuple[str, ...]]:
