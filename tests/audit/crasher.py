@@ -1,14 +1,16 @@
 """Changes things and is killed at it, again and again; run as a process of its own.
 
-`crasher.py URL PLAN`: the plan is JSON with a `scenario` and what it needs. It forks a child for
-each life, so that importing all of govbudget is paid once. What a child was told is done it writes
-to standard output, one request id a line; a last line says how many lives there were.
+    python -m tests.audit.crasher
+
+Each line of standard input is a plan in JSON, with a `url`, a `scenario` and what that needs. It
+forks a child for each, and that one for each life, so that importing all of govbudget is paid once.
+What was done by the answer it got, a life writes to standard output, one request id a line. Then
+follow how many lives there were, and how the child ended.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
 import io
 import json
 import os
@@ -21,8 +23,9 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from flask import Flask, request
+from tests.forking import fork, fork_for_each_line
 
-from govbudget import GovBudget
+from govbudget import GovBudget, Policy
 from govbudget.authz import evaluator
 from govbudget.budgets.store import Budgets
 from govbudget.cli import (
@@ -33,7 +36,6 @@ from govbudget.prices.price import Price
 from govbudget.prices.store import Prices
 
 APPLICATION_NAME = "crasher"
-PATIENCE_SECONDS = 540
 
 
 def connect(url):
@@ -166,15 +168,7 @@ def kill_at(point):
 
 def live(life):
     """Run a life in a child; give the signal that ended it, or 0 where it ended by itself."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            life()
-        except BaseException:  # noqa: BLE001 - a child never returns into its parent's code
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    status = os.waitpid(pid, 0)[1]
+    _, status = os.waitpid(fork(life), 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "a life failed"
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
@@ -193,20 +187,24 @@ def die_at_every_moment(url, plan):
 
 
 def die_under_load(url, plan):
-    """Let threads change things until the process is killed, at a random moment."""
-
-    def work():
-        client, dice = make_client(url), random.Random()
-        while True:
-            request_id, status = change(client, plan, dice)
-            if status in {200, 204}:
-                say(request_id)
+    """Let threads change things until the process is killed, some time after the first answer."""
 
     def life():
+        is_answered = threading.Event()
+
+        def work():
+            client, dice = make_client(url), random.Random()
+            while True:
+                request_id, status = change(client, plan, dice)
+                if status in {200, 204}:
+                    say(request_id)
+                    is_answered.set()
+
         threads = [threading.Thread(target=work) for _ in range(plan["threads"])]
         for thread in threads:
             thread.start()
-        time.sleep(random.uniform(0.05, 0.3))
+        is_answered.wait()
+        time.sleep(random.uniform(0, 0.2))
         os.kill(os.getpid(), signal.SIGKILL)
 
     for _ in range(plan["lives"]):
@@ -214,16 +212,18 @@ def die_under_load(url, plan):
     return plan["lives"]
 
 
-def main_of_crasher():
-    url, plan = sys.argv[1], json.loads(sys.argv[2])
-    app = make_app(url)  # once: no connection is open yet, so that children share none
-    # Casbin was asked about the packaged policy now; each command of each life would ask anew.
-    table = app.extensions["govbudget"].policy.table
-    evaluator.build_table = lambda *_, **_options: table
-    gc.freeze()  # else each life would look through all that it was forked with, and copy it
-    signal.alarm(PATIENCE_SECONDS)
+def crash(line):
+    plan = json.loads(line)
+    make_app(plan["url"])  # once: no connection is open yet, so that lives share none
     act = die_under_load if plan["scenario"] == "load" else die_at_every_moment
-    say(f"lives: {act(url, plan)}")
+    say(f"lives: {act(plan['url'], plan)}")
+
+
+def main_of_crasher():
+    # Casbin was asked about the packaged policy now; each command of each life would ask anew.
+    table = Policy.load().table
+    evaluator.build_table = lambda *_, **_options: table
+    fork_for_each_line(crash)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,9 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -19,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from tests.audit.crasher import APPLICATION_NAME, change
 from tests.audit.support import find_broken_stories
+from tests.forking import start_forker
 from tests.support import TABLES, World, make_app
 
 from govbudget.db.connection import normalize_url
@@ -27,8 +25,6 @@ from govbudget.migrations import upgrade
 from govbudget.server.embedded import start_postgres
 
 pytestmark = pytest.mark.long
-
-CRASHER = Path(__file__).with_name("crasher.py")
 
 
 @pytest.fixture
@@ -48,23 +44,27 @@ def open_place(url):
     return SimpleNamespace(engine=engine, url=url, plan=plan, world=world)
 
 
-def crash(place, **plan):
-    """Run the crasher to its end; give the request ids that were answered, and the lives."""
-    process = subprocess.run(
-        [sys.executable, str(CRASHER), as_driver_text(place.url), json.dumps(place.plan | plan)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=CRASHER.parents[2],
-    )
-    assert process.returncode == 0, process.stderr
-    *answered, last = process.stdout.split("\n")[:-1]
-    wait_until_gone(place.engine)
-    return answered, int(last.removeprefix("lives: "))
+@pytest.fixture(scope="module")
+def crasher():
+    with start_forker("tests.audit.crasher") as process:
+        yield process
 
 
-def as_driver_text(url):
-    return url.render_as_string(hide_password=False)
+@pytest.fixture
+def crash(crasher, place):
+    """Run a plan of the crasher to its end: the request ids that were answered, and the lives."""
+
+    def crash(**plan):
+        url, answered = place.url.render_as_string(hide_password=False), []
+        crasher.stdin.write(json.dumps({"url": url, **place.plan, **plan}) + "\n")
+        while len(line := crasher.stdout.readline().strip()) == len(uuid4().hex):
+            answered.append(line)
+        assert line.startswith("lives: "), f"it ended with {line}"
+        assert crasher.stdout.readline() == "0\n"
+        wait_until_gone(place.engine)
+        return answered, int(line.removeprefix("lives: "))
+
+    return crash
 
 
 def wait_until_gone(engine):
@@ -98,15 +98,15 @@ def assert_whole(engine, answered=()):
 
 
 @pytest.mark.parametrize("scenario", ["http", "transaction"])
-def test_killed_between_any_two_statements_log_and_budgets_and_prices_agree(place, scenario):
-    answered, lives = crash(place, scenario=scenario)
+def test_killed_between_any_two_statements_log_and_budgets_and_prices_agree(crash, place, scenario):
+    answered, lives = crash(scenario=scenario)
     assert lives > 5, "it was killed at each moment in turn"
     assert_whole(place.engine, answered)
 
 
-def test_killed_between_any_two_statements_of_a_command_log_and_directory_agree(place):
+def test_killed_between_any_two_statements_of_a_command_log_and_directory_agree(crash, place):
     full, empty = describe_directories(place)
-    _, lives = crash(place, scenario="command", full=full, empty=empty)
+    _, lives = crash(scenario="command", full=full, empty=empty)
     assert lives > 30
     with place.engine.connect() as connection:
         replayed, stored = replay(connection), read_directory(connection)
@@ -180,8 +180,8 @@ def replay(connection):
     return state
 
 
-def test_killed_at_random_under_load_what_was_answered_is_kept_with_its_entry(place):
-    answered, _ = crash(place, scenario="load", lives=20, threads=4)
+def test_killed_at_random_under_load_what_was_answered_is_kept_with_its_entry(crash, place):
+    answered, _ = crash(scenario="load", lives=12, threads=4)
     assert answered, "it did something"
     assert_whole(place.engine, answered)
 
@@ -246,14 +246,14 @@ def test_a_server_that_crashes_under_load_recovers_with_log_and_tables_in_agreem
         place = open_place(url)
         for _ in range(3):
             answers = change_and_crash(place)
-            assert {200, 204, 503} <= {status for _, status in answers}
             assert_whole(place.engine, [i for i, status in answers if status in {200, 204}])
 
 
 def change_and_crash(place):
     """Change things, and kill a process of the server meanwhile; give the answers."""
     with changing(place, 4) as answers:
-        time.sleep(random.uniform(0.2, 0.6))
+        wait_for_answers(answers, {200, 204})
+        time.sleep(random.uniform(0, 0.3))
         with place.engine.connect() as connection:
             other = sa.text(
                 "SELECT pid FROM pg_stat_activity WHERE application_name = :name"
@@ -261,14 +261,22 @@ def change_and_crash(place):
             )
             pid = connection.scalar(other, {"name": APPLICATION_NAME})
         os.kill(pid, signal.SIGKILL)
+        wait_for_answers(answers, {503})
         wait_until_back(place.engine)
-        time.sleep(0.2)
+        wait_for_answers(answers, {200}, since=len(answers))
     return answers
+
+
+def wait_for_answers(answers, statuses, since=0):
+    """Wait until each of these was an answer, of those from a number on."""
+    deadline = time.monotonic() + 30
+    while not statuses <= {status for _, status in answers[since:]}:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def wait_until_back(engine):
     deadline = time.monotonic() + 30
-    time.sleep(0.2)
     while time.monotonic() < deadline:
         try:
             with engine.connect():

@@ -228,20 +228,44 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["apply", "dry-run"])
+@pytest.fixture(scope="module")
+def kept(engine):
+    """A world that keeps a limit and an override: each wrong file must change nothing of it."""
+    world = World(engine)
+    rows = {
+        TABLES.group_ai_budgets: limit(world.a, 3),
+        TABLES.member_ai_overrides: {
+            "organization_id": world.a,
+            **override(world.org_admin, world.a, 2),
+        },
+    }
+    with engine.begin() as connection:
+        for table, row in rows.items():
+            connection.execute(sa.insert(table), {**row, "revision": uuid4()})
+    return world
+
+
+def read_kept(world):
+    """All limits, overrides and entries of the audit trail that there are."""
+    tables = TABLES.group_ai_budgets, TABLES.member_ai_overrides, TABLES.audit_log
+    with world.engine.connect() as connection:
+        return [sorted(map(str, connection.execute(sa.select(table)))) for table in tables]
+
+
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_wrong_file_names_the_entry_and_changes_nothing(apply, stored, world, wrong, options):
+def test_a_wrong_file_names_the_entry_and_changes_nothing(here, kept, wrong):
     """Nothing is half done: what comes before the wrong entry is not written either."""
     change, status, says = wrong
-    apply([limit(world.a, 3)], [override(world.org_admin, world.a, 2)])
-    before = stored()
-    lists = {"limits": [limit(world.a, 4)], "overrides": []}
-    result = apply(options=options, **lists | change(world))
-    assert (result.status, result.out) == (status, "")
-    names = {name: getattr(world, name) for name in ("a1", "a2", "b1")} | world.people
-    assert says.format(**names) in result.err
-    assert "Traceback" not in result.err
-    assert stored() == before
+    content = {"organization_id": str(kept.a), "limits": [limit(kept.a, 4)], "overrides": []}
+    file = json.dumps(content | change(kept)).encode()
+    names = {name: getattr(kept, name) for name in ("a1", "a2", "b1")} | kept.people
+    before = read_kept(kept)
+    for options in ([], ["--dry-run"]):
+        result = here("budgets", "apply", "-", *options, stdin=file)
+        assert (result.status, result.out) == (status, "")
+        assert says.format(**names) in result.err
+        assert "Traceback" not in result.err
+        assert read_kept(kept) == before
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
+from tests.forking import fork_for_each_line
 from tests.support import make_gov
 
 from govbudget.spend import closing
@@ -57,18 +57,12 @@ def close(url, path, point):
 def main():
     make_gov()  # so that its policy, directory and driver are loaded once
     sa.create_engine("postgresql+psycopg://")
-    for line in sys.stdin:
+
+    def life(line):
         url, path, point = line.split()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.write(1, b"%d " % close(url, path, int(point)))
-            except BaseException:  # noqa: BLE001 - a child never returns into its parent's code
-                sys.excepthook(*sys.exc_info())
-                os._exit(1)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        os.write(1, b"%d\n" % status)
+        os.write(1, b"%d " % close(url, path, int(point)))
+
+    fork_for_each_line(life)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from tests.commands import empty_url, here, own_url, run, url  # noqa: F401 - fixtures
+from tests.forking import start_forker
 from tests.spend.test_hold_life import Clock
 
 
@@ -21,16 +19,8 @@ def clock():
 @pytest.fixture(scope="session")
 def gateways():
     """The process that forks the gateways of all tests; it ends with its standard input."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.spend.gateways"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-        cwd=Path(__file__).parents[2],
-    ) as process:
+    with start_forker("tests.spend.gateways") as process:
         yield process
-        process.stdin.close()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from tests.forking import fork, fork_for_each_line
 
 from govbudget import Policy
 from govbudget.db.gov import Gov
@@ -42,7 +43,6 @@ from govbudget.spend.usage import Call
 
 PRICE = 7000  # picos a token
 TOKENS = 1000  # of a call of an even plan
-PATIENCE_SECONDS = 540
 
 
 class Gateway:
@@ -140,19 +140,6 @@ def say_state(context):
     os.write(1, f"{state}\n".encode())
 
 
-def fork(life, number):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(PATIENCE_SECONDS)
-        try:
-            life(number)
-        except BaseException:  # noqa: BLE001 - a child never returns into its parent's code
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    return pid
-
-
 def kill_at_random(pids, life, kills, dice):
     """Kill some process at some moment, and let another one take its place, again and again."""
     for _ in range(kills):
@@ -167,7 +154,6 @@ def kill_at_random(pids, life, kills, dice):
 
 def run_plan(plan, policy):
     """Run the gateways of a plan to their end; give whether one of them failed."""
-    signal.alarm(PATIENCE_SECONDS)
     barrier = multiprocessing.get_context("fork").Barrier(plan["workers"])
 
     def life(number):
@@ -198,9 +184,7 @@ def main():
             os.dup2(file, descriptor)
         os._exit(run_plan(plan, policy))
 
-    for line in sys.stdin:
-        _, status = os.waitpid(fork(life, line), 0)
-        os.write(1, b"%d\n" % status)
+    fork_for_each_line(life)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def close(spender, path, month=JANUARY, days=60):
     return close_month(spender.gov, month, path, days)
 
 
-def verify(spender, *files):
-    with spender.gov.unit(OPERATOR) as unit:
+def verify(spender, *files, connection=None):
+    with spender.gov.unit(OPERATOR, connection=connection) as unit:
         found = verify_spend(unit.authorize("create", ledger=True)).findings
         grant = unit.authorize("update", ledger=True)
         found += verify_closings(grant)
@@ -90,10 +90,15 @@ def read_all(spender):
         ] + [sorted(spender.read("ai_spend_counters", "period", "spent_picos"))]
 
 
-def change(spender, sql):
+def change(connection, sql):
+    """Change what is stored, behind the back of what watches it."""
+    connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+    assert connection.exec_driver_sql(sql).rowcount > 0
+
+
+def change_for_good(spender, sql):
     with spender.world.engine.begin() as connection:
-        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        assert connection.exec_driver_sql(sql).rowcount > 0
+        change(connection, sql)
 
 
 def test_its_rows_are_in_the_file_and_its_sums_stay(spender, tmp_path):
@@ -185,7 +190,7 @@ def test_what_comes_for_it_counts_in_the_open_month_and_says_so(spender, tmp_pat
 
 
 def mark(spender):
-    change(spender, "INSERT INTO govbudget.ai_closings (month) VALUES ('2026-01-01')")
+    change_for_good(spender, "INSERT INTO govbudget.ai_closings (month) VALUES ('2026-01-01')")
 
 
 def test_a_month_that_is_marked_is_closed_to_every_writer(spender):
@@ -294,7 +299,7 @@ def test_a_closing_goes_on_with_its_own_file_alone(spender, tmp_path, is_closed)
     close(spender, files[0])
     done = close(spender, files[1], FEBRUARY, 7)
     if not is_closed:
-        change(spender, "UPDATE govbudget.ai_closings SET closed_at = NULL")
+        change_for_good(spender, "UPDATE govbudget.ai_closings SET closed_at = NULL")
     (tmp_path / "empty").touch()
     for path, reason in (
         (tmp_path / "none", "is not there"),
@@ -346,42 +351,46 @@ ROW = '{"govbudget": {"month": "2026-01"}}\n'
     ],
     ids=lambda content: content[:30].encode("unicode_escape").decode() + str(len(content)),
 )
-def test_what_is_not_of_a_closed_month_is_a_sentence(spender, tmp_path, content):
+def test_what_is_not_of_a_closed_month_is_a_sentence(engine, tmp_path, content):
     (tmp_path / "file").write_text(content)
-    with pytest.raises(InvalidInput, match=r"is not of a closed month; give the file that"):
-        verify(spender, tmp_path / "file")
+    with make_gov(engine=engine).unit(OPERATOR) as unit:
+        grant = unit.authorize("update", ledger=True)
+        with pytest.raises(InvalidInput, match=r"is not of a closed month; give the file that"):
+            list(prove_file(grant, tmp_path / "file"))
 
 
 def test_a_file_of_a_month_that_is_not_closed_here_proves_nothing(spender, tmp_path):
     """Its sums are right, but nothing says that it is the file."""
     file = tmp_path / "january"
     close(spender, file)
-    change(spender, "DELETE FROM govbudget.ai_closings")
+    change_for_good(spender, "DELETE FROM govbudget.ai_closings")
     assert (
         verify(spender, file)[-1] == f"{file} is of 2026-01, which is not closed in this database"
     )
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ('"cost_picos":1000000000000', '"cost_picos":1000000000001', "rollups of 2026-01 have"),
-        ('"event_id":"e1"', '"event_id":"e8"', "its sha256 is"),
-        ("\n", "\n\n", "is not of a closed month"),
-        ('{"ai_holds"', '{"a_table"', "is not of a closed month"),
-    ],
+ALTERED = (
+    ('"cost_picos":1000000000000', '"cost_picos":1000000000001', "rollups of 2026-01 have"),
+    ('"event_id":"e1"', '"event_id":"e8"', "its sha256 is"),
+    ("\n", "\n\n", "is not of a closed month"),
+    ('{"ai_holds"', '{"a_table"', "is not of a closed month"),
 )
-def test_a_file_that_was_altered_is_found(spender, tmp_path, old, new, sentence):
-    file = tmp_path / "january"
+
+
+def test_a_file_that_was_altered_is_found(spender, tmp_path):
+    """Each alteration alone, in a copy."""
+    file, copy = tmp_path / "january", tmp_path / "copy"
     close(spender, file)
     content = file.read_text()
-    assert old in content
-    file.write_text(content.replace(old, new, 1))
-    try:
-        found = verify(spender, file)
-    except InvalidInput as error:
-        found = [str(error)]
-    assert any(sentence in finding for finding in found), found
+    for old, new, sentence in ALTERED:
+        assert old in content
+        copy.write_text(content.replace(old, new, 1))
+        try:
+            found = verify(spender, copy)
+        except InvalidInput as error:
+            found = [str(error)]
+        assert any(sentence in finding for finding in found), (new, found)
+    assert verify(spender, file) == []
 
 
 def test_a_line_that_is_missing_is_found(spender, tmp_path):
@@ -392,31 +401,34 @@ def test_a_line_that_is_missing_is_found(spender, tmp_path):
     assert ["its ai_holds is 1; of 2026-01 was stored 2" in f for f in verify(spender, file)][1]
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "UPDATE govbudget.ai_spend_rollups SET calls = calls + 1 WHERE starts_on = '2026-01-31'",
-        "UPDATE govbudget.ai_spend_rollups SET model = model || '!' WHERE starts_on = '2026-01-31'",
-        "UPDATE govbudget.ai_spend_rollups SET cost_picos = 7 WHERE starts_on = '2026-01-01'",
-        "UPDATE govbudget.ai_spend_counters SET spent_picos = 7 WHERE period = '2026-01-01'",
-        "DELETE FROM govbudget.ai_spend_counters WHERE period = '2026-01-01'",
-        "DELETE FROM govbudget.ai_spend_rollups WHERE starts_on < '2026-02-01'",
-        "DELETE FROM govbudget.audit_log WHERE object_type = 'ai_closing'",
-        "UPDATE govbudget.ai_closings SET file = jsonb_set(file, '{sha256}', '\"x\"')",
-        "UPDATE govbudget.ai_closings SET sums = '{}'",
-    ],
+CHANGES = (
+    "UPDATE govbudget.ai_spend_rollups SET calls = calls + 1 WHERE starts_on = '2026-01-31'",
+    "UPDATE govbudget.ai_spend_rollups SET model = model || '!' WHERE starts_on = '2026-01-31'",
+    "UPDATE govbudget.ai_spend_rollups SET cost_picos = 7 WHERE starts_on = '2026-01-01'",
+    "UPDATE govbudget.ai_spend_counters SET spent_picos = 7 WHERE period = '2026-01-01'",
+    "DELETE FROM govbudget.ai_spend_counters WHERE period = '2026-01-01'",
+    "DELETE FROM govbudget.ai_spend_rollups WHERE starts_on < '2026-02-01'",
+    "DELETE FROM govbudget.audit_log WHERE object_type = 'ai_closing'",
+    "UPDATE govbudget.ai_closings SET file = jsonb_set(file, '{sha256}', '\"x\"')",
+    "UPDATE govbudget.ai_closings SET sums = '{}'",
 )
-def test_what_was_changed_in_a_closed_month_is_found(spender, tmp_path, sql):
+
+
+def test_what_was_changed_in_a_closed_month_is_found(spender, tmp_path):
+    """Each change alone: it is undone before the next one."""
     close(spender, tmp_path / "january")
     assert verify(spender) == []
-    change(spender, sql)
-    found = verify(spender)
-    assert found
-    assert all("the closed month 2026-01" in finding for finding in found)
+    for sql in CHANGES:
+        with spender.world.engine.connect() as connection:
+            change(connection, sql)
+            found = verify(spender, connection=connection)
+        assert found, sql
+        assert all("the closed month 2026-01" in finding for finding in found), sql
+    assert verify(spender) == []
 
 
 def test_rows_that_do_not_add_up_are_not_deleted(spender, tmp_path):
-    change(spender, "UPDATE govbudget.ai_usage SET cost_picos = 7 WHERE event_id = 'e1'")
+    change_for_good(spender, "UPDATE govbudget.ai_usage SET cost_picos = 7 WHERE event_id = 'e1'")
     with pytest.raises(InvalidInput, match="don't add up"):
         close(spender, tmp_path / "january")
     assert len(spender.read("ai_usage", "event_id")) == 5
@@ -426,7 +438,7 @@ def test_a_row_that_was_changed_behind_its_back_stays(spender, tmp_path, monkeyp
     delete = closing._delete
 
     def meddle(*arguments):
-        change(spender, "UPDATE govbudget.ai_usage SET reason = 'x' WHERE event_id = 'e1'")
+        change_for_good(spender, "UPDATE govbudget.ai_usage SET reason = 'x' WHERE event_id = 'e1'")
         delete(*arguments)
 
     monkeypatch.setattr(closing, "_delete", meddle)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.spend import close_and_die
+from tests.forking import start_forker
 from tests.spend.test_closing import JANUARY, close, engine, read_all, spender, verify
 from tests.spend.test_store import ONE
 
@@ -25,14 +24,7 @@ __all__ = ["engine", "spender"]
 @pytest.fixture
 def close_until():
     """Close January in a process that is killed at a point; give how it ended."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.spend.close_and_die"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-        cwd=Path(close_and_die.__file__).parents[2],
-    ) as process:
+    with start_forker("tests.spend.close_and_die") as process:
 
         def close_until(spender, file, point):
             url = spender.world.engine.url.render_as_string(hide_password=False)
@@ -40,7 +32,6 @@ def close_until():
             return process.stdout.readline().split()
 
         yield close_until
-        process.stdin.close()
 
 
 def count_events(spender, *files):
@@ -113,21 +104,26 @@ def test_calls_that_come_while_it_closes_are_in_the_file_or_in_the_open_month(sp
     spender_limit = "UPDATE govbudget.group_ai_budgets SET spend_limit_micros = 1000000000000"
     with spender.world.engine.begin() as connection:
         connection.exec_driver_sql(spender_limit)
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    while len(sent) < 60:
-        stop.wait(0.05)
-    done = close(spender, tmp_path / "january", JANUARY)
-    closed_at = len(sent)
-    while len(sent) < closed_at + 60:
-        stop.wait(0.05)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write, number) for number in range(3)]
+        try:
+            wait_for_more(sent, writers)
+            done = close(spender, tmp_path / "january", JANUARY)
+            wait_for_more(sent, writers)
+        finally:
+            stop.set()
+        for writer in writers:
+            writer.result()
     assert done.ai_usage > 4
     assert count_events(spender, tmp_path / "january") == before + Counter(sent)
     rows = spender.read("ai_usage", "event_id", "period", "late_for")
     assert not any(row.period == JANUARY for row in rows)
     assert any(row.late_for == JANUARY for row in rows)
     assert verify(spender, tmp_path / "january") == []
+
+
+def wait_for_more(sent, writers):
+    """Wait until more were sent; the writers write on."""
+    enough = len(sent) + 60
+    while len(sent) < enough and not any(writer.done() for writer in writers):
+        time.sleep(0.05)

@@ -205,22 +205,25 @@ def test_exactly_what_fits_is_spent_and_never_a_pico_more(make_place, workers, c
 
 @pytest.mark.parametrize(("workers", "calls"), [(4, 60), pytest.param(16, 120, marks=long)])
 def test_so_it_is_while_the_limit_goes_up_and_down(make_place, workers, calls):
-    place = make_place(calls)
-    lowered = []
+    """Of the second half nothing fits before the limit has been changed many times."""
+    place, changes = make_place(calls), 0
+    half = place.limit_micros // 2
 
     def change_limit():
-        micros = random.randint(0, place.limit_micros)
-        lowered.append(micros)
+        nonlocal changes
+        changes += 1
+        micros = random.randint(0, half if changes < 6 else place.limit_micros)
         with place.engine.begin() as connection:
             place.put_limit(connection, micros)
 
+    change_limit()
     place.start(workers)
     with meddling(change_limit):
-        place.wait_until_spent(place.full // 2)
+        place.wait_until_spent(place.full // 2 + 1)
     with place.engine.begin() as connection:
         place.put_limit(connection, place.limit_micros)
     assert place.finish() == []
-    assert len(lowered) > 5
+    assert changes > 5
     place.assert_spent_to_the_last_pico()
     with place.engine.begin() as connection:
         place.put_limit(connection, place.limit_micros - 1)

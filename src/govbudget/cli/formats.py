@@ -13,6 +13,9 @@ import click
 from govbudget.cli.each_database import find_turn
 from govbudget.text import write_csv
 
+# Lines in a write, which alone costs more than most lines.
+AT_ONCE = 500
+
 
 def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option `--format`; the first form is the default."""
@@ -51,8 +54,21 @@ def print_answer(
         lines = map(json.dumps, rows)
         if form == "csv":
             lines = map(write_csv, chain(header, ([row[c] for c in columns] for row in rows)))
-    for line in lines:
-        click.echo(line)
+    _print(lines)
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines, many in one write; those that came before an error, too."""
+    block: list[str] = []
+    try:
+        for line in lines:
+            block.append(line)
+            if len(block) == AT_ONCE:
+                click.echo("\n".join(block))
+                block = []
+    finally:
+        if block:
+            click.echo("\n".join(block))
 
 
 _to_json = partial(json.dumps, default=str)
