@@ -23,6 +23,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -34,9 +35,10 @@ from govbudget.db.gov import Gov
 from govbudget.db.retries import explain_outage
 from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
+from govbudget.errors import NotFound
 from govbudget.layout import Layout
 from govbudget.settings import Settings
-from govbudget.spend.errors import BudgetExceeded, EventConflict
+from govbudget.spend.errors import BudgetExceeded, EventConflict, NotAMember
 from govbudget.spend.store import Spend
 from govbudget.spend.tokens import Tokens
 from govbudget.spend.usage import Call
@@ -48,13 +50,9 @@ TOKENS = 1000  # of a call of an even plan
 class Gateway:
     """One process: makes holds, settles, releases, abandons or loses them, by chance."""
 
-    def __init__(self, plan, policy, number):
-        self.plan, self.dice = plan, random.Random(plan["seed"] + number)
+    def __init__(self, plan, gov, number):
+        self.plan, self.gov, self.dice = plan, gov, random.Random(plan["seed"] + number)
         self.call = Call(UUID(plan["organization"]), UUID(plan["user"]), "acme", plan["model"])
-        self.engine = sa.create_engine(plan["url"], pool_size=1, max_overflow=0)
-        sa.event.listen(self.engine, "handle_error", say_state)
-        settings = Settings(thresholds=tuple(plan["thresholds"]))
-        self.gov = Gov(settings, policy, own_directory(Tables(Layout())), lambda _: self.engine)
         self.folder = Path(plan["folder"])
         self.journal = self.folder / f"{number}.journal"
 
@@ -152,12 +150,38 @@ def kill_at_random(pids, life, kills, dice):
         pids[number] = fork(life, number)
 
 
-def run_plan(plan, policy):
+def open_gov(plan, policy, directory):
+    """Open what all gateways of a plan work with; no connection is open yet, so they share none.
+
+    Each act is sent once and refused, so that its statements are compiled once, and not by each.
+    """
+    engine = sa.create_engine(plan["url"], pool_size=1, max_overflow=0)
+    settings = Settings(thresholds=tuple(plan["thresholds"]))
+    gov = Gov(settings, policy, directory, lambda _: engine)
+    unknown, one = uuid4(), Tokens(input=1)
+    call = Call(UUID(plan["organization"]), unknown, "acme", plan["model"])
+    for act, *arguments in (
+        ("hold", call, one),
+        ("settle", unknown, unknown.hex, one),
+        ("release", unknown),
+    ):
+
+        def work(unit, act=act, arguments=arguments):
+            getattr(Spend, act)(unit.authorize("create", ledger=True), *arguments)
+
+        with suppress(NotAMember, NotFound):
+            gov.run(UUID(plan["gateway"]), work)
+    engine.dispose()
+    sa.event.listen(engine, "handle_error", say_state)
+    return gov
+
+
+def run_plan(plan, gov):
     """Run the gateways of a plan to their end; give whether one of them failed."""
     barrier = multiprocessing.get_context("fork").Barrier(plan["workers"])
 
     def life(number):
-        gateway = Gateway(plan, policy, number)
+        gateway = Gateway(plan, gov, number)
         if plan["events"]:
             gateway.send_together(number, barrier)
         else:
@@ -175,14 +199,14 @@ def run_plan(plan, policy):
 
 
 def main():
-    policy = Policy.load()
+    policy, directory = Policy.load(), own_directory(Tables(Layout()))
 
     def life(line):
         plan = json.loads(line)
         for descriptor, name in ((1, "out"), (2, "err")):
             file = os.open(Path(plan["folder"]) / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.dup2(file, descriptor)
-        os._exit(run_plan(plan, policy))
+        os._exit(run_plan(plan, open_gov(plan, policy, directory)))
 
     fork_for_each_line(life)
 

@@ -27,6 +27,7 @@ NOON = datetime(2026, 9, 15, 12, tzinfo=UTC)  # of the last day; reports are of 
 MONTH, NEXT_MONTH = date(2026, 9, 1), date(2026, 10, 1)
 ROUNDS, WARM_UP = 60, 20  # PostgreSQL settles on a plan after a few
 AT_MOST = 1.5
+FILLED = ("ai_usage", "ai_holds", "ai_spend_rollups")
 
 # The spend of half of the members is attributed to Everyone, of the others to a group of theirs.
 PEOPLE = """
@@ -37,7 +38,7 @@ INSERT INTO govbudget.users (id, name)
 INSERT INTO govbudget.organization_members (organization_id, user_id)
   SELECT :a, md5('user ' || n)::uuid FROM generate_series(1, :members) n;
 CREATE TABLE members AS
-  SELECT md5('user ' || n)::uuid AS user_id,
+  SELECT n, md5('user ' || n)::uuid AS user_id,
          CASE n % 2 WHEN 0 THEN :a ELSE md5('group ' || 1 + n % :groups)::uuid END AS group_id
   FROM generate_series(1, :members) n;
 INSERT INTO govbudget.group_members (organization_id, group_id, user_id)
@@ -54,7 +55,7 @@ SPEND = """
 INSERT INTO govbudget.ai_usage
   (organization_id, event_id, user_id, group_id, hold_id, period, day, provider, model, input_price,
    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_picos, recorded_at)
-  SELECT :a, gen_random_uuid()::text, user_id, group_id,
+  SELECT :a, (n + :members * (call + :calls * ago))::text, user_id, group_id,
          CASE call % 2 WHEN 1 THEN gen_random_uuid() END, date_trunc('month', day)::date, day,
          'acme', 'm', 1000, 100 * call, 0, 0, 0, 100000 * call, day + time '12:00'
   FROM generate_series(0, :days - 1) AS ago, members, generate_series(1, :calls) AS call,
@@ -111,7 +112,10 @@ class Side:
             connection.exec_driver_sql("SET synchronous_commit = off")
             connection.exec_driver_sql("SET maintenance_work_mem = '512MB'")
             send_each(connection, PEOPLE, values)
-            with set_indexes_aside(connection, "ai_usage", "ai_holds"):
+            # No crash is tested here: nothing needs the log, which is larger than the rows.
+            for table in FILLED:
+                connection.exec_driver_sql(f"ALTER TABLE govbudget.{table} SET UNLOGGED")
+            with set_indexes_aside(connection, *FILLED):
                 send_each(connection, SPEND, values)
             connection.exec_driver_sql("VACUUM ANALYZE")
             users = connection.exec_driver_sql("SELECT user_id FROM members ORDER BY user_id")
@@ -167,7 +171,7 @@ def set_indexes_aside(connection, *tables):
         ),
         {"tables": list(tables)},
     ).all()
-    assert len(found) >= 2 * len(tables)
+    assert {table.partition(".")[2] for table, *_ in found} == {*tables}
     for table, name, constraint, _ in found:
         drop = f"ALTER TABLE {table} DROP CONSTRAINT {name}" if constraint else None
         connection.exec_driver_sql(drop or f"DROP INDEX govbudget.{name}")
