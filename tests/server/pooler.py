@@ -76,6 +76,8 @@ class Pooler:
         with suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
+                # Else each small answer waits 40 ms for the one before to be acknowledged.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.start(self.serve, client)
 
     def serve(self, client):

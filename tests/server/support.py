@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.server.forks import Forked
+
 TIMEOUT = 20
 
 
@@ -65,13 +67,13 @@ class Server:
             for line in process.stderr:
                 self.said.append(line.rstrip("\n"))
                 if line.startswith("listening on "):
+                    self.port = int(line.rpartition(":")[2])
                     listening.set()
 
         self.readers = [threading.Thread(target=read, daemon=True) for read in (read_out, read_err)]
         for reader in self.readers:
             reader.start()
         assert listening.wait(TIMEOUT), self.said
-        self.port = int(self.said[-1].rpartition(":")[2])
 
     def __call__(self, method, path, token=None, body=None, **headers):
         """Send a request and give its answer."""
@@ -112,17 +114,22 @@ class Server:
         return status
 
 
-@contextmanager
-def serving(*arguments, **variables):
-    """Run `govbudget serve` on a free port for the length of the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "govbudget", "serve", "--port", "0", *map(str, arguments)],
-        env=environment(**variables),
+def start_freshly(arguments, variables):
+    """Start the command in a Python of its own, as a shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "govbudget", *arguments],
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+@contextmanager
+def serving(*arguments, start=Forked, **variables):
+    """Run `govbudget serve` on a free port for the length of the block."""
+    process = start(["serve", "--port", "0", *map(str, arguments)], environment(**variables))
     try:
         yield Server(process)
     finally:

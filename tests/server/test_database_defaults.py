@@ -19,6 +19,7 @@ from tests.support import TABLES, World, make_app
 
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.connection import normalize_url
+from govbudget.db.own_pool import find_own
 from govbudget.server.app import create_app, make_engine
 from govbudget.server.tokens import BearerTokens
 from govbudget.web.routes import list_routes
@@ -105,6 +106,8 @@ ARGUMENTS = {
     "token list": "",
     "token revoke": "{token}",
 }
+# What the server sets for each of its sessions.
+SET = ("DateStyle", "TimeZone", "default_transaction_isolation", "client_encoding")
 SERVING = {"serve", "demo"}  # the routes are what they do
 STORED = " UNION ALL ".join(
     f"SELECT '{table.name}', md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t"
@@ -196,6 +199,13 @@ class Walk:
                     lambda a=(client, method, path, body, ledger): self.send(*a),
                 )
             assert len(asked) >= len(list_routes())
+        yield "the server's session", lambda: self.read_session(engine)
+
+    def read_session(self, engine):
+        """What the server's sessions have of what a database may set for its own."""
+        with find_own(engine).connect() as connection:
+            found = {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in SET}
+        return 0, json.dumps(found)
 
     def send(self, client, method, path, body, ledger):
         person = "gateway" if ledger else "owner"

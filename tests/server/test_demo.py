@@ -9,8 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,7 +17,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from tests.server.support import environment, open_folder
+from tests.server.forks import Forked
+from tests.server.support import environment, open_folder, start_freshly
 
 from govbudget import Policy
 from govbudget.authz.files import packaged_policy_dir
@@ -34,17 +33,11 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @contextmanager
-def touring(*arguments, **variables):
+def touring(*arguments, start=Forked, **variables):
     """Run the demo with a temporary directory of its own; at the end nothing may be left of it."""
     with open_folder() as temporary:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "govbudget", "demo", *arguments],
-            env=environment() | {"TMPDIR": str(temporary)} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        settings = environment() | {"TMPDIR": str(temporary)} | variables
+        process = start(["demo", *arguments], settings)
         try:
             yield process
         finally:
@@ -89,7 +82,7 @@ def tour():
         "GOVBUDGET_DATABASE_URL": "postgresql://127.0.0.1:1/nothing",
         "GOVBUDGET_NONSENSE": "1",
     }
-    with touring(**settings) as process:
+    with touring(start=start_freshly, **settings) as process:
         out, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (0, "")
     return out.splitlines()
@@ -271,7 +264,7 @@ def changed_tour(tmp_path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-    with touring(PYTHONPATH=str(tmp_path / "src")) as process:
+    with touring(start=start_freshly, PYTHONPATH=str(tmp_path / "src")) as process:
         out, err = process.communicate(timeout=TIMEOUT)
         yield process.returncode, out, err
 

@@ -53,11 +53,12 @@ def folder():
 
 @pytest.fixture(scope="module")
 def used():
-    """A folder whose server has been started and stopped; nobody uses it but to copy it."""
+    """A folder whose server was started, filled and stopped; nobody uses it but to copy it."""
     with open_folder() as path:
-        with start_postgres(path / "used"):
-            pass
-        yield path / "used"
+        with start_postgres(path / "new" / "used") as url, connect(url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        assert not (path / "new" / "used" / "data" / "postmaster.pid").exists()
+        yield path / "new" / "used"
 
 
 @pytest.fixture
@@ -92,13 +93,10 @@ def test_root_can_see_that_an_ordinary_user_can_start_it_too(folder):
 
 
 @pytest.mark.long
-def test_data_in_a_named_folder_are_kept(folder):
-    data = folder / "a" / "b"
-    with start_postgres(data) as url, connect(url) as connection:
-        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
-    with start_postgres(data) as url, connect(url) as connection:
+def test_data_in_a_named_folder_are_kept(ready):
+    with start_postgres(ready) as url, connect(url) as connection:
         assert connection.execute("SELECT n FROM kept").fetchone() == (7,)
-    assert not (data / "data" / "postmaster.pid").exists()
+    assert not (ready / "data" / "postmaster.pid").exists()
 
 
 @pytest.mark.long
