@@ -73,7 +73,7 @@ class Server:
         self.readers = [threading.Thread(target=read, daemon=True) for read in (read_out, read_err)]
         for reader in self.readers:
             reader.start()
-        assert listening.wait(TIMEOUT), self.said
+        assert listening.wait(3 * TIMEOUT), self.said
 
     def __call__(self, method, path, token=None, body=None, **headers):
         """Send a request and give its answer."""
