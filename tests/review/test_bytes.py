@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from functools import cache
 
@@ -255,10 +256,10 @@ ONE_LINE = b"p, owner, site, group, read, allow\n"
 
 @cache
 def read_as_casbin(model_text):
-    """What stock Casbin makes of a model."""
+    """What stock Casbin makes of a model: spaces count in quotes only."""
     model = casbin.Enforcer.new_model(text=model_text)
     return {
-        (section, key): "".join(ast.value.split())
+        (section, key): re.sub(r'("[^"]*")|\s+', r"\1", ast.value)
         for section, keys in model.model.items()
         for key, ast in keys.items()
     }
