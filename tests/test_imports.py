@@ -86,3 +86,28 @@ def test_a_reviewers_command_loads_neither_flask_nor_a_databases_library(argumen
     loaded = list_loaded(program)
     assert {"govbudget", "casbin"} <= loaded
     assert loaded & {"flask", "werkzeug", "sqlalchemy", "psycopg", "pydantic", "alembic"} == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["spend", "verify"],
+        ["token", "list"],
+        ["db", "current"],
+        ["budget", "clear", "123e4567-e89b-12d3-a456-426614174000"],
+        ["audit", "export"],
+        ["notices", "sweep"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_on_a_database_loads_neither_flask_nor_pydantic(arguments):
+    """Which takes a third of its start."""
+    program = (
+        "import os, sys\nfrom govbudget.cli import main\n"
+        "os.environ['GOVBUDGET_DATABASE_URL'] = 'postgresql://nobody@127.0.0.1:1/nothing'\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as ended: assert ended.code == 2\n"
+    )
+    loaded = list_loaded(program)
+    assert {"govbudget", "psycopg"} <= loaded
+    assert loaded & {"flask", "werkzeug", "pydantic"} == set()

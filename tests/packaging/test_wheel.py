@@ -7,12 +7,12 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from tests.server.support import environment, open_folder
+from tools.release import UV
 
 pytestmark = pytest.mark.wheel
 
@@ -42,20 +42,27 @@ print(json.dumps([ready.status_code, unknown.status_code, govbudget.__file__]))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A wheel of this checkout, built as a release is."""
+    """A wheel of this checkout, by the build backend of this environment."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, CHECKOUT, cwd=folder)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel"]
+    run(*build, "--outdir", folder, CHECKOUT, cwd=folder)
     (path,) = folder.glob("*.whl")
     return path
 
 
 @pytest.fixture(scope="module")
 def installed(wheel):
-    """The folder of a new environment with the wheel and its two extras; nothing of ours else."""
+    """The folder of a new environment with the wheel and its two extras; nothing of ours else.
+
+    What it needs is installed by uv, in a second, and the wheel itself by pip, as users do it.
+    """
     with open_folder() as folder:
-        venv.create(folder / "venv", with_pip=True)
-        pip = [folder / "venv" / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-        run(*pip, "install", "--quiet", f"{wheel}[embedded,serve]", cwd=folder)
+        python = folder / "venv" / "bin" / "python"
+        run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv", cwd=folder)
+        uv = [UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+        run(*uv, f"{wheel}[embedded,serve]", cwd=folder)
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        run(*pip, "install", "--quiet", "--no-deps", "--force-reinstall", wheel, cwd=folder)
         yield folder
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import psycopg
 import pytest
 from tests.server.support import open_folder
 
 from govbudget.errors import SettingsError
-from govbudget.server.embedded import _remove, start_postgres
+from govbudget.server.embedded import _start_cleaner, start_postgres
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +111,43 @@ def test_a_process_that_was_killed_does_not_keep_its_server_alive_for_ever(ready
     assert not (ready / "data" / "postmaster.pid").exists()
 
 
+# Killed while a process that it forked lives on.
+KILLED = """
+import os, signal, sys, time
+from govbudget.server.embedded import start_postgres
+with start_postgres() as url:
+    if os.fork() == 0:
+        time.sleep(60)
+    print(url, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.long
+def test_nothing_is_left_of_a_process_that_was_killed(folder):
+    """Neither a running PostgreSQL nor a folder, where no folder was named."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    url = process.stdout.readline().strip()
+    assert process.wait(60) == -signal.SIGKILL
+    try:
+        for _ in range(600):
+            if not list(folder.iterdir()):
+                break
+            time.sleep(0.05)
+        assert list(folder.iterdir()) == []
+        with pytest.raises(psycopg.OperationalError):
+            connect(url)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+
+
 WRITE = """
 import sys, time
 from pathlib import Path
@@ -130,7 +169,7 @@ def test_a_folder_that_is_still_written_to_is_removed(folder):
     command = [sys.executable, "-c", WRITE, home]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
         writer.stdout.readline()
-        _remove(home)
+        _start_cleaner(home).communicate()
     assert not home.exists()
 
 

@@ -30,7 +30,8 @@ _MODULES = {
     "directory": "server.cli",
     "notices": "spend.notices_cli",
     "policy": "cli.policy",
-    "prices": "spend.cli" if is_installed("spend") else "cli.prices",  # which adds to that one's
+    # The first adds to the second.
+    "prices": "spend.prices_cli" if is_installed("spend") else "cli.prices",
     "serve": "server.serve",
     "spend": "spend.cli",
     "token": "server.cli",

@@ -18,7 +18,6 @@ from govbudget.db.unit import Grant
 from govbudget.errors import NotFound
 from govbudget.identity import OPERATOR, Group
 from govbudget.money import MAX_LIMIT_MICROS, parse_usd, write_usd
-from govbudget.web.answers import BudgetAnswer
 
 PAGE = 1000
 
@@ -41,10 +40,12 @@ def _run(action: str, group: str, work: Callable[[Grant[Group]], Budget]) -> Bud
 
 
 def _print(form: str, found: Budget) -> None:
-    print_answer(form, _describe(found), [_show(found)])
+    print_answer(form, {} if form == "text" else _describe(found), [_show(found)])
 
 
 def _describe(found: Budget) -> dict[str, object]:
+    from govbudget.web.answers import BudgetAnswer  # with pydantic
+
     return BudgetAnswer.model_validate(found).model_dump(mode="json")
 
 
@@ -102,6 +103,8 @@ def budget_clear(group: str) -> None:
 @each_database
 def budget_list(organization: str, form: str) -> None:
     """List the limits of the groups in ORGANIZATION (an id). Groups without one are left out."""
+    from govbudget.web.answers import BudgetAnswer
+
     asked = find_settings().id_type.parse(organization)
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         read = partial(Budgets.list, unit.authorize("read", organization=asked), limit=PAGE)

@@ -13,9 +13,7 @@ from typing import Any, cast
 import click
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from werkzeug.local import LocalProxy
 
-from govbudget.authz.policy import Policy
 from govbudget.cli import NotSo
 from govbudget.cli.each_database import Turn, find_turn, take
 from govbudget.cli.host import find_host, find_policy_dir, find_settings
@@ -41,6 +39,16 @@ def find_directory() -> Directory:
         if host is None
         else host.directory
     )
+
+
+class _DirectoryWhenAsked:
+    """The directory, which is found when it is asked: some work asks none."""
+
+    def __init__(self) -> None:
+        self._find = cache(find_directory)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._find(), name)
 
 
 def open_databases() -> Databases:
@@ -143,12 +151,13 @@ def open_gov() -> Iterator[Gov]:
             host.find_engine = lambda _: engine
         yield host
         return
+    from govbudget.authz.policy import Policy  # and Casbin
+
     settings = find_settings()
     required = settings.require_matrix is not False
     digest = settings.policy_digest
     policy = Policy.load(find_policy_dir(), digest=digest, require_matrix=required)
-    # Some work asks no directory: it is found when it is asked.
-    directory = cast("Directory", LocalProxy(cache(find_directory)))
+    directory = cast("Directory", _DirectoryWhenAsked())
     with open_database() as engine:
         yield Gov(settings, policy, directory, lambda _: engine)
 

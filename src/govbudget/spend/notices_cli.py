@@ -14,7 +14,6 @@ from govbudget.cli.environment import follow, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.host import find_settings
 from govbudget.identity import OPERATOR
-from govbudget.spend.answers import NoticeAnswer
 from govbudget.spend.notices import Notice, Notices
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def notices_list(organization: str, since: datetime | None, form: str) -> None:
     month, and `id` stays the same: a loop that sends notices on keeps the ids that it has sent.
     Status 1 if the organization is not known and has no notice.
     """
+    from govbudget.spend.answers import NoticeAnswer  # noqa: PLC0415 - with pydantic
+
     asked = find_settings().id_type.parse(organization)
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         read = partial(Notices.list, unit.authorize("read", organization=asked), limit=PAGE)
@@ -74,6 +75,8 @@ def notices_sweep(organization: str | None) -> None:
 
 
 def _describe(notice: Notice) -> dict[str, object]:
+    from govbudget.spend.answers import NoticeAnswer  # noqa: PLC0415 - with pydantic
+
     return NoticeAnswer.model_validate(notice).model_dump(mode="json")
 
 
