@@ -72,8 +72,9 @@ def measure_load(effort: Effort, server: sa.URL) -> Iterator[Row]:
         }
         for port, _pid in ports.values():  # pools fill, statements are prepared, modules loaded
             asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), effort.load_seconds))
+        most = CONNECTIONS if effort.name == "full" else CONNECTIONS[:2]  # the soak has the last
         for mix, share in MIXES.items():
-            for connections in CONNECTIONS:
+            for connections in most:
                 what = f"{mix}, {connections} connections"
                 say(f"load: {what}")
                 tallies: dict[str, list[Tally]] = {OURS: [], THEIRS: []}
@@ -97,7 +98,7 @@ def measure_settings(effort: Effort, server: sa.URL) -> Iterator[Row]:
         ports = {s: stack.enter_context(_serve_govbudget(url, *s))[0] for s in settings}
         for port in ports.values():
             asyncio.run(_load(port, 16, _make_requests(world, token, 0.5), effort.load_seconds))
-        for connections in CONNECTIONS:
+        for connections in CONNECTIONS if effort.name == "full" else CONNECTIONS[:1]:
             say(f"settings: {connections} connections")
             tallies: dict[tuple[int, int, int], list[Tally]] = {s: [] for s in settings}
             for _ in range(effort.load_rounds):

@@ -16,6 +16,7 @@ copyright = "the govbudget maintainers"
 extensions = ["myst_parser"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "policy/README.md"]
+exclude_patterns = [".*", "build", "src", "tests"]  # which it would look through for documents
 html_theme = "furo"
 html_title = "govbudget"
 html_extra_path = ["site"]

@@ -74,6 +74,7 @@ class Reader:
             env={
                 **os.environ,
                 **self.settings,
+                "PYTEST_ADDOPTS": "-p no:schemathesis",  # which no reader has; it takes seconds
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             },
             stdout=subprocess.PIPE,
