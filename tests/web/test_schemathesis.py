@@ -128,8 +128,8 @@ def test_schemathesis_finds_nothing(served, world, tmp_path, there):
     command += ["--exclude-checks", "use_after_free"]  # a hold that was released can be read
     command += ["--header", f"Authorization: Bearer {token}", "--max-examples", "15"]
     command += ["--generation-database", "none", "--no-color"]
-    if not there:  # the run above covers each value of each parameter but those of the path
-        command += ["--phases", "examples,fuzzing,stateful"]
+    if not there:  # of what is not there nothing leads on, and the run above tries each value
+        command += ["--phases", "fuzzing"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "KNOWN": json.dumps(bodies)}
     ran = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
