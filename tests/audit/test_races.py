@@ -140,7 +140,7 @@ def test_batches_of_prices_at_once_leave_unbroken_chains(engine, send, town):
 
 
 @pytest.mark.parametrize(
-    ("writers", "rounds"), [(4, 10), pytest.param(8, 400, marks=pytest.mark.long)]
+    ("writers", "rounds"), [(4, 10), pytest.param(8, 150, marks=pytest.mark.long)]
 )
 def test_a_crowd_over_http_leaves_whole_stories_and_an_entry_for_each_answer(
     engine, send, world, writers, rounds
