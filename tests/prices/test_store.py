@@ -364,7 +364,7 @@ def test_any_batches_leave_what_a_dictionary_would_hold(engine, batches):
 
 @pytest.mark.long
 @given(batches=BATCHES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_hundreds_of_batches_leave_what_a_dictionary_would_hold(engine, batches):
     check_against_a_dictionary(engine, batches)
 
