@@ -258,7 +258,7 @@ def wait_for_waiters(engine, count=1):
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
     waiting += "AND wait_event_type = 'Lock'"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for _ in range(500):
+        for _ in range(3_000):
             if connection.exec_driver_sql(waiting).scalar_one() == count:
                 return
             time.sleep(0.01)
