@@ -91,6 +91,7 @@ class Pooler:
                     if status == b"I" and self.lends_transactions:
                         self.idle.put(session)
                         session = None
+                    client.sendall(pack(b"Z", status))  # whoever reads it finds the session there
             if session is not None:
                 self.reset(session)
 
@@ -123,7 +124,7 @@ class Pooler:
         client.sendall(self.greeting + pack(b"K", secrets.token_bytes(8)) + pack(b"Z", b"I"))
 
     def pass_on(self, client, session, batch, statements):  # noqa: C901 - one message after the other
-        """Send a batch and its answer, and give the status of the transaction after it."""
+        """Send a batch and its answer but for its end, which is given: the transaction's status."""
         sent, made, made_before = [], 0, 0
         for kind, content in batch:
             text, is_made = content, False
@@ -156,9 +157,9 @@ class Pooler:
             if kind == b"1" and made:
                 made -= 1
                 continue
-            client.sendall(pack(kind, content))
             if kind == b"Z":
                 return content
+            client.sendall(pack(kind, content))
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
