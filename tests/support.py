@@ -266,6 +266,18 @@ def wait_for_waiters(engine, count=1):
     raise AssertionError(message)
 
 
+def measure_slowness():
+    """How many times slower this machine is now than it was once: a loop took 7 ms then.
+
+    A machine that others share is several times slower for hours. What may take some time is
+    allowed so much more.
+    """
+    start, count = time.process_time(), 0
+    while count < 250_000:
+        count += 1
+    return max(1, (time.process_time() - start) / 0.007)
+
+
 def names_budget_table(statement):
     """Whether a statement names a table that only an authorized request may touch."""
     return BUDGET_TABLES.search(statement) is not None
