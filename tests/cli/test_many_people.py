@@ -81,7 +81,7 @@ def test_thirty_thousand_people_take_seconds_and_little_memory(crowd_url, own_ur
     diff = ("diff", FOLDERS["shipped"], new, "--people")
     *_, of_nobody = run(own_url, "policy", *diff)
     for arguments, rows, more in (
-        (("who", "read", "group"), admins + 2 * (PEOPLE - admins), 15),
+        # As text the rows go by as those of `diff` do.
         (("who", "read", "group", "--format", "json"), admins + 2 * (PEOPLE - admins), 15),
         # It is asked about each member by itself: what it knows of them stays in memory.
         (("who", "read", "ai_member_spend", "--format", "json"), PEOPLE, 25),

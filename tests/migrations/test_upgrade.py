@@ -264,9 +264,10 @@ def test_the_printed_sql_does_what_the_command_does(make_database, layout, start
         connection.connection.driver_connection.execute(write_sql(layout, start))
     with by_command.begin() as connection:
         upgrade(connection, layout)
-    assert describe(by_hand, layout) == describe(by_command, layout)
-    assert describe(by_hand, layout)[0] == head_revision()
-    assert describe(by_hand, layout)[2] == []
+    described = describe(by_hand, layout)
+    assert described == describe(by_command, layout)
+    revision, _, differences = described
+    assert (revision, differences) == (head_revision(), [])
 
 
 def test_the_sql_is_one_transaction_that_asks_no_database():
@@ -504,15 +505,15 @@ def test_every_trigger_or_function_that_is_gone_off_or_changed_is_found(engine):
         ("FOR EACH ROW", "FOR EACH STATEMENT"),
     ],
 )
-def test_a_trigger_that_is_told_something_else_is_found(connection, part, instead):
-    upgrade(connection)
-    (made,) = connection.exec_driver_sql(
-        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'group_ai_budgets_audit'"
-    ).one()
-    assert part in made
-    made = made.replace(part, instead).replace("CREATE", "CREATE OR REPLACE")
-    connection.exec_driver_sql(made)
-    (difference,) = find_differences(connection, Layout())
+def test_a_trigger_that_is_told_something_else_is_found(engine, part, instead):
+    with engine.connect() as connection:
+        (made,) = connection.exec_driver_sql(
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'group_ai_budgets_audit'"
+        ).one()
+        assert part in made
+        made = made.replace(part, instead).replace("CREATE", "CREATE OR REPLACE")
+        connection.exec_driver_sql(made)
+        (difference,) = find_differences(connection, Layout())
     assert "`group_ai_budgets_audit`" in difference
 
 
