@@ -37,3 +37,17 @@ def test_many_rows_are_few_writes_and_those_before_an_error_are_printed(monkeypa
     lines = b"".join(file.writes).splitlines()
     assert [json.loads(line)["number"] for line in lines] == list(range(1200))
     assert len(file.writes) == 3
+
+
+def test_what_could_not_be_written_is_not_written_again(monkeypatch):
+    """A full disk, say: part of it may be there."""
+    tries = []
+
+    def fail(text):
+        tries.append(text)
+        raise OSError
+
+    monkeypatch.setattr("click.echo", fail)
+    with pytest.raises(OSError):  # noqa: PT011 - any
+        print_answer("jsonl", ({"number": number} for number in range(500)))
+    assert len(tries) == 1

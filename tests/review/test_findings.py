@@ -21,7 +21,6 @@ from govbudget.review.check import check_policy
 pytestmark = pytest.mark.slow
 
 PACKAGE = Path(evaluator.__file__).parents[1]
-
 PAGE = PACKAGE.parents[1] / "docs" / "findings.md"
 
 

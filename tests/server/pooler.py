@@ -124,7 +124,7 @@ class Pooler:
         client.sendall(self.greeting + pack(b"K", secrets.token_bytes(8)) + pack(b"Z", b"I"))
 
     def pass_on(self, client, session, batch, statements):  # noqa: C901 - one message after the other
-        """Send a batch and its answer but for its end, which is given: the transaction's status."""
+        """Send a batch, and its answer without the end; give the status of the transaction."""
         sent, made, made_before = [], 0, 0
         for kind, content in batch:
             text, is_made = content, False

@@ -13,7 +13,7 @@ import click
 from govbudget.cli.each_database import find_turn
 from govbudget.text import write_csv
 
-# Lines in a write, which alone costs more than most lines.
+# How many lines are written at once: a write costs more than most lines.
 AT_ONCE = 500
 
 
@@ -58,14 +58,14 @@ def print_answer(
 
 
 def _print(lines: Iterable[str]) -> None:
-    """Print lines, many in one write; those that came before an error, too."""
+    """Print lines, many in one write. Where reading them fails, those before it are printed."""
     block: list[str] = []
     try:
         for line in lines:
             block.append(line)
             if len(block) == AT_ONCE:
-                click.echo("\n".join(block))
-                block = []
+                full, block = block, []  # first, so that none is printed twice where a write fails
+                click.echo("\n".join(full))
     finally:
         if block:
             click.echo("\n".join(block))

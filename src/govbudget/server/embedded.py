@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10
 
-# Waits until its input ends, as it does with the process that made it; then removes the folder.
-# A PostgreSQL that was stopped has no file of its process; one that starts may still write.
-_CLEAR = """
+# Waits until its input is closed, by the process that started it or by the end of that process.
+# Then it stops a PostgreSQL that still runs, and removes the folder. It tries again, as one whose
+# start was cut short may still write into it.
+_CLEAR = f"""
 read -r _
 kill -QUIT "$(head -n 1 "$0/data/postmaster.pid")"
-for _ in $(seq 100); do rm -rf "$0" && exit; sleep 0.1; done
+for _ in $(seq {STOP_SECONDS * 10}); do rm -rf "$0" && exit; sleep 0.1; done
 """
 
 # The wheel hands its paths to a shell-like reader without quotes.
@@ -180,7 +181,7 @@ def _start_cleaner(own: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # what ends a group of processes would end this one too
     )
-    # A process that is forked would hold the other end, too, when this one is gone.
+    # A forked process has this end, too, and would keep it open after this process is gone.
     if cleaner.stdin is not None:
         os.register_at_fork(after_in_child=cleaner.stdin.close)
     return cleaner
