@@ -111,6 +111,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.poller.unregister(self.life)
         self.alive = False
 
+    def is_parent_alive(self) -> bool:
+        """Tell whether to go on: an end that is seen here first, not at `life`, is an end too."""
+        self.alive = self.alive and super().is_parent_alive()
+        return self.alive
+
     def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - gunicorn's
         """At the end take whoever is connected already; the next one is refused at once."""
         super().set_accept_enabled(enabled)
