@@ -282,7 +282,7 @@ def _answer_ready(engines: Mapping[str, sa.Engine], settings: Settings) -> Respo
 
 def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") -> str | None:
     """Say in a sentence why a database can't serve now, and log it; None: it can."""
-    is_full = False
+    is_silent = False
     try:
         obstacle = cause = _run(engine, lambda c: find_obstacle(c, settings))
     except sa.exc.SQLAlchemyError as error:
@@ -290,12 +290,12 @@ def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") ->
         obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"
         obstacle = MISFITS.get(find_sqlstate(error) or "", obstacle)
         cause = str(error).splitlines()[0]
-        is_full = isinstance(error, sa.exc.TimeoutError)
+        is_silent = away and find_sqlstate(error) is None
     if obstacle is not None:
         logger.error("not ready: %s%s", about, cause)
-    if obstacle is not None and not is_full:
+    if obstacle is not None and not is_silent:
         # Connections keep some settings for life, and the server that they reached. The next ask
-        # has new ones. Where all are in use, none was seen, and new ones would be in use as well.
+        # has new ones. Where nothing answered, a new pool would let callers wait for it once more.
         engine.dispose()
     return obstacle
 
