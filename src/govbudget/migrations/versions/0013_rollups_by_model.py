@@ -1,22 +1,13 @@
 """What reports read is summed by provider and model, too."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from govbudget.db.triggers import quote
-
-if TYPE_CHECKING:
-    from alembic.operations import Operations
-
-    from govbudget.db.tables import Tables
-
+from govbudget.migrations.sql import run_sql
 
 revision = "0013"
 down_revision = "0012"
 
+# The ledger is summed up anew: the old sums do not say which model it was.
 # A row without a known cost is from before the units without a price were kept.
-ROLLUPS = """
+upgrade = run_sql("""
 TRUNCATE {s}.ai_spend_rollups;
 ALTER TABLE {s}.ai_spend_rollups
   ADD COLUMN provider text NOT NULL, ADD COLUMN model text NOT NULL,
@@ -40,9 +31,4 @@ FROM (
   GROUP BY u.organization_id, u.day, u.period, u.group_id, u.user_id, u.provider, u.model
 ) AS days, LATERAL (VALUES ('day', day), ('month', period)) AS g (grain, starts_on)
 GROUP BY organization_id, grain, starts_on, group_id, user_id, provider, model
-"""
-
-
-def upgrade(op: Operations, tables: Tables) -> None:
-    """Add the columns, and sum the ledger up anew: the old sums don't say which model it was."""
-    op.execute(ROLLUPS.format(s=quote(tables.layout.schema)))
+""")

@@ -1,21 +1,12 @@
 """Notices: thresholds of limits that members' spend has crossed."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from govbudget.db.triggers import quote
-
-if TYPE_CHECKING:
-    from alembic.operations import Operations
-
-    from govbudget.db.tables import Tables
-
+from govbudget.migrations.sql import run_sql
 
 revision = "0015"
 down_revision = "0014"
 
-NOTICES = """
+# What was crossed before, a sweep finds.
+upgrade = run_sql("""
 CREATE TABLE {s}.ai_notices (
   id uuid NOT NULL,
   organization_id {id} NOT NULL,
@@ -32,10 +23,4 @@ CREATE TABLE {s}.ai_notices (
     UNIQUE (organization_id, user_id, period, threshold, spend_limit_micros)
 );
 CREATE INDEX ai_notices_organization_id_id_idx ON {s}.ai_notices (organization_id, id)
-"""
-
-
-def upgrade(op: Operations, tables: Tables) -> None:
-    """Add the table. What was crossed before, a sweep finds."""
-    layout = tables.layout
-    op.execute(NOTICES.format(s=quote(layout.schema), id=layout.id_type))
+""")

@@ -1,21 +1,12 @@
 """Refused calls are noted; what pages list of notices is read in the order of an index."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from govbudget.db.triggers import quote
-
-if TYPE_CHECKING:
-    from alembic.operations import Operations
-
-    from govbudget.db.tables import Tables
-
+from govbudget.migrations.sql import run_sql
 
 revision = "0016"
 down_revision = "0015"
 
-REFUSALS = """
+# What was refused before is in the log alone.
+upgrade = run_sql("""
 CREATE TABLE {s}.ai_refusals (
   organization_id {id} NOT NULL,
   user_id {id} NOT NULL,
@@ -35,10 +26,4 @@ CREATE INDEX ai_notices_highest_idx
   ON {s}.ai_notices (organization_id, period, threshold, user_id);
 CREATE INDEX ai_notices_group_idx
   ON {s}.ai_notices (organization_id, period, group_id, threshold, user_id)
-"""
-
-
-def upgrade(op: Operations, tables: Tables) -> None:
-    """Add the table and the indexes. What was refused before is in the log alone."""
-    layout = tables.layout
-    op.execute(REFUSALS.format(s=quote(layout.schema), id=layout.id_type))
+""")
