@@ -48,6 +48,14 @@ def test_a_workflow_runs_what_a_contributor_runs(path):
         assert re.search(rf"^{target}: ", MAKEFILE, re.MULTILINE)
 
 
+@every_workflow
+def test_a_job_runs_on_the_python_that_it_sets_up(path):
+    """A runner has a python3.12 of its own, which tools/bootstrap takes rather than a 3.11."""
+    text = path.read_text()
+    assert "actions/setup-python@" in text
+    assert re.search(r"^env:\n  PYTHON: python ", text, re.MULTILINE)
+
+
 def test_an_upload_is_trusted_for_who_it_is_and_has_no_secret():
     text = RELEASE.read_text()
     assert "secrets." not in text
