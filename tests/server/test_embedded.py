@@ -207,6 +207,14 @@ def test_a_folder_that_will_not_do_is_a_sentence(folder, name, says):
         pass
 
 
+def test_what_initdb_refuses_is_a_sentence_with_its_reason(folder, monkeypatch):
+    """Such as the language of the other end of an ssh connection, which is not installed here."""
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    says = r"did not start .*: initdb: error: invalid locale settings; check LANG and LC_\S+ "
+    with pytest.raises(SettingsError, match=says), start_postgres(folder):
+        pass
+
+
 @pytest.mark.long
 def test_a_server_that_does_not_start_is_a_sentence_with_its_reason(ready):
     with (ready / "data" / "postgresql.conf").open("a") as file:

