@@ -25,6 +25,5 @@ def __getattr__(name: str) -> object:
     if name == "__all__":
         return sorted(modules)
     if name not in modules:
-        message = f"module `govbudget` has no attribute `{name}`"
-        raise AttributeError(message)
+        raise AttributeError(f"module `govbudget` has no attribute `{name}`")
     return getattr(import_module(modules[name]), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast
 
 import sqlalchemy as sa
-from flask import current_app
+from flask import Blueprint, Flask, current_app
 from flask.cli import with_appcontext
 from sqlalchemy import Connection, Engine
 from sqlalchemy.sql.visitors import iterate
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from click import Command
-    from flask import Blueprint, Flask
 
     from govbudget.directory.protocol import Directory
 
@@ -118,8 +117,7 @@ def _read_options(options: Options) -> Options:
     """Leave out what is None; raise TypeError for an unknown option."""
     known = Options.__optional_keys__
     for name in sorted(options.keys() - known):
-        message = f"GovBudget has no option `{name}=`; {suggest(name, known)}"
-        raise TypeError(message)
+        raise TypeError(f"GovBudget has no option `{name}=`; {suggest(name, known)}")
     return cast("Options", {name: value for name, value in options.items() if value is not None})
 
 

@@ -64,5 +64,4 @@ class IdType(StrEnum):
                 return self.parse(str(value))  # within the bounds of the column, too
             except GovBudgetError as error:
                 raise TypeError(error.detail) from None
-        message = f"expected an id of the type `{self}`, got `{repr(value)[:60]}`"
-        raise TypeError(message)
+        raise TypeError(f"expected an id of the type `{self}`, got `{repr(value)[:60]}`")

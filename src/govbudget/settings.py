@@ -218,8 +218,7 @@ def _read_time_zone(value: object) -> str:
 
 def _read_days(value: object) -> int:
     if not str(value).isdecimal() or not MIN_CLOSE_AFTER_DAYS <= int(str(value)) <= MAX_DAYS:
-        message = f"write a number of days from {MIN_CLOSE_AFTER_DAYS} to {MAX_DAYS}"
-        raise ValueError(message)
+        raise ValueError(f"write a number of days from {MIN_CLOSE_AFTER_DAYS} to {MAX_DAYS}")
     return int(str(value))
 
 

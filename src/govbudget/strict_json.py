@@ -100,26 +100,22 @@ def _cut(
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > MAX_KEYS:
-        message = f"an object has {len(pairs)} keys; here none has more than {MAX_KEYS}"
-        raise ValueError(message)
+        raise ValueError(f"an object has {len(pairs)} keys; here none has more than {MAX_KEYS}")
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        message = f"the key {json.dumps(twice)[:80]} stands twice in one object"
-        raise ValueError(message)
+        raise ValueError(f"the key {json.dumps(twice)[:80]} stands twice in one object")
     return result
 
 
 def _read_int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        message = f"an integer has {len(digits)} digits, which no value here has"
-        raise ValueError(message)
+        raise ValueError(f"an integer has {len(digits)} digits, which no value here has")
     return int(digits)
 
 
 def _refuse(constant: str) -> None:
-    message = f"{constant} is not JSON"
-    raise ValueError(message)
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _explain(error: ValidationError, count: int) -> InvalidInput:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from govbudget.db.retries import T, connect, retry
 from govbudget.db.sql import prepare
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import sqlalchemy as sa
-    from sqlalchemy import Engine
 
     from govbudget.authz.policy import Policy
     from govbudget.db.governed import Governed, Ungoverned
@@ -35,8 +34,7 @@ def _require_connection(given: Any) -> Connection:  # noqa: ANN401 - what a host
     """Give a host's connection back; raise TypeError for a session, an engine, or anything else."""
     if not isinstance(given, Connection):
         kind = type(given).__name__
-        message = f"`connection=` is a `{kind}`; give a Connection: `session.connection()`"
-        raise TypeError(message)
+        raise TypeError(f"`connection=` is a `{kind}`; give a Connection: `session.connection()`")
     return given
 
 

@@ -64,8 +64,7 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
             if not (left and find_sqlstate(error) in states):
                 raise
         pause(5, 30)
-    message = "a try ends by returning or raising"
-    raise AssertionError(message)
+    raise AssertionError("a try ends by returning or raising")
 
 
 def pause(shortest_ms: int, longest_ms: int) -> None:

@@ -94,8 +94,7 @@ class Tables:
     def __getattr__(self, name: str) -> sa.Table:
         """Describe the table of that name."""
         if name not in _find_descriptions():
-            message = f"there is no table `{name}`"
-            raise AttributeError(message)
+            raise AttributeError(f"there is no table `{name}`")
         table = _find_descriptions()[name](self)
         setattr(self, name, table)
         return table

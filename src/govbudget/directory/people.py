@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from govbudget.authz.effective import find_fault
 from govbudget.directory.sql import GROUP_MEMBER
 from govbudget.errors import NotFound, SettingsError
-from govbudget.identity import SITE, Domain, ObjectType, Organization, Scope, Subject
+from govbudget.identity import SITE, Domain, Id, ObjectType, Organization, Scope, Subject
 from govbudget.review.people import Area, Areas
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from govbudget.authz.table import DecisionTable
     from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id
 
 
 def find_root(connection: Connection, directory: Directory, named: Mapping[str, Id]) -> Area:

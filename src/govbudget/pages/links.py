@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from govbudget.identity import Action, ObjectType
+from govbudget.identity import Action, Id, ObjectType
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from govbudget.authz.table import DecisionTable
     from govbudget.db.unit import Grant
-    from govbudget.identity import Id
 
 Links = tuple[tuple[str, str], ...]
 

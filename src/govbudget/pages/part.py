@@ -9,7 +9,7 @@ from flask import Blueprint, Response, g
 
 from govbudget.db.databases import Databases
 from govbudget.errors import GovBudgetError
-from govbudget.identity import Action
+from govbudget.identity import Action, Id
 from govbudget.pages import people, policy, spend, views
 from govbudget.pages.render import STYLE, STYLE_PATH, Renderer
 from govbudget.web import requestlog
@@ -19,7 +19,6 @@ from govbudget.web.call import Route, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from govbudget.identity import Id
     from govbudget.spend.installation import Installation
 
     More = Callable[["Renderer"], "Handlers"]

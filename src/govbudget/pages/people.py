@@ -21,7 +21,7 @@ from govbudget.spend.refusals import list_refusals
 from govbudget.spend.report import Key
 from govbudget.spend.this_month import list_groups
 from govbudget.web import requestlog
-from govbudget.web.paging import read_id_page, refuse_query
+from govbudget.web.paging import Page as PageOf, read_id_page, refuse_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from govbudget.identity import Assignment, Group, Id, Organization
     from govbudget.spend.installation import Installation
     from govbudget.web.call import AuthorizedRequest as Asked
-    from govbudget.web.paging import Page as PageOf
 
 logger = logging.getLogger("govbudget")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from flask import Response, render_template, request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateNotFound
 from markupsafe import Markup
 
 from govbudget.errors import SettingsError
@@ -24,8 +24,6 @@ from govbudget.pages.words import Clock, say_day, write_briefly, write_exactly, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from jinja2 import Template
 
     from govbudget.identity import Id
     from govbudget.spend.installation import Installation

@@ -10,7 +10,7 @@ from govbudget.directory.names import find_names
 from govbudget.errors import FieldError
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
-from govbudget.spend.report import FILTERS, Key, Question, ask, find_month
+from govbudget.spend.report import FILTERS, Key, Line, Question, ask, find_month
 from govbudget.spend.report_view import CSV, answer_csv, read_question
 from govbudget.web.paging import refuse_query
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Id, Organization
-    from govbudget.spend.report import Line
     from govbudget.web.call import AuthorizedRequest as Asked
 
 MAX_LINES = 500

@@ -12,7 +12,7 @@ from govbudget.errors import NotFound
 from govbudget.money import PRICES
 from govbudget.prices import statements
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
-from govbudget.prices.names import find_match
+from govbudget.prices.names import Match, find_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from govbudget.db.unit import Grant
     from govbudget.identity import PriceBook
-    from govbudget.prices.names import Match
     from govbudget.prices.price import NamedPrice, Price
 
 

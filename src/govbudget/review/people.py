@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.authz.effective import is_holdable
-from govbudget.authz.table import Verdict
-from govbudget.identity import Assignment, Domain, Scope
+from govbudget.authz.table import DecisionTable, Verdict
+from govbudget.identity import Action, Assignment, Domain, Id, ObjectType, Scope, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from govbudget.authz.table import DecisionTable
-    from govbudget.identity import Action, Id, ObjectType, Subject
 
 # Where a right reaches: from the site to an organization of it, and a group or a member of that.
 Area = tuple[Domain, ...]

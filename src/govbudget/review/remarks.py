@@ -14,14 +14,13 @@ from urllib.parse import quote
 
 from govbudget.authz.files import LINES_FILE, read_regular_file
 from govbudget.authz.reader import decode
-from govbudget.review.diff import FILES, find_in_repository
+from govbudget.review.diff import FILES, Change, find_in_repository
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from govbudget.errors import Finding
-    from govbudget.review.diff import Change
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -26,7 +26,7 @@ from govbudget.db.tables import require_own_tables
 from govbudget.directory.sql import own_directory
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.extension import GovBudget
-from govbudget.server.sessions import open_sessions
+from govbudget.server.sessions import Sessions, open_sessions
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, Settings, read_settings
 from govbudget.web import requestlog
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from govbudget.authz.policy import Policy
     from govbudget.identity import Id
-    from govbudget.server.sessions import Sessions
 
     Run = Callable[[Callable[[sa.Connection], Any]], Any]
 

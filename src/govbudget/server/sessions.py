@@ -14,8 +14,8 @@ from werkzeug.exceptions import HTTPException
 
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.pages.part import NAME, make_blueprint
-from govbudget.pages.render import Page
-from govbudget.server.tokens import TOKEN_PREFIX
+from govbudget.pages.render import Page, Renderer
+from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from govbudget.identity import Id
     from govbudget.pages.part import Handlers
-    from govbudget.pages.render import Renderer
-    from govbudget.server.tokens import BearerTokens
     from govbudget.spend.installation import Installation
 
     Run = Callable[[Callable[..., Any]], Any]

@@ -29,8 +29,7 @@ def _read_time(value: object) -> datetime:
     except ValueError:
         raise ValueError(message) from None
     if not usage.FIRST <= time < usage.END:
-        message = f"must be of the years {usage.FIRST_YEAR} to {usage.LAST_YEAR} in UTC"
-        raise ValueError(message)
+        raise ValueError(f"must be of the years {usage.FIRST_YEAR} to {usage.LAST_YEAR} in UTC")
     return time
 
 

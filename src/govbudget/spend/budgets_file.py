@@ -182,8 +182,7 @@ def _make(unit: Unit, organization: Id, key: Key, wanted: dict[Key, Row]) -> Non
         if name == "overrides":
             reason = f"the user `{owner}` is not a member of the group `{row['group_id']}`"
         index = [one for one in wanted if one[0] == name].index(key)
-        message = f"/{name}/{index}: {reason}; nothing was changed"
-        raise NotSo(message) from None
+        raise NotSo(f"/{name}/{index}: {reason}; nothing was changed") from None
 
 
 def _make_limit(unit: Unit, organization: Id, group: Id, row: Row | None) -> None:

@@ -75,8 +75,7 @@ def read_month(text: str) -> date:
         found = read_day(f"{text}-01")
         if FIRST_DAY <= found < LAST_DAY:
             return found
-    message = f"`{text}` is not a month; write YYYY-MM"
-    raise ValueError(message)
+    raise ValueError(f"`{text}` is not a month; write YYYY-MM")
 
 
 def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.db.retries import pause
 from govbudget.errors import GovBudgetError, InvalidInput
-from govbudget.identity import OPERATOR
+from govbudget.identity import OPERATOR, Ledger
 from govbudget.spend import closing_statements as statements
 from govbudget.spend.closing_file import (
     BATCH,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from govbudget.db.gov import Gov
     from govbudget.db.unit import Grant
-    from govbudget.identity import Ledger
 
 WAIT_SECONDS = 60
 

@@ -8,7 +8,7 @@ compares the counters with the limits. Whoever comes second finds the notice the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -22,7 +22,6 @@ from govbudget.spend.limits import describe_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from govbudget.db.unit import Grant
 

@@ -6,14 +6,14 @@ import logging
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from flask import current_app, has_app_context
 from sqlalchemy.exc import DataError
 
 from govbudget.db.retries import T, explain_outage
 from govbudget.errors import Forbidden, GovBudgetError
-from govbudget.identity import Action, Ledger
+from govbudget.identity import Action, Id, Ledger
 from govbudget.spend.store import Spend
 from govbudget.spend.usage import Call, Hold, HoldState, Usage, check_event_id, check_time
 from govbudget.web.call import Target
@@ -22,10 +22,8 @@ from govbudget.web.requestlog import write_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
-    from uuid import UUID
 
     from govbudget.db.unit import Grant, Unit
-    from govbudget.identity import Id
     from govbudget.spend.installation import Installation
     from govbudget.spend.tokens import Tokens
 

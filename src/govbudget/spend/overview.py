@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from govbudget.db.governed import MEMBERS, Governed, Ungoverned
-from govbudget.identity import Action, Group, ObjectType, Organization, Scope
+from govbudget.identity import Action, Assignment, Group, Id, ObjectType, Organization, Scope
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.this_month import (
     LIMITED,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from govbudget.db.unit import Grant, Unit
-    from govbudget.identity import Assignment, Id
 
 IS_THERE = "EXISTS (SELECT FROM govbudget_groups g WHERE g.organization_id = {})"
 # `every` takes one step of the index for an organization, however many groups that has.

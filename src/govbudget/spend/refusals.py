@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from govbudget.db.governed import Governed
 from govbudget.db.retries import apart
-from govbudget.identity import Action, Ledger, Member
+from govbudget.identity import Action, Id, Ledger, Member
 from govbudget.ids import MAX_NAME
 from govbudget.spend.errors import BudgetExceeded, UnpricedModel
 from govbudget.spend.limits import describe_limits
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from govbudget.db.unit import Grant
-    from govbudget.identity import Id
 
 logger = logging.getLogger("govbudget")
 

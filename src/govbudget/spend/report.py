@@ -158,8 +158,7 @@ def read_day(text: str) -> date:
         found = date.fromisoformat(text)
         if str(found) == text:
             return found
-    message = f"`{text[:60]}` is not a day; write one such as 2026-10-01"
-    raise ValueError(message)
+    raise ValueError(f"`{text[:60]}` is not a day; write one such as 2026-10-01")
 
 
 def read_keys(text: str) -> tuple[Key, ...]:
@@ -167,11 +166,9 @@ def read_keys(text: str) -> tuple[Key, ...]:
     names = text.split(",")
     for name in names:
         if name not in [*Key]:
-            message = f"`{name[:60]}` is not a key; write some of {','.join(Key)}"
-            raise ValueError(message)
+            raise ValueError(f"`{name[:60]}` is not a key; write some of {','.join(Key)}")
         if names.count(name) > 1:
-            message = f"`{name}` stands there twice; write each key once"
-            raise ValueError(message)
+            raise ValueError(f"`{name}` stands there twice; write each key once")
     return tuple(map(Key, names))
 
 

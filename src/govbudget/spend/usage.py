@@ -36,8 +36,7 @@ def check_reason(reason: str) -> str:
 
 def _check_text(what: str, text: str, most: int) -> str:
     if not re.fullmatch(PRINTABLE, text) or len(text) > most:
-        message = f"{what} is 1 to {most} characters without control characters"
-        raise ValueError(message)
+        raise ValueError(f"{what} is 1 to {most} characters without control characters")
     text.encode()  # a lone surrogate is not a character: a ValueError
     return text
 
@@ -56,16 +55,14 @@ def check_hold_id(hold_id: object) -> UUID:
 def check_ttl(seconds: int) -> timedelta:
     """Give a hold's time to live; raise ValueError unless it is an int from 1 to 86,400 seconds."""
     if type(seconds) is not int or not 1 <= seconds <= MAX_TTL_SECONDS:
-        message = f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {seconds!r}"
-        raise ValueError(message)
+        raise ValueError(f"ttl_seconds must be an int from 1 to {MAX_TTL_SECONDS}: {seconds!r}")
     return timedelta(seconds=seconds)
 
 
 def check_time(time: object) -> datetime:
     """Give a time back; raise ValueError without a time zone, or outside of 2010 to 2999 in UTC."""
     if not isinstance(time, datetime) or time.utcoffset() is None or not FIRST <= time < END:
-        message = f"a time has a time zone and is of the years {FIRST_YEAR} to {LAST_YEAR}"
-        raise ValueError(message)
+        raise ValueError(f"a time has a time zone and is of the years {FIRST_YEAR} to {LAST_YEAR}")
     return time
 
 

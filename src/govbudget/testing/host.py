@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from govbudget.db.retries import connect
 from govbudget.db.tables import Tables
-from govbudget.identity import Group
+from govbudget.identity import Group, Id
 from govbudget.ids import IdType
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from govbudget.identity import Id
     from govbudget.installation import Installation
 
 __all__ = ["Setup", "govbudget"]

@@ -249,8 +249,7 @@ def find_caller(gov: Installation, identify: Callable[[], object]) -> Id:
             "signed in, and None where nobody is"
         )
         raise GovBudgetError("internal-error", message) from error
-    message = "say who you are: the credentials are missing or bad"
-    raise GovBudgetError("unauthenticated", message)
+    raise GovBudgetError("unauthenticated", "say who you are: the credentials are missing or bad")
 
 
 def _note_ids(

@@ -12,13 +12,12 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
-from govbudget.ids import PRINTABLE
+from govbudget.ids import PRINTABLE, IdType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from govbudget.identity import Id
-    from govbudget.ids import IdType
 
 T = TypeVar("T")
 RowT = TypeVar("RowT")
@@ -98,8 +97,7 @@ def read_page(
 def read_name(text: str) -> str:
     """Read a name that may be one of the database's; ValueError: it can't be."""
     if not re.fullmatch(PRINTABLE, text):
-        message = "must be a text without control characters"
-        raise ValueError(message)
+        raise ValueError("must be a text without control characters")
     text.encode()  # a lone surrogate is not a character: a ValueError
     return text
 
