@@ -168,7 +168,7 @@ def test_an_event_of_a_job_that_is_run_again_is_recorded_once(host):
 # -- settle-from-an-answer.md --
 
 USED = {"prompt_tokens": 1_800, "completion_tokens": 200, "total_tokens": 2_000}
-SDK, CONVERSE, JSON = read_blocks(HOW_TO / "settle-from-an-answer.md", "python")
+SDK, CONVERSE, JSON, IMAGES = read_blocks(HOW_TO / "settle-from-an-answer.md", "python")
 
 
 class Completion:
@@ -210,9 +210,20 @@ def test_of_an_answer_as_json_the_page_says_whose_it_is():
     """What xAI reasoned is beside the output."""
     pytest.importorskip("genai_prices")
     details = {"completion_tokens_details": {"reasoning_tokens": 50}}
-    names = {"Tokens": Tokens, "payload": {"model": "grok-4.5", "usage": {**USED, **details}}}
+    usage = {**USED, **details, "total_tokens": 2_050}
+    names = {"Tokens": Tokens, "payload": {"model": "grok-4.5", "usage": usage}}
     exec(compile(JSON, "settle-from-an-answer.md", "exec"), names)
     assert names["tokens"] == Tokens(input=1_800, output=250)
+
+
+def test_of_an_answer_of_images_the_page_says_the_model():
+    pytest.importorskip("genai_prices")
+    of_input, of_output = {"text_tokens": 10, "image_tokens": 40}, {"image_tokens": 1_056}
+    usage = {"input_tokens": 50, "input_tokens_details": of_input, "output_tokens": 1_056}
+    answer = Completion(usage={**usage, "output_tokens_details": of_output})
+    names = {"Tokens": Tokens, "response": answer}
+    exec(compile(IMAGES, "settle-from-an-answer.md", "exec"), names)
+    assert names["tokens"] == Tokens(input=10, input_image=40, output_image=1_056)
 
 
 # -- async-hosts.md --

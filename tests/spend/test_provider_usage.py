@@ -101,6 +101,14 @@ GROK = {
     },
 }
 
+AUDIO = {"modality": "AUDIO", "tokenCount": 100}
+
+
+def change(payload, **counts):
+    """Give an answer with other counts."""
+    key = "usage" if "usage" in payload else "usageMetadata"
+    return payload | {key: payload[key] | counts}
+
 
 @cache
 def read_prices():
@@ -220,12 +228,104 @@ def test_images_of_the_answer_are_a_kind_of_their_own_where_the_model_has_a_rate
             "input",
         ),
         ("nobody", CHAT, "nobody"),
+        ("anthropic", change(MESSAGE, foo_tokens=4.0), "foo_tokens"),
+        ("anthropic", change(MESSAGE, foo_tokens="4"), "foo_tokens"),
+        ("anthropic", change(MESSAGE, cache_read_input_tokens="7"), "cache_read_input_tokens"),
+        ("anthropic", change(MESSAGE, cache_creation_input_tokens=112_000), "more than its whole"),
+        (
+            "anthropic",
+            change(MESSAGE, iterations=[{"type": "compaction", "output_tokens": 5}]),
+            "iterations.output_tokens",
+        ),
+        ("anthropic", {"type": "message_delta", "usage": MESSAGE["usage"]}, "give the message"),
+        (
+            "aws",
+            change(CONVERSE, cacheDetails=[{"ttl": "1h", "inputTokens": n} for n in (5, 9)]),
+            "cacheDetails",
+        ),
+        ("google", change(GEMINI, promptTokensDetails=[AUDIO, dict(AUDIO)]), "promptTokensDetails"),
+        ("google", change(GEMINI, totalTokenCount=1_300), "1300.* 1250"),
+        ("google", change(GEMINI, cacheTokensDetails=[AUDIO | {"modality": "TEXT"}]), "audio"),
+        (
+            "openai",
+            RESPONSES | {"tool_usage": {"image_gen": {"output_tokens": 1_056}}},
+            "image_gen",
+        ),
+        ("openai", RESPONSES | {"svg_usage": {"output_tokens": 6}}, "svg_usage"),
     ],
-    ids=range(8),
+    ids=range(20),
 )
 def test_what_cannot_be_read_is_named(provider, payload, named):
     with pytest.raises(ValueError, match=named):
         Tokens.from_usage(provider, payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "more", "tokens"),
+    [
+        (
+            MESSAGE,
+            {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 3}},
+            {},
+        ),
+        (MESSAGE, {"iterations": [MESSAGE["usage"] | {"type": "message"}] * 2}, {}),
+        (
+            GEMINI,
+            {"cacheTokensDetails": [{"modality": "TEXT", "tokenCount": 400}]},
+            {"input": 400, "cache_read": 400, "input_audio": 200, "cache_read_audio": 0},
+        ),
+        (CHAT, {"prompt_tokens_details": {"cached_tokens": 60_024, "image_tokens": 2_000}}, {}),
+        (
+            RESPONSES,
+            {
+                "input_tokens_details": {
+                    "cached_tokens": 1_000,
+                    "cache_write_tokens": 30,
+                    "cache_write_tokens_details": {"ttl_30m_tokens": 10, "ttl_12h_tokens": 20},
+                }
+            },
+            {},
+        ),
+        (CHAT, {"prompt_cache_hit_tokens": 60_024, "prompt_cache_miss_tokens": 2_370}, {}),
+        (CHAT, {"queue_time": 0.018, "cost": 0.00095}, {}),
+        # Among the output, as by proxies, and beside it.
+        (
+            GROK,
+            {"total_tokens": 109, "completion_tokens_details": {"reasoning_tokens": 5}},
+            {"output": 9},
+        ),
+        (CHAT, {"total_tokens": 62_736}, {"output": 342}),
+    ],
+    ids=["fetch", "turns", "cached", "image", "written", "again", "times", "among", "beside"],
+)
+def test_what_the_same_answer_says_besides_is_counted_once(payload, more, tokens):
+    """What is a part of a whole, or costs nothing, changes no count."""
+    expected = Tokens.from_response(payload).model_dump() | tokens
+    assert Tokens.from_response(change(payload, **more)).model_dump() == expected
+
+
+def test_audio_that_was_written_down_is_a_kind_of_its_own():
+    details = {"text_tokens": 4, "audio_tokens": 10}
+    usage = {"input_tokens": 14, "input_token_details": details, "output_tokens": 45}
+    tokens = Tokens.from_usage("openai", {"model": "gpt-4o-transcribe", "usage": usage})
+    assert tokens == Tokens(input=4, input_audio=10, output=45)
+
+
+def test_searches_of_openai_are_counted_as_they_are_charged():
+    """The tool's own figure goes first; an opened page is not a search."""
+    kinds = (
+        {"type": "search", "query": "x"},
+        {"type": "open_page"},
+        {"type": "find_in_page"},
+        None,
+    )
+    calls = [{"type": "web_search_call", "action": action} for action in kinds]
+    answer = RESPONSES | {"output": [*calls, {"type": "message", "content": []}]}
+    assert Tokens.from_response(answer).web_searches == 2
+    assert Tokens.from_response(answer | {"tool_usage": None}).web_searches == 2
+    for figure in (0, 1):
+        told = {"web_search": {"num_requests": figure}, "image_gen": {"output_tokens": 0}}
+        assert Tokens.from_response(answer | {"tool_usage": told}).web_searches == figure
 
 
 def test_an_answer_of_nobody_knows_whom_asks_for_the_provider():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,15 +14,29 @@ if TYPE_CHECKING:
 KINDS = ("audio", "image", "video")
 # Parts that have no key and no price of their own, and stay where they are counted.
 WITHIN = (
-    *("input_text_tokens", "output_text_tokens", "cache_text_read_tokens", "input_tool_tokens"),
+    *("input_text_tokens", "output_text_tokens", "input_tool_tokens"),
     *(f"input_{kind}_tool_tokens" for kind in ("text", *KINDS)),
-    *("output_reasoning_tokens", "output_citation_tokens", "cache_write_5m_tokens"),
+    *("output_reasoning_tokens", "output_citation_tokens"),
 )
-# Sums of others, parts at the price of their whole, and what is not a count.
+# Sums of others, parts at the price of their whole, what is not a count, and what costs nothing.
 PASSED_OVER = (
-    *("total", "cost", "num_sources", "text_tokens"),
-    *("accepted_prediction", "rejected_prediction"),
+    *("total", "cost", "num_sources", "text_tokens", "cache_write_tokens_details"),
+    *("accepted_prediction", "rejected_prediction", "web_fetch_requests"),
+    *("prompt_cache_miss_tokens", "queue_time", "prompt_time", "completion_time"),
 )
+# Said again, of what is read elsewhere.
+SAID_AGAIN = {
+    "prompt_cache_hit_tokens": "cache_read_tokens",
+    "num_cached_tokens": "cache_read_tokens",
+}
+# What OpenAI's SDK has, and the package does not read.
+MORE = (
+    (("prompt_tokens_details", "image_tokens"), "input_image_tokens"),
+    (("input_token_details", "audio_tokens"), "input_audio_tokens"),
+)
+TOTALS = ("total_tokens", "totalTokens", "totalTokenCount")
+# Whose totals leave out what is charged apart.
+TOTAL_IS_LESS = ("perplexity",)
 
 
 def read_usage(provider: str, payload: Mapping[str, Any]) -> dict[str, int]:
@@ -32,9 +48,14 @@ def read_usage(provider: str, payload: Mapping[str, Any]) -> dict[str, int]:
     """
     found = _find_provider(provider)
     extractor, model_name, usage = _extract(found, payload)
-    _refuse_unread(extractor, payload)
+    counts = _find_counts(extractor, payload)
+    _refuse_unread(extractor, counts, usage)
+    _compare_with_total(found, counts, usage)
+    if payload.get("type") == "message_delta" and usage.get("cache_write_tokens"):
+        raise ValueError("an event does not say how long its cache writes live; give the message")
     model = found.find_model(model_name) if model_name else None
-    return _split(usage, _list_rates(model))
+    tokens = _split(usage, _list_rates(model))
+    return tokens | {"web_searches": tokens["web_searches"] + _count_searches(payload)}
 
 
 def guess_provider(response: object, payload: Mapping[str, Any]) -> str:
@@ -86,11 +107,11 @@ def _extract(
 ) -> tuple[UsageExtractor, str | None, dict[str, int]]:
     """Extract the counts by the flavor of the provider's API that reads most of them."""
     best: tuple[UsageExtractor, str | None, dict[str, int]] | None = None
-    failure: ValueError | None = None
-    for extractor in provider.extractors or ():
+    failure: Exception | None = None
+    for extractor in map(_add_mappings, provider.extractors or ()):
         try:
             model, usage = extractor.extract(payload)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:  # the latter of a kind that is not a text
             failure = failure or error
             continue
         counts = {key: value for key, value in vars(usage).items() if value}
@@ -119,6 +140,8 @@ def _split(usage: dict[str, int], rates: set[str] | None) -> dict[str, int]:
     read = left.pop("cache_read_tokens", 0)
     for_an_hour = left.pop("cache_write_1h_tokens", 0)
     written = left.pop("cache_write_tokens", 0)
+    if left.pop("cache_write_5m_tokens", 0) > written - for_an_hour:
+        raise ValueError(f"the parts of the answer are more than its whole, {written} cache writes")
     inputs["cache_read"] = read - sum(
         count for key, count in inputs.items() if key.startswith("cache_read")
     )
@@ -145,11 +168,14 @@ def _split_kinds(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Take the kinds of tokens that are charged apart, of the input and of the output."""
     inputs, outputs = {}, {}
+    cached_kinds = sum(left.get(f"cache_{kind}_read_tokens", 0) for kind in ("text", *KINDS))
+    says_all = left.get("cache_read_tokens", 0) == cached_kinds
+    left.pop("cache_text_read_tokens", None)
     for kind in KINDS:
         cached = left.pop(f"cache_{kind}_read_tokens", None)
         among_input = left.pop(f"input_{kind}_tokens", 0)
         if among_input and _is_apart(f"input_{kind}", rates):
-            if cached is None and left.get("cache_read_tokens"):
+            if cached is None and not says_all:
                 raise ValueError(f"the answer does not say how many `{kind}` tokens were cached")
             inputs[f"input_{kind}"] = among_input - (cached or 0)
         if cached and _is_apart(f"cache_{kind}_read", rates):
@@ -164,40 +190,112 @@ def _is_apart(rate: str, rates: set[str] | None) -> bool:
     return rates is None or f"{rate}_mtok" in rates
 
 
-def _refuse_unread(extractor: UsageExtractor, payload: Mapping[str, Any]) -> None:
-    """Raise ValueError that names a count of the answer which the extractor does not read."""
-    roots = [extractor.root] if isinstance(extractor.root, str) else list(extractor.root)
-    usage: Any = payload
-    for step in roots:
-        usage = usage[step]
-    for path, field, item in _list_counts(usage, ()):
-        if any(word in field for word in PASSED_OVER):
+def _add_mappings(extractor: UsageExtractor) -> UsageExtractor:
+    """Give an extractor that reads what the package leaves out, too."""
+    from genai_prices.types import UsageExtractorMapping  # noqa: PLC0415 - an extra
+
+    known = [mapping.path for mapping in extractor.mappings]
+    more = [
+        UsageExtractorMapping(path=list(path), dest=dest, required=False)
+        for path, dest in MORE
+        if list(path) not in known
+    ]
+    return replace(extractor, mappings=[*extractor.mappings, *more])
+
+
+def _find_counts(extractor: UsageExtractor, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the object of an answer that the paths of the extractor start at."""
+    counts: Any = payload
+    for step in [extractor.root] if isinstance(extractor.root, str) else extractor.root:
+        counts = counts[step]
+    return counts  # type: ignore[no-any-return]
+
+
+def _refuse_unread(
+    extractor: UsageExtractor, counts: Mapping[str, Any], usage: Mapping[str, int]
+) -> None:
+    """Raise ValueError that names a count which the extractor did not read, or not as a count."""
+    read = {_find_field(mapping.path, counts) for mapping in extractor.mappings}
+    for path, item, value in _list_numbers(counts, ()):
+        is_again = path[-1] in SAID_AGAIN and usage.get(SAID_AGAIN[path[-1]]) == value
+        if is_again or any(word in name for word in PASSED_OVER for name in path):
             continue
-        if not any(_reads(mapping.path, path, field, item) for mapping in extractor.mappings):
-            raise ValueError(f"no key of `tokens` counts `{'.'.join((*path, field))}`")
+        if (id(item), path[-1]) not in read:
+            raise ValueError(f"no key of `tokens` counts `{'.'.join(path)}`")
+        if type(value) is not int:
+            raise ValueError(f"`{'.'.join(path)}` is not a whole number: {value!r}")
 
 
-def _list_counts(
+def _list_numbers(
     value: Any,  # noqa: ANN401 - JSON
     path: tuple[str, ...],
-) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, Any]]]:
-    """Give each whole number above 0: the path to its object, its name, and the object."""
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any], object]]:
+    """Give each number that is not 0, also one in a text: its path, its object, and the number.
+
+    What Anthropic says of a single turn is in the whole already.
+    """
     if isinstance(value, list):
         for item in value:
-            yield from _list_counts(item, path)
-    elif isinstance(value, Mapping):
+            yield from _list_numbers(item, path)
+    elif isinstance(value, Mapping) and not (
+        path == ("iterations",) and value.get("type") == "message"
+    ):
         for key, inner in value.items():
-            if isinstance(inner, int) and not isinstance(inner, bool) and inner > 0:
-                yield path, key, value
-            else:
-                yield from _list_counts(inner, (*path, key))
+            if isinstance(inner, Mapping | list):
+                yield from _list_numbers(inner, (*path, key))
+            elif _is_number(inner):
+                yield (*path, key), value, inner
 
 
-def _reads(steps: Any, path: tuple[str, ...], field: str, item: Mapping[str, Any]) -> bool:  # noqa: ANN401 - as the package has it
-    """Say whether the path of a mapping leads to a field of an object."""
-    names = [steps] if isinstance(steps, str) else list(steps)
-    last = names.pop()
-    plain = tuple(name for name in names if isinstance(name, str))
-    matches = [one for one in names if not isinstance(one, str)]
-    fits = all(one.match.is_match(str(item.get(one.field))) for one in matches)
-    return last == field and plain == path and fits
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip("-").isdecimal() and value.strip("-0") != ""
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value != 0
+
+
+def _find_field(steps: Any, value: Any) -> tuple[int, str] | None:  # noqa: ANN401 - as the package has it
+    """Find the object that the path of a mapping leads to, by its id, and the name of its field."""
+    *names, last = [steps] if isinstance(steps, str) else steps
+    for name in names:
+        if isinstance(name, str):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        else:
+            value = name.extract(value) if isinstance(value, list) else None
+    return id(value), last
+
+
+def _compare_with_total(
+    provider: Provider, counts: Mapping[str, Any], usage: dict[str, int]
+) -> None:
+    """Count reasoning once, as the total says; raise ValueError where the total says more.
+
+    Some count it in the output and some beside it, and a proxy may change that.
+    """
+    total = next((counts[key] for key in TOTALS if type(counts.get(key)) is int), 0)
+    beyond = total - usage.get("input_tokens", 0) - usage.get("output_tokens", 0)
+    if total == 0 or (beyond < 0 and provider.id in TOTAL_IS_LESS):
+        return
+    if abs(beyond) == usage.get("output_reasoning_tokens", 0):
+        usage["output_tokens"] = usage.get("output_tokens", 0) + beyond
+    elif beyond > 0:
+        raise ValueError(f"the total of the answer is {total}, and its parts are {total - beyond}")
+
+
+def _count_searches(payload: Mapping[str, Any]) -> int:
+    """Count the searches of OpenAI's tool, which are beside the usage; refuse other tools' tokens.
+
+    Only a search is charged, not the opening of a page. Raises ValueError that names the tokens
+    of another model that a tool has used.
+    """
+    tools = {name: payload.get(name) for name in ("tool_usage", "svg_usage")}
+    searches: int | None = None
+    for path, _item, value in _list_numbers(tools, ()):
+        if path != ("tool_usage", "web_search", "num_requests") or not isinstance(value, int):
+            raise ValueError(f"no key of `tokens` counts `{'.'.join(path)}`, of another model")
+        searches = value
+    if tools["tool_usage"] is not None:
+        return searches or 0
+    output = payload.get("output")
+    calls = [item for item in output if isinstance(item, Mapping)] if type(output) is list else []
+    actions = (item.get("action") for item in calls if item.get("type") == "web_search_call")
+    return sum((action or {}).get("type", "search") == "search" for action in actions)
