@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from decimal import Decimal
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _list_numbers(
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
         return value.strip("-").isdecimal() and value.strip("-0") != ""
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value != 0
+    return isinstance(value, Number) and not isinstance(value, bool) and value != 0
 
 
 def _find_field(steps: Any, value: Any) -> tuple[int, str] | None:  # noqa: ANN401 - as the package has it
