@@ -228,8 +228,8 @@ def test_images_of_the_answer_are_a_kind_of_their_own_where_the_model_has_a_rate
             "input",
         ),
         ("nobody", CHAT, "nobody"),
-        ("anthropic", change(MESSAGE, foo_tokens=4.0), "foo_tokens"),
-        ("anthropic", change(MESSAGE, foo_tokens="4"), "foo_tokens"),
+        ("anthropic", change(MESSAGE, foo_tokens=1.0), "foo_tokens"),
+        ("anthropic", change(MESSAGE, foo_tokens=True, bar_tokens="1"), "bar_tokens"),
         ("anthropic", change(MESSAGE, cache_read_input_tokens="7"), "cache_read_input_tokens"),
         ("anthropic", change(MESSAGE, cache_creation_input_tokens=112_000), "more than its whole"),
         (

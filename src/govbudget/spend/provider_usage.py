@@ -247,10 +247,10 @@ def _list_numbers(
                 yield (*path, key), value, inner
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:  # noqa: ANN401 - JSON
     if isinstance(value, str):
         return value.strip("-").isdecimal() and value.strip("-0") != ""
-    return isinstance(value, Number) and not isinstance(value, bool) and value != 0
+    return bool(value) and value is not True and isinstance(value, Number)
 
 
 def _find_field(steps: Any, value: Any) -> tuple[int, str] | None:  # noqa: ANN401 - as the package has it
