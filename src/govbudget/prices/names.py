@@ -19,6 +19,8 @@ _REST = re.compile(
     r"(?:[-@_:]?(?:20\d\d-?[01]\d-?[0-3]\d|[01]\d-20\d\d|[01]\d-?[0-3]\d|00\d|v\d+(?::\d+)?|:\d)){0,4}"
 )
 _COMPACT_DATE = re.compile(r"-(20\d\d)([01]\d)([0-3]\d)(?=-|:|$)")
+# What follows the base of a fine-tuned model are names of its owner's.
+_FINE_TUNED = re.compile(r"(ft:[^:]+):.*")
 _VARIANT = re.compile(r"(.+)(@(?:batch|flex|priority|fast))")
 
 
@@ -55,6 +57,8 @@ def find_match(provider: str, model: str) -> Match | None:
         asked, variant = found.groups()
     for prefix in (*rules["prefixes"].get(own, ()), f"{own}/", f"{name}/"):
         asked = asked.removeprefix(prefix)
+    if found := _FINE_TUNED.fullmatch(asked):
+        asked = found[1]
     dated = _COMPACT_DATE.sub(r"-\1-\2-\3", asked)
     for candidate in dict.fromkeys((asked, dated)):
         for listed_as in (own, *rules["fallbacks"].get(own, ())):
