@@ -18,9 +18,20 @@ def fill(old, new):
     """Give the price of a correction: the old one, and today's of what that had none for."""
     if not any(old.get(name) is not None for name in (*FOUR, "further", "tiers")):
         return new
-    four = {name: new.get(name) if old.get(name) is None else old[name] for name in FOUR}
-    further = {**new.get("further", {}), **old.get("further", {})}
-    return {**four, "further": further, "tiers": old.get("tiers", [])}
+    rows = (old, new)
+    base, *tiers = sorted({0, *(t["input_above"] for row in rows for t in row.get("tiers", []))})
+    filled = [{**fill_at(old, new, above), "input_above": above} for above in tiers]
+    return {**fill_at(old, new, base), "tiers": filled}
+
+
+def fill_at(old, new, above):
+    """Give the price of a call of just more input than this."""
+    was, is_now = (
+        [row, *(t for t in row.get("tiers", []) if t["input_above"] <= above)][-1]
+        for row in (old, new)
+    )
+    four = {name: is_now.get(name) if was.get(name) is None else was[name] for name in FOUR}
+    return {**four, "further": {**is_now.get("further", {}), **was.get("further", {})}}
 
 
 @dataclass

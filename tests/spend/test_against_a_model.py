@@ -39,6 +39,7 @@ TIERED = {
         }
     ],
 }
+HALF_TIERED = {**HALF, "tiers": [{**HALF, "input_above": 30, "input_price": 4_000_000}]}
 UNITS = ("input", "output", "cache_read", "web_searches", "input_audio")
 
 
@@ -211,7 +212,7 @@ class Side:
     def reprice(self):
         """A price comes that was not known; one that is in force is never rewritten under it."""
         name = self.names[self.dice.choice([1, 3])]
-        self.price(name, self.dice.choice([HALF, PLAIN]))
+        self.price(name, self.dice.choice([HALF, PLAIN, TIERED, HALF_TIERED]))
 
 
 def read_hold(hold):

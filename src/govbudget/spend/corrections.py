@@ -9,7 +9,7 @@ from __future__ import annotations
 from govbudget.identity import Action
 from govbudget.money import MAX_COST_PICOS, PRICES
 from govbudget.new_ids import write_new_id
-from govbudget.prices.statements import DAY, find_in_force
+from govbudget.prices.statements import DAY, find_in_force, find_levels, find_rates
 from govbudget.spend.cost import write_cost
 from govbudget.spend.notices import NOTICED, write_crossings
 from govbudget.spend.statements import (
@@ -31,12 +31,19 @@ WAS_UNPRICED = "({0}.cost_picos IS NULL OR {0}.unpriced IS NOT NULL)"
 HAD_NO_PRICE = (
     f"""coalesce({", ".join(f"o.{price}" for price in PRICES)}) IS NULL AND o.more IS NULL"""
 )
-# What the original has no price for has that of today; of what it knows nothing, the whole one.
+# What the original has no price for has that of today, at each length of the prompt; of what it
+# knows nothing, the whole one.
+FILLED_TIERS = f"""
+  SELECT jsonb_build_object('tiers', jsonb_agg(
+    {find_rates("p")} || jsonb_strip_nulls({find_rates("o")})
+      || jsonb_build_object('above', level) ORDER BY level))
+  FROM ({find_levels("o")} UNION {find_levels("p")}) AS levels HAVING count(*) > 0"""
 FILLED = {
     **{price: f"coalesce(o.{price}, p.{price})" for price in PRICES},
     "more": f"""CASE WHEN {HAD_NO_PRICE} THEN p.more
     ELSE nullif(coalesce(p.more - 'tiers', '{{{{}}}}')
-                || coalesce(jsonb_strip_nulls(o.more), '{{{{}}}}'), '{{{{}}}}') END""",
+                || coalesce(jsonb_strip_nulls(o.more - 'tiers'), '{{{{}}}}')
+                || coalesce(({FILLED_TIERS}), '{{{{}}}}'), '{{{{}}}}') END""",
     "priced_as": f"CASE WHEN {HAD_NO_PRICE} THEN p.priced_as ELSE o.priced_as END",
 }
 # What a correction takes over from what it corrects.
