@@ -91,7 +91,7 @@ def test_without_an_organization_it_is_the_site_prices_tokens_and_roles(run, url
 
 
 def test_more_than_a_page_is_exported_whole(run, url, engine, estate, monkeypatch):
-    monkeypatch.setattr("govbudget.cli.audit.PAGE", 100)
+    monkeypatch.setattr("govbudget.cli.environment.PAGE", 100)
     count = 2 * 100 + 1
     organization = uuid4()
     row = {"organization_id": organization, "object_type": "x", "receipt": NOBODY}

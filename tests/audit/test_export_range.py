@@ -77,7 +77,7 @@ def test_what_is_asked_for_is_exported_whatever_the_size_of_a_page(
     export, monkeypatch, page, options, found
 ):
     """From --since on, before --until, of the types alone; the newest first."""
-    monkeypatch.setattr("govbudget.cli.audit.PAGE", page)
+    monkeypatch.setattr("govbudget.cli.environment.PAGE", page)
     assert export(*options) == found
 
 

@@ -86,7 +86,7 @@ def test_each_change_is_in_the_audit_trail_as_the_operators(here, world):
 
 def test_the_budgets_of_an_organization_are_listed_page_by_page(here, world, monkeypatch):
     """As text, JSON and CSV: the same budgets in the order of the group ids."""
-    monkeypatch.setattr("govbudget.cli.budgets.PAGE", 1)
+    monkeypatch.setattr("govbudget.cli.environment.PAGE", 1)
     assert here("budget", "list", world.a).out == ""
     for group, usd in ((world.a1, 1), (world.a2, 2), (world.b1, 3)):
         here("budget", "set", group, "--usd", usd)

@@ -79,7 +79,7 @@ def test_what_is_exported_is_what_was_applied_and_changes_nothing(
     apply, stored, here, world, monkeypatch
 ):
     """Sorted, two blanks deep, a line's end last; ended overrides stay; also page by page."""
-    monkeypatch.setattr("govbudget.spend.budgets_file.PAGE", 1)
+    monkeypatch.setattr("govbudget.cli.environment.PAGE", 1)
     limits, overrides = full(world)
     done = apply(limits[::-1], overrides[::-1])
     assert (done.status, done.err) == (0, "")

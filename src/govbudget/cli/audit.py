@@ -21,7 +21,6 @@ from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.host import find_settings
 from govbudget.identity import OPERATOR
 
-PAGE = 1000
 RECEIPT = ("actor", "roles", "cause", "lines", "policy_digest", "request_id")
 TYPES = (
     *("api_token", "group_member", "organization_member", "role_assignment"),
@@ -67,16 +66,16 @@ def audit_export(organization: str | None, types: Sequence[str], form: str, **sp
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
         read: Callable[..., Sequence[Entry]]
         if organization is None:
-            read = partial(Audit.list_site, unit.authorize("update", prices=True), limit=PAGE)
+            read = partial(Audit.list_site, unit.authorize("update", prices=True))
         else:
             asked = gov.settings.id_type.parse(organization)
-            read = partial(Audit.list, unit.authorize("update", organization=asked), limit=PAGE)
-        page = read()
-        if not page and organization is not None:
+            read = partial(Audit.list, unit.authorize("update", organization=asked))
+        # Also where nothing is asked about an organization: before a header is printed.
+        if not read(limit=1) and organization is not None:
             require_known(unit, asked)
-        if (until := span["until"]) is not None:
-            page = read(after=(until, UUID(int=0)))
-        entries = follow(page, read, lambda entry: (entry.at, entry.id))
+        until = span["until"]
+        start = None if until is None else (until, UUID(int=0))
+        entries = follow(read, lambda entry: (entry.at, entry.id), start)
         if (since := span["since"]) is not None:
             entries = takewhile(lambda entry: entry.at >= since, entries)
         rows = (_flatten(entry) for entry in entries if not types or entry.object_type in types)

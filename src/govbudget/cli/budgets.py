@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import click
 
@@ -11,15 +10,13 @@ from govbudget.budgets.budget import Budget
 from govbudget.budgets.store import Budgets
 from govbudget.cli import NotSo
 from govbudget.cli.each_database import each_database
-from govbudget.cli.environment import follow, open_gov, require_known, run_as_operator
-from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.environment import list_all, open_gov, run_as_operator
+from govbudget.cli.formats import format_option, print_answer, reading
 from govbudget.cli.host import find_settings
 from govbudget.db.unit import Grant
 from govbudget.errors import NotFound
 from govbudget.identity import OPERATOR, Group
 from govbudget.money import MAX_LIMIT_MICROS, parse_usd, write_usd
-
-PAGE = 1000
 
 
 @click.group()
@@ -63,16 +60,11 @@ def budget_show(group: str, form: str) -> None:
     _print(form, _run("read", group, Budgets.get))
 
 
-def _read_usd(text: str) -> int:
-    try:
-        return parse_usd(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @budget.command("set")
 @click.argument("group")
-@click.option("--usd", type=_read_usd, metavar="AMOUNT", help="US dollars, such as 20 or 0.5.")
+@click.option(
+    "--usd", type=reading(parse_usd), metavar="AMOUNT", help="US dollars, such as 20 or 0.5."
+)
 @click.option(
     "--micros", type=click.IntRange(0, MAX_LIMIT_MICROS), help="The same in micros; 1 USD is 10^6."
 )
@@ -107,10 +99,7 @@ def budget_list(organization: str, form: str) -> None:
 
     asked = find_settings().id_type.parse(organization)
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
-        read = partial(Budgets.list, unit.authorize("read", organization=asked), limit=PAGE)
-        page = read()
-        if not page:
-            require_known(unit, asked)
-        found = follow(page, read, lambda one: one.group_id)
+        grant = unit.authorize("read", organization=asked)
+        found = list_all(grant, Budgets.list, lambda one: one.group_id)
         columns = list(BudgetAnswer.model_fields)
         print_answer(form, map(_describe, found), map(_show, found), columns)

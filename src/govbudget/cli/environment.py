@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import click
@@ -21,14 +21,16 @@ from govbudget.db.connection import open_engine
 from govbudget.db.databases import Databases
 from govbudget.db.gov import Gov
 from govbudget.db.group_search import search_groups
-from govbudget.db.retries import T, retry
+from govbudget.db.retries import T, retry, run
 from govbudget.db.tables import require_own_tables
-from govbudget.db.unit import Unit
+from govbudget.db.unit import Grant, Unit
 from govbudget.db.urls import DATABASE_URLS, read_urls
 from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import own_directory
 from govbudget.errors import GovBudgetError, NotFound, SettingsError
-from govbudget.identity import OPERATOR, Id
+from govbudget.identity import OPERATOR, Id, Organization
+
+PAGE = 1000  # rows that are read at once
 
 
 def find_directory() -> Directory:
@@ -129,13 +131,9 @@ def open_database() -> Iterator[Engine]:
 
 
 def run_on_database(work: Callable[[Connection], T]) -> T:
-    """Run work that needs no right in a transaction, all or nothing; see `retry`."""
-
-    def attempt() -> T:
-        with open_database() as engine, engine.begin() as connection:
-            return work(connection)
-
-    return retry(attempt)
+    """Run work that needs no right in a transaction, all or nothing; see `retries.run`."""
+    with open_database() as engine:
+        return run(engine, work, "READ COMMITTED")
 
 
 @contextmanager
@@ -258,10 +256,19 @@ def require_known(unit: Unit, organization: Id) -> None:
         raise NotSo(f"no organization `{organization}` is known here")
 
 
-def follow(
-    page: Sequence[T], read: Callable[..., Sequence[T]], find_position: Callable[[T], object]
+def list_all(
+    grant: Grant[Organization], read: Callable[..., Sequence[T]], position: Callable[[T], object]
 ) -> Iterator[T]:
-    """Give the rows of a page and of those after it; `read` takes the position of a last row."""
-    while page:
+    """Give all rows of a list of the organization; raise NotSo where that is not known."""
+    if not read(grant, limit=1):
+        require_known(grant.unit, grant.object.id)
+    return follow(partial(read, grant), position)
+
+
+def follow(
+    read: Callable[..., Sequence[T]], position: Callable[[T], object], after: object = None
+) -> Iterator[T]:
+    """Give the rows of a list, a page at a time: those after the position of a row, or all."""
+    while page := read(limit=PAGE, after=after):
         yield from page
-        page = read(after=find_position(page[-1]))
+        after = position(page[-1])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from govbudget.cli.each_database import find_turn
 from govbudget.text import write_csv
+
+T = TypeVar("T")
 
 # How many lines are written at once: a write costs more than most lines.
 AT_ONCE = 500
@@ -22,6 +25,27 @@ def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., A
     safe = " CSV is safe to open in a spreadsheet." if "csv" in forms else ""
     how = f"How it is printed.{safe}"
     return click.option("--format", "form", type=click.Choice(forms), default=forms[0], help=how)
+
+
+def reading(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Give the type of an option; a text that can't be read is wrong usage."""
+
+    def convert(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+@contextmanager
+def wrong_usage() -> Iterator[None]:
+    """Let a ValueError of the block be wrong usage."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def print_answer(

@@ -16,7 +16,7 @@ from govbudget.authz.reader import Line
 from govbudget.authz.table import DecisionTable
 from govbudget.cli import NOT_SO, OK, WRONG
 from govbudget.cli.each_database import each_database, in_database_of
-from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.formats import format_option, print_answer, wrong_usage
 from govbudget.cli.host import find_policy_dir, find_settings
 from govbudget.errors import PolicyError
 from govbudget.identity import Action, ObjectType, Scope
@@ -118,10 +118,8 @@ def policy_matrix(folder: Path, form: str, *, everything: bool, **named: tuple[s
     `--format csv` prints a `matrix.csv`.
     """
     table = _open_table(folder)
-    try:
+    with wrong_usage():
         cells = select_cells(table, everything=everything, **named)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     _name(folder, table.digest, form)
     if form == "json":
         print_answer(form, {"policy_dir": _resolve(folder), **describe_cells(table, cells)})
@@ -155,9 +153,9 @@ def policy_explain(
         raise click.UsageError("give either --role (once or more), or --user with --group")
     table = _open_table(folder)
     obj = obj or (ObjectType.AI_MEMBER_SPEND if ids["member"] else table.budget_object)
-    try:
+    held = []
+    with wrong_usage():
         require_asked(table, obj, action)
-        held = []
         if user:
             # What asks the database is imported for that alone.
             from govbudget.cli.people import explain_held
@@ -166,8 +164,6 @@ def policy_explain(
                 held = explain_held(table, ObjectType(obj), user, ids["group"], ids["member"])
             roles = tuple(dict.fromkeys(item["role"] for item in held if item["counts"]))
         explanation = explain_decision(table, roles, obj, action)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     _name(folder, table.digest, form)
     asked = f": {', '.join(roles) or 'no role'}, {obj}, {action}"
     if not user and explanation.own is not explanation.decision.allowed:
@@ -246,10 +242,8 @@ def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None
     """
     table = _open_table(folder)
     kind = ObjectType.GROUP if obj == ObjectType.GROUP_AI_BUDGET else ObjectType(obj)
-    try:
+    with wrong_usage():
         require_asked(table, table.asked_as(kind), action)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     from govbudget.cli.people import open_reached, show_people
 
     @each_database

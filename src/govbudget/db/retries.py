@@ -67,6 +67,16 @@ def retry(work: Callable[[], T], states: frozenset[str] = RETRIED) -> T:
     raise AssertionError("a try ends by returning or raising")
 
 
+def run(db: Engine | Connection, work: Callable[[Connection], T], level: str = "AUTOCOMMIT") -> T:
+    """Run work that needs no right on a connection of its own; see `connect` and `retry`."""
+
+    def attempt() -> T:
+        with connect(db, level) as connection:
+            return work(connection)
+
+    return retry(attempt)
+
+
 def pause(shortest_ms: int, longest_ms: int) -> None:
     """Sleep for some milliseconds, so that the tries of several don't meet again."""
     time.sleep(random.uniform(shortest_ms, longest_ms) / 1000)  # noqa: S311 - nothing secret

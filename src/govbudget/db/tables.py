@@ -129,6 +129,11 @@ class Tables:
         items = [] if refers_to is None else [sa.ForeignKey(refers_to, ondelete="CASCADE")]
         return sa.Column(name, self.id_type, *items, primary_key=key, autoincrement=False)
 
+    @staticmethod
+    def refer(to: Mapping[str, sa.Column[Any]], name: str | None = None) -> sa.ForeignKeyConstraint:
+        """Let columns refer to a row of another table, which takes theirs along when it goes."""
+        return sa.ForeignKeyConstraint(list(to), list(to.values()), name=name, ondelete="CASCADE")
+
     def find_group(self, shown: str) -> str | None:
         """Write the query that finds the group of a changed row; None: groups are not known."""
         column = self.groups_column
@@ -177,9 +182,17 @@ def timestamp(name: str, now: Any = None) -> sa.Column[Any]:  # noqa: ANN401 - a
     return sa.Column(name, Time, nullable=False, server_default=default)
 
 
-def check_limits() -> sa.CheckConstraint:
-    """Describe the bounds of a limit."""
-    return sa.CheckConstraint(f"spend_limit_micros BETWEEN 0 AND {MAX_LIMIT_MICROS}", name="limit")
+def describe_limit() -> tuple[sa.schema.SchemaItem, ...]:
+    """Describe a limit: its bounds, its revision and times, and the receipt of its last change."""
+    return (
+        sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
+        # A fresh one with every change: the ETag, which no delete and re-create brings back.
+        sa.Column("revision", sa.Uuid, nullable=False),
+        timestamp("created_at"),
+        timestamp("updated_at"),
+        sa.Column("receipt", pg.JSONB),
+        sa.CheckConstraint(f"spend_limit_micros BETWEEN 0 AND {MAX_LIMIT_MICROS}", name="limit"),
+    )
 
 
 def organizations(t: Tables) -> sa.Table:
@@ -229,16 +242,8 @@ def group_members(t: Tables) -> sa.Table:
         t.id("group_id", key=True),
         t.id("user_id", key=True),
         required(t.id("organization_id")),
-        sa.ForeignKeyConstraint(
-            ["organization_id", "group_id"],
-            [of_group.organization_id, of_group.id],
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(
-            ["organization_id", "user_id"],
-            [members.organization_id, members.user_id],
-            ondelete="CASCADE",
-        ),
+        t.refer({"organization_id": of_group.organization_id, "group_id": of_group.id}),
+        t.refer({"organization_id": members.organization_id, "user_id": members.user_id}),
         sa.Index(None, "user_id", "organization_id"),
         # What an override's key refers to.
         sa.UniqueConstraint("organization_id", "group_id", "user_id"),
@@ -274,13 +279,7 @@ def group_ai_budgets(t: Tables) -> sa.Table:
     return t.add(
         "group_ai_budgets",
         t.id("group_id", t.groups_column, key=True),
-        sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
-        # A fresh one with every change: the ETag, which no delete and re-create brings back.
-        sa.Column("revision", sa.Uuid, nullable=False),
-        timestamp("created_at"),
-        timestamp("updated_at"),
-        sa.Column("receipt", pg.JSONB),
-        check_limits(),
+        *describe_limit(),
         info={"audit": Audited("group_ai_budget", ("group_id",), ("spend_limit_micros",), find)},
     )
 

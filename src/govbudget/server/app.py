@@ -20,7 +20,7 @@ from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_bounded, open_
 from govbudget.db.databases import Databases
 from govbudget.db.group_search import search_groups
 from govbudget.db.own_pool import find_own
-from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, retry
+from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, run
 from govbudget.db.revisions import head_revision, read_revision
 from govbudget.db.tables import require_own_tables
 from govbudget.directory.sql import own_directory
@@ -151,9 +151,9 @@ def create_app(
     named = [("", engine)] if isinstance(engine, sa.Engine) else engine
     engines = {slots: find_own(one) for slots, one in named}
 
-    def run(work: Callable[[sa.Connection], T]) -> T:
+    def run_here(work: Callable[[sa.Connection], T]) -> T:
         """Run work in the database of the request."""
-        return _run(gov.find_engine(find_request_organization()), work)
+        return run(gov.find_engine(find_request_organization()), work)
 
     def is_caller_known(connection: sa.Connection) -> bool:
         secret = _read_secret()
@@ -164,11 +164,11 @@ def create_app(
     gov = GovBudget().init_app(
         app,
         engine=engine,
-        identify=partial(_identify, tokens, run),
+        identify=partial(_identify, tokens, run_here),
         policy=policy,
         organization_of=search_groups([*engines.values()], own_directory(tables), is_caller_known),
     )
-    look_up = partial(_look_up, run, [*engines.values()])
+    look_up = partial(_look_up, run_here, [*engines.values()])
     sessions = open_sessions(gov, tokens, look_up)  # type: ignore[arg-type]  # it has spend
     _own_site(app, gov.challenge, sessions)
     app.get("/readyz", endpoint="readyz")(partial(_answer_ready, engines, settings))
@@ -208,10 +208,10 @@ def _own_site(app: Flask, challenge: str, sessions: Sessions | None) -> None:
         return response if request.blueprint else requestlog.finish_record(response)
 
 
-def _identify(tokens: BearerTokens, run: Run, /) -> Id:
+def _identify(tokens: BearerTokens, here: Run, /) -> Id:
     """Give the user whose live token came with this request."""
     secret = _read_secret()
-    user: Id | None = secret and run(lambda connection: tokens.find_user(connection, secret))
+    user: Id | None = secret and here(lambda connection: tokens.find_user(connection, secret))
     if user is None:
         hint = "send `Authorization: Bearer TOKEN`; `govbudget token create USER` prints a token"
         raise GovBudgetError("unauthenticated", hint)
@@ -227,25 +227,15 @@ def _read_secret() -> str | None:
     return secret if secret.startswith(TOKEN_PREFIX) else None
 
 
-def _run(engine: sa.Engine | sa.Connection, work: Callable[[sa.Connection], T]) -> T:
-    """Run work on a connection in AUTOCOMMIT; try again on a serialization failure or deadlock."""
-
-    def run() -> T:
-        with connect(engine) as connection:
-            return work(connection)
-
-    return retry(run)
-
-
-def _look_up(run: Run, engines: Sequence[sa.Engine], work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 - what the work gives
+def _look_up(here: Run, engines: Sequence[sa.Engine], work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 - what the work gives
     """Run work that asks for a session's token: of no organization, in the first that answers."""
     if find_request_organization() is not None:
-        return run(work)
+        return here(work)
     *others, last = engines
     for one in others:
         with suppress(sa.exc.SQLAlchemyError):
-            return _run(one, work)
-    return _run(last, work)
+            return run(one, work)
+    return run(last, work)
 
 
 def _answer(status: str, code: int = 200, **more: object) -> Response:
@@ -283,7 +273,7 @@ def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") ->
     """Say in a sentence why a database can't serve now, and log it; None: it can."""
     is_silent = False
     try:
-        obstacle = cause = _run(engine, lambda c: find_obstacle(c, settings))
+        obstacle = cause = run(engine, lambda c: find_obstacle(c, settings))
     except sa.exc.SQLAlchemyError as error:
         away = explain_outage(error) is not None
         obstacle = f"the database {'does not answer' if away else 'refuses to be asked'}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 from govbudget.budgets.store import Budgets
 from govbudget.cli import NotSo
 from govbudget.cli.each_database import each_database, in_database_of
-from govbudget.cli.environment import follow, require_known, run_as_operator
+from govbudget.cli.environment import list_all, require_known, run_as_operator
 from govbudget.cli.formats import print_answer
 from govbudget.cli.host import find_settings
 from govbudget.errors import FieldError, InvalidInput, NotFound
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from govbudget.db.unit import Unit
     from govbudget.identity import Id
 
-PAGE = 1000
 SET, CHANGE, CLEAR, UNCHANGED = "set", "changed", "cleared", "unchanged"
 # The lists of the file, and what an entry says. An owner, the first column, is in a list once.
 COLUMNS = {
@@ -131,12 +129,11 @@ def budgets_apply(file: BinaryIO, *, dry_run: bool) -> None:
 
 def _read(unit: Unit, organization: Id) -> dict[Key, Row]:
     """Read what is stored; raise NotSo where the organization is not known."""
-    require_known(unit, organization)
     grant, found = unit.authorize("read", organization=organization), {}
-    for name, read_page in {"limits": Budgets.list, "overrides": Overrides.list}.items():
+    lists: dict[str, Any] = {"limits": Budgets.list, "overrides": Overrides.list}
+    for name, read in lists.items():
         find_owner = attrgetter(COLUMNS[name][0])
-        read: Any = partial(read_page, grant, limit=PAGE)
-        for one in follow(read(), read, find_owner):
+        for one in list_all(grant, read, find_owner):
             found[name, find_owner(one)] = _take(name, one)
     return found
 

@@ -17,7 +17,7 @@ from govbudget.budgets.budget import LimitSource
 from govbudget.cli import NOT_SO, OK
 from govbudget.cli.each_database import each_database, name_file
 from govbudget.cli.environment import open_gov, require_known, run_as_operator
-from govbudget.cli.formats import format_option, print_answer
+from govbudget.cli.formats import format_option, print_answer, reading, wrong_usage
 from govbudget.cli.host import find_settings
 from govbudget.db.retries import T
 from govbudget.db.unit import Unit
@@ -57,18 +57,6 @@ def spend() -> None:
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _reading(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Let a mistake in an option's text be wrong usage."""
-
-    def convert(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return convert
-
-
 def read_month(text: str) -> date:
     """Give the first day of a month in which calls may be; ValueError: it is not one."""
     with suppress(ValueError):
@@ -80,8 +68,8 @@ def read_month(text: str) -> date:
 
 def _range_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which days of which organization are asked about."""
-    day: dict[str, Any] = {"metavar": "DAY", "type": _reading(read_day)}
-    month = _reading(read_month)
+    day: dict[str, Any] = {"metavar": "DAY", "type": reading(read_day)}
+    month = reading(read_month)
     for option in (
         click.option("--month", metavar="YYYY-MM", type=month, help="All its days."),
         click.option("--to", "until", help="The day after the last one.", **day),
@@ -101,10 +89,8 @@ def _read_range(
     settings = find_settings()
     if since is None or until is None:
         since, until = span_month(month) if month else find_month(settings.time_zone)
-    try:
+    with wrong_usage():
         return settings.id_type.parse(organization), Question(since, until)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 @spend.command("report")
@@ -112,7 +98,7 @@ def _read_range(
 @click.option(
     "--by",
     metavar="KEY,KEY",
-    type=_reading(read_keys),
+    type=reading(read_keys),
     help=f"What it is summed by, some of {','.join(Key)}; without it: all in one row.",
 )
 @format_option("text", "csv", "jsonl")
@@ -272,7 +258,7 @@ def spend_verify(organization: str | None, file: Path | None) -> int:
 
 
 @spend.command("close")
-@click.argument("month", metavar="MONTH", type=_reading(read_month))
+@click.argument("month", metavar="MONTH", type=reading(read_month))
 @click.option("--to", "file", type=FILE, required=True, help="The file that the month is kept in.")
 @click.option(
     "--after-days",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import click
 
 from govbudget.cli.audit import TIME
 from govbudget.cli.each_database import each_database
-from govbudget.cli.environment import follow, open_gov, require_known
+from govbudget.cli.environment import list_all, open_gov, require_known
 from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.host import find_settings
 from govbudget.identity import OPERATOR
@@ -18,8 +17,6 @@ from govbudget.spend.notices import Notice, Notices
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-PAGE = 1000
 
 
 @click.group()
@@ -43,11 +40,8 @@ def notices_list(organization: str, since: datetime | None, form: str) -> None:
 
     asked = find_settings().id_type.parse(organization)
     with open_gov() as gov, gov.unit(OPERATOR, atomic=True) as unit:
-        read = partial(Notices.list, unit.authorize("read", organization=asked), limit=PAGE)
-        page = read()
-        if not page:
-            require_known(unit, asked)
-        found = follow(page, read, lambda one: one.id)
+        grant = unit.authorize("read", organization=asked)
+        found = list_all(grant, Notices.list, lambda one: one.id)
         if since is not None:
             found = takewhile(lambda one: one.created_at >= since, found)
         print_answer(form, map(_describe, found), map(_show, found), [*NoticeAnswer.model_fields])

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from govbudget.db.tables import ADD, ADD_AND_CHANGE, Tables, check_limits, required, timestamp
+from govbudget.db.tables import ADD, ADD_AND_CHANGE, Tables, describe_limit, required, timestamp
 from govbudget.db.times import Time
 from govbudget.db.triggers import Audited, name_table, quote
 from govbudget.money import MAX_COST_PICOS, MAX_TOKENS, PRICES, TOKENS
@@ -31,15 +31,10 @@ def member_ai_overrides(t: Tables) -> sa.Table:
         t.id("organization_id", key=True),
         t.id("user_id", key=True),
         required(t.id("group_id", groups)),
-        sa.Column("spend_limit_micros", sa.BigInteger, nullable=False),
-        sa.Column("revision", sa.Uuid, nullable=False),
-        timestamp("created_at"),
-        timestamp("updated_at"),
-        sa.Column("receipt", pg.JSONB),
+        *describe_limit(),
         sa.Column("expires_at", Time),  # NULL: it has no end
         sa.Column("reason", sa.Text),
         *keys,
-        check_limits(),
         info={"audit": Audited("member_ai_override", ("user_id",), shown, find)},
     )
 
@@ -47,24 +42,14 @@ def member_ai_overrides(t: Tables) -> sa.Table:
 def _tie_to_members(t: Tables) -> tuple[sa.schema.SchemaItem, ...]:
     """Tie an override to the memberships of its user in its group and its organization."""
     listed, members = t.group_members.c, t.organization_members.c
+    name = "member_ai_overrides_listing_group_id_fkey"
+    # The group that must list the user; of Everyone, the organization's key does.
+    listing = sa.Computed("NULLIF(group_id, organization_id)", persisted=True)
+    of_group = {"organization_id": listed.organization_id, "listing_group_id": listed.group_id}
     return (
-        # The group that must list the user; of Everyone, the organization's key does.
-        sa.Column(
-            "listing_group_id",
-            t.id_type,
-            sa.Computed("NULLIF(group_id, organization_id)", persisted=True),
-        ),
-        sa.ForeignKeyConstraint(
-            ["organization_id", "listing_group_id", "user_id"],
-            [listed.organization_id, listed.group_id, listed.user_id],
-            name="member_ai_overrides_listing_group_id_fkey",
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(
-            ["organization_id", "user_id"],
-            [members.organization_id, members.user_id],
-            ondelete="CASCADE",
-        ),
+        sa.Column("listing_group_id", t.id_type, listing),
+        t.refer({**of_group, "user_id": listed.user_id}, name),
+        t.refer({"organization_id": members.organization_id, "user_id": members.user_id}),
     )
 
 
