@@ -168,7 +168,7 @@ def test_an_event_of_a_job_that_is_run_again_is_recorded_once(host):
 # -- settle-from-an-answer.md --
 
 USED = {"prompt_tokens": 1_800, "completion_tokens": 200, "total_tokens": 2_000}
-SDK, CONVERSE, JSON, IMAGES = read_blocks(HOW_TO / "settle-from-an-answer.md", "python")
+SDK, CONVERSE, JSON, IMAGES, COUNTED = read_blocks(HOW_TO / "settle-from-an-answer.md", "python")
 
 
 class Completion:
@@ -199,11 +199,19 @@ def names(host):
     return {**ours, **clients, "messages": ["hello"]}
 
 
-@pytest.mark.parametrize("block", [SDK, CONVERSE], ids=["an SDK", "Bedrock"])
+@pytest.mark.parametrize("block", [SDK, CONVERSE, COUNTED], ids=["an SDK", "Bedrock", "counted"])
 def test_an_answer_is_charged_what_it_says_that_it_took(host, names, block):
     pytest.importorskip("genai_prices")
     exec(compile(block, "settle-from-an-answer.md", "exec"), names)
     assert host.report() == (2_000, 0)
+
+
+def test_an_answer_that_cannot_be_read_is_charged_what_was_set_aside(host, names, monkeypatch):
+    pytest.importorskip("genai_prices")
+    monkeypatch.setitem(USED, "parts_of_a_new_kind", 7)
+    with pytest.raises(ValueError, match="parts_of_a_new_kind"):
+        exec(compile(COUNTED, "settle-from-an-answer.md", "exec"), names)
+    assert host.report() == (2_500, 0)
 
 
 def test_of_an_answer_as_json_the_page_says_whose_it_is():
