@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from types import SimpleNamespace
 from uuid import UUID, uuid4
@@ -10,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql
 from tests.budgets.support import delete_orphans, watch
 from tests.support import authorize, count_statements, make_gov, names_budget_table
 
@@ -28,6 +30,7 @@ from govbudget import (
 )
 from govbudget.audit.store import Audit
 from govbudget.budgets.store import Budgets
+from govbudget.db.sql import write
 from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
 from govbudget.migrations import upgrade
@@ -64,7 +67,8 @@ class Host:
         )
         self.seats = self._table("seats", *self._ids("group_id", "user_id"))
         self.staff = self._table("staff", *self._ids("organization_id", "user_id"))
-        duty = sa.Enum("boss", "cook", "root", name="duty", schema="host")
+        words = ("boss", "cook", "root", "org-admin", "group-member", "seated")
+        duty = sa.Enum(*words, name="duty", schema="host")
         self.duties = self._table(
             "duties", *self._ids("user_id", "organization_id"), sa.Column("role", duty)
         )
@@ -281,16 +285,31 @@ def test_an_id_longer_than_the_hosts_texts_is_not_found(connection):
     assert load(directory, connection, host.id.ann, full + "y")[1] is None
 
 
-def test_uuids_that_the_host_reads_as_text_are_uuids_here(connection):
-    """A column `sa.Uuid(as_uuid=False)`."""
+class Spelled(sa.TypeDecorator):
+    """A type of the host's own, for which an id is a text such as `team-1`."""
+
+    impl = sa.Uuid
+    cache_ok = True
+
+    def process_bind_param(self, value, dialect):
+        """Read it."""
+        return UUID(value.removeprefix("team-"))
+
+    def process_result_value(self, value, dialect):
+        """Write it."""
+        return f"team-{value}"
+
+
+@pytest.mark.parametrize("kind", [sa.Uuid(as_uuid=False), Spelled()], ids=["Uuid", "Spelled"])
+def test_ids_that_the_host_reads_as_something_else_are_uuids_here(connection, kind):
+    """As the database has them, in a column of any type of the host's."""
     host = Host(IdType.UUID)
     host.make(connection)
     texts = sa.MetaData(schema="host")
     sources = {}
     for name, table in as_tables(host, connection).items():
         columns = [
-            sa.Column(c.name, sa.Uuid(as_uuid=False) if isinstance(c.type, sa.Uuid) else c.type)
-            for c in table.c
+            sa.Column(c.name, kind if isinstance(c.type, sa.Uuid) else c.type) for c in table.c
         ]
         sources[name] = sa.Table(table.name, texts, *columns)
     directory = SqlDirectory(**sources, roles=ROLES)
@@ -354,6 +373,39 @@ def test_what_is_nothing_to_select_from_is_refused_by_the_arguments_name(given, 
         SqlDirectory(**{**as_tables(Host(IdType.UUID), None), "groups": given})
 
 
+@pytest.mark.parametrize(
+    ("condition", "sentence"),
+    [
+        (
+            sa.column("kind") == sa.bindparam("kind"),
+            "`groups=` has the parameter `kind`, whose value is not known at start",
+        ),
+        (
+            sa.column("kind") == sa.bindparam("kind", callable_=lambda: "x"),
+            "`groups=` has the parameter `kind`, whose value is not known at start",
+        ),
+        (
+            sa.column("tags", postgresql.JSONB).contains({"a": 1}),
+            "with datatype JSONB); if it is about a constant, write that as SQL: `sa.literal_col",
+        ),
+    ],
+)
+def test_a_select_that_could_not_be_asked_does_not_start(condition, sentence):
+    """Each hold would fail, or go by the value of the first one."""
+    sources = as_tables(Host(IdType.UUID), None)
+    chosen = sa.select(sources["groups"]).where(condition)
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        SqlDirectory(**{**sources, "groups": chosen})
+
+
+@pytest.mark.parametrize(
+    "constant", ["org:team:", ":a:b", "a::b", "C:\\teams", r"\:", "50%", "it's"]
+)
+def test_the_hosts_constants_are_the_same_in_our_own_statements(connection, constant):
+    """Else a group that may be seen would have no limit."""
+    assert connection.scalar(sa.text(write(sa.select(sa.literal(constant))))) == constant
+
+
 # -- the names of roles --
 
 
@@ -393,6 +445,34 @@ def test_several_roles_of_the_host_may_be_one_of_the_policy(host, connection):
     for user in (i.ann, i.bob):
         administers = in_organization("org-admin", i.acme)
         assert administers in load(directory, connection, user, i.red)[0]
+
+
+class Duty(enum.Enum):
+    """The host's enumeration, of which a column keeps the names."""
+
+    BOSS = "boss"
+    COOK = "cook"
+
+
+@pytest.mark.parametrize(
+    ("roles", "sentence"),
+    [
+        ({Duty.BOSS: "org-admin"}, "`roles=` has `<Duty.BOSS: 'boss'>: 'org-admin'`; give both as"),
+        ({80: "org-admin"}, "`roles=` has `80: 'org-admin'`; give both as texts, yours as the"),
+        ({"BOSS": None}, "`roles=` has `'BOSS': None`; give both as texts"),
+        ({"boss": "org-admin"}, "`roles=` names `boss`, which the column `role` can't hold; did"),
+        (["boss"], "`roles=` is a `list`; give a dict from your roles to the policy's"),
+    ],
+)
+def test_a_mapping_of_what_is_not_stored_is_refused(roles, sentence):
+    """Nobody would hold the role, and nothing would say so."""
+    sources = as_tables(Host(IdType.UUID), None)
+    duties = sources["role_assignments"]
+    duty = sa.type_coerce(duties.c.role, sa.Enum(Duty)).label("role")
+    stored = sa.select(duties.c.user_id, duties.c.organization_id, duty)
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        SqlDirectory(**{**sources, "role_assignments": stored}, roles=roles)
+    SqlDirectory(**{**sources, "role_assignments": stored}, roles={"BOSS": "org-admin"})
 
 
 def test_the_role_of_members_is_a_name_of_the_policy_and_not_mapped(host, connection):

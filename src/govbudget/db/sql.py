@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,8 +19,10 @@ if TYPE_CHECKING:
 
     from govbudget.layout import Layout
 
-_DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-_COLON = re.compile(r"(?<!:):(?=\w)")
+DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+# SQLAlchemy 2.0 doubles backslashes in constants until it has asked a server, which needs that only
+# where somebody has switched `standard_conforming_strings` off.
+DIALECT._backslash_escapes = False  # noqa: SLF001 - there is no public way
 
 # Selected under these names, a time is in microseconds, and is read as a time in UTC.
 TIMES = {
@@ -72,9 +73,12 @@ _TYPES: Mapping[str, Any] = {
 
 
 def write(expression: ClauseElement) -> str:
-    """Write an expression as SQL for a template, the host's own constants within it."""
-    text = expression.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
-    return _COLON.sub(r"\\:", str(text))
+    """Write an expression as SQL for a template, the host's own constants within it.
+
+    Raises CompileError where one of them can't be written.
+    """
+    text = expression.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
+    return str(text).replace(":", r"\:")
 
 
 def read_time(expression: str, name: str) -> str:

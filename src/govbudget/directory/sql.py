@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.visitors import iterate
 
+from govbudget.authz.reader import suggest
+from govbudget.db.sql import DIALECT, write
 from govbudget.directory.sources import Sources
 from govbudget.errors import SettingsError
 from govbudget.identity import SITE, Assignment, Domain, Group, Member, Organization, Scope, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection, FromClause
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     Source = FromClause | sa.SelectBase | type[Any]
 
 GROUP_MEMBER = "group-member"
+_IDS = frozenset({"id", "organization_id", "group_id", "user_id"})
 
 
 class SqlDirectory:
@@ -39,9 +45,10 @@ class SqlDirectory:
     - `names`: for the pages, what they show instead of ids: `kind` (`organization`, `group` or
       `user`), `id`, `name`.
 
-    Ids are of the configured type; an `integer` column serves where that is `bigint`. A role that
-    is stored in a domain that is not of its scope is reported as it is stored, and counts for
-    nothing in the decision.
+    Ids are of the configured type, as the database has them, whatever a type of yours makes of
+    them in Python; an `integer` column serves where that is `bigint`. A role that is stored in a
+    domain that is not of its scope is reported as it is stored, and counts for nothing in the
+    decision.
     """
 
     def __init__(
@@ -55,10 +62,9 @@ class SqlDirectory:
         member_role: str = GROUP_MEMBER,
         names: Source | None = None,
     ) -> None:
-        """Sends no SQL. Raises SettingsError where a column is missing."""
+        """Sends no SQL. Raises SettingsError where a column is missing, or nothing can be asked."""
         self.member_role = member_role
         self.names = None if names is None else _open("names", names, "kind", "id", "name")
-        self._names = None if roles is None else dict(roles)
         self._sources = sources = Sources(
             groups=_open("groups", groups, "id", "organization_id"),
             members=_open("group_members", group_members, "group_id", "user_id"),
@@ -68,6 +74,15 @@ class SqlDirectory:
             roles=_open("role_assignments", role_assignments, "user_id", "role", "organization_id"),
             member_role=member_role,
         )
+        self._names = None if roles is None else _read_roles(roles, sources.roles.c.role.type)
+        try:
+            write(sources.subjects)  # all that is asked about is in it
+        except CompileError as error:
+            reason = str(error).splitlines()[0]
+            raise SettingsError(
+                f"SqlDirectory: its selects can't be written as SQL ({reason}); if it is about a "
+                "constant, write that as SQL: `sa.literal_column(...)`"
+            ) from error
         # The policy's roles that the mapping names; empty without one.
         self.named_roles = frozenset((self._names or {}).values())
         self.groups, self.group_members = sources.groups, sources.members
@@ -191,9 +206,51 @@ def _open(name: str, source: Source, *columns: str) -> FromClause:
             f"SqlDirectory: `{name}=` has no column {' and no '.join(missing)}; it has {there}; "
             "give a select that has yours under that name, by `.label(...)`"
         )
-    # A column of the host's that is read as text: here it is read as what it is.
-    texts = {c.key for c in opened.c if isinstance(c.type, sa.Uuid) and not c.type.as_uuid}
-    if not texts:
+    _refuse_parameters(name, opened)
+    stored = {c.key: _find_stored(c.type) for c in opened.c if c.key in _IDS}
+    if all(opened.c[key].type is kind for key, kind in stored.items()):
         return opened
-    uuids = (sa.type_coerce(c, sa.Uuid()).label(c.key) if c.key in texts else c for c in opened.c)
-    return sa.select(*uuids).subquery(name)
+    read = [sa.type_coerce(c, stored.get(c.key, c.type)).label(c.key) for c in opened.c]
+    return sa.select(*read).subquery(name)
+
+
+def _refuse_parameters(name: str, opened: FromClause) -> None:
+    """Raise SettingsError where a select has a value that is to come later."""
+    for part in iterate(opened):
+        if isinstance(part, sa.BindParameter) and (part.required or part.callable):
+            raise SettingsError(
+                f"SqlDirectory: `{name}=` has the parameter `{part.key}`, whose value is not known "
+                "at start; select what is there for everybody, without parameters"
+            )
+
+
+def _find_stored(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """Find the type that a column of ids has in the database, as ids are read here.
+
+    A type of the host's, or `Uuid(as_uuid=False)`, makes something else of them: `team_1`, say.
+    """
+    while isinstance(kind, sa.TypeDecorator):
+        kind = kind.load_dialect_impl(DIALECT)
+    return sa.Uuid() if isinstance(kind, sa.Uuid) and not kind.as_uuid else kind
+
+
+def _read_roles(roles: object, kind: sa.types.TypeEngine[Any]) -> dict[str, str]:
+    """Read the mapping; raise SettingsError for a role of the host's that can't be stored."""
+    if not isinstance(roles, Mapping):
+        raise SettingsError(
+            f"SqlDirectory: `roles=` is a `{type(roles).__name__}`; give a dict from your roles to "
+            "the policy's, such as `{'manager': 'org-admin'}`"
+        )
+    for own, role in roles.items():
+        if not isinstance(own, str) or not isinstance(role, str):
+            raise SettingsError(
+                f"SqlDirectory: `roles=` has `{own!r}: {role!r}`; give both as texts, yours as the "
+                "database has it"
+            )
+        labels = kind.enums if isinstance(kind, sa.Enum) else [own]
+        if own not in labels:
+            raise SettingsError(
+                f"SqlDirectory: `roles=` names `{own}`, which the column `role` can't hold; "
+                f"{suggest(own, labels)}"
+            )
+    return dict(roles)
