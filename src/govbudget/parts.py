@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from govbudget.errors import SettingsError
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
 
 # How an application does without a part.
 _WITHOUT = {"spend": "give `spend=False`", "pages": "leave out `pages=`"}

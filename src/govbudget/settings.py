@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from zoneinfo import available_timezones
 
 from govbudget.authz.reader import suggest
 from govbudget.errors import SettingsError
 from govbudget.ids import IdType
 from govbudget.layout import OWN_GROUPS, Layout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from govbudget.identity import Cause, Id
-
-if TYPE_CHECKING:
-    from datetime import datetime
-    from uuid import UUID
-
 
 # What a receipt says, to whoever reads it.
 TEXTS = ("actor", "cause", "policy_digest", "request_id")

@@ -7,11 +7,11 @@ import csv
 import hashlib
 import logging
 import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import casbin
 from casbin.persist.adapters.string_adapter import StringAdapter
@@ -22,9 +22,6 @@ from govbudget.authz.reader import Effect, Line, read_policy
 from govbudget.authz.table import CELLS, DecisionTable
 from govbudget.errors import Finding, PolicyError
 from govbudget.identity import EXAMPLES, Action, ObjectType, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 # The domains that a request names, in the model's order.
 _SCOPES_ASKED = (Scope.ORGANIZATION, Scope.GROUP, Scope.USER)

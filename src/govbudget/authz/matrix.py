@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
 
 from govbudget.authz.files import MATRIX_FILE
 from govbudget.authz.reader import Row, read_rows, suggest
 from govbudget.authz.table import CELLS, DecisionTable, Verdict
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
 
 HEADER = ("role", "object", "action", "decision", "scope")
 REQUIRED = HEADER[:-1]

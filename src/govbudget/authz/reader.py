@@ -8,18 +8,15 @@ field counts), reports all defects at once, and accepts a single model.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from govbudget.authz.files import LINES_FILE, MODEL_FILE, PolicyFiles
 from govbudget.authz.model import compare_with_pinned_model
 from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 # The number of a line, and its fields.
 Row = tuple[int, tuple[str, ...]]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from govbudget.authz.reader import Effect, Line, suggest
 from govbudget.identity import Action, ObjectType, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 # Every question about one role.
 CELLS = tuple(product(ObjectType, Action))

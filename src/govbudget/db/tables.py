@@ -6,9 +6,10 @@ The tables of a part stand in a module `tables` of its own.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -21,10 +22,6 @@ from govbudget.ids import IdType
 from govbudget.layout import NO_GROUPS, Layout
 from govbudget.money import MAX_LIMIT_MICROS, MAX_PRICE, PRICES
 from govbudget.parts import is_installed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
 
 OF_PARTS = ("spend.tables", "server.tables")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -26,9 +27,6 @@ from govbudget.ids import MAX_NAME, PRINTABLE, PRINTABLE_WITHOUT_SLASH
 from govbudget.money import MAX_PRICE, MAX_TOKENS, PRICE_OF, PRICES, find_price
 from govbudget.prices.change import refuse_duplicates
 from govbudget.strict_json import parse_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 MAX_ROWS = 10_000
 MAX_TIERS = 10

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from govbudget.authz.effective import is_holdable
 from govbudget.authz.table import DecisionTable, Verdict
 from govbudget.identity import Action, Assignment, Domain, Id, ObjectType, Scope, Subject
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
 
 # Where a right reaches: from the site to an organization of it, and a group or a member of that.
 Area = tuple[Domain, ...]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby, product
-from typing import TYPE_CHECKING
 
 from govbudget.authz.matrix import list_cells, write_matrix
 from govbudget.authz.table import CELLS, Cell, DecisionTable
 from govbudget.identity import Action, ObjectType, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 Cells = list[tuple[str, ObjectType, Action]]
 Names = tuple[str, ...]

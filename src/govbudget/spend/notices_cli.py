@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +14,6 @@ from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.host import find_settings
 from govbudget.identity import OPERATOR
 from govbudget.spend.notices import Notice, Notices
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 @click.group()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
 
 from govbudget.cli.each_database import each_database
 from govbudget.cli.environment import run_as_operator
@@ -11,9 +11,6 @@ from govbudget.cli.formats import format_option, print_answer
 from govbudget.cli.prices import prices
 from govbudget.money import TOKENS
 from govbudget.spend.price_gaps import PriceGap, list_gaps
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 __all__ = ["prices"]
 

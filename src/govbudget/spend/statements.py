@@ -11,8 +11,8 @@ everywhere: the event, the counter, its holds, its rollups, its notices.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from govbudget.db.governed import Governed
 from govbudget.db.times import IN_MICROSECONDS
@@ -22,9 +22,6 @@ from govbudget.prices.statements import DAY, find_in_force
 from govbudget.spend.cost import write_cost
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.notices import NOTICED, write_crossings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 COUNTS = (*TOKENS, "further_tokens")
 # The whole price, as holds and usage keep it.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from govbudget.money import FURTHER, MAX_TOKENS, UNITS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Count = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 

@@ -6,7 +6,8 @@ It loads where it is asked for: `-p govbudget.testing.plugin`, or in the top `co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,6 @@ from govbudget.authz.files import LINES_FILE, MATRIX_FILE, read_policy_files
 from govbudget.authz.matrix import compare_cell, list_cells, read_matrix
 from govbudget.authz.table import Verdict
 from govbudget.errors import PolicyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["MatrixWarning"]  # pytest finds the rest by itself
 
