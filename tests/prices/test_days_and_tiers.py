@@ -291,6 +291,23 @@ def test_a_jump_is_measured_against_the_price_in_force_on_the_day_of_the_new_one
     assert upsert(new | {"effective_from": "2026-05-01"}, allow_jumps=True) == (1, 1)
 
 
+def test_a_name_that_was_priced_as_another_moves_from_that_price(connection, world, upsert):
+    """The first price of its own is measured, too; the dry run has the same guide."""
+    upsert(row("openai", model="gpt-4o"), source=BOOK, allow_jumps=True)
+    upsert(row("openai", model="gpt-4o", prices=(100, 20, 1, None)), allow_jumps=True)
+    own = row("openai", model="gpt-4o-2024-08-06", prices=(5, 20, 1, None))
+    grant = authorize(connection, world.owner, "update", prices=True)
+    for source in (BOOK, PriceSource.CUSTOM):
+        compared = Prices.compare(grant, parse(own), source=source)
+        assert [move[1:] for move in compared.changes[0].list_moves()] == [(100, 5)]
+        assert (compared.changes[0].was, compared.removed) == (None, [])
+    assert upsert(own) == (1, 1)
+    assert upsert(own | {"input_price": 100}) == (1, 1)
+    assert jumps(upsert, own | {"model": "openai/gpt-4o-2024-08-06", "input_price": 4}) == [
+        "/0/input_price"
+    ]
+
+
 def test_prices_of_further_units_and_of_tiers_jump_too(upsert, provider):
     further = {"web_searches": 100}
     upsert(row(provider, further=further, tiers=[tier(100, further=further)]), source=BOOK)

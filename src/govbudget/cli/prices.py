@@ -46,9 +46,9 @@ def prices_load(
 
     The book's prices never touch the custom ones, which are in force before them; they replace
     those of all days of the models that FILE names. A price that moves by more than a factor of 20,
-    up or down, is refused: against the one that is in force on its day, of its source or else of
-    the other. From a price to 0 is a jump too; from 0, and from and to null, is not. A dry run
-    refuses what the load would.
+    up or down, is refused: against the one that is in force on its day, of its source, else of
+    the other, else of the name that it is priced as. From a price to 0 is a jump too; from 0, and
+    from and to null, is not. A dry run refuses what the load would.
     """
     if shipped == (file is not None):
         raise click.UsageError("name a FILE or --shipped, and not both")

@@ -23,7 +23,7 @@ class PriceChange:
     """A price of a batch: `was` is what it replaces, `guide` what it is compared with.
 
     The guide is the price of its source that is in force on its day, or, where its source has
-    none, the one of the other source.
+    none, the one of the other source; else that of the name which a rule says that it means.
     """
 
     price: Price

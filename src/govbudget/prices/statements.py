@@ -18,10 +18,11 @@ STORED = ", ".join(f"p.{value}" for value in VALUES)
 GIVEN = ", ".join(f"excluded.{value}" for value in VALUES)
 BATCH = f"""
 (SELECT provider, model, coalesce(effective_from, '0001-01-01') AS effective_from,
-        {", ".join(VALUES)}
+        {", ".join(VALUES)}, candidate
  FROM jsonb_to_recordset(CAST(:batch AS jsonb)) AS b
   (provider text, model text, effective_from date,
-   {", ".join(f"{price} bigint" for price in PRICES)}, more jsonb))
+   {", ".join(f"{price} bigint" for price in PRICES)}, more jsonb,
+   candidate text[]))
 """
 IS_NAMED = "p.provider = :provider AND p.model = :model"
 # The UTC day of a time.
@@ -86,8 +87,9 @@ FIND_ALL = Governed(
     PriceBook,
     f"""
 SELECT {P_COLUMNS} FROM {{s}}.ai_model_prices p
-JOIN (SELECT DISTINCT provider, model FROM {BATCH} b) b
-  ON b.provider = p.provider AND b.model = p.model
+JOIN (
+  SELECT provider, model FROM {BATCH} b UNION SELECT candidate[1], candidate[2] FROM {BATCH} b
+) b ON b.provider = p.provider AND b.model = p.model
 ORDER BY p.source DESC, p.effective_from DESC
 """,
 )
@@ -145,12 +147,18 @@ UPSERT = Governed(
     PriceBook,
     f"""
 WITH batch AS MATERIALIZED {BATCH}, jumps AS (
-  SELECT {P_COLUMNS}, b.effective_from AS day FROM batch b JOIN LATERAL (
+  SELECT p.source, b.provider, b.model, p.effective_from, {STORED}, b.effective_from AS day
+  FROM batch b JOIN LATERAL (SELECT * FROM ((
     SELECT * FROM {{s}}.ai_model_prices p
     WHERE p.provider = b.provider AND p.model = b.model AND p.effective_from <= b.effective_from
     -- what is in force on its day, in its source, else in the other
     ORDER BY p.source = CAST(:source AS text) DESC, p.effective_from DESC LIMIT 1
-  ) p ON true
+  ) UNION ALL (
+    SELECT * FROM {{s}}.ai_model_prices p
+    WHERE p.provider = b.candidate[1] AND p.model = b.candidate[2]
+      AND p.effective_from <= b.effective_from
+    ORDER BY p.source DESC, p.effective_from DESC LIMIT 1
+  )) AS either LIMIT 1) p ON true
   WHERE NOT :allow_jumps AND ({JUMPS})
 ), old AS (
   SELECT p.provider, p.model, p.source, p.effective_from

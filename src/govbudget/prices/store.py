@@ -12,7 +12,7 @@ from govbudget.errors import NotFound
 from govbudget.money import PRICES
 from govbudget.prices import statements
 from govbudget.prices.change import PriceChange, refuse_duplicates, refuse_jumps
-from govbudget.prices.names import Match, find_match
+from govbudget.prices.names import Match, find_candidate, find_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +32,10 @@ class PriceSource(StrEnum):
 
     BOOK = "book"
     CUSTOM = "custom"
+
+
+# What is stored of each name.
+_Stored = dict[tuple[str, ...], list[tuple[PriceSource, "Price"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +138,18 @@ class Prices:
     ) -> Comparison:
         """Say what `upsert` would change. Needs a grant to `update` the prices."""
         refuse_duplicates(prices)
-        stored: dict[tuple[str, str], list[tuple[bool, Price]]] = {}
+        stored: _Stored = {}
         own: dict[tuple[object, ...], Price] = {}
+        names = {price.key[:2] for price in prices}
         for row in grant.run(statements.FIND_ALL, batch=_write_batch(prices)):
-            price, is_own = read_row(row), row.source == source
-            stored.setdefault(price.key[:2], []).append((is_own, price))
-            if is_own:
+            price = read_row(row)
+            stored.setdefault(price.key[:2], []).append((PriceSource(row.source), price))
+            if row.source == source and price.key[:2] in names:
                 own[price.key] = price
-        changes = []
-        for price in prices:
-            found = stored.get(price.key[:2], ())
-            come = [one for one in found if one[1].effective_from <= price.effective_from]
-            guide = max(come, key=lambda one: (one[0], one[1].effective_from), default=(True, None))
-            changes.append(PriceChange(price, own.pop(price.key, None), guide[1]))
+        changes = [
+            PriceChange(price, own.pop(price.key, None), _find_guide(stored, price, source))
+            for price in prices
+        ]
         return Comparison(changes, list(own.values()) if source is PriceSource.BOOK else [])
 
     @staticmethod
@@ -187,6 +190,17 @@ class Prices:
         return read_row(row)
 
 
+def _find_guide(stored: _Stored, price: Price, source: PriceSource) -> Price | None:
+    """Find what a new price is compared with, as the statement that stores it does."""
+    named, meant = price.key[:2], tuple(find_candidate(*price.key[:2]) or ())
+    for name, first in ((named, source), (meant, PriceSource.CUSTOM)):
+        found = stored.get(name, ())
+        come = [one for one in found if one[1].effective_from <= price.effective_from]
+        if come:
+            return max(come, key=lambda one: (one[0] is first, one[1].effective_from))[1]
+    return None
+
+
 def _write_batch(prices: Iterable[Price]) -> str:
     """Write the rows as their table has them; what a plain price does not say is left out."""
     rows = []
@@ -196,6 +210,8 @@ def _write_batch(prices: Iterable[Price]) -> str:
             row["effective_from"] = price.effective_from.isoformat()
         if price.further or price.tiers:
             row["more"] = price.more
+        if meant := find_candidate(price.provider, price.model):
+            row["candidate"] = meant
         rows.append(row)
     return json.dumps(rows)
 
