@@ -323,6 +323,9 @@ def test_searches_of_openai_are_counted_as_they_are_charged():
     answer = RESPONSES | {"output": [*calls, {"type": "message", "content": []}]}
     assert Tokens.from_response(answer).web_searches == 2
     assert Tokens.from_response(answer | {"tool_usage": None}).web_searches == 2
+    event = {"type": "response.completed", "response": answer}
+    assert Tokens.from_response(event) == Tokens.from_usage("openai", event)
+    assert Tokens.from_response(event) == Tokens.from_response(answer)
     for figure in (0, 1):
         told = {"web_search": {"num_requests": figure}, "image_gen": {"output_tokens": 0}}
         assert Tokens.from_response(answer | {"tool_usage": told}).web_searches == figure

@@ -46,6 +46,7 @@ def read_usage(provider: str, payload: Mapping[str, Any]) -> dict[str, int]:
     is charged as there. Raises ValueError that names a field which no key can say, or a provider
     that has no extractor; ImportError without the extra `genai`.
     """
+    payload = _unwrap(payload)
     found = _find_provider(provider)
     extractor, model_name, usage = _extract(found, payload)
     counts = _find_counts(extractor, payload)
@@ -79,12 +80,18 @@ def guess_provider(response: object, payload: Mapping[str, Any]) -> str:
 def to_payload(response: object) -> Mapping[str, Any]:
     """Give an answer of an SDK as the JSON that its provider sent; raise ValueError."""
     if isinstance(response, Mapping):
-        return response
+        return _unwrap(response)  # type: ignore[no-any-return]
     dump = getattr(response, "model_dump", None)
     if dump is None:
         message = f"a {type(response).__name__} is not an answer that can be read; give its JSON"
         raise ValueError(message)
-    return dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
+    return _unwrap(dump(mode="json", by_alias=True))  # type: ignore[no-any-return]
+
+
+def _unwrap(payload: Any) -> Any:  # noqa: ANN401 - JSON
+    """Give the answer that the last event of OpenAI's streams of responses has."""
+    inner = payload.get("response") if isinstance(payload, Mapping) else None
+    return inner if isinstance(inner, Mapping) and inner.get("object") == "response" else payload
 
 
 def _find_provider(name: str) -> Provider:
