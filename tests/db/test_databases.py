@@ -22,8 +22,8 @@ IDS = [UUID(int=7), 7, "7", "\u00fcn\u00efcode", -(2**63)]
 def test_an_organization_is_in_the_database_of_its_slot(organization):
     slot = find_slot(organization)
     databases = Databases({f"{slot}": OTHER, f"0-{slot - 1},{slot + 1}-4095": ONE})
-    assert databases(organization) is databases.find(slot) is OTHER
-    assert databases.find(slot - 1) is databases.find(slot + 1) is ONE
+    assert databases(organization) is databases(Slot(slot)) is OTHER
+    assert databases(Slot(slot - 1)) is databases(Slot(slot + 1)) is ONE
 
 
 @pytest.mark.parametrize("organization", IDS)

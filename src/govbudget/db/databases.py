@@ -56,17 +56,13 @@ class Databases:
     def __call__(self, organization: Id | None) -> Engine:
         """Give the engine of an organization (an id of the type of ids), or of the site (None)."""
         if isinstance(organization, Slot):
-            return self.find(organization)
-        return self.find(0 if organization is None else find_slot(organization))
-
-    def find(self, slot: int) -> Engine:
-        """Give the engine of a slot."""
-        return self._engines[slot]
+            return self._engines[organization]
+        return self._engines[0 if organization is None else find_slot(organization)]
 
     def __iter__(self) -> Iterator[tuple[str, Engine]]:
         """Give the slots of each database, as text, and its engine, by the first of its slots."""
         for slot in self.list_first():
-            engine = self.find(slot)
+            engine = self._engines[slot]
             yield _write_slots(i for i in range(SLOTS) if self._engines[i] is engine), engine
 
     def list_first(self) -> list[Slot]:

@@ -71,10 +71,6 @@ def write_sql(layout: Layout | None = None, start: str | None = None) -> str:
     return output.getvalue()
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(Path(__file__).parent))
-
-
 def _refuse_strangers(connection: Connection, layout: Layout, revision: str | None) -> None:
     """Refuse a schema that is not, or not only, govbudget's."""
     if revision is not None and revision not in list_revisions():
@@ -94,7 +90,7 @@ def _refuse_strangers(connection: Connection, layout: Layout, revision: str | No
 
 def _run(tables: Tables, start: str | None, connection: Connection | None, **options: Any) -> None:  # noqa: ANN401 - Alembic's
     """Make the schema from the tables and stamp it, or run the migrations after `start`."""
-    scripts = _scripts()
+    scripts = ScriptDirectory(str(Path(__file__).parent))
     plan = scripts._stamp_revs if start is None else scripts._upgrade_revs  # noqa: SLF001 - as Alembic's commands do
     context = MigrationContext.configure(
         connection,

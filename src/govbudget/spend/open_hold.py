@@ -63,7 +63,9 @@ class Service:
         """Act in a unit of work, with a grant to `create` on the ledger."""
         with self.explaining():
             work, organization = lambda unit: act(_authorize(unit)), self.call.organization_id
-            return self.gov.run(self._accept(self.id), work, organization=organization)
+            return self.gov.run(
+                self.gov.settings.id_type.accept(self.id), work, organization=organization
+            )
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -88,9 +90,6 @@ class Service:
                 write_line(record | {"action": Action.CREATE, "object": Target.LEDGER})
                 announce()
             raise
-
-    def _accept(self, its_id: Id) -> Id:
-        return self.gov.settings.id_type.accept(its_id)
 
 
 class OpenHold:
