@@ -247,6 +247,50 @@ def test_a_route_of_the_hosts_on_a_path_of_ours_stays(engine, is_first, rule, pa
     assert outcome(send(used, path)) == (401, "unauthenticated")
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_openapi_document_of_the_hosts_stays(is_first):
+    """Many write theirs to `openapi.json` under the prefix of their API."""
+    host = Flask("host")
+
+    def add_route():
+        host.add_url_rule("/api/v2/openapi.json", "own", lambda: "the host's")
+
+    if is_first:
+        add_route()
+    GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
+    if not is_first:
+        add_route()
+    send = Client(host)
+    assert send("GET", "/openapi.json").data == b"the host's"
+    allowed = send("OPTIONS", "/openapi.json").headers["Allow"]
+    assert sorted(allowed.split(", ")) == ["GET", "HEAD", "OPTIONS"]
+    assert outcome(send("PUT", "/openapi.json")) == (405, "method-not-allowed")
+
+
+def test_each_view_has_a_name_of_its_own():
+    """Flask-WTF would else exempt all of them with one, and Flask-Limiter, too."""
+    host = Flask("host")
+    GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY, pages="/ai")
+    names = [(view.__module__, view.__name__) for view in host.view_functions.values()]
+    assert len(names) == len({*names})
+
+
+def test_a_second_registration_is_an_error_that_says_so():
+    """Flask would give the second one no routes."""
+    host = Flask("host")
+    GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
+    with pytest.raises(SettingsError, match="the blueprint `govbudget` is registered already"):
+        host.register_blueprint(host.blueprints["govbudget"], name="again", url_prefix="/v3")
+
+
+def test_a_host_whose_rules_have_hosts_is_an_error_that_says_so():
+    """None of ours would ever be found."""
+    host = Flask("my-host", host_matching=True, static_host="my.host")
+    with pytest.raises(SettingsError, match="`my-host` has `host_matching`"):
+        GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
+    assert "govbudget" not in host.extensions
+
+
 @pytest.mark.parametrize("settings", [{"strict_slashes": False}, {"merge_slashes": False}])
 def test_a_path_of_ours_has_one_spelling_whatever_slashes_mean_to_the_host(engine, settings):
     host = Flask("host")

@@ -103,6 +103,11 @@ class GovBudget:
             raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
         if NAME in app.blueprints:
             raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
+        if app.url_map.host_matching:
+            raise SettingsError(
+                f"`{app.name}` has `host_matching`, so no endpoint without a host is ever found; "
+                "install GovBudget in an application without it, and mount that one beside it"
+            )
         gov = _install(app, given)
         pages = _make_pages(gov, given)
         app.register_blueprint(make_blueprint(gov))

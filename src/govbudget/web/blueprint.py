@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import PathConverter, Rule
 
 from govbudget.db.retries import explain_outage
-from govbudget.errors import Forbidden, GovBudgetError, NotFound
+from govbudget.errors import Forbidden, GovBudgetError, NotFound, SettingsError
 from govbudget.ids import IdType
 from govbudget.web import requestlog
 from govbudget.web.call import ME, AuthorizedRequest, Route, Target, read_body, receive, respond
@@ -57,18 +57,21 @@ class _Methods(set[str]):
     """The methods of a path of ours; any other one counts as taken too, for our view to refuse.
 
     Werkzeug would refuse it before Flask knows the blueprint, in the host's words. Not taken is
-    what the host itself answers on this path, and `--`, which asks for the methods of a path.
+    what the host itself answers on this path, and `--`, which asks for the methods of a path. A
+    path that `gives_way` is the host's wherever the host has it, too.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, *, gives_way: bool) -> None:
         super().__init__(rule.methods or ())
-        self._rule = rule
+        self._rule, self._gives_way = rule, gives_way
 
     def __contains__(self, method: object) -> bool:
-        return super().__contains__(method) or (method not in {"--", *_find_methods(self._rule)})
+        if super().__contains__(method) and not self._gives_way:
+            return True
+        return method not in {"--", *_find_methods(self._rule, but=self._rule)}
 
 
-def _find_methods(rule: Rule) -> set[str]:
+def _find_methods(rule: Rule, *, but: Rule | None = None) -> set[str]:
     """Find all methods of a rule's path: the host may have added some of its own."""
 
     def read_shape(rule: Rule) -> tuple[str | None, str]:
@@ -76,7 +79,7 @@ def _find_methods(rule: Rule) -> set[str]:
 
     shape = read_shape(rule)
     same = (other for other in rule.map.iter_rules() if read_shape(other) == shape)
-    return {method for other in same for method in other.methods or ()}
+    return {method for other in same if other is not but for method in other.methods or ()}
 
 
 def make_blueprint(gov: Installation) -> Blueprint:
@@ -114,19 +117,23 @@ def fill_blueprint(
     name = blueprint.name
 
     def register(state: BlueprintSetupState) -> None:
+        if not state.first_registration:
+            raise SettingsError(f"the blueprint `{name}` is registered already; register it once")
         url_map = state.app.url_map
         of_host = url_map.converters
         url_map.converters = {**of_host, "rest": _Rest}
         for path, handlers in paths.items():
             view = _guard(_make_view(handlers), answer)
+            # Extensions tell views by their names: one that is exempt from a check is so alone.
+            view.__name__ = view.__qualname__ = f"{name}_{names[path]}"
             # A path has one spelling, whatever the host's own slashes mean.
             options = {"strict_slashes": True, "merge_slashes": False}
             state.add_url_rule(path, names[path], view, methods=[*handlers, "OPTIONS"], **options)
             for rule in url_map.iter_rules(f"{name}.{names[path]}"):
-                rule.methods = _Methods(rule)
+                rule.methods = _Methods(rule, gives_way=path == DOCUMENT)
         url_map.converters = of_host  # our rules have ours by now
 
-    blueprint.record_once(register)
+    blueprint.record(register)
     blueprint.after_request(finish)
     blueprint.register_error_handler(Exception, answer)
     return blueprint
