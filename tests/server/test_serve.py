@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -225,6 +226,34 @@ def test_no_token_and_no_body_is_ever_logged(server, served_world):
     written = "".join(server.raw) + "".join(server.said)
     assert "gbt_" not in written
     assert str(marker) not in written
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "statuses"),
+    [
+        (("Authorization: Bearer HIDDEN",), b"", [400]),
+        (("GET / HTTP/1.1", "Authorization Bearer HIDDEN"), b"", [400]),
+        (("GET / HTTP/1.1", "Transfer-Encoding: HIDDEN"), b"", [501]),
+        (("GET / HTTP/1.1", "Expect: HIDDEN"), b"", [417]),
+        ((f"GET /{'HIDDEN' * 1000} HTTP/1.1",), b"", [414]),
+        (("GET / HTTP/1.1", f"HIDDEN: {'x' * 10_000}"), b"", [431]),
+        (("PUT /healthz HTTP/1.1", "Transfer-Encoding: chunked"), b"HIDDEN\r\n\r\n", [405, 400]),
+        (("PUT /healthz HTTP/1.1", "Content-Length: 2"), b"{}HIDDEN\r\n\r\n", [405, 400]),
+    ],
+)
+def test_what_is_not_http_is_refused_and_no_log_has_it(server, lines, body, statuses):
+    """A token where another header should be, a body whose length is wrong."""
+
+    def count_refusals():
+        return sum('"gunicorn.error"' in line for line in server.raw)
+
+    before = count_refusals()
+    with open_request(server, *lines, body=body) as connection:
+        received = b"".join(iter(lambda: connection.recv(4096), b""))
+    found = re.findall(rb"HTTP/1.1 (\d+)", received)
+    assert list(map(int, found)) == statuses
+    await_that(lambda: count_refusals() == before + 1)
+    assert "HIDDEN" not in "".join(server.raw) + "".join(server.said)
 
 
 def test_the_text_of_a_failure_in_the_log_holds_no_parameters(empty_url, caplog):

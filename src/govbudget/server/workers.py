@@ -13,13 +13,16 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
-from gunicorn import glogging
+from gunicorn import glogging, util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 if TYPE_CHECKING:
@@ -31,6 +34,13 @@ SILENCE_SECONDS = 5
 BYTES_PER_SECOND = 16 * 1024
 # Most requests come with their connection. A client that sends none yet waits without a thread.
 FIRST_WAIT_SECONDS = 0.01
+# What is answered to what is not HTTP, where it is not 400, by the name of gunicorn's error.
+STATUSES = {
+    "ExpectationFailed": HTTPStatus.EXPECTATION_FAILED,
+    "LimitRequestHeaders": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "LimitRequestLine": HTTPStatus.REQUEST_URI_TOO_LONG,
+    "UnsupportedTransferCoding": HTTPStatus.NOT_IMPLEMENTED,
+}
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -135,6 +145,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             conn.close = partial(self.tpool.submit, conn.close)
         conn.sock.patience = SILENCE_SECONDS
         return super().handle(conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401
+        """Refuse what is not HTTP. What was sent may be a token or a body: no log has it."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        kind = type(exc).__name__
+        self.log.warning("%s sent what is not HTTP: %s", addr[0], kind)
+        status = STATUSES.get(kind, HTTPStatus.BAD_REQUEST)
+        with suppress(OSError):  # it has left
+            util.write_error(client, status, status.phrase, kind)
 
 
 def _is_waited_for(listener: Any) -> bool:  # noqa: ANN401
