@@ -145,6 +145,35 @@ def test_a_gain_fails_beside_its_line_until_it_is_approved(repository):
     assert [parse_command(line)[0] for line in find_commands(log)] == ["notice"]
 
 
+@pytest.mark.long
+def test_a_tag_called_as_the_base_is_no_way_around(repository):
+    """Whoever may push tags could else choose what the change is compared with."""
+    repository.run("git", "update-ref", "refs/remotes/origin/main", repository.base)
+    append(repository.policy / "policy.csv", VIEWER)
+    repository.commit()
+    assert repository.review(base="origin/main")[0][1] == 1
+    repository.run("git", "tag", "origin/main")
+    statuses, log, _ = repository.review(base="origin/main")
+    assert statuses[1] == 2
+    assert "git knows more than one `origin/main`" in log
+    assert repository.review(base="refs/remotes/origin/main")[0][1] == 1
+
+
+@pytest.mark.long
+def test_a_folder_may_be_called_as_the_base(repository):
+    (repository.top / "main").mkdir()
+    assert repository.review(base="main")[0] == [0, 0]
+
+
+@pytest.mark.long
+def test_a_base_that_is_not_in_the_checkout_is_said_with_what_to_do(repository):
+    for base in ("origin/nothing", "0" * 40):
+        statuses, log, _ = repository.review(base=base)
+        assert statuses == [0, 2]
+        (command,) = find_commands(log)
+        assert "fetch-depth: 0" in command
+
+
 @pytest.fixture
 def parted(repository):
     """A change, and a target that has gone on: it lost one right, and gave another."""
@@ -219,13 +248,13 @@ def test_an_input_is_a_path_and_not_code(repository):
 # -- the hooks --
 
 
-def test_the_hooks_are_named_in_the_page_and_run_for_the_files_of_a_policy():
+def test_the_hooks_are_named_in_the_page_and_no_commit_goes_without_them():
+    """Before a commit that deletes a file, or makes it a link, pre-commit names no file."""
     (config,) = [yaml.safe_load(b) for b in read_blocks(PAGE, "yaml") if b.startswith("repos")]
     assert [hook["id"] for hook in HOOKS] == [hook["id"] for hook in config["repos"][0]["hooks"]]
     for hook in HOOKS:
-        names = ("model.conf", "policy/policy.csv", "a/b/matrix.csv")
-        assert all(re.search(hook["files"], name) for name in names)
-        assert not re.search(hook["files"], "policy/my-policy.csv")
+        assert hook["always_run"] is True
+        assert hook["pass_filenames"] is False
 
 
 @pytest.mark.long
@@ -240,6 +269,7 @@ def test_the_commands_of_the_hooks_pass_and_fail_as_the_page_says(repository):
             for hook in config["repos"][0]["hooks"]
         ]
 
+    repository.run("git", "update-ref", "refs/remotes/origin/main", "HEAD")
     assert run_hooks() == [0, 0]
     append(repository.policy / "policy.csv", VIEWER)
     assert run_hooks() == [1, 1]
@@ -247,6 +277,15 @@ def test_the_commands_of_the_hooks_pass_and_fail_as_the_page_says(repository):
     assert run_hooks() == [0, 1]
     (repository.top / "approved-gains.csv").write_text(APPROVED)
     assert run_hooks() == [0, 0]
+    repository.commit()
+    append(repository.policy / "policy.csv", "# a second commit of the change\n")
+    assert run_hooks() == [0, 0]
+    repository.commit()
+    (repository.policy / "matrix.csv").unlink()
+    assert run_hooks() == [1, 0]
+    repository.policy.rename(repository.top / "lab")
+    repository.policy.symlink_to("lab")
+    assert run_hooks() == [1, 2]
 
 
 # -- with what they install --
@@ -289,6 +328,7 @@ def test_pre_commit_installs_the_hooks_and_a_gain_stops_the_commit(repository, c
     (config,) = [b for b in read_blocks(PAGE, "yaml") if b.startswith("repos")]
     config = config.replace("https://git.example/you/govbudget", str(copy))
     (repository.top / ".pre-commit-config.yaml").write_text(config)
+    repository.run("git", "update-ref", "refs/remotes/origin/main", "HEAD")
     tool = {"PRE_COMMIT_HOME": str(repository.root / "hooks")}
     pre_commit = (sys.executable, "-m", "pre_commit")
     assert repository.run(*pre_commit, "install", **tool).returncode == 0
@@ -305,3 +345,7 @@ def test_pre_commit_installs_the_hooks_and_a_gain_stops_the_commit(repository, c
     repository.run("git", "add", "--all")
     passed = repository.run("git", "commit", "-m", "an approved gain", **tool)
     assert passed.returncode == 0, passed.stdout + passed.stderr
+    (repository.policy / "matrix.csv").unlink()
+    repository.run("git", "add", "--all")
+    refused = repository.run("git", "commit", "-m", "only less", **tool)
+    assert refused.returncode == 1, refused.stdout + refused.stderr

@@ -21,10 +21,11 @@ from govbudget.cli.host import find_policy_dir, find_settings
 from govbudget.errors import PolicyError
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.review.check import check_policy
-from govbudget.review.diff import Change, Side, diff_roles, diff_tables, load_side, read_approvals
+from govbudget.review.diff import Change, Right, diff_roles, diff_tables, read_approvals
 from govbudget.review.explain import Explanation, explain_decision, require_asked
 from govbudget.review.remarks import WRITERS, Remark, remark_changes, remark_findings
 from govbudget.review.render import RENDERERS, describe_cells, select_cells
+from govbudget.review.sides import Side, find_folder, load_side
 
 FORMAT = format_option("text", "json")
 REMARK_FORMAT = format_option("text", "json", *WRITERS)
@@ -263,33 +264,44 @@ def policy_who(action: str, obj: str, folder: Path, form: str, **ids: str | None
 @click.argument("new")
 @click.option(
     "--allow",
-    "approvals",
+    "allowed",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Approved gains: a file with the header of `matrix.csv` and rows of the new one.",
+    help="Approved gains: a file with the header of `matrix.csv` and rows of the new one. A row "
+    "that the file has in OLD does not count.",
+)
+@click.option(
+    "--merge-base",
+    "parted",
+    is_flag=True,
+    help="Compare with the commit at which OLD and NEW part; a folder counts as HEAD.",
 )
 @click.option("--people", is_flag=True, help="Also list who gains or loses, and where.")
 @REMARK_FORMAT
-def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people: bool) -> int:
+def policy_diff(
+    old: str, new: str, allowed: Path | None, form: str, *, parted: bool, people: bool
+) -> int:
     """Say who gains and who loses what from OLD to NEW.
 
     Each is a folder, or a git revision of one: `HEAD~1`, `main:policy`. The answer starts with
     path, revision and digest of both. Status 1 if somebody gains what is not approved, or if
     nobody gains what is approved. A revision is looked up in the repository of the working
     directory, at the path as it is written from there. A path through a symbolic link or a
-    submodule is refused, and replaced objects do not count. The answer also names roles that are
-    new or gone and change no right. If nobody reviewed the new side, stderr says so.
+    submodule is refused, and so is a name that is there in two letter cases; replaced objects do
+    not count. The answer also names roles that are new or gone and change no right. If nobody
+    reviewed the new side, stderr says so.
     """
     if people and form in WRITERS:
         raise click.UsageError("--people is printed as `text` or `json`")
-    old_side, new_side = _load_side("old", old, new, form), _load_side("new", new, old, form)
+    old_side = _load_side("old", old, new, form, parts_from=new if parted else None)
+    new_side = _load_side("new", new, old, form)
     before, after = old_side.table, new_side.table
     changes = diff_tables(before, after)
-    approved = read_approvals(approvals) if approvals else frozenset()
-    gains = {change.right for change in changes if change.is_gain}
+    approvals = read_approvals(allowed, old_side)
+    approved, gains = approvals.added, {change.right for change in changes if change.is_gain}
     status, unused = NOT_SO if gains != approved else OK, sorted(approved - gains)
     names = [f"{which}: {side}" for which, side in (("old", old_side), ("new", new_side))]
-    warnings = list(_list_warnings(new_side, unused))
+    warnings = list(_list_warnings(new_side, unused, approvals.earlier & gains - approved))
     if form in WRITERS:
         others = (*_show_tables(before, after, changes), *warnings)
         remarks = remark_changes(changes, approved, others, str(new_side.within / LINES_FILE))
@@ -297,15 +309,11 @@ def policy_diff(old: str, new: str, approvals: Path | None, form: str, *, people
         return status
     for line in warnings if form == "text" else ():
         click.echo(line, err=True)
-    added, removed = diff_roles(before, after)
     answer = {
-        "old": old_side.describe(),
-        "new": new_side.describe(),
+        **_describe_sides(old_side, new_side),
         "changes": [_describe_change(change, approved) for change in changes],
-        "roles_added": [{"role": role, "scope": scope} for role, scope in added],
-        "roles_removed": [{"role": role, "scope": scope} for role, scope in removed],
-        "new_unreviewed": new_side.unreviewed,
         "unused_approvals": unused,
+        "earlier_approvals": sorted(approvals.earlier),
     }
     text = [*names, *_show_tables(before, after, changes), *_show_changes(changes, approved)]
     return max(status, _print_diff(form, answer, text, (before, after) if people else ()))
@@ -333,29 +341,51 @@ def _print_people(
         print_answer(form, {**answer, "people": rows}, lines)
 
 
-def _list_warnings(new: Side, unused: list[tuple[str, ...]]) -> Iterator[str]:
+def _list_warnings(new: Side, unused: Iterable[Right], spent: Iterable[Right]) -> Iterator[str]:
     if new.unreviewed:
         yield f"new: {new.unreviewed}"
     yield from (f"approved, but nobody gains it: {', '.join(right)}" for right in unused)
+    advice = "to approve it again, write the row once more"
+    yield from (
+        f"approved by an older row: {', '.join(right)}; {advice}" for right in sorted(spent)
+    )
 
 
-def _load_side(which: str, name: str, other: str, form: str) -> Side:
+def _load_side(
+    which: str, name: str, other: str, form: str, *, parts_from: str | None = None
+) -> Side:
     """Load one side; findings are printed under the name of the side that has them."""
+    default = find_folder(other) or find_policy_dir() or Path("policy")
     try:
-        return load_side(name, other, find_policy_dir() or Path("policy"))
+        return load_side(name, default, parts_from)
     except PolicyError as error:
         line = f"{which}: {name} can't be read as a policy"
         click.echo(line, err=True)
         if form not in WRITERS:
             raise
         # On stderr, where a workflow looks for commands too, a sentence would not be escaped.
-        _print_remarks(form, remark_findings(error.findings, Path(name)), "diff", line)
+        remarks = remark_findings(error.findings, find_folder(name) or default)
+        _print_remarks(form, remarks, "diff", line)
         raise click.exceptions.Exit(WRONG) from None
 
 
-def _describe_change(change: Change, approved: frozenset[tuple[str, ...]]) -> dict[str, Any]:
+def _describe_change(change: Change, approved: frozenset[Right]) -> dict[str, Any]:
     kind = "gain" if change.is_gain else "loss"
     return {**asdict(change), "kind": kind, "approved": change.right in approved}
+
+
+def _describe_sides(old: Side, new: Side) -> dict[str, Any]:
+    added, removed = (
+        [{"role": role, "scope": scope} for role, scope in roles]
+        for roles in diff_roles(old.table, new.table)
+    )
+    return {
+        "old": old.describe(),
+        "new": new.describe(),
+        "new_unreviewed": new.unreviewed,
+        "roles_added": added,
+        "roles_removed": removed,
+    }
 
 
 def _show_tables(
@@ -378,7 +408,7 @@ def _show_tables(
                 )
 
 
-def _show_changes(changes: list[Change], approved: frozenset[tuple[str, ...]]) -> Iterator[str]:
+def _show_changes(changes: list[Change], approved: frozenset[Right]) -> Iterator[str]:
     """Write the changes by role: gains with `+`, losses with `-`."""
     if not changes:
         yield "no decision differs"

@@ -14,13 +14,14 @@ from urllib.parse import quote
 
 from govbudget.authz.files import LINES_FILE, read_regular_file
 from govbudget.authz.reader import decode
-from govbudget.review.diff import FILES, Change, find_in_repository
+from govbudget.review.sides import FILES, find_in_repository
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from govbudget.errors import Finding
+    from govbudget.review.diff import Change, Right
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -65,7 +66,7 @@ def remark_findings(findings: Iterable[Finding], folder: Path) -> Iterator[Remar
 
 
 def remark_changes(
-    changes: Iterable[Change], approved: Container[tuple[str, ...]], rest: Iterable[str], path: str
+    changes: Iterable[Change], approved: Container[Right], rest: Iterable[str], path: str
 ) -> Iterator[Remark]:
     """Remark each gain, each loss and the rest of what is said, in the file of lines at this path.
 
