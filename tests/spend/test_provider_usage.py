@@ -181,6 +181,12 @@ def test_an_answer_is_read_and_costs_what_its_provider_charges(
     assert cost_at(provider, model, tokens) == picos
 
 
+@pytest.mark.parametrize("cloud", ["aws", "azure", "google"])
+def test_an_answer_of_claude_is_read_on_every_cloud_as_from_its_maker(cloud):
+    payload = change(MESSAGE, output_tokens_details={"thinking_tokens": 100})
+    assert Tokens.from_usage(cloud, payload) == Tokens.from_response(MESSAGE)
+
+
 def test_images_of_the_answer_are_a_kind_of_their_own_where_the_model_has_a_rate():
     counts = {"promptTokenCount": 300, "candidatesTokenCount": 1_290}
     details = [{"modality": "IMAGE", "tokenCount": 1_290}]
@@ -302,6 +308,17 @@ def test_what_the_same_answer_says_besides_is_counted_once(payload, more, tokens
     """What is a part of a whole, or costs nothing, changes no count."""
     expected = Tokens.from_response(payload).model_dump() | tokens
     assert Tokens.from_response(change(payload, **more)).model_dump() == expected
+
+
+def test_an_image_of_a_chat_is_a_kind_of_its_own_where_the_model_has_a_rate():
+    usage = {"prompt_tokens": 300, "completion_tokens": 1_300}
+    usage["completion_tokens_details"] = {"image_tokens": 1_290}
+    of_image, of_text = (
+        Tokens.from_usage("google", {"model": model, "usage": usage})
+        for model in ("gemini-2.5-flash-image", "gemini-2.5-pro")
+    )
+    assert of_image == Tokens(input=300, output=10, output_image=1_290)
+    assert of_text == Tokens(input=300, output=1_300)
 
 
 def test_audio_that_was_written_down_is_a_kind_of_its_own():

@@ -29,9 +29,13 @@ SAID_AGAIN = {
     "prompt_cache_hit_tokens": "cache_read_tokens",
     "num_cached_tokens": "cache_read_tokens",
 }
-# What OpenAI's SDK has, and the package does not read.
+# What OpenAI, OpenRouter, and Claude on other clouds say, and the package does not read there.
 MORE = (
+    (("server_tool_use", "web_search_requests"), "web_searches"),
+    (("output_tokens_details", "thinking_tokens"), "output_reasoning_tokens"),
     (("prompt_tokens_details", "image_tokens"), "input_image_tokens"),
+    (("prompt_tokens_details", "video_tokens"), "input_video_tokens"),
+    (("completion_tokens_details", "image_tokens"), "output_image_tokens"),
     (("input_token_details", "audio_tokens"), "input_audio_tokens"),
 )
 TOTALS = ("total_tokens", "totalTokens", "totalTokenCount")
