@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Flask, jsonify, request, url_for
 from flask.cli import FlaskGroup
 from flask.json.provider import DefaultJSONProvider
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from tests.support import Client, budget_path, count_statements
 from tests.web.helpers import outcome, put_limit, read_problem
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -42,6 +42,29 @@ class Shouting(DefaultJSONProvider):
 
     def dumps(self, obj, **options):
         return super().dumps(obj, **options).upper()
+
+
+async def wait():
+    """What an asynchronous host might write."""
+
+
+class OnlyBinds:
+    """The `db` of a Flask-SQLAlchemy that has no SQLALCHEMY_DATABASE_URI."""
+
+    @property
+    def engine(self):
+        return {"money": NOWHERE}[None]
+
+
+class NoMembers:
+    """A directory that is not finished."""
+
+    groups = organization_members = None
+
+    def load_group(self):
+        """Load nothing."""
+
+    load_subject = load_organization = load_group
 
 
 def make_host():
@@ -437,6 +460,21 @@ def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
             SettingsError,
             "`identify=`, a function without",
         ),
+        ({"identify": wait}, {}, SettingsError, "`identify=` is an `async def`; give a plain"),
+        ({"features": wait}, {}, SettingsError, "`features=` is an `async def`"),
+        ({"engine": scoped_session(NOWHERE)}, {}, SettingsError, "GovBudget needs `engine=`"),
+        ({"engine": sessionmaker(NOWHERE)}, {}, SettingsError, "GovBudget needs `engine=`"),
+        ({"engine": OnlyBinds()}, {}, SettingsError, r"only binds; name.*db\.engines\['NAME'\]`"),
+        (
+            {"directory": NoMembers()},
+            {},
+            SettingsError,
+            "`NoMembers`, lacks `group_members`, `load_m",
+        ),
+        ({"challenge": "Bearer\nX: y"}, {}, SettingsError, "`challenge=` is .*such as `Bearer`"),
+        ({"challenge": 7}, {}, SettingsError, "`challenge=` is `7`"),
+        ({"spend": "no"}, {}, SettingsError, "`spend=` is `'no'`; write `true` or `false`"),
+        ({"policy": 7}, {}, SettingsError, "`policy=` is a `int`; give a Policy, or"),
         ({"features": lambda user: user}, {}, SettingsError, "`features=` needs an argument"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "aibrigde"),
         ({"features": {"aibrigde"}}, {}, SettingsError, "`features=`"),

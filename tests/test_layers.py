@@ -25,7 +25,7 @@ LAYERS = (
     {"db", "directory", "migrations"},
     {"audit", "budgets", "prices"},
     {"statements"},
-    {"web", "installation", "cli", "extension", "testing"},
+    {"web", "installation", "cli", "engines", "extension", "testing"},
     {"spend"},
     {"pages"},
     {"server"},

@@ -1,6 +1,6 @@
 import pytest
 
-from govbudget import Layout
+from govbudget import IdType, Layout
 from govbudget.errors import SettingsError
 
 
@@ -16,3 +16,9 @@ def test_a_schema_that_is_not_govbudgets_alone_or_no_plain_name_is_refused(schem
 def test_groups_are_own_none_or_a_column_of_a_table_of_a_schema(groups):
     with pytest.raises(SettingsError, match="GOVBUDGET_GROUPS"):
         Layout(groups=groups)
+
+
+def test_the_type_of_ids_may_be_its_word_and_is_no_other():
+    assert Layout("bigint").id_type is IdType.BIGINT
+    with pytest.raises(SettingsError, match="the type of ids is `int`; write one of uuid, bigint"):
+        Layout("int")

@@ -3,52 +3,52 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext, suppress
 from copy import copy
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, current_app
 from flask.cli import with_appcontext
-from sqlalchemy import Connection, Engine
 from sqlalchemy.sql.visitors import iterate
 
 from govbudget.authz.policy import Policy
 from govbudget.authz.reader import suggest
 from govbudget.cli import cli
-from govbudget.db.databases import Databases
-from govbudget.db.own_pool import find_own
 from govbudget.db.tables import Tables
 from govbudget.directory.sql import GROUP_MEMBER, SqlDirectory, own_directory
+from govbudget.engines import find_with, may_be_several, takes
 from govbudget.errors import SettingsError
 from govbudget.identity import Id, Scope
 from govbudget.ids import IdType
 from govbudget.installation import Installation
-from govbudget.new_ids import Slot
 from govbudget.parts import load_part
-from govbudget.settings import Settings, read_features, read_settings, read_url_prefix
+from govbudget.settings import (
+    Settings,
+    read_challenge,
+    read_features,
+    read_flag,
+    read_settings,
+    read_url_prefix,
+)
 from govbudget.web.blueprint import NAME, make_blueprint
 from govbudget.web.routes import list_routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set as AbstractSet
-    from os import PathLike
 
     from click import Command
+    from flask import Blueprint, Flask
 
     from govbudget.directory.protocol import Directory
-
-    AnyEngine = Engine | Connection
-    AnyCallable = Callable[[], AnyEngine] | Callable[[Id | None], AnyEngine]
+    from govbudget.engines import AnyCallable, AnyEngine, HasEngine
 
 
-class HasEngine(Protocol):
-    """The `db` of Flask-SQLAlchemy, or of Flask-SQLAlchemy-Lite."""
-
-    @property
-    def engine(self) -> AnyEngine:
-        """The engine of the current application."""
+# Of a directory, by requests; `list_subjects` is for the commands, which say that it is missing.
+_ASKED = (
+    *("groups", "group_members", "organization_members"),
+    *("load_subject", "load_group", "load_organization", "load_member"),
+)
 
 
 class Options(TypedDict, total=False):
@@ -99,15 +99,7 @@ class GovBudget:
         of govbudget.
         """
         given: Options = {**self._options, **_read_options(options)}
-        if NAME in app.extensions:
-            raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
-        if NAME in app.blueprints:
-            raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
-        if app.url_map.host_matching:
-            raise SettingsError(
-                f"`{app.name}` has `host_matching`, so no endpoint without a host is ever found; "
-                "install GovBudget in an application without it, and mount that one beside it"
-            )
+        _check_app(app)
         gov = _install(app, given)
         pages = _make_pages(gov, given)
         app.register_blueprint(make_blueprint(gov))
@@ -126,18 +118,34 @@ def _read_options(options: Options) -> Options:
     return cast("Options", {name: value for name, value in options.items() if value is not None})
 
 
+def _check_app(app: Flask) -> None:
+    """Refuse an application that has a GovBudget, or in which none can be found."""
+    if NAME in app.extensions:
+        raise SettingsError(f"GovBudget is installed in `{app.name}` already; install it once")
+    if NAME in app.blueprints:
+        raise SettingsError(f"a blueprint of `{app.name}` is called `{NAME}`; rename that one")
+    if app.url_map.host_matching:
+        raise SettingsError(
+            f"`{app.name}` has `host_matching`, so no endpoint without a host is ever found; "
+            "install GovBudget in an application without it, and mount that one beside it"
+        )
+
+
 def _install(app: Flask, given: Options) -> Installation:
     """Check what was given, in this order, and make the installation of it."""
     settings = read_settings(app.config)
+    for name, one in given.items():
+        if inspect.iscoroutinefunction(one):
+            raise SettingsError(f"`{name}=` is an `async def`; give a plain function")
     engine: Any = given.get("engine")
-    find_engine, identify = _find_with(engine, app), given.get("identify")
-    if identify is None or _takes(identify) is False:
+    find_engine, identify = find_with(engine, app), given.get("identify")
+    if identify is None or takes(identify) is False:
         raise SettingsError(
             "GovBudget needs `identify=`, a function without arguments that gives the caller's id, "
             "or None"
         )
     organization_of: Any = given.get("organization_of")
-    if organization_of is not None and _takes(organization_of, None) is False:
+    if organization_of is not None and takes(organization_of, None) is False:
         raise SettingsError(
             "`organization_of=` can't be called with a group's id; give a function of that one "
             "argument"
@@ -146,7 +154,7 @@ def _install(app: Flask, given: Options) -> Installation:
     directory = given.get("directory") or _find_own_directory(tables)
     policy = _load_policy(given.get("policy"), settings)
     _check_directory(directory, policy, tables)
-    spend = bool(given.get("spend", True))
+    spend = read_flag("spend=", given.get("spend", True))
     make = load_part("spend").Installation if spend else Installation
     return make(
         settings=settings,
@@ -155,10 +163,10 @@ def _install(app: Flask, given: Options) -> Installation:
         find_engine=find_engine,
         identify=identify,
         find_features=_find_features(given.get("features"), settings),
-        challenge=given.get("challenge") or "Bearer",
+        challenge=read_challenge(given.get("challenge", "Bearer")),
         app=app,
         routes=list_routes(spend=spend),
-        databases=engine if _may_be_several(engine) else None,
+        databases=engine if may_be_several(engine) else None,
         organization_of=organization_of,
     )
 
@@ -168,7 +176,7 @@ def _make_pages(gov: Installation, given: Options) -> Blueprint | None:
     if "pages" not in given:
         return None
     prefix = read_url_prefix("pages=", given["pages"], "/ai")
-    if not given.get("spend", True):
+    if not hasattr(gov, "spend"):
         raise SettingsError(
             "`pages=` shows what was spent, so it needs spend; leave out `spend=False`"
         )
@@ -195,6 +203,11 @@ def _check_directory(directory: Directory, policy: Policy, tables: Tables) -> No
         raise SettingsError(
             "`directory=` is not a directory; give a SqlDirectory over your tables, or an object "
             "with the Directory protocol"
+        )
+    elif missing := [name for name in _ASKED if not hasattr(directory, name)]:
+        kind, names = type(directory).__name__, ", ".join(f"`{name}`" for name in missing)
+        raise SettingsError(
+            f"`directory=`, a `{kind}`, lacks {names}; write what the Directory protocol asks of it"
         )
 
 
@@ -248,7 +261,7 @@ def _make_command() -> Command:
     return command
 
 
-def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings) -> Policy:
+def _load_policy(policy: object, settings: Settings) -> Policy:
     if isinstance(policy, Policy):
         if settings.policy_digest not in (None, policy.digest):
             raise SettingsError(
@@ -261,6 +274,9 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
                 "`require_matrix=True`"
             )
         return policy
+    if not isinstance(policy, str | PathLike | None):
+        kind = type(policy).__name__
+        raise SettingsError(f"`policy=` is a `{kind}`; give a Policy, or the path of a folder")
     folder = Path(policy) if policy is not None else settings.policy_dir
     if folder is not None and not folder.is_absolute():
         raise SettingsError(
@@ -271,126 +287,11 @@ def _load_policy(policy: Policy | str | PathLike[str] | None, settings: Settings
     return Policy.load(folder, digest=settings.policy_digest, require_matrix=required)
 
 
-def _find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
-    """Give what gives the engine, and checks it; raise SettingsError for what can't be one."""
-    if isinstance(given, Engine | Connection):
-        engine = _check_engine(given)
-        return lambda _: engine
-    if callable(given):
-        give = given
-        if _needs_organization(give):
-            if not isinstance(give, Databases):
-                return lambda organization: _check_engine(_ask(give, organization))
-            for _, one in give:
-                _check_engine(one)
-            return lambda organization: _check_engine(give(organization))
-        return lambda _: _check_engine(give())
-    if not hasattr(type(given), "engine"):
-        raise SettingsError(
-            "GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL, the `db` of "
-            "Flask-SQLAlchemy, or a `Databases` of several engines"
-        )
-    db: Any = given
-
-    def find(_: Id | None) -> AnyEngine:
-        with nullcontext() if current_app == app else app.app_context():
-            return _check_engine(db.engine)
-
-    with suppress(RuntimeError):  # its own `init_app` may come later
-        find(None)
-    return find
-
-
-def _ask(give: Callable[..., object], organization: Id | None) -> object:
-    """Ask a function of the host's; raise TypeError for a slot, which it would take for an id."""
-    if isinstance(organization, Slot):
-        raise TypeError(
-            "`engine=` is a function, which knows no slots; give `organization=` the id of the "
-            "hold's organization"
-        )
-    try:
-        return give(organization)
-    except LookupError as error:
-        raise SettingsError(
-            f"`engine=` ended in `{type(error).__name__}`; let it give an engine also of an "
-            "organization that is not known, such as that of the site (None)"
-        ) from error
-
-
-def _takes(given: object, *arguments: object) -> bool | None:
-    """Say whether it can be called with these arguments; None: its signature is not known."""
-    if not callable(given):
-        return False
-    try:
-        inspect.signature(given).bind(*arguments)
-    except TypeError:
-        return False
-    except (ValueError, RuntimeError):  # it is not of Python, or a proxy outside its context
-        return None
-    return True
-
-
-def _needs_organization(give: object) -> bool:
-    """Say whether it is a callable that needs an argument; SettingsError: it is not clear."""
-    if not callable(give):
-        return False
-    takes_none, takes_one = _takes(give), _takes(give, None)
-    if takes_none == takes_one is not None:
-        wrong = "can be called with and without an" if takes_one else "needs several"
-        raise SettingsError(
-            f"`engine=` is a callable that {wrong} argument{'' if takes_one else 's'}; let it take "
-            "none, such as `lambda: find_engine()`, or need one: the id of an organization"
-        )
-    return bool(takes_one)
-
-
-def _may_be_several(engine: object) -> bool:
-    """Say whether `engine=` may give several databases."""
-    is_one = isinstance(engine, Databases) and len(engine.list_first()) == 1
-    return _needs_organization(engine) and not is_one
-
-
-def _check_engine(engine: object) -> AnyEngine:
-    """Give the engine over a pool of our own; raise SettingsError where it can't serve."""
-    if not isinstance(engine, Engine | Connection):
-        raise SettingsError(
-            f"`engine=` gave `{type(engine).__name__}`; give a SQLAlchemy Engine or Connection, "
-            "also of an organization that is not known"
-        )
-    dialect = engine.dialect
-    if (dialect.name, dialect.driver) != ("postgresql", "psycopg"):
-        raise SettingsError(
-            f"`engine=` is for `{dialect.name}+{dialect.driver}`, but govbudget keeps its data in "
-            "PostgreSQL and reaches it with psycopg 3; give an engine whose URL starts with "
-            "`postgresql+psycopg://`"
-        )
-    if dialect.is_async:
-        raise SettingsError(
-            "`engine=` is asynchronous, but govbudget is not; give an engine of `create_engine`"
-        )
-    if isinstance(engine, Connection):
-        return engine
-    return _find_isolated(engine) or find_own(engine)
-
-
-def _find_isolated(engine: Engine) -> Connection | None:
-    """Give the connection of a test that has put it into the engine, in a transaction.
-
-    `test_isolation` of Flask-SQLAlchemy-Lite does; a pool of our own would commit for real.
-    """
-    connect = vars(engine).get("connect")
-    connection = connect() if connect else None
-    if connection is None or connection.in_transaction():
-        return connection
-    connection.close()
-    return None
-
-
 def _find_features(
     features: AbstractSet[str] | Callable[[], AbstractSet[str]] | None, settings: Settings
 ) -> Callable[[], frozenset[str]]:
     if callable(features):
-        if _takes(features) is False:
+        if takes(features) is False:
             raise SettingsError("`features=` needs an argument; give a function without any")
         return lambda: read_features("features=", features())
     fixed = settings.features if features is None else read_features("features=", features)

@@ -26,7 +26,12 @@ class Layout:
     groups: str = OWN_GROUPS
 
     def __post_init__(self) -> None:
-        """Refuse (SettingsError) names that are not plain lower-case identifiers."""
+        """Refuse (SettingsError) what is no type of ids, or not a plain lower-case identifier."""
+        if self.id_type not in [*IdType]:
+            raise SettingsError(
+                f"the type of ids is `{self.id_type}`; write one of {', '.join(IdType)}"
+            )
+        object.__setattr__(self, "id_type", IdType(self.id_type))
         if not _IDENTIFIER.fullmatch(self.schema):
             raise SettingsError(
                 f"GOVBUDGET_SCHEMA is `{self.schema}`; use lower-case letters, digits and `_`"

@@ -36,6 +36,7 @@ COMMAND_KEYS = {
 
 _URL_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TEXT = re.compile(r"(?s:.+)")
+_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")
 _PERCENT = re.compile(r"[1-9][0-9]?|100")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -146,6 +147,16 @@ def read_url_prefix(key: str, value: object, example: str) -> str:
 def read_features(key: str, value: object) -> frozenset[str]:
     """Read a set of features, or a text of comma-separated ones; an unknown one is an error."""
     return _read(key, value, _read_features)
+
+
+def read_flag(key: str, value: object) -> bool:
+    """Read a bool, or a text for one."""
+    return _read(key, value, _read_flag)
+
+
+def read_challenge(value: object) -> str:
+    """Read the `WWW-Authenticate` of a 401: what a header can hold."""
+    return _read("challenge=", value, partial(_match, _HEADER, "write a header such as `Bearer`"))
 
 
 def _read(key: str, value: object, read: Callable[[object], T]) -> T:
