@@ -168,11 +168,15 @@ def test_an_event_of_a_job_that_is_run_again_is_recorded_once(host):
 # -- settle-from-an-answer.md --
 
 USED = {"prompt_tokens": 1_800, "completion_tokens": 200, "total_tokens": 2_000}
-SDK, CONVERSE, JSON, IMAGES, COUNTED = read_blocks(HOW_TO / "settle-from-an-answer.md", "python")
+SDK, CONVERSE, JSON, IMAGES, RATED, COUNTED = read_blocks(
+    HOW_TO / "settle-from-an-answer.md", "python"
+)
 
 
 class Completion:
     """Stands for an answer of an SDK: an object that gives the JSON of its provider."""
+
+    service_tier = "default"
 
     def __init__(self, **answer):
         self.answer = answer
@@ -204,6 +208,14 @@ def test_an_answer_is_charged_what_it_says_that_it_took(host, names, block):
     pytest.importorskip("genai_prices")
     exec(compile(block, "settle-from-an-answer.md", "exec"), names)
     assert host.report() == (2_000, 0)
+
+
+@pytest.mark.parametrize(("tier", "rate"), [("default", ""), ("flex", "@flex")])
+def test_an_answer_is_charged_at_the_rate_that_it_names(host, names, monkeypatch, tier, rate):
+    pytest.importorskip("genai_prices")
+    monkeypatch.setattr(Completion, "service_tier", tier)
+    exec(compile(RATED, "settle-from-an-answer.md", "exec"), names)
+    assert names["hold"].usage.model == host.call.model + rate
 
 
 def test_an_answer_that_cannot_be_read_is_charged_what_was_set_aside(host, names, monkeypatch):
