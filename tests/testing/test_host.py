@@ -127,7 +127,8 @@ def test_the_page_is_right_and_the_session_may_commit_and_roll_back(page, databa
     made = names.app.__wrapped__()
     app = next(made)
     ran = use_fixture(app)
-    setup = names.joined.__wrapped__(app, next(ran))
+    joined = names.joined.__wrapped__(app, next(ran))
+    setup = next(joined)
     names.test_a_call_over_the_limit_is_refused(app, setup)
     with app.app_context():
         usage = sa.select(sa.func.count()).select_from(TABLES.ai_usage)
@@ -136,8 +137,20 @@ def test_the_page_is_right_and_the_session_may_commit_and_roll_back(page, databa
         db.session.execute(sa.insert(TABLES.users).values(id=uuid4(), name="one more"))
         db.session.rollback()
     run_a_hosts_test(app, setup)
-    assert next(ran, None) is next(made, None) is None
+    assert next(joined, None) is next(ran, None) is None
     assert count_rows(engine) == before
+    ran = use_fixture(app)  # of the next test, with the same application
+    joined = names.joined.__wrapped__(app, next(ran))
+    run_a_hosts_test(app, next(joined))
+    assert next(joined, None) is next(ran, None) is next(made, None) is None
+    assert count_rows(engine) == before
+
+
+def test_a_connection_that_an_earlier_test_left_behind_fails_with_a_sentence(engine):
+    with engine.connect() as connection:
+        app = make_host(connection)
+    with pytest.raises(pytest.fail.Exception, match="put the engine back when a test ends"):
+        next(use_fixture(app))
 
 
 def test_the_isolation_of_flask_sqlalchemy_lite_holds_govbudget_too(page, database_url, engine):
@@ -180,10 +193,14 @@ def asking(engine):
     next(ran, None)
 
 
+READ = sa.select(TABLES.users.c.id)
+
+
 @pytest.mark.parametrize("end", ["rollback", "close"])
-def test_what_govbudget_did_outlives_a_session_that_only_read(asking, end):
+@pytest.mark.parametrize("read", [READ, sa.select(READ.cte("named"))], ids=["select", "with"])
+def test_what_govbudget_did_outlives_a_session_that_only_read(asking, end, read):
     """As where each has a connection: the session of a log-in ends with the request."""
-    asking.session.execute(sa.select(TABLES.users.c.id))
+    asking.session.execute(read)
     assert asking.put() == 200
     with suppress(exc.ProgrammingError), asking.session.begin_nested():
         asking.session.execute(sa.text("SELECT no_such_thing"))

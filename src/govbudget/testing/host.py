@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["Setup", "govbudget"]
 
 SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO SAVEPOINT) (\w+)$")
-OURS, READ, WRITTEN = "OURS", "SELECT", "WRITTEN"
+# A query after WITH may write; then a word says so.
+READING = re.compile(
+    r"\s*(SELECT|WITH\b(?!.*\b(INSERT|UPDATE|DELETE|MERGE)))\b", re.IGNORECASE | re.DOTALL
+)
+OURS, READ, WRITTEN = "OURS", "READ", "WRITTEN"
 
 
 @pytest.fixture
@@ -44,6 +48,8 @@ def govbudget(app: Flask) -> Iterator[Setup]:
     gov: Installation = app.extensions["govbudget"]
     with app.app_context():
         found, find_engine = gov.find_engine(None), gov.find_engine
+    if isinstance(found, Connection) and found.closed:
+        pytest.fail("`engine=` gives a closed connection: put the engine back when a test ends")
     is_kept = False
     with nullcontext(found) if isinstance(found, Connection) else found.connect() as connection:
         if connection is not found:
@@ -83,7 +89,7 @@ class _Savepoints:
     def _follow(self, _: Connection, cursor: Any, statement: str, *_others: object) -> None:  # noqa: ANN401 - of the driver
         found = SAVEPOINT.match(statement)
         if found is None:
-            if OURS not in self.open.values() and not statement.lstrip().upper().startswith(READ):
+            if OURS not in self.open.values() and not READING.match(statement):
                 self.open = dict.fromkeys(self.open, WRITTEN)
             return
         verb, name = found.groups()

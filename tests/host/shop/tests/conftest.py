@@ -21,6 +21,8 @@ def app():
 def joined(app, govbudget):
     """Put the shop's session into the same transaction; it may commit and roll back there."""
     with app.app_context():
-        db.engines[None] = govbudget.connection
+        engines, engine = db.engines, db.engine
         db.session.configure(join_transaction_mode="create_savepoint")
-    return govbudget
+    engines[None] = govbudget.connection
+    yield govbudget
+    engines[None] = engine
