@@ -136,17 +136,17 @@ def token() -> None:
 
 
 @token.command("create")
-@click.argument("user", type=click.UUID)
+@click.argument("user")
 @click.option(
     "--days", type=click.IntRange(1, MAX_DAYS), default=90, help="How many days it is valid."
 )
-def token_create(user: UUID, days: int) -> None:
+def token_create(user: str, days: int) -> None:
     """Print a new token for USER (an id), and nothing else. It can't be shown again.
 
     Tokens that expired more than 30 days ago are deleted; the audit trail keeps their entries.
     """
-    store, secret = _find_store(), make_secret()
-    done = run_everywhere(lambda connection: store.create(connection, user, days, secret))
+    store, secret, user_id = _find_store(), make_secret(), find_settings().id_type.parse(user)
+    done = run_everywhere(lambda connection: store.create(connection, user_id, days, secret))
     click.echo(secret)
     if slots := list(filter(None, done)):
         click.echo(f"made in the databases {' and '.join(slots)}", err=True)
