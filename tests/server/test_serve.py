@@ -295,11 +295,11 @@ def ask_together(server, callers, path, token):
     with ThreadPoolExecutor(callers) as pool:
         asked = pool.map(ask, range(callers))
         time.sleep(0.3)
-        assert_healthy(server, times=10)
+        assert_healthy(server, times=10, within=4)
         return list(asked)
 
 
-def assert_healthy(server, times=1, within=4):
+def assert_healthy(server, times=1, within=TIMEOUT):
     """Ask for its health so often; all of it takes so many seconds at most."""
     began = time.monotonic()
     assert {server("GET", "/healthz").status for _ in range(times)} == {200}
@@ -323,9 +323,9 @@ def read_status(connection, *, ended=False):
 def test_clients_that_do_not_close_their_connections_stall_nobody(server):
     lines = ("GET /healthz HTTP/1.1", "Connection: close")
     with ExitStack() as stack:
-        connections = [stack.enter_context(open_request(server, *lines)) for _ in range(16)]
+        connections = [stack.enter_context(open_request(server, *lines)) for _ in range(64)]
+        assert_healthy(server)
         assert {int(one.recv(4096).split()[1]) for one in connections} == {200}
-        assert_healthy(server, times=8)
 
 
 def test_clients_that_send_nothing_take_no_threads(served_url):
@@ -407,20 +407,21 @@ def test_a_client_without_speed_is_cut_off(pair, direction, is_dead):
     finally:
         stopped.set()
         thread.join()
-    assert 0.2 < time.monotonic() - began < SILENCE_SECONDS
+    assert time.monotonic() - began > 0.2
     with pytest.raises(BrokenPipeError):  # which is no news for gunicorn
         ours.sendall(b"HTTP/1.1 400 Bad Request")
 
 
 def test_a_client_that_is_slow_and_goes_on_is_waited_for(pair):
-    """It takes three times the patience that it began with."""
+    """It takes longer than the patience that it began with."""
     theirs, ours = pair
+    ours.patience = 1
     step = BYTES_PER_SECOND // 5  # each 50 ms: four times what it has to
     stopped = threading.Event()
     thread = act_slowly(stopped, lambda: theirs.recv(step, socket.MSG_WAITALL))
     began = time.monotonic()
-    ours.sendall(b"x" * (18 * step))
-    assert time.monotonic() - began > 0.75
+    ours.sendall(b"x" * (30 * step))
+    assert time.monotonic() - began > 1
     stopped.set()
     theirs.close()
     thread.join()
@@ -623,7 +624,7 @@ def accepts(port):
 def test_whoever_is_connected_when_it_ends_is_answered(served_url):
     """A connection that no worker had taken yet, too."""
     with serving("--workers", 1, database_url=served_url) as server:
-        assert_healthy(server, within=TIMEOUT)
+        assert_healthy(server)
         worker = int(read_children(server.process.pid))
         suspend(worker)
         waiting = [open_request(server, "GET /healthz HTTP/1.1") for _ in range(3)]
@@ -800,8 +801,8 @@ def test_all_workers_have_the_policy_of_the_process_that_they_are_forked_from(se
         assert find_digests() == second
 
 
-def await_that(happened, within=10):
-    deadline = time.monotonic() + within
+def await_that(happened):
+    deadline = time.monotonic() + 3 * TIMEOUT
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)

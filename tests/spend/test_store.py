@@ -462,11 +462,10 @@ def test_a_hold_that_waited_expires_from_when_it_is_held(spender):
         connection.execute(sa.select(counter).where(is_theirs).with_for_update())
         waiting = pool.submit(spender, "hold", spender.call, ONE, ttl_seconds=1)
         time.sleep(1.2)
+        let_go = connection.scalar(sa.text("SELECT clock_timestamp()"))
         connection.rollback()
         hold = waiting.result()
-    assert hold.expires_at > datetime.now(UTC) + timedelta(seconds=0.5)
-    with pytest.raises(BudgetExceeded):
-        spender("hold", spender.call, ONE)
+    assert hold.expires_at > let_go + timedelta(seconds=0.9)
 
 
 def test_another_body_is_a_conflict_however_much_it_would_cost(spender):
