@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 UV = Path(sys.executable).with_name("uv")
+UNRELEASED = "CHANGELOG.md has lines under [Unreleased]"
 
 
 def run(*command: str | Path, cwd: Path, epoch: str = "") -> bytes:
@@ -50,6 +51,12 @@ def has_section(root: Path, version: str) -> bool:
     return bool(re.search(section, (root / "CHANGELOG.md").read_text(), re.MULTILINE))
 
 
+def has_unreleased(root: Path) -> bool:
+    """Say whether the changelog has lines that are not in the section of any version."""
+    section = r"^## \[Unreleased\]\n++(?!## |\Z)"
+    return bool(re.search(section, (root / "CHANGELOG.md").read_text(), re.MULTILINE))
+
+
 def find_obstacles(root: Path) -> list[str]:
     """Say why this checkout can't be released; nothing where it can."""
     version, found = read_version(root), []
@@ -66,6 +73,8 @@ def find_obstacles(root: Path) -> list[str]:
         for tag in tags
         if tag != f"v{version}"
     ]
+    if tags and has_unreleased(root):
+        found.append(f"{UNRELEASED}: move them into the section of {version}")
     return found
 
 
@@ -135,3 +144,5 @@ if __name__ == "__main__":
     print(f"govbudget {read_version(ROOT)}, commit {ask_git(ROOT, 'rev-parse', 'HEAD')}")
     print("wheel and sdist: built twice, the same bytes. SBOM: valid CycloneDX. In dist/:")
     print((ROOT / "dist" / "SHA256SUMS").read_text(), end="")
+    if has_unreleased(ROOT):
+        print(f"{UNRELEASED}, so a tag on this commit would be refused.", file=sys.stderr)

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from tools.release import find_obstacles, has_section, read_version
+from tools.release import find_obstacles, has_section, has_unreleased, read_version
 
 CHECKOUT = Path(__file__).parents[2]
 VERSION = read_version(CHECKOUT)
@@ -99,6 +99,22 @@ def test_a_tag_of_another_version_is_an_obstacle_and_its_own_is_not(checkout):
     assert found.startswith(f"the tag v0.0.1 is not that of version {VERSION}: ")
 
 
+def test_a_tag_with_lines_that_no_version_has_is_an_obstacle(checkout, changelog):
+    """Without the tag it is a rehearsal, which names them at its end."""
+    changelog.write_text(
+        f"## [Unreleased]\n\n- New.\n\n## [{VERSION}] - 2026-01-31\n\n- It is there.\n"
+    )
+    git(checkout, "commit", "--quiet", "--all", "--message", "New")
+    assert find_obstacles(checkout) == []
+    git(checkout, "tag", f"v{VERSION}")
+    (found,) = find_obstacles(checkout)
+    git(checkout, "tag", "--delete", f"v{VERSION}")
+    git(checkout, "reset", "--quiet", "--hard", "HEAD~")
+    assert found == (
+        f"CHANGELOG.md has lines under [Unreleased]: move them into the section of {VERSION}"
+    )
+
+
 def test_the_version_stands_in_one_place_of_the_code():
     """In pyproject.toml; docs/openapi.json and uv.lock are written from it, and tests hold them."""
     for folder in ("src", "tools", "benchmarks"):
@@ -130,7 +146,8 @@ def released(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, root / "tools" / "release.py"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("CHANGELOG.md has lines under") is has_unreleased(root)
     return root / "dist", done.stdout
 
 
