@@ -57,13 +57,18 @@ def installed(wheel):
     What it needs is installed by uv, in a second, and the wheel itself by pip, as users do it.
     """
     with open_folder() as folder:
-        python = folder / "venv" / "bin" / "python"
-        run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv", cwd=folder)
-        uv = [UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-        run(*uv, f"{wheel}[embedded,serve]", cwd=folder)
+        python = install(folder, "--compile-bytecode", f"{wheel}[embedded,serve]")
         pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
         run(*pip, "install", "--quiet", "--no-deps", "--force-reinstall", wheel, cwd=folder)
         yield folder
+
+
+def install(folder, *arguments):
+    """Install into a new environment in the folder, by uv; give its Python."""
+    python = folder / "venv" / "bin" / "python"
+    run(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv", cwd=folder)
+    run(UV, "pip", "install", "--quiet", "--python", python, *arguments, cwd=folder)
+    return python
 
 
 def run(*command, cwd):
@@ -133,6 +138,14 @@ def test_a_get_is_answered_from_an_embedded_postgresql_outside_the_checkout(inst
     assert (ready, unknown) == (200, 401)
     assert Path(file).is_relative_to(installed.resolve() / "venv")
     assert done.stderr == ""
+
+
+def test_a_get_is_answered_on_sqlalchemy_2_0_too(wheel):
+    """Every other test here has 2.1. A database is made, and served."""
+    with open_folder() as folder:
+        python = install(folder, f"{wheel}[embedded,serve]", "sqlalchemy==2.0.*")
+        done = run(python, "-c", GET, cwd=folder)
+        assert json.loads(done.stdout)[:2] == [200, 401]
 
 
 def test_the_demo_works_outside_the_checkout(installed):

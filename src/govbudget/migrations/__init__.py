@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from govbudget.db.revisions import VERSION_TABLE, head_revision, list_revisions, read_revision
 from govbudget.db.tables import Tables
-from govbudget.db.triggers import write_behaviour
+from govbudget.db.triggers import name_table, write_behaviour
 from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations.differences import find_differences
@@ -120,4 +120,7 @@ def _make(tables: Tables, *, with_schema: bool) -> Iterator[Executable]:
     for table in tables.metadata.sorted_tables:
         if table.schema == schema:
             yield CreateTable(table)
+            if full := table.info.get("fillfactor"):  # SQLAlchemy 2.0 has no option for it
+                name = name_table(table).replace("%", "%%")
+                yield sa.DDL(f"ALTER TABLE {name} SET (fillfactor = {full})")  # type: ignore[no-untyped-call]
             yield from map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))

@@ -85,8 +85,8 @@ def _compare_the_rest(connection: Connection, tables: Tables) -> Iterator[str]:
     for table in tables.metadata.sorted_tables:
         if table.schema != tables.layout.schema or table.name not in options:
             continue  # of one that is gone, enough is said
-        wanted = table.dialect_options["postgresql"]["with"] or {}
-        text = ", ".join(f"{key}={value}" for key, value in wanted.items()) or None
+        full = table.info.get("fillfactor")
+        text = full and f"fillfactor={full}"
         if options[table.name] != text:
             yield f"`{table.name}` has the options `{options[table.name]}`, not `{text}`"
         for check in table.constraints:

@@ -16,7 +16,7 @@ from govbudget.settings import MIN_CLOSE_AFTER_DAYS
 SHORTEST_MONTH = 28
 PICOS = sa.Numeric(38, 0)
 # Rows that are updated all the time stay on their page, so that no index is written.
-OFTEN_UPDATED = {"postgresql_with": {"fillfactor": "50"}, "info": {"rights": ADD_AND_CHANGE}}
+OFTEN_UPDATED = {"rights": ADD_AND_CHANGE, "fillfactor": 50}
 
 
 def member_ai_overrides(t: Tables) -> sa.Table:
@@ -201,7 +201,7 @@ def ai_refusals(t: Tables) -> sa.Table:
         sa.Column("spend_limit_micros", sa.BigInteger),
         sa.Column("limit_source", sa.Text),
         t.id("group_id"),
-        **OFTEN_UPDATED,
+        info=OFTEN_UPDATED,
     )
 
 
@@ -215,7 +215,7 @@ def ai_spend_counters(t: Tables) -> sa.Table:
         sa.Column("spent_picos", PICOS, nullable=False),
         sa.Column("held_picos", PICOS, nullable=False),
         sa.Column("last_hold_id", sa.Uuid),
-        **OFTEN_UPDATED,
+        info=OFTEN_UPDATED,
     )
 
 
@@ -236,7 +236,7 @@ def ai_spend_rollups(t: Tables) -> sa.Table:
         sa.Column("unpriced_calls", sa.BigInteger, nullable=False),
         sa.UniqueConstraint(*key, name="ai_spend_rollups_key", postgresql_nulls_not_distinct=True),
         sa.CheckConstraint("grain IN ('day', 'month')", name="grain"),
-        **OFTEN_UPDATED,
+        info=OFTEN_UPDATED,
     )
 
 
