@@ -174,6 +174,18 @@ def test_a_base_that_is_not_in_the_checkout_is_said_with_what_to_do(repository):
         assert "fetch-depth: 0" in command
 
 
+@pytest.mark.long
+def test_a_target_is_not_compared_with_itself(repository):
+    """That is what the event `pull_request_target` checks out."""
+    append(repository.policy / "policy.csv", VIEWER)
+    repository.commit()
+    repository.run("git", "checkout", "--quiet", "--detach", repository.base)
+    statuses, log, _ = repository.review()
+    assert statuses == [0, 2]
+    (command,) = find_commands(log)
+    assert "The change is not in this checkout" in command
+
+
 @pytest.fixture
 def parted(repository):
     """A change, and a target that has gone on: it lost one right, and gave another."""

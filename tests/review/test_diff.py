@@ -911,6 +911,7 @@ def test_two_that_do_not_part_at_one_commit_are_refused(diff, parted):
 
 
 def test_only_a_revision_parts(diff, parted):
+    refuse(diff, "--merge-base", "main", "nowhere", because="`nowhere` is neither a folder nor")
     refuse(diff, "--merge-base", "rules", "main", because="`rules` is a folder")
     git("tag", "main", "change")
     refuse(diff, "--merge-base", "main", "rules", because="git knows more than one `main`")

@@ -423,6 +423,7 @@ HIDDEN = {
     "a comment that goes on": ("# x" + " " * 200, "", 1),
     "a screen of blank lines": ("\n" * 25, "", 26),
     "a screen of lines with a blank": (" \n" * 25, "", 26),
+    "a screen of empty comments": ("#\n# ---\n" * 13, "", 27),
     "spaces behind": ("", " " * 120, 1),
 }
 
@@ -438,7 +439,7 @@ def test_a_right_that_is_off_the_screen_is_found(name, before, after, line, fold
 
 
 @pytest.mark.parametrize("text", [RIGHT.replace(", ", ",\t"), RIGHT.replace(", ", " , "), LONGEST,
-                                  "\t" + RIGHT, "\n" * 24 + RIGHT])  # fmt: skip
+    "\t" + RIGHT, "\n" * 24 + RIGHT, "# a word\n" * 25 + RIGHT])  # fmt: skip
 def test_what_is_seen_is_not_hidden(text, folder):
     append(folder / "policy.csv", f"{text}\n")
     assert "hidden-text" not in {finding.code for finding in check_policy(folder).findings}

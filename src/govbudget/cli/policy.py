@@ -364,8 +364,7 @@ def _load_side(
         if form not in WRITERS:
             raise
         # On stderr, where a workflow looks for commands too, a sentence would not be escaped.
-        remarks = remark_findings(error.findings, find_folder(name) or default)
-        _print_remarks(form, remarks, "diff", line)
+        _print_remarks(form, remark_findings(error.findings, Path(name)), "diff", line)
         raise click.exceptions.Exit(WRONG) from None
 
 

@@ -69,14 +69,15 @@ def find_hidden_text(file: str, content: bytes) -> Iterator[Finding]:
     """Find lines that an editor shows in part, or so far off that nobody looks there."""
     sentence = (
         f"can be off the screen: tabs in a row, more than {SCREEN_COLUMNS} columns, or more than "
-        f"{SCREEN_LINES} blank lines above; write it where it is seen"
+        f"{SCREEN_LINES} lines without a word above; write it where it is seen"
     )
     blank = 0
     for number, line in enumerate(decode(content, file)[0].split("\n"), start=1):
-        is_below = bool(line.strip()) and blank > SCREEN_LINES
+        has_words = any(map(str.isalnum, line))
+        is_below = has_words and blank > SCREEN_LINES
         if is_below or re.search(r"\t *\t", line) or len(line.expandtabs()) > SCREEN_COLUMNS:
             yield Finding(file, number, "hidden-text", sentence)
-        blank = 0 if line.strip() else blank + 1
+        blank = 0 if has_words else blank + 1
 
 
 def _list_unpinned(matrix: bytes, table: DecisionTable) -> Iterator[Finding]:

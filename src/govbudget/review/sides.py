@@ -171,12 +171,7 @@ def _read_revision(
     Goes from tree to tree by the ids of git's objects, so that nothing but the literal path counts:
     no link, submodule, pattern, filter or other letter case.
     """
-    commit = _find_commit(revision)
-    if commit is None:
-        raise _refuse(
-            f"`{revision}` is neither a folder nor a git revision in the repository of the working "
-            "directory; write a folder, a revision, or REVISION:FOLDER"
-        )
+    commit = _require_commit(revision)
     if parts_from is not None:
         other = "HEAD" if Path(parts_from).is_dir() else parts_from.partition(":")[0]
         commit = _find_parting(commit, other)
@@ -223,10 +218,19 @@ def _find_commit(revision: str) -> str | None:
     return found.decode().strip() if revision and found else None
 
 
+def _require_commit(revision: str) -> str:
+    commit = _find_commit(revision)
+    if commit is None:
+        raise _refuse(
+            f"`{revision}` is neither a folder nor a git revision in the repository of the working "
+            "directory; write a folder, a revision, or REVISION:FOLDER"
+        )
+    return commit
+
+
 def _find_parting(commit: str, other: str) -> str:
     """Give the commit at which two part."""
-    name = _find_commit(other)
-    found = (_run_git("merge-base", "--all", commit, name) or b"").split() if name else []
+    found = (_run_git("merge-base", "--all", commit, _require_commit(other)) or b"").split()
     if len(found) == 1:
         return found[0].decode()
     if found:
