@@ -104,7 +104,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {json.dumps(twice)[:80]} stands twice in one object")
+        raise ValueError(f"the key {json.dumps(twice)[:80]} is twice in one object")
     return result
 
 

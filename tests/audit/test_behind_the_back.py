@@ -29,7 +29,6 @@ pytestmark = pytest.mark.slow
 
 BUDGETS = TABLES.group_ai_budgets
 PRICES = TABLES.ai_model_prices
-LOG = TABLES.audit_log
 
 
 def run_sql(engine, statement, **values):

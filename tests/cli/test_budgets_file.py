@@ -276,7 +276,7 @@ def test_a_wrong_file_names_the_entry_and_changes_nothing(here, kept, wrong):
         (b"[]", "the JSON has 1 error"),
         (b"\xff", "not UTF-8"),
         (b"\xef\xbb\xbf{}", "not JSON: it starts with a byte order mark; save it as UTF-8 without"),
-        (b'{"limits": [], "limits": []}', 'the key "limits" stands twice'),
+        (b'{"limits": [], "limits": []}', 'the key "limits" is twice'),
     ],
 )
 def test_what_is_not_such_a_file_is_status_2(here, content, says):

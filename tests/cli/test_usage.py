@@ -219,7 +219,7 @@ def test_an_upgrade_that_can_not_refer_to_the_groups_names_the_settings(
         ("folder", "Is a directory"),
         (b"{", "not JSON"),
         (b"\xff", "not UTF-8 at byte 0"),
-        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": 1, "a": 2}', "is twice"),
         (b"[" * 200_000, "nested too deeply"),
         (b"", "not JSON"),
     ],

@@ -354,7 +354,7 @@ def test_nobody_is_a_member_of_an_unknown_organization(here, world):
             )
         ),
         (["report", "--organization", "O", "--by", "day,colour"], "`colour` is not a key;"),
-        (["report", "--organization", "O", "--by", "day,day"], "`day` stands there twice;"),
+        (["report", "--organization", "O", "--by", "day,day"], "`day` is named twice;"),
         (["member"], "'ORGANIZATION'"),
         (["member", "O"], "'USER'"),
         (["member", "O", "U", "extra"], "extra"),

@@ -310,7 +310,7 @@ def test_csv_of_too_many_rows_is_refused_whole(send, town, monkeypatch):
         ({"to": "3001-01-01"}, "from", "2009-12-01 to 3000-02-01"),
         ({"group_by": ""}, "group_by", "`` is not a key; write some of day,month,provider"),
         ({"group_by": "day,colour"}, "group_by", "`colour` is not a key"),
-        ({"group_by": "day,day"}, "group_by", "`day` stands there twice"),
+        ({"group_by": "day,day"}, "group_by", "`day` is named twice"),
         ({"group_by": ["day", "user"]}, "group_by", "given more than once"),
         ({"user_id": "me too"}, "user_id", "is not an id"),
         ({"provider": "a\x00"}, "provider", "without control characters"),

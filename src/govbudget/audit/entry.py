@@ -33,7 +33,7 @@ class Entry:
 
 
 def read_values(stored: Any) -> dict[str, Any] | None:  # noqa: ANN401 - any JSON
-    """Read what was before or after a change; what is no object was written by hand: None."""
+    """Read the values before or after a change; None: not an object, so written by hand."""
     return stored if isinstance(stored, dict) else None
 
 

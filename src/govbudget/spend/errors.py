@@ -23,7 +23,7 @@ class BudgetExceeded(GovBudgetError):
 
     `limit_source` is `group` or `user_override`, `group_id` the group that it names;
     `limit_expires_at` is when such an override ends (None: it has no end). Costs are picos (1 USD =
-    10^12). It speaks of the member alone.
+    10^12). It says nothing about anybody else.
     """
 
     limit_micros: int

@@ -162,13 +162,13 @@ def read_day(text: str) -> date:
 
 
 def read_keys(text: str) -> tuple[Key, ...]:
-    """Read keys with commas between them; ValueError: one is unknown, or stands there twice."""
+    """Read keys with commas between them; ValueError: one is unknown, or named twice."""
     names = text.split(",")
     for name in names:
         if name not in [*Key]:
             raise ValueError(f"`{name[:60]}` is not a key; write some of {','.join(Key)}")
         if names.count(name) > 1:
-            raise ValueError(f"`{name}` stands there twice; write each key once")
+            raise ValueError(f"`{name}` is named twice; write each key once")
     return tuple(map(Key, names))
 
 

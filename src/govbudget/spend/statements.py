@@ -272,11 +272,7 @@ SELECT {{answer}} FROM priced p LEFT JOIN recorded u ON true
 
 
 SETTLED = ("p.cost AS cost_picos", NOTICED, *OF_RECORDED)
-SETTLE = govern_ledger(
-    "spend.settle",
-    _settle("{s}.ai_holds"),
-    SETTLED,
-)
+SETTLE = govern_ledger("spend.settle", _settle("{s}.ai_holds"), SETTLED)
 # Another model answered than was held: it has the price of the table, of the day of the hold.
 IS_SAME_MODEL = "(f.provider, f.model) = (h.provider, h.model)"
 OF_FALLBACK = {

@@ -147,7 +147,7 @@ def _receive(max_bytes: int) -> bytes:
         content = request.get_data()
     except HTTPException:
         raise
-    except Exception as error:  # each server has its own for chunks that are none
+    except Exception as error:  # of the server, for chunks that are not well formed
         raise BadRequest("the body could not be received") from error
     if len(content) > max_bytes:
         raise RequestEntityTooLarge

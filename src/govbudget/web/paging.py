@@ -77,8 +77,8 @@ def read_page(
     """Read the query of a page; raise `invalid-query`.
 
     `read_position` makes the position from its texts and raises ValueError or `invalid-id` for
-    texts that are none, or another spelling of it. `more` are the list's own parameters, and
-    `found` is what is wrong with them.
+    texts that are not a position, or are another spelling of one. `more` are the list's own
+    parameters, and `found` is what is wrong with them.
     """
     query, errors = request.args, [*_check_names((*more, *PARAMETERS)), *found]
     size_text = query.get("page_size", str(DEFAULT_PAGE_SIZE))

@@ -1,7 +1,7 @@
 """One structured log line a request: who, what, which decision, by which lines of which policy.
 
 A line is one JSON object in ASCII: no name can forge a second one. It goes to the logger
-`govbudget.request`, which hangs on no logger of Casbin's.
+`govbudget.request`, which is not below a logger of Casbin's.
 """
 
 from __future__ import annotations
