@@ -188,14 +188,15 @@ def test_an_answer_of_claude_is_read_on_every_cloud_as_from_its_maker(cloud):
 
 
 def test_images_of_the_answer_are_a_kind_of_their_own_where_the_model_has_a_rate():
+    """Or where the model is not known: a sibling's rates are not its own."""
     counts = {"promptTokenCount": 300, "candidatesTokenCount": 1_290}
     details = [{"modality": "IMAGE", "tokenCount": 1_290}]
     usage = {**counts, "candidatesTokensDetails": details}
-    image, text = (
+    image, text, unknown = (
         Tokens.from_usage("gemini", {"modelVersion": model, "usageMetadata": usage})
-        for model in ("gemini-2.5-flash-image", "gemini-2.5-pro")
+        for model in ("gemini-2.5-flash-image", "gemini-2.5-pro", "gemini-2.5-pro-image")
     )
-    assert image == Tokens(input=300, output_image=1_290)
+    assert image == unknown == Tokens(input=300, output_image=1_290)
     assert text == Tokens(input=300, output=1_290)
 
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
+from govbudget.prices.names import PricedAs, find_match, find_provider
+
 if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, Provider, UsageExtractor
+    from genai_prices.types import Provider, UsageExtractor
 
 # What the package reports: all of a kind, and of which it counts a part apart.
 KINDS = ("audio", "image", "video")
@@ -58,8 +60,7 @@ def read_usage(provider: str, payload: Mapping[str, Any]) -> dict[str, int]:
     _compare_with_total(found, counts, usage)
     if payload.get("type") == "message_delta" and usage.get("cache_write_tokens"):
         raise ValueError("an event does not say how long its cache writes live; give the message")
-    model = found.find_model(model_name) if model_name else None
-    tokens = _split(usage, _list_rates(model))
+    tokens = _split(usage, _list_rates(found, model_name or ""))
     return tokens | {"web_searches": tokens["web_searches"] + _count_searches(payload)}
 
 
@@ -104,8 +105,6 @@ def _find_provider(name: str) -> Provider:
     except ImportError as error:
         message = "reading a provider's answer needs a package: `pip install genai-prices`"
         raise ImportError(message) from error
-    from govbudget.prices.names import find_provider  # noqa: PLC0415 - with the extra
-
     known = {provider.id: provider for provider in providers if provider.extractors}
     found = known.get(find_provider(name))
     if found is None:
@@ -135,8 +134,17 @@ def _extract(
     return best
 
 
-def _list_rates(model: ModelInfo | None) -> set[str] | None:
-    """List the rates of a model, on whatever day; None: the model is not known."""
+def _list_rates(provider: Provider, name: str) -> set[str] | None:
+    """List the rates of a model, on whatever day; None: the model is not known.
+
+    Known by the rules of the price book: the package's own would take a sibling's.
+    """
+    from genai_prices.data import providers  # noqa: PLC0415 - an extra
+
+    match = find_match(provider.id, name)
+    own = PricedAs(provider.id, name) if match is None else match.priced_as
+    models = (model for one in providers if one.id == own.provider for model in one.models)
+    model = next((model for model in models if model.id == own.model), None)
     if model is None:
         return None
     entries = model.prices if isinstance(model.prices, list) else [model]
