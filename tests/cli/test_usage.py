@@ -194,15 +194,26 @@ def test_an_unmigrated_database_is_one_sentence(run, empty_url, command):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("groups", "id_type"),
-    [("public.team.id", "uuid"), ("public.team.name", "text")],
-    ids=["of another type", "not unique"],
+    [
+        ("public.team.id", "uuid"),
+        ("public.team.name", "text"),
+        ("public.shown.id", "bigint"),
+        ("public.team.late", "bigint"),
+        ("public.lost.id", "bigint"),
+    ],
+    ids=["of another type", "not unique", "a view", "deferrable", "unlogged"],
 )
 def test_an_upgrade_that_can_not_refer_to_the_groups_names_the_settings(
     run, empty_url, groups, id_type
 ):
     engine = sa.create_engine(empty_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE team (id int PRIMARY KEY, name text)")
+        for made in (
+            "TABLE team (id int PRIMARY KEY, name text, late int UNIQUE DEFERRABLE)",
+            "VIEW shown AS SELECT id FROM team",
+            "UNLOGGED TABLE lost (id int PRIMARY KEY)",
+        ):
+            connection.exec_driver_sql(f"CREATE {made}")
     result = run("db", "upgrade", database_url=empty_url, groups=groups, id_type=id_type)
     assert result.status == 2
     assert result.sentence.startswith(

@@ -406,6 +406,15 @@ def test_two_upgrades_at_once_both_end_well(url, start):
         assert versions.scalars().all() == [head_revision()]
 
 
+def test_what_is_not_a_connection_is_refused_also_where_alembic_prints_sql():
+    """With `--sql` a migration gets something that only writes down."""
+    offline = sa.create_mock_engine("postgresql+psycopg://", lambda *_: None)
+    nowhere = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    for given in (offline, nowhere, None):
+        with pytest.raises(SettingsError, match=r"`upgrade` got a .*print `govbudget db sql`"):
+            upgrade(given)
+
+
 def test_a_schema_of_somebody_else_is_refused(connection):
     """Nothing is made beside the host's tables; a version table of another program is not read."""
     connection.exec_driver_sql("CREATE SCHEMA shop")

@@ -21,8 +21,9 @@ from govbudget.migrations import find_differences, upgrade, write_sql
 
 # SQLSTATE: what a second upgrade at the same moment meets: the first made it meanwhile.
 _MADE_MEANWHILE = frozenset({"23505", "42P06", "42P07", "42701", "42710", "42723"})
-# What a foreign key to the host's groups meets: no such table, another type, not unique.
-_GROUPS_DO_NOT_FIT = OTHER_SCHEMA | {"42830"}
+# What a foreign key to the host's groups meets: no such table, another type, not unique, a view, a
+# key that is checked later, a table that is not kept.
+_GROUPS_DO_NOT_FIT = OTHER_SCHEMA | {"42830", "42809", "55000", "42P16"}
 _TIMEOUTS = {
     "55P03": ("lock_timeout", "for a lock"),
     "57014": ("statement_timeout", "for a statement"),
@@ -82,7 +83,8 @@ def _upgrade(engine: sa.Engine, layout: Layout, timeouts: dict[str, int]) -> str
             reason = str(error.orig).splitlines()[0]
             raise click.ClickException(
                 f"GOVBUDGET_GROUPS is `{layout.groups}`, which can't be referred to ({reason}); "
-                "name a unique column of the type GOVBUDGET_ID_TYPE, in a table that is there"
+                "name a unique column of the type GOVBUDGET_ID_TYPE, in a table that is there, or "
+                "write `none`"
             ) from error
         raise
 

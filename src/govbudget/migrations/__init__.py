@@ -44,8 +44,14 @@ def upgrade(connection: Connection, layout: Layout | None = None) -> None:
 
     `layout` is `settings.layout` of the installation; default: `Layout()`. Works inside a migration
     of the host's own, too: `upgrade(op.get_bind(), layout)`. Raises SettingsError where the schema
-    is at a revision that this package does not know, or holds tables of somebody else.
+    is at a revision that this package does not know, or holds tables of somebody else, and for what
+    is not a Connection: where Alembic only prints SQL, there is none.
     """
+    if not isinstance(connection, sa.Connection):
+        raise SettingsError(
+            f"`upgrade` got a `{type(connection).__name__}`; give an open Connection. Where "
+            "Alembic prints SQL (`--sql`), leave this migration out and print `govbudget db sql`"
+        )
     layout = layout or Layout()
     revision = read_revision(connection, layout)
     _refuse_strangers(connection, layout, revision)
