@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from govbudget.layout import Layout
 
 VERSION_TABLE = "alembic_version"
 _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 
 
-def read_revision(connection: Connection, layout: Layout) -> str | None:
+def read_revision(connection: sa.Connection, layout: Layout) -> str | None:
     """Give the revision that the database is at; None where nothing was installed."""
     if not sa.inspect(connection).has_table(VERSION_TABLE, schema=layout.schema):
         return None

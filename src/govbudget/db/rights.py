@@ -12,8 +12,6 @@ from govbudget.db.tables import Tables, list_rights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
-
     from govbudget.layout import Layout
 
 # Whom it logged in as counts too: `RESET ROLE` is anybody's. A membership may be entered by
@@ -47,7 +45,7 @@ _FINDINGS = sa.text("""
 """)
 
 
-def find_excess(connection: Connection, layout: Layout) -> Iterator[str]:
+def find_excess(connection: sa.Connection, layout: Layout) -> Iterator[str]:
     """Say what more the role may do than serving needs, in a sentence for each role."""
     needed = {table.name: rights for table, rights in list_rights(Tables(layout))}
     rows = connection.execute(_FINDINGS, {"schema": layout.schema})

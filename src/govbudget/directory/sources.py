@@ -12,8 +12,6 @@ from govbudget.identity import Scope
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import FromClause
-
 _SITE, _ORGANIZATION, _GROUP = (
     sa.literal_column(f"'{scope}'", sa.Text())
     for scope in (Scope.SITE, Scope.ORGANIZATION, Scope.GROUP)
@@ -31,10 +29,10 @@ class Sources:
 
     def __init__(
         self,
-        groups: FromClause,
-        members: FromClause,
-        everybody: FromClause,
-        roles: FromClause,
+        groups: sa.FromClause,
+        members: sa.FromClause,
+        everybody: sa.FromClause,
+        roles: sa.FromClause,
         member_role: str,
     ) -> None:
         self.groups, self.members = groups, members

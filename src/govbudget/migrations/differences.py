@@ -15,8 +15,6 @@ from govbudget.db.triggers import list_triggers, write_functions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
-
     from govbudget.layout import Layout
 
 _OPTIONS = sa.text("""
@@ -51,7 +49,7 @@ _TYPE_BITS = {
 }
 
 
-def find_differences(connection: Connection, layout: Layout) -> list[str]:
+def find_differences(connection: sa.Connection, layout: Layout) -> list[str]:
     """Say in what the database differs from the tables that this package expects.
 
     Needs a transaction: settings are changed in a savepoint, which is rolled back.
@@ -76,7 +74,7 @@ def find_differences(connection: Connection, layout: Layout) -> list[str]:
     return differences
 
 
-def _compare_the_rest(connection: Connection, tables: Tables) -> Iterator[str]:
+def _compare_the_rest(connection: sa.Connection, tables: Tables) -> Iterator[str]:
     """Compare what Alembic does not: storage options, checks, triggers and functions."""
     schema = {"schema": tables.layout.schema}
     options = {name: text for name, text in connection.execute(_OPTIONS, schema)}  # noqa: C416 - rows

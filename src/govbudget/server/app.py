@@ -6,16 +6,18 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from govbudget.authz.policy import Policy
 from govbudget.db.connection import CONNECT_TIMEOUT_SECONDS, open_bounded, open_engine
 from govbudget.db.databases import Databases
 from govbudget.db.group_search import search_groups
@@ -26,6 +28,7 @@ from govbudget.db.tables import require_own_tables
 from govbudget.directory.sql import own_directory
 from govbudget.errors import GovBudgetError, SettingsError
 from govbudget.extension import GovBudget
+from govbudget.identity import Id
 from govbudget.server.sessions import Sessions, open_sessions
 from govbudget.server.tokens import TOKEN_PREFIX, BearerTokens
 from govbudget.settings import PREFIX, Settings, read_settings
@@ -33,14 +36,7 @@ from govbudget.web import requestlog
 from govbudget.web.destination import find_request_organization
 from govbudget.web.problems import answer_http_error, dump_json
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from govbudget.authz.policy import Policy
-    from govbudget.identity import Id
-
-    Run = Callable[[Callable[[sa.Connection], Any]], Any]
-
+Run = Callable[[Callable[[sa.Connection], Any]], Any]
 logger = logging.getLogger("govbudget")
 
 STATEMENT_TIMEOUT_MS = 5000

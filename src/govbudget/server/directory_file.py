@@ -11,25 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from govbudget.authz.reader import suggest
+from govbudget.db.tables import Tables
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Scope
 from govbudget.ids import PRINTABLE
 from govbudget.server.audit import CommandChange, record_command
 from govbudget.strict_json import parse_json
 from govbudget.web.bodies import Uuid
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
-
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 # What is wrong with an entry: its field, and a sentence.
@@ -235,7 +230,7 @@ class RowChange:
 
 
 def load_directory(
-    connection: Connection,
+    connection: sa.Connection,
     tables: Tables,
     content: bytes,
     scopes: Mapping[str, Scope],
@@ -282,7 +277,7 @@ def _list_tables(tables: Tables) -> list[sa.Table]:
     return [getattr(tables, name) for name in names]
 
 
-def _read(connection: Connection, table: sa.Table) -> dict[Key, Row]:
+def _read(connection: sa.Connection, table: sa.Table) -> dict[Key, Row]:
     rows = map(dict, connection.execute(sa.select(table)).mappings())
     return {_find_key(table, row): row for row in rows}
 
@@ -354,7 +349,7 @@ def _find_owner(row: Row) -> UUID | None:
 
 
 def _apply(
-    connection: Connection,
+    connection: sa.Connection,
     plan: dict[sa.Table, list[Row]],
     stored: Mapping[sa.Table, Mapping[Key, Row]],
     ours: set[UUID | None],

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from govbudget.db.tables import Tables
 from govbudget.directory.sql import own_directory
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
-    from govbudget.identity import Id
+from govbudget.identity import Id
 
 
 class Named(NamedTuple):
@@ -28,7 +24,7 @@ class Named(NamedTuple):
         return f"{self.kind} id={self.id}{where} `{self.name}`"
 
 
-def find_names(connection: Connection, tables: Tables, text: str) -> list[Named]:
+def find_names(connection: sa.Connection, tables: Tables, text: str) -> list[Named]:
     """Give those whose name contains the text, or whose id it is; ordered by kind and name.
 
     Upper and lower case are the same.

@@ -6,22 +6,17 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from govbudget.db.tables import Tables
 from govbudget.errors import InvalidInput
+from govbudget.identity import Id
 from govbudget.server.audit import CommandChange, record_command
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-    from govbudget.db.tables import Tables
-    from govbudget.identity import Id
-
-    _Facts = dict[str, str]
-
+_Facts = dict[str, str]
 TOKEN_PREFIX = "gbt_"  # noqa: S105 - what every token starts with
 MAX_DAYS = 3650
 KEPT_DAYS = 30  # after a token expired, so that `token list` can say why it is refused
@@ -59,23 +54,23 @@ class BearerTokens:
         self._find_user = live.where(tokens.c.secret_sha256 == sa.bindparam("secret"))
         self._find_user_by_id = live.where(tokens.c.id == sa.bindparam("token_id"))
 
-    def find_user(self, connection: Connection, token: str) -> Id | None:
+    def find_user(self, connection: sa.Connection, token: str) -> Id | None:
         """Give the user whose live token this is, or None. One statement, by key."""
         user: Id | None = connection.scalar(self._find_user, {"secret": _hash(token)})
         return user
 
-    def find_id(self, connection: Connection, token: str) -> UUID | None:
+    def find_id(self, connection: sa.Connection, token: str) -> UUID | None:
         """Give the id of a token where it is live, or None. One statement, by key."""
         row = connection.execute(self._find_user, {"secret": _hash(token)}).one_or_none()
         return None if row is None else row.id
 
-    def find_user_by_id(self, connection: Connection, token_id: UUID) -> Id | None:
+    def find_user_by_id(self, connection: sa.Connection, token_id: UUID) -> Id | None:
         """Give the user whose live token has this id, or None. One statement, by key."""
         user: Id | None = connection.scalar(self._find_user_by_id, {"token_id": token_id})
         return user
 
     def create(
-        self, connection: Connection, user_id: Id, days: int, secret: str | None = None
+        self, connection: sa.Connection, user_id: Id, days: int, secret: str | None = None
     ) -> str:
         """Make a token for a user and give its text, which is stored nowhere.
 
@@ -100,7 +95,7 @@ class BearerTokens:
         self._record(connection, token_id, None, _describe(user_id, expires_at))
         return token
 
-    def list(self, connection: Connection) -> list[BearerToken]:
+    def list(self, connection: sa.Connection) -> list[BearerToken]:
         """List all tokens, the oldest first."""
         tokens, users = self._tables.api_tokens, self._tables.users
         shown = tokens.c["id", "user_id", "created_at", "expires_at", "revoked_at"]
@@ -108,7 +103,7 @@ class BearerTokens:
         rows = connection.execute(statement.order_by(tokens.c.created_at, tokens.c.id))
         return [BearerToken(*row) for row in rows]
 
-    def revoke(self, connection: Connection, token_id: UUID) -> bool:
+    def revoke(self, connection: sa.Connection, token_id: UUID) -> bool:
         """Revoke a token, once; give whether there was a live one to revoke."""
         tokens = self._tables.api_tokens
         statement = (
@@ -123,7 +118,7 @@ class BearerTokens:
         return row is not None
 
     def _record(
-        self, connection: Connection, token_id: UUID, before: _Facts | None, after: _Facts | None
+        self, connection: sa.Connection, token_id: UUID, before: _Facts | None, after: _Facts | None
     ) -> None:
         change = CommandChange(None, "api_token", str(token_id), before, after)
         record_command(connection, self._tables, [change])
