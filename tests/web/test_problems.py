@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from uuid import UUID, uuid4
 
 import pytest
@@ -181,15 +182,12 @@ def test_the_hosts_own_error_pages_never_stand_in_for_a_problem(engine, policy, 
 
 
 def test_an_error_nobody_thought_of_is_a_500_without_its_text(engine, policy, town, caplog):
-    class Broken:
-        groups = town.directory.groups
-        group_members = town.directory.group_members
-        organization_members = town.directory.organization_members
+    def load_group(connection, subject_id, group_id):
+        raise KeyError("the secret of the house")
 
-        def load_group(self, connection, subject_id, group_id):
-            raise KeyError("the secret of the house")
-
-    send = Client(make_app(engine, policy=policy, directory=Broken()))
+    broken = copy(town.directory)
+    broken.load_group = load_group
+    send = Client(make_app(engine, policy=policy, directory=broken))
     response = send("GET", budget_path(town.a1), town.owner)
     assert outcome(response) == (500, "internal-error")
     assert b"secret" not in response.data
