@@ -20,7 +20,8 @@ def run(*arguments: str) -> None:
 
 project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 oldest = [dependency.replace(">=", "==") for dependency in project["dependencies"]]
-# Without pip: not every Python has ensurepip, and the pip of .venv can install into another.
+groups = [f"--group={name}" for name in ("test", "rights", "seed")]  # what the quick tests import
+# By the pip of .venv, which can install into another: not every Python has ensurepip.
 run("-m", "venv", "--without-pip", str(VENV))
 pip = ("-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(VENV / "bin/python"))
-run(*pip, "install", "--group", "test", "--editable", ".[embedded,serve]", *oldest)
+run(*pip, "install", "pip", *groups, "--editable", ".[embedded,serve]", *oldest)

@@ -122,6 +122,12 @@ class _Schemas(GenerateJsonSchema):
         """Leave the titles out: they say the names again."""
         return False
 
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's
+        """Keep the docstring of a plain dataclass: pydantic 2.12 leaves it out."""
+        made = super().dataclass_schema(schema)
+        made.setdefault("description", schema["cls"].__doc__)
+        return made
+
 
 def _describe(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
