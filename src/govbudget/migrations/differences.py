@@ -30,7 +30,8 @@ _TRIGGERS = sa.text("""
     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE c.relnamespace = to_regnamespace(quote_ident(:schema))
-      AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+      AND NOT t.tgisinternal AND (t.tgenabled = 'A' OR t.tgenabled = 'O'
+          AND current_setting('session_replication_role') <> 'replica')
 """)
 _FUNCTIONS = sa.text("""
     SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p
