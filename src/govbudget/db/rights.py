@@ -67,7 +67,7 @@ def find_excess(connection: sa.Connection, layout: Layout) -> Iterator[str]:
             yield f"the role `{role}` {', '.join(more)}"
 
 
-def find_lack(connection: Connection, layout: Layout) -> str | None:
+def find_lack(connection: sa.Connection, layout: Layout) -> str | None:
     """Name the first right that serving needs and the role does not have; None: it has them all."""
     tables, rights = _list_needed(layout)
     lacking = connection.execute(_LACKING, {"tables": tables, "rights": rights}).first()
