@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from govbudget.db.tables import Tables, list_rights
 from govbudget.db.triggers import name_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.layout import Layout
+from govbudget.layout import Layout
 
 # Whom it logged in as counts too: `RESET ROLE` is anybody's. A membership may be entered by
 # `SET ROLE`, whatever is inherited.

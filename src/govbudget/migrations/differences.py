@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -11,11 +12,7 @@ from alembic.migration import MigrationContext
 from govbudget.db.revisions import VERSION_TABLE
 from govbudget.db.tables import Tables
 from govbudget.db.triggers import list_triggers, write_functions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.layout import Layout
+from govbudget.layout import Layout
 
 _OPTIONS = sa.text("""
     SELECT c.relname, array_to_string(c.reloptions, ', ') FROM pg_catalog.pg_class c

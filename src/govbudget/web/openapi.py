@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_NAME, MAX_TEXT_ID, IdType
+from govbudget.settings import Settings
 from govbudget.web.answers import Problem
 from govbudget.web.call import ME, Route, Target, load
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from govbudget.settings import Settings
 
 REF = "#/components/schemas/"
 ID = {"$ref": f"{REF}Id"}

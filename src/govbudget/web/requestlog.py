@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from flask import Response, g, request
 
+from govbudget.authz.authorize import Allowed
+from govbudget.errors import GovBudgetError
 from govbudget.web.problems import dump_json
-
-if TYPE_CHECKING:
-    from govbudget.authz.authorize import Allowed
-    from govbudget.errors import GovBudgetError
 
 logger = logging.getLogger("govbudget.request")
 
