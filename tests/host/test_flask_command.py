@@ -11,8 +11,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask, g, request
 from tests.host.small_host import create_app, create_bare_app
 
+from govbudget import GovBudget, SqlDirectory
 from govbudget.authz.files import packaged_policy_dir
 from govbudget.db.connection import normalize_url
 
@@ -93,6 +95,40 @@ def test_errors_are_one_line_with_status_2(flask):
         assert result.exit_code == 2, arguments
         (line,) = result.stderr.splitlines()
         assert line.startswith("govbudget: ")
+
+
+def make_tenants(engine):
+    """A host of whole numbers for ids, with tables of its own, whose engine a request finds."""
+    app = Flask("tenants")
+    app.config.update(GOVBUDGET_ID_TYPE="bigint", GOVBUDGET_GROUPS="public.team.id")
+    table = sa.table("t", *map(sa.column, ("id", "organization_id", "user_id", "group_id", "role")))
+    names = ("groups", "group_members", "organization_members", "role_assignments")
+    directory = SqlDirectory(**dict.fromkeys(names, table))
+    GovBudget(app, engine=engine, identify=lambda: None, directory=directory)
+    return app.test_cli_runner()
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        (lambda: g.engine, "ended in `AttributeError`; let it give an engine also outside of a r"),
+        (lambda: request.engine, "ended in `RuntimeError`; let it give an engine also outside of"),
+        (
+            lambda _: g.engine,
+            "of an organization that is not known, such as that of the site (None), and outside of a",
+        ),
+    ],
+)
+def test_an_engine_that_only_a_request_finds_is_one_line(engine, sentence):
+    result = make_tenants(engine).invoke(args=["govbudget", "spend", "member", "1", "2"])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert sentence in line
+
+
+def test_no_command_is_named_that_knows_nothing_of_the_hosts_users():
+    result = make_tenants(lambda: None).invoke(args=["govbudget", "budget", "show", "ann"])
+    assert result.stderr.endswith("`ann` is not an id; expected a whole number of 64 bits\n")
 
 
 def test_the_stand_alone_server_is_not_for_a_host(flask):

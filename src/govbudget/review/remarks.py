@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -96,10 +97,10 @@ def write_sarif(remarks: Sequence[Remark], about: Sequence[str], docs: str) -> I
 
 def _describe(remark: Remark, seen: Counter[str]) -> dict[str, Any]:
     named = f"{remark.code}\0{remark.path}\0{remark.identity}"
-    digest = hashlib.sha256(named.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(named)).hexdigest()[:16]
     seen[digest] += 1
     region = {"region": {"startLine": remark.line}} if remark.line else {}
-    location = {"artifactLocation": {"uri": quote(remark.path)}, **region}
+    location = {"artifactLocation": {"uri": quote(os.fsencode(remark.path))}, **region}
     return {
         "ruleId": remark.code,
         "level": remark.level,
