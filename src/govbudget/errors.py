@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copyreg
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from govbudget.identity import Action
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from govbudget.identity import Action
 
 # How many places an error lists.
 MAX_ERRORS = 50
@@ -72,6 +75,10 @@ class GovBudgetError(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be pickled and copied, as a pool of processes or a task queue does."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     @property
     def status(self) -> HTTPStatus:
