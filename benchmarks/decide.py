@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import Row, Spread, measure_alone, measure_pairs, say
 from benchmarks.peers import Ask, Question, hold, list_questions, make_peers
 from govbudget import Forbidden, NotFound, Policy
+from govbudget.authz.authorize import authorize
 from govbudget.authz.effective import find_effective_roles
 from govbudget.identity import EXAMPLES
 
@@ -91,12 +92,12 @@ def _make_authorize(
 
     def grant() -> None:
         for subject, action, obj in cases:
-            policy.authorize(subject, action, obj)
+            authorize(policy.table, subject, action, obj)
 
     def refuse() -> None:
         for subject, action, obj in cases:
             try:
-                policy.authorize(subject, action, obj)
+                authorize(policy.table, subject, action, obj)
             except (Forbidden, NotFound):
                 continue
             raise AssertionError

@@ -12,7 +12,7 @@ from govbudget.errors import GovBudgetError
 from govbudget.prices.store import Prices
 from govbudget.settings import AIBRIDGE
 from govbudget.statements import list_ungoverned
-from govbudget.web import signals
+from govbudget.web.signals import policy_reloaded, send, send_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,8 +65,7 @@ class Installation(Gov):
 
     def announce(self, reports: Iterable[Report]) -> None:
         """Send the signals of what a unit of work has done."""
-        for report in reports:
-            signals.send(getattr(signals, report.signal), self.app, **report.facts)
+        send_reports(self.app, reports)
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.
@@ -74,4 +73,4 @@ class Installation(Gov):
         Sends the signal `policy_reloaded`.
         """
         self.policy.reload()
-        signals.send(signals.policy_reloaded, self.app, policy=self.policy)
+        send(policy_reloaded, self.app, policy=self.policy)

@@ -11,9 +11,11 @@ import os
 import time
 from functools import lru_cache
 from hashlib import sha256
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from govbudget.identity import Id
+if TYPE_CHECKING:
+    from govbudget.identity import Id
 
 _NANOSECONDS = 10**6  # in a millisecond
 _VERSION, _VARIANT = 8 << 76, 2 << 62

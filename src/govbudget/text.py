@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from govbudget.identity import Id
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from govbudget.identity import Id
 
 # What is not seen: blanks, controls, and characters that are only there for the shape of others.
 _UNSEEN = (

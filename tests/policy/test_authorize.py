@@ -1,4 +1,4 @@
-"""Policy.authorize: the same answers as stock Casbin with real `g` lines, and what they carry."""
+"""One decision: the same answers as stock Casbin with real `g` lines, and what they carry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import chain, combinations
 import pytest
 from tests.policy.helpers import LINES, MORE, StockCasbin, answer, hold, load, number_of
 
-from govbudget import Forbidden, Group, Member, NotFound, Organization
-from govbudget.authz.authorize import reach_members
+from govbudget import Assignment, Domain, Forbidden, Group, Member, NotFound, Organization, Subject
+from govbudget.authz.authorize import authorize, reach_members
 from govbudget.authz.effective import find_effective_roles
 from govbudget.identity import Action, Ledger, PriceBook
 
@@ -68,7 +68,7 @@ def find_allowed(policy, subject, action, objects):
     """What is allowed on these objects."""
     for obj in objects:
         if answer(policy, subject, action, obj) == "allowed":
-            yield policy.authorize(subject, action, obj)
+            yield authorize(policy.table, subject, action, obj)
 
 
 def subsets(items):
@@ -187,6 +187,40 @@ def test_an_unknown_action_is_a_value_error_and_no_denial(policy, action):
                 policy.authorize(subject, action, obj)
 
 
+@pytest.mark.parametrize(
+    ("assignment", "obj", "said"),
+    [
+        (("group-membr", "group", "a1"), A1, "the policy declares no such role"),
+        (("org-admin", "site"), A1, "scope is `organization`, and it is held in `site`"),
+        (("owner", "organization", "a"), Organization("a"), "scope is `site`, and it is held in"),
+        (("group-member", "group", "7"), Group(7, "a"), "the group ids '7' and 7 are of different"),
+        (("org-admin", "organization", 1), Organization("1"), "the organization ids 1 and '1' are"),
+        (("owner", "site"), Member("a", 5), "the user ids 'someone' and 5 are of different types"),
+    ],
+)
+def test_a_subject_by_hand_whose_roles_could_never_count_is_an_error_and_no_denial(
+    policy, assignment, obj, said
+):
+    with pytest.raises(ValueError, match=said):
+        policy.authorize(hold(assignment), "read", obj)
+
+
+def test_a_directory_may_report_scopes_as_plain_texts(policy):
+    for subject in PEOPLE.values():
+        held = tuple(
+            Assignment(role, Domain(str(scope.value), its_id))
+            for role, (scope, its_id) in subject.assignments
+        )
+        in_texts = Subject(subject.id, held)
+        for obj in (*OBJECTS, Organization("a")):
+            for action in Action:
+                said = answer(policy, in_texts, action, obj)
+                assert said == answer(policy, subject, action, obj)
+                if said == "allowed":
+                    reach = authorize(policy.table, in_texts, action, obj).reach
+                    assert reach == authorize(policy.table, subject, action, obj).reach
+
+
 def test_a_custom_role_of_one_line_reads_in_its_organization_and_nowhere_else():
     policy = load(lines=MORE)
     viewer = hold(("budget-viewer", "organization", "a"))
@@ -215,7 +249,7 @@ def check_list(policy, person):
     }
     if not effective:
         with pytest.raises(NotFound) as caught:
-            policy.authorize(subject, "read", Organization("a"))
+            authorize(policy.table, subject, "read", Organization("a"))
         assert caught.value.code == "organization-not-found"
         return
     for action in Action:
@@ -225,7 +259,7 @@ def check_list(policy, person):
         if action is not Action.READ and not one_by_one:
             assert answer(policy, subject, action, Organization("a")) == "forbidden"
             continue
-        allowed = policy.authorize(subject, action, Organization("a"))
+        allowed = authorize(policy.table, subject, action, Organization("a"))
         assert list_reached(allowed.reach, ("a1", "a2")) == one_by_one
         assert set(allowed.roles) == effective
         assert allowed.policy_digest == policy.digest

@@ -84,6 +84,12 @@ def test_a_cell_that_the_policy_does_not_have_is_an_error(policy):
             assert_matrix(policy, ALLOWED | {cell: False})
 
 
+@pytest.mark.parametrize("value", ["deny", "allow", 1, None])
+def test_an_expected_decision_that_is_not_a_bool_is_an_error(policy, value):
+    with pytest.raises(TypeError, match=r"owner, group, read: .* is not True or False"):
+        matrix_cases(policy, ALLOWED | {("owner", "group", "read"): value})
+
+
 HEADER = "role,object,action,decision\n"
 
 

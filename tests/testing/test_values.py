@@ -32,7 +32,19 @@ def test_they_are_what_authorize_takes():
 
 
 @pytest.mark.parametrize(
-    "domain", ["", "sites", "site:", "site:1", "organization", "organization:", "team:1", "user:1"]
+    "domain",
+    [
+        "",
+        "sites",
+        "site:",
+        "site:1",
+        "organization",
+        "organization:",
+        "organization: a",
+        "group:a1 ",
+        "team:1",
+        "user:1",
+    ],
 )
 def test_a_domain_that_is_none_is_an_error(domain):
     with pytest.raises(ValueError, match="is not a domain"):

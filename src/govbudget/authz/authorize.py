@@ -94,8 +94,8 @@ def _authorize_organization(
     everywhere: list[str] = []
     in_groups: dict[Id, list[str]] = {}
     for role, domain in dict.fromkeys(subject.assignments):
-        if table.scopes.get(role) is domain.scope and is_holdable(domain):
-            if domain.scope is Scope.GROUP and domain.id is not None:
+        if table.scopes.get(role) == domain.scope and is_holdable(domain):
+            if domain.scope == Scope.GROUP and domain.id is not None:
                 in_groups.setdefault(domain.id, []).append(role)
             elif domain in here:
                 everywhere.append(role)

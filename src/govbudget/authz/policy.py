@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from govbudget.authz.authorize import Allowed, ObjectT, authorize
+from govbudget.authz.effective import find_mistake
 from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.matrix import find_unreviewed
-from govbudget.authz.table import Decision, DecisionTable
 from govbudget.errors import Finding, PolicyError
-from govbudget.identity import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from os import PathLike
+
+    from govbudget.authz.table import Decision, DecisionTable
+    from govbudget.identity import Subject
 
 
 def load_table(files: PolicyFiles, *, require_matrix: bool = False) -> DecisionTable:
@@ -92,9 +96,12 @@ class Policy:
     def authorize(self, subject: Subject, action: str, obj: ObjectT) -> Allowed[ObjectT]:
         """Decide whether the subject may do this to the object, for tests without a database.
 
-        Raises Forbidden, NotFound or ValueError as `govbudget.authz.authorize.authorize` does.
-        What it gives opens nothing.
+        Raises Forbidden and NotFound as `govbudget.authz.authorize.authorize` does; ValueError for
+        an unknown action, for a role that the policy does not declare or has at another scope, and
+        for ids of different types. What it gives opens nothing.
         """
+        if mistake := find_mistake(subject, obj, self._table.scopes):
+            raise ValueError(mistake)
         return authorize(self._table, subject, action, obj)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
+from typing import TYPE_CHECKING
 
-from govbudget.identity import Id
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from govbudget.identity import Id
 
 
 class LimitSource(StrEnum):

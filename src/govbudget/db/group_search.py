@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.db.retries import connect
-from govbudget.directory.protocol import Directory
-from govbudget.identity import Id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection, Engine
+
+    from govbudget.directory.protocol import Directory
+    from govbudget.identity import Id
 
 KEPT = 100_000
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from govbudget.db.gov import Gov
 from govbudget.db.governed import Ungoverned, describe_groups
 from govbudget.db.sql import write
-from govbudget.db.unit import Unit
-from govbudget.identity import Id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from govbudget.db.gov import Gov
+    from govbudget.db.unit import Unit
+    from govbudget.identity import Id
 
 NONE = "SELECT NULL AS kind, NULL AS id, NULL AS name WHERE false"
 

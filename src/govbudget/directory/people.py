@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from govbudget.authz.effective import find_fault
-from govbudget.authz.table import DecisionTable
-from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import GROUP_MEMBER
 from govbudget.errors import NotFound, SettingsError
 from govbudget.identity import SITE, Domain, Id, ObjectType, Organization, Scope, Subject
 from govbudget.review.people import Area, Areas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import Connection
+
+    from govbudget.authz.table import DecisionTable
+    from govbudget.directory.protocol import Directory
 
 
 def find_root(connection: Connection, directory: Directory, named: Mapping[str, Id]) -> Area:
@@ -98,10 +103,10 @@ def find_idle(connection: Connection, directory: Directory, table: DecisionTable
     for subject in directory.list_subjects(connection):
         around = {area[1] for area in known.get(Domain(Scope.USER, subject.id), ())}
         for role, domain in subject.assignments:
-            is_member = domain.scope is Scope.GROUP and role == member_role
+            is_member = domain.scope == Scope.GROUP and role == member_role
             why = None if is_member else find_fault(role, domain, table.scopes)
             area = (known.get(domain) or [()])[0]
-            if domain.scope is Scope.USER:
+            if domain.scope == Scope.USER:
                 why = "everyone holds it toward themselves, by no assignment"
             elif why is None and domain != SITE and not area:
                 why = f"the directory has no such {domain.scope}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from govbudget.db.revisions import VERSION_TABLE
 from govbudget.db.tables import Tables
-from govbudget.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from govbudget.layout import Layout
 
 
 class Filters(TypedDict):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from govbudget.authz.effective import find_effective_roles, find_fault
-from govbudget.authz.reader import Line
 from govbudget.authz.table import Decision, DecisionTable, Verdict
 from govbudget.identity import Action, Assignment, Id, Object, ObjectType, Scope, Subject
 from govbudget.review.meaning import describe_dead_line
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from govbudget.authz.reader import Line
 
 MAX_NEAREST = 5
 
@@ -119,7 +123,7 @@ def find_reason_against(
     """Say why a role that a user holds does not count toward an object; None: it counts."""
     if fault := find_fault(*assignment, table.scopes):
         return fault
-    scope = assignment.domain.scope
+    scope = table.scopes[assignment.role]
     if assignment.role in find_effective_roles(Subject(user, (assignment,)), obj, table.scopes):
         return None
     own = obj.domain(scope)

@@ -45,7 +45,7 @@ class Right:
         """Find the subject's roles that decide: those that are held in a domain of their scope."""
         held: Held = {Domain(Scope.USER, subject.id): self.own} if self.own else {}
         for role, domain in dict.fromkeys(subject.assignments):
-            if self.verdicts.get(role, (None,))[0] is domain.scope and is_holdable(domain):
+            if self.verdicts.get(role, (None,))[0] == domain.scope and is_holdable(domain):
                 held.setdefault(domain, []).append(role)
         return held
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from govbudget.db.governed import MEMBERS, Governed, Ungoverned
-from govbudget.db.unit import Grant, Unit
 from govbudget.identity import Action, Assignment, Group, Id, ObjectType, Organization, Scope
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.this_month import (
@@ -18,6 +17,11 @@ from govbudget.spend.this_month import (
     read_member,
     read_sum,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from govbudget.db.unit import Grant, Unit
 
 IS_THERE = "EXISTS (SELECT FROM govbudget_groups g WHERE g.organization_id = {})"
 # `every` takes one step of the index for an organization, however many groups that has.
@@ -152,15 +156,15 @@ def list_organizations(
     those whose id is greater than `after`. One statement; never commits.
     """
     table, scopes = unit.table, unit.table.scopes
-    of_site = [role for role, domain in held if domain.scope is scopes.get(role) is Scope.SITE]
+    of_site = [role for role, domain in held if domain.scope == scopes.get(role) == Scope.SITE]
     reads_all = any(
         table.decide(of_site, kind, Action.READ).allowed
         for kind in (table.asked_as(ObjectType.GROUP), ObjectType.AI_MEMBER_SPEND)
     )
-    domains = [domain for role, domain in held if scopes.get(role) is domain.scope]
+    domains = [domain for role, domain in held if scopes.get(role) == domain.scope]
     values = {
         "user_id": unit.caller,
-        "named": [domain.id for domain in domains if domain.scope is Scope.ORGANIZATION],
+        "named": [domain.id for domain in domains if domain.scope == Scope.ORGANIZATION],
         "allowed_elsewhere": reads_all,
     }
     gov = unit.gov

@@ -38,13 +38,18 @@ def matrix_cases(policy: Policy, table: str | PathLike[str] | Expected) -> list[
     `table` is the path of a CSV file that begins with the columns role, object, action, decision
     (`allow` means allowed, `deny` and `forbid` denied), or a mapping of (role, object, action) to a
     bool. A cell that it does not list is expected to be denied. Raises ValueError where the file is
-    not such a table, or lists a cell that the policy does not have.
+    not such a table, or lists a cell that the policy does not have; TypeError for another value
+    than a bool.
     """
     expected = table if isinstance(table, Mapping) else _read_table(policy, Path(table))
     cells = [(role, str(obj), str(action)) for role, obj, action in list_cells(policy.table)]
-    unknown = sorted(set(expected) - set(cells))
+    known = set(cells)
+    unknown = [cell for cell in expected if cell not in known]
     if unknown:
         raise ValueError(f"the policy has no cell {unknown[0]}; is a name misspelt?")
+    for cell, allowed in expected.items():
+        if not isinstance(allowed, bool):
+            raise TypeError(f"{', '.join(cell)}: `{allowed!r}` is not True or False")
     return [Case(*cell, expected.get(cell, False)) for cell in cells]
 
 

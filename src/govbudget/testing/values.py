@@ -24,7 +24,8 @@ def _read_domain(text: str) -> Domain:
     scope, _, domain_id = text.partition(":")
     if text == Scope.SITE:
         return SITE
-    if scope not in {Scope.ORGANIZATION, Scope.GROUP} or not domain_id:
+    is_id = domain_id and domain_id == domain_id.strip()
+    if scope not in {Scope.ORGANIZATION, Scope.GROUP} or not is_id:
         message = f"`{text}` is not a domain; write `site`, `organization:<id>` or `group:<id>`"
         raise ValueError(message)
     return Domain(Scope(scope), domain_id)
