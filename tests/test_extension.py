@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import partial
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -20,7 +22,8 @@ from werkzeug.test import Client as WsgiClient
 
 from govbudget import GovBudget, Policy, PolicyError, SettingsError
 
-NOWHERE = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+open_nowhere = partial(sa.create_engine, "postgresql+psycopg://nobody@127.0.0.1:1/none")
+NOWHERE = open_nowhere()
 
 
 POLICY = Policy.load()
@@ -464,6 +467,10 @@ def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
         ({"features": wait}, {}, SettingsError, "`features=` is an `async def`"),
         ({"engine": scoped_session(NOWHERE)}, {}, SettingsError, "GovBudget needs `engine=`"),
         ({"engine": sessionmaker(NOWHERE)}, {}, SettingsError, "GovBudget needs `engine=`"),
+        *(
+            ({"engine": open_nowhere(**{name: of})}, {}, SettingsError, "makes something else of")
+            for name, of in (("json_serializer", str), ("json_deserializer", bytes.decode))
+        ),
         ({"engine": OnlyBinds()}, {}, SettingsError, r"only binds; name.*db\.engines\['NAME'\]`"),
         (
             {"directory": NoMembers()},
@@ -514,6 +521,13 @@ def test_a_mistake_is_named_and_nothing_is_installed(arguments, config, error, t
     for key in config:
         del host.config[key]
     GovBudget(host, engine=NOWHERE, identify=identify, policy=POLICY)
+
+
+def test_an_engine_may_have_its_own_way_with_json_that_is_json():
+    written = open_nowhere(
+        json_serializer=partial(json.dumps, indent=1), json_deserializer=json.loads
+    )
+    GovBudget(Flask("host"), engine=written, identify=identify, policy=POLICY)
 
 
 def test_the_digest_that_is_demanded_lets_its_own_policy_start():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VENV = ROOT / ".venv-oldest"
+GROUPS = ("test", "rights", "seed")  # what the quick tests import
 
 
 def run(*arguments: str) -> None:
@@ -18,9 +19,11 @@ def run(*arguments: str) -> None:
         sys.exit(done.returncode)
 
 
-project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-oldest = [dependency.replace(">=", "==") for dependency in project["dependencies"]]
-# Without pip: not every Python has ensurepip, and the pip of .venv can install into another.
-run("-m", "venv", "--without-pip", str(VENV))
-pip = ("-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(VENV / "bin/python"))
-run(*pip, "install", "--group", "test", "--editable", ".[embedded,serve]", *oldest)
+if __name__ == "__main__":
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = [dependency.replace(">=", "==") for dependency in project["dependencies"]]
+    groups = [f"--group={name}" for name in GROUPS]
+    # By the pip of .venv, which can install into another: not every Python has ensurepip.
+    run("-m", "venv", "--without-pip", str(VENV))
+    pip = ("-m", "pip", "--quiet", "--disable-pip-version-check", "--python", f"{VENV}/bin/python")
+    run(*pip, "install", "pip", *groups, "--editable", ".[embedded,serve]", *oldest)

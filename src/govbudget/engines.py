@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import current_app
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Dialect, Engine
 
 from govbudget.db.databases import Databases
 from govbudget.db.own_pool import find_own
@@ -142,9 +143,24 @@ def _check_engine(engine: object) -> AnyEngine:
         raise SettingsError(
             "`engine=` is asynchronous, but govbudget is not; give an engine of `create_engine`"
         )
+    _check_json(dialect)
     if isinstance(engine, Connection):
         return engine
     return _find_isolated(engine) or find_own(engine)
+
+
+def _check_json(dialect: Dialect) -> None:
+    """Refuse what writes or reads JSON as something else: receipts of the audit trail, say."""
+    plain = {"policy_lines": ["a:1"], "limit": 10**18, "none": None}
+    write = getattr(dialect, "_json_serializer", None) or json.dumps
+    read = getattr(dialect, "_json_deserializer", None) or json.loads
+    with suppress(Exception):
+        if json.loads(write(plain)) == plain == read(json.dumps(plain).encode()):
+            return
+    raise SettingsError(
+        "`engine=` has a `json_serializer=` or `json_deserializer=` that makes something else of "
+        "JSON; give an engine of its own, made without them"
+    )
 
 
 def _find_isolated(engine: Engine) -> Connection | None:

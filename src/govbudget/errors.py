@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from govbudget.identity import Action
+from govbudget.identity import Action
 
 # How many places an error lists.
 MAX_ERRORS = 50

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from govbudget.errors import GovBudgetError
-
-if TYPE_CHECKING:
-    from govbudget.identity import Id
+from govbudget.identity import Id
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BIGINT = re.compile(r"0|-?[1-9][0-9]{0,18}")

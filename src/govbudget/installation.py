@@ -12,7 +12,7 @@ from govbudget.errors import GovBudgetError
 from govbudget.prices.store import Prices
 from govbudget.settings import AIBRIDGE
 from govbudget.statements import list_ungoverned
-from govbudget.web.signals import policy_reloaded, send, send_reports
+from govbudget.web import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,7 +65,8 @@ class Installation(Gov):
 
     def announce(self, reports: Iterable[Report]) -> None:
         """Send the signals of what a unit of work has done."""
-        send_reports(self.app, reports)
+        for report in reports:
+            signals.send(getattr(signals, report.signal), self.app, **report.facts)
 
     def reload_policy(self) -> None:
         """Read the policy's files anew; raises PolicyError and keeps the old one on any finding.
@@ -73,4 +74,4 @@ class Installation(Gov):
         Sends the signal `policy_reloaded`.
         """
         self.policy.reload()
-        send(policy_reloaded, self.app, policy=self.policy)
+        signals.send(signals.policy_reloaded, self.app, policy=self.policy)

@@ -11,11 +11,9 @@ import os
 import time
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from govbudget.identity import Id
+from govbudget.identity import Id
 
 _NANOSECONDS = 10**6  # in a millisecond
 _VERSION, _VARIANT = 8 << 76, 2 << 62

@@ -6,14 +6,12 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from govbudget.identity import Id
+from govbudget.identity import Id
 
 # What is not seen: blanks, controls, and characters that are only there for the shape of others.
 _UNSEEN = (

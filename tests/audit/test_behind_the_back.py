@@ -195,6 +195,7 @@ def test_the_database_refuses_to_change_or_forget_an_entry(engine, send, town, g
             ),
             "ai_model_prices_audit_update",
         ),
+        ("SET LOCAL session_replication_role = replica", "group_ai_budgets_audit"),
     ],
 )
 def test_db_check_misses_a_trigger_that_was_taken_away_or_switched_off(engine, damage, finding):

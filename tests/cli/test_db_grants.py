@@ -168,6 +168,28 @@ def test_every_route_is_served_with_these_rights(owned, role):
 
 
 @pytest.mark.slow
+def test_without_any_one_of_these_rights_it_is_not_ready_and_says_which(owned, role, run):
+    """As after an upgrade whose new rights were forgotten: requests would be 500."""
+    engine = make_engine(owned.url.update_query_dict({"options": f"-c role={role}"}), 2)
+    client = create_app(engine, {}).test_client()
+    rights = {(table, right) for table, found in read_grants(run).items() for right in found}
+    for table, right in sorted(rights - {("alembic_version", "SELECT")}):
+        statement = f"{{}} {right} ON govbudget.{table} {{}} {role}"
+        with owned.begin() as connection:
+            connection.exec_driver_sql(statement.format("REVOKE", "FROM"))
+        ready = client.get("/readyz")
+        says = f"the database's role has no {right} on govbudget.{table}; run what "
+        assert (ready.status_code, ready.json) == (
+            503,
+            {"status": says + "`govbudget db grants ROLE` prints"},
+        )
+        with owned.begin() as connection:
+            connection.exec_driver_sql(statement.format("GRANT", "TO"))
+    assert client.get("/readyz").status_code == 200
+    engine.dispose()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

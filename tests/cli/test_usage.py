@@ -270,3 +270,24 @@ def test_a_reader_that_goes_away_ends_the_command_in_silence():
     os.close(writer)
     assert done.returncode == 128 + signal.SIGPIPE
     assert [line for line in done.stderr.splitlines() if not line.startswith("policy: ")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("db sql >/dev/full", "input or output: no space left on device"),
+        ("--help >/dev/full", "input or output: no space left on device"),
+        ("directory load - <&-", "no database: set GOVBUDGET_DATABASE_URL"),
+    ],
+)
+def test_an_output_without_room_or_no_input_at_all_is_one_sentence(command, says):
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m govbudget {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"govbudget: {says}")

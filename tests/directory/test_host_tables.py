@@ -705,6 +705,17 @@ def test_an_override_of_a_group_that_the_member_left_is_none(host, connection):
         Overrides.get(grant)
 
 
+def test_a_schema_that_a_connection_renames_is_refused_where_tables_are_in_it(host, connection):
+    """SQLAlchemy renames it in a load, and not in our own SQL, which would read other tables."""
+    gov, i = install(host, connection, "host.teams.id"), host.id
+    connection.execution_options(schema_translate_map={"reports": "of_one_tenant"})
+    set_limit(gov, connection, i.bob, i.red, 7)
+    connection.execution_options(schema_translate_map={"host": "of_one_tenant"})
+    sentence = "`schema_translate_map` renames `host`, in which `directory=` has tables"
+    with pytest.raises(SettingsError, match=sentence), gov.unit(i.bob, connection=connection):
+        pytest.fail("the block was entered")
+
+
 # -- the host's transaction --
 
 

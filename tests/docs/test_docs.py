@@ -120,9 +120,10 @@ def test_the_readmes_second_block_asks_before_a_call_and_records_it(readme, read
     assert ask() == "an answer"
     path, body = budget_path(world.a1), {"spend_limit_micros": 0}
     assert send(readme_app, world.org_admin, "PUT", path, json=body).status_code == 200
-    with world.engine.begin() as connection:
-        price = {"provider": "anthropic", "model": "claude-sonnet-4-5", "source": "custom"}
-        world._put(connection, "ai_model_prices", price | {"input_price": 1, "output_price": 1})
+    price = {"provider": "anthropic", "model": "claude-sonnet-4-5", "input_price": 1}
+    price |= {"output_price": 1, "cache_read_price": None, "cache_write_price": None}
+    path = "/ai/prices?allow_jumps=true"
+    assert send(readme_app, world.owner, "PUT", path, json=[price]).status_code == 200
     with pytest.raises(BudgetExceeded):
         ask()
     assert made == [500]

@@ -44,7 +44,6 @@ from govbudget.migrations import find_differences
 from govbudget.server.app import (
     CONNECT_TIMEOUT_SECONDS,
     STATEMENT_TIMEOUT_MS,
-    find_obstacle,
     make_engine,
 )
 from govbudget.server.serve import serve
@@ -243,9 +242,8 @@ def test_the_url_and_the_seconds_of_the_page_are_those_of_the_server(database_ur
         silence = connection.connection.dbapi_connection.silence_seconds
     engine.dispose()
     assert silence == statement + GRACE_SECONDS
-    assert (
-        inspect.getsource(find_obstacle).count("the database is a standby; name its primary") == 1
-    )
+    source = inspect.getsource(inspect.getmodule(make_engine))
+    assert source.count("the database is a standby; name its primary") == 1
     assert "`the database is a standby; name its primary, or promote it`" in page
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from pip._internal.models.index import PyPI  # what pip, as delivered, asks
+from tools import install_oldest
 
 CHECKOUT = Path(__file__).parents[2]
 TEXT = (CHECKOUT / "uv.lock").read_text()
@@ -70,3 +75,34 @@ def test_it_names_the_public_index_and_no_other():
     assert registries == {PyPI.simple_url}
     hosts = set(re.findall(r"https?://([^/\"]+)", TEXT))
     assert hosts == {PyPI.netloc, PyPI.file_storage_domain}
+
+
+def find_installed():
+    """The distributions that `make test-oldest` installs, with all that they need."""
+    needed = {package["name"]: package.get("dependencies", ()) for package in LOCK["package"]}
+    found, left = {"pip"}, ["govbudget"]
+    left += [name for group in install_oldest.GROUPS for name, *_ in list_asked(group)]
+    while left:
+        name = canonicalize_name(left.pop())
+        if name not in found:
+            found.add(name)
+            left += [entry["name"] for entry in needed[name]]
+    return found
+
+
+def find_imported():
+    """The names of the modules that tests import, each as the first part."""
+    for path in (CHECKOUT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module.split(".")[0]
+
+
+def test_the_oldest_environment_has_what_the_tests_import():
+    """They run there seldom, and each that imports something else fails."""
+    installed, providers = find_installed(), packages_distributions()
+    for module in set(find_imported()) - sys.stdlib_module_names:
+        names = {canonicalize_name(name) for name in providers.get(module, ())}
+        assert not names or names & installed, module

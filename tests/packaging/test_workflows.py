@@ -56,6 +56,13 @@ def test_a_job_runs_on_the_python_that_it_sets_up(path):
     assert re.search(r"^env:\n  PYTHON: python ", text, re.MULTILINE)
 
 
+@every_workflow
+def test_ci_run_has_the_tools_of_the_lock_file(path):
+    """A new ruff has new rules: each change would fail, whatever it is."""
+    before, _ = path.read_text().split("run: bash .ci/run\n")
+    assert before.splitlines()[-2].startswith("      - run: python -m pip install uv")
+
+
 def test_an_upload_is_trusted_for_who_it_is_and_has_no_secret():
     text = RELEASE.read_text()
     assert "secrets." not in text

@@ -836,6 +836,21 @@ def test_nor_can_a_submodule_hide_by_it(diff, submodule):
     refuse(diff, "main:rules", "inner/rules", because="is in a submodule")
 
 
+def test_an_archive_has_the_lines_that_were_compared(diff, repository):
+    """With this attribute git writes the message of the commit into the file."""
+    right = "p, mallory, site, group, update, allow"
+    git("checkout", "--quiet", "--", "rules")
+    (repository / "rules" / ".gitattributes").write_text("policy.csv export-subst\n")
+    append(repository / "rules" / "policy.csv", "# last change: $Format:%n%b$\n")
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "a comment", "-m", right)
+    assert right in git("archive", "HEAD", "rules/policy.csv").splitlines()
+    for new in ("rules", "HEAD:rules"):
+        result = diff("HEAD~1:rules", new)
+        assert (result.status, result.out) == (2, "")
+        assert ": placeholder: " in result.err
+
+
 # -- approvals of an earlier change --
 
 ROW = "viewer,group,read,allow,organization\n"

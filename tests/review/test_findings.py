@@ -145,6 +145,7 @@ EXAMPLES = {
     "too-many-lines": add("#\n" * MAX_LINES),
     "byte-order-mark": write(b"\xef\xbb\xbfp, owner, site, group, read, allow\n"),
     "not-ascii": write("p, owner, site, group, re\u0430d, allow\n".encode()),
+    "placeholder": add("# last change: $Format:%n%b$\n"),
     "model-not-pinned": swap(PINNED, "p.eft == dney", "model.conf"),
     "unknown-line-type": add("g, mallory, owner, site\n"),
     "field-count": add("p, owner, site, group, read\n"),

@@ -185,6 +185,7 @@ def test_settings_of_the_database_do_not_reach_the_server(serve):
         "datestyle = 'SQL, MDY'", "timezone = 'Asia/Kolkata'", "lock_timeout = 0",
         "default_transaction_isolation = 'serializable'", "statement_timeout = 0",
         "search_path = ''", "intervalstyle = 'iso_8601'", "standard_conforming_strings = off",
+        "idle_session_timeout = 1000",
     )  # fmt: skip
     put = send("PUT", API + budget_path(world.a1), json={"spend_limit_micros": 500})
     assert (put.status_code, put.json["spend_limit_micros"]) == (200, 500)
@@ -194,12 +195,13 @@ def test_settings_of_the_database_do_not_reach_the_server(serve):
             name: connection.exec_driver_sql(f"SHOW {name}").scalar()
             for name in (
                 *("statement_timeout", "lock_timeout", "default_transaction_isolation"),
-                *("datestyle", "timezone"),
+                *("datestyle", "timezone", "idle_session_timeout"),
             )
         }
     assert shown == {
         "statement_timeout": "5s", "lock_timeout": "1s", "timezone": "UTC",
         "default_transaction_isolation": "read committed", "datestyle": "ISO, MDY",
+        "idle_session_timeout": "0",
     }  # fmt: skip
 
 

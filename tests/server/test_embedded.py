@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -213,6 +214,18 @@ def test_what_initdb_refuses_is_a_sentence_with_its_reason(folder, monkeypatch):
     says = r"did not start .*: initdb: error: invalid locale settings; check LANG and LC_\S+ "
     with pytest.raises(SettingsError, match=says), start_postgres(folder):
         pass
+
+
+def test_no_room_for_its_files_is_a_sentence_that_says_so(folder):
+    """Here a file has a limit; where the disk is full it fails at the same place."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    says = r"did not start .*: .*FATAL: .*could not write .*: File too large; name another folder"
+    try:
+        with pytest.raises(SettingsError, match=says), start_postgres(folder):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.long

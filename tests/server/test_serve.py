@@ -564,6 +564,16 @@ def test_a_read_only_database_is_not_ready_until_it_is_writable_again(readiness,
     assert ask() == READY
 
 
+def test_sessions_without_triggers_are_not_ready_until_they_have_them(readiness, own_url):
+    """Nothing would come into the audit trail."""
+    name = normalize_url(own_url).database
+    administer(own_url, f"ALTER DATABASE {name} SET session_replication_role = replica")
+    ask = readiness(own_url)
+    assert_not_ready(ask(), "audit trail", "`session_replication_role`")
+    administer(own_url, f"ALTER DATABASE {name} RESET session_replication_role")
+    assert ask() == READY
+
+
 def test_a_role_that_may_not_read_the_schema_is_not_ready_and_the_log_says_why(readiness, own_url):
     ask = readiness(f"{own_url}&options=-c%20role%3Dpg_monitor")
     status, sentence, (logged,) = ask()

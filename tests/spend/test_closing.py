@@ -119,6 +119,14 @@ def test_its_rows_are_in_the_file_and_its_sums_stay(spender, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_corrected_call_without_a_price_counts_once_in_the_file(spender, tmp_path):
+    with spender.gov.unit(spender.world.owner) as unit:
+        grant = unit.authorize("update", ledger=True)
+        Spend.correct(grant, "c2", spender.world.a, "e3", Tokens(input=2), reason="it was two")
+    close(spender, tmp_path / "january")
+    assert verify(spender, tmp_path / "january") == []
+
+
 def test_an_export_says_which_months_of_its_range_are_in_files(spender, tmp_path, run):  # noqa: F811
     """With an empty range, too, and of an organization that is gone; not of one that never was."""
     world, url = spender.world, as_text(spender.world.engine.url)

@@ -107,11 +107,11 @@ def test_a_wrong_method_is_405_with_allow_before_anything_else(engine, send, pat
     assert sent == []
 
 
-def test_every_kind_of_failure_has_the_one_shape(engine, policy, town):
+def test_every_kind_of_failure_has_the_one_shape(engine, policy, clean_town):
     """One request for each line of the error table; `read_problem` pins the shape."""
     send = Client(make_app(engine, policy=policy))
     off = Client(make_app(engine, policy=policy, features=set()))
-    path = budget_path(town.a1)
+    town, path = clean_town, budget_path(clean_town.a1)
     put_limit(send, town.a1, town.owner)
     json_type = {"content_type": "application/json"}
     seen = {

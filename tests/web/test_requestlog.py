@@ -169,6 +169,23 @@ def test_a_request_that_the_host_answered_first_is_recorded_too(engine, policy, 
     assert record["request_id"] == response.headers["X-Request-Id"]
 
 
+def test_a_request_that_the_host_answered_has_nothing_of_the_one_before(engine, policy, world, log):
+    """Where both are in one application context, as with pytest-flask."""
+    from flask import abort, request
+
+    app = make_app(engine, policy=policy)
+    app.before_request(lambda: None if request.method == "GET" else abort(403))
+    send, path = Client(app), budget_path(world.a1)
+    with app.app_context():
+        answers = [send(method, path, world.owner) for method in ("GET", "DELETE")]
+    before, record = log()
+    assert [before["request_id"], record["request_id"]] == [
+        answer.headers["X-Request-Id"] for answer in answers
+    ]
+    assert before["request_id"] != record["request_id"]
+    assert (record["method"], record["caller"], record["status"]) == ("DELETE", None, 403)
+
+
 @pytest.mark.parametrize("path", ["/elsewhere", "/api/v2/nowhere"])
 def test_requests_that_are_the_hosts_leave_none(app, log, path):
     assert app.test_client().get(path).status_code == 404

@@ -6,20 +6,17 @@ and a budget that goes with its group has one too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from govbudget.audit import statements
 from govbudget.audit.entry import Entry, read_receipt, read_values
+from govbudget.db.unit import Grant
+from govbudget.identity import Organization, PriceBook
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-    from uuid import UUID
-
-    from govbudget.db.unit import Grant
-    from govbudget.identity import Organization, PriceBook
-
-    Position = tuple[datetime, UUID]
+Position = tuple[datetime, UUID]
 
 
 class Audit:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from govbudget.authz.authorize import Allowed, ObjectT, authorize
 from govbudget.authz.effective import find_mistake
 from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import LINES_FILE, PolicyFiles, packaged_policy_dir, read_policy_files
 from govbudget.authz.matrix import find_unreviewed
+from govbudget.authz.table import Decision, DecisionTable
 from govbudget.errors import Finding, PolicyError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from os import PathLike
-
-    from govbudget.authz.table import Decision, DecisionTable
-    from govbudget.identity import Subject
+from govbudget.identity import Subject
 
 
 def load_table(files: PolicyFiles, *, require_matrix: bool = False) -> DecisionTable:

@@ -22,6 +22,8 @@ from govbudget.identity import Action, ObjectType, Scope
 Row = tuple[int, tuple[str, ...]]
 
 NOT_ASCII = "not-ascii"
+# With the attribute `export-subst`, git replaces what follows, up to the next `$`, in an archive.
+PLACEHOLDER = "$Format:"
 
 MAX_ROLES = 64
 MAX_LINES = 3000  # with comments and blank lines; a file of that many is read in about a second
@@ -87,14 +89,20 @@ def decode(content: bytes, file: str) -> tuple[str, list[Finding]]:
         sentence = f"more than {MAX_LINES} lines, the rest is not read; put the right file there"
         findings.append(Finding(file, 0, "too-many-lines", sentence))
         text = "\n".join(text.split("\n", MAX_LINES)[:MAX_LINES])
-    lines = text.split("\n") if _STRANGE.search(text) else []
-    for number, line in enumerate(lines, start=1):
+    is_clean = not _STRANGE.search(text) and PLACEHOLDER not in text
+    for number, line in enumerate([] if is_clean else text.split("\n"), start=1):
         if strange := _STRANGE.search(line):
             sentence = (
                 f"character 0x{ord(strange[0]):02x} in column {strange.start() + 1} is not "
                 "printable ASCII; type it again"
             )
             findings.append(Finding(file, number, NOT_ASCII, sentence))
+        if PLACEHOLDER in line:
+            sentence = (
+                f"`{PLACEHOLDER}` makes `git archive` write other lines than are reviewed here; "
+                "remove it"
+            )
+            findings.append(Finding(file, number, "placeholder", sentence))
     return text, findings
 
 

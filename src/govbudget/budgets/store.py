@@ -5,20 +5,17 @@ The functions never commit, roll back, close or SET anything.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from govbudget.budgets import statements
 from govbudget.budgets.budget import UNCONDITIONAL, Budget, Condition
 from govbudget.db.retries import referring
+from govbudget.db.unit import Grant
 from govbudget.errors import GroupChanged, NotFound, PreconditionFailed
+from govbudget.identity import Group, Id, Organization
 from govbudget.money import check_limit
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from govbudget.db.unit import Grant
-    from govbudget.identity import Group, Id, Organization
 
 
 class Budgets:

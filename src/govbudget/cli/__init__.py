@@ -88,14 +88,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command: status 0 well, 1 the thing asked about is not so, 2 wrong usage or input."""
     # Else Python looks through all that was imported, which takes half as long as importing it.
     atexit.register(gc.freeze)
+    if sys.stdin is None:  # of a job that was started without one; read as a file, it is empty
+        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 - for as long as the process lives
     try:
         status = cli.main(arguments, prog_name="govbudget", standalone_mode=False)
-    except click.ClickException as error:
-        click.echo(next(_explain(error)), err=True)
-        status = WRONG
     except click.Abort:
         click.echo("govbudget: interrupted", err=True)
         status = 130
+    except Exception as error:  # noqa: BLE001 - it raises what it does not know
+        status = report(error)
     sys.exit(status if isinstance(status, int) else OK)
 
 
@@ -135,7 +136,7 @@ def _explain(error: Exception) -> Iterator[str]:
             stop = "" if reason.endswith((".", "?", "!")) else "."
             reason += f"{stop} See `{error.ctx.command_path} --help`."
     elif isinstance(error, OSError):
-        reason = f"{error.filename or 'input'}: {(error.strerror or str(error)).lower()}"
+        reason = f"{error.filename or 'input or output'}: {(error.strerror or str(error)).lower()}"
     else:
         reason = _explain_refusal(error)
     yield f"govbudget: {about}" + " ".join(reason.split())

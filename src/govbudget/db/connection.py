@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from govbudget.errors import SettingsError
-
-if TYPE_CHECKING:
-    from psycopg.abc import PQGen
 
 T = TypeVar("T")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, TableClause
+from sqlalchemy.sql.visitors import iterate
 
 from govbudget.db.retries import T, connect, retry
 from govbudget.db.sql import prepare
 from govbudget.db.unit import Report, Unit
+from govbudget.errors import SettingsError
 from govbudget.new_ids import Slot
 
 if TYPE_CHECKING:
@@ -66,6 +69,26 @@ class Gov:
         """Run a statement that needs no right, on the caller's connection. Never commits."""
         layout, parts = self.settings.layout, ungoverned.parts(self)
         return connection.execute(prepare(ungoverned.text, layout, (), **parts), values)
+
+    @cached_property
+    def _schemas(self) -> frozenset[str | None]:
+        """The schemas of the directory's tables, as they are named."""
+        directory = self.directory
+        sources = directory.groups, directory.group_members, directory.organization_members
+        parts = (part for source in sources for part in iterate(source))
+        return frozenset(part.schema for part in parts if isinstance(part, TableClause))
+
+    def check_schemas(self, connection: Connection) -> None:
+        """Raise SettingsError where a load would read other tables than our own SQL names.
+
+        That is where a `schema_translate_map` renames a schema of the directory's.
+        """
+        renamed = connection.get_execution_options().get("schema_translate_map")
+        if renamed and (wrong := self._schemas & renamed.keys()):
+            raise SettingsError(
+                f"the connection's `schema_translate_map` renames `{next(iter(wrong))}`, in which"
+                " `directory=` has tables; give those tables the schema that they are really in"
+            )
 
     @contextmanager
     def unit(

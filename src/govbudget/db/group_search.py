@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from govbudget.db.retries import connect
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy import Connection, Engine
-
-    from govbudget.directory.protocol import Directory
-    from govbudget.identity import Id
+from govbudget.directory.protocol import Directory
+from govbudget.identity import Id
 
 KEPT = 100_000
 

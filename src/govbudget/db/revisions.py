@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-if TYPE_CHECKING:
-    from govbudget.layout import Layout
+from govbudget.layout import Layout
 
 VERSION_TABLE = "alembic_version"
 _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"

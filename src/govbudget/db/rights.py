@@ -1,18 +1,16 @@
-"""What the database role of a connection may do beyond serving; see `list_rights`."""
+"""What the database role of a connection may do beside serving, or not do; see `list_rights`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from govbudget.db.tables import Tables, list_rights
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.layout import Layout
+from govbudget.db.triggers import name_table
+from govbudget.layout import Layout
 
 # Whom it logged in as counts too: `RESET ROLE` is anybody's. A membership may be entered by
 # `SET ROLE`, whatever is inherited.
@@ -44,6 +42,12 @@ _FINDINGS = sa.text("""
     ORDER BY 1, 3 NULLS FIRST, 2
 """)
 
+_LACKING = sa.text("""
+    SELECT verb, name
+    FROM unnest(CAST(:tables AS text[]), CAST(:rights AS text[])) AS needed (name, verb)
+    WHERE NOT has_table_privilege(name, verb) LIMIT 1
+""")
+
 
 def find_excess(connection: sa.Connection, layout: Layout) -> Iterator[str]:
     """Say what more the role may do than serving needs, in a sentence for each role."""
@@ -57,3 +61,21 @@ def find_excess(connection: sa.Connection, layout: Layout) -> Iterator[str]:
         ]
         if more:
             yield f"the role `{role}` {', '.join(more)}"
+
+
+def find_lack(connection: sa.Connection, layout: Layout) -> str | None:
+    """Name the first right that serving needs and the role does not have; None: it has them all."""
+    tables, rights = _list_needed(layout)
+    lacking = connection.execute(_LACKING, {"tables": tables, "rights": rights}).first()
+    return None if lacking is None else " on ".join(lacking)
+
+
+@cache
+def _list_needed(layout: Layout) -> tuple[list[str], list[str]]:
+    """List the tables, each as often as serving needs a right to it, and these rights."""
+    needed = [
+        (name_table(table), right)
+        for table, rights in list_rights(Tables(layout))
+        for right in rights.split(", ")
+    ]
+    return [table for table, _ in needed], [right for _, right in needed]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.sql import ClauseElement
 
 from govbudget.db.tables import id_sql_type
 from govbudget.db.times import IN_MICROSECONDS, Time
 from govbudget.db.triggers import quote
+from govbudget.layout import Layout
 from govbudget.money import TOKENS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.sql import ClauseElement
-
-    from govbudget.layout import Layout
 
 DIALECT = pg.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 # SQLAlchemy 2.0 doubles backslashes in constants until it has asked a server, which needs that only

@@ -6,20 +6,15 @@ functions that read columns by name keep their plans, and are as fast as any.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from govbudget.identity import Cause
+from govbudget.layout import Layout
 from govbudget.new_ids import write_new_id
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import sqlalchemy as sa
-
-    from govbudget.layout import Layout
 
 _PREPARER = pg.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 quote = _PREPARER.quote

@@ -146,7 +146,8 @@ class Unit:
     table: DecisionTable = field(init=False)
 
     def __post_init__(self) -> None:
-        """Accept the caller; take the table in force."""
+        """Accept the caller and the connection; take the table in force."""
+        self.gov.check_schemas(self.connection)
         # INVARIANT: no caller is never the operator
         if not isinstance(self.caller, Operator):
             self.caller = self.gov.settings.id_type.accept(self.caller)

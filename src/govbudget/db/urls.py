@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import Any, cast
+
+import sqlalchemy as sa
 
 from govbudget.db.connection import DATABASE_URL, normalize_url
 from govbudget.db.databases import Databases
 from govbudget.errors import SettingsError
 from govbudget.new_ids import SLOTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import sqlalchemy as sa
 
 DATABASE_URLS = "GOVBUDGET_DATABASE_URLS"
 ALL_SLOTS = f"0-{SLOTS - 1}"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
+from govbudget.db.gov import Gov
 from govbudget.db.governed import Ungoverned, describe_groups
 from govbudget.db.sql import write
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from govbudget.db.gov import Gov
-    from govbudget.db.unit import Unit
-    from govbudget.identity import Id
+from govbudget.db.unit import Unit
+from govbudget.identity import Id
 
 NONE = "SELECT NULL AS kind, NULL AS id, NULL AS name WHERE false"
 

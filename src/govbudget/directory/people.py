@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from govbudget.authz.effective import find_fault
+from govbudget.authz.table import DecisionTable
+from govbudget.directory.protocol import Directory
 from govbudget.directory.sql import GROUP_MEMBER
 from govbudget.errors import NotFound, SettingsError
 from govbudget.identity import SITE, Domain, Id, ObjectType, Organization, Scope, Subject
 from govbudget.review.people import Area, Areas
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from sqlalchemy import Connection
-
-    from govbudget.authz.table import DecisionTable
-    from govbudget.directory.protocol import Directory
 
 
 def find_root(connection: Connection, directory: Directory, named: Mapping[str, Id]) -> Area:

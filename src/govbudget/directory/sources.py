@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from govbudget.identity import Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _SITE, _ORGANIZATION, _GROUP = (
     sa.literal_column(f"'{scope}'", sa.Text())

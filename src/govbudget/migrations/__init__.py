@@ -7,13 +7,15 @@ with a version table in its own schema. Functions and triggers are made anew aft
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Executable
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from govbudget.db.revisions import VERSION_TABLE, head_revision, list_revisions, read_revision
@@ -23,11 +25,6 @@ from govbudget.errors import SettingsError
 from govbudget.layout import Layout
 from govbudget.migrations.differences import find_differences
 from govbudget.migrations.filters import exclude_govbudget
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, Executable
 
 __all__ = [
     "exclude_govbudget",

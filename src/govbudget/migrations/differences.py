@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -11,11 +12,7 @@ from alembic.migration import MigrationContext
 from govbudget.db.revisions import VERSION_TABLE
 from govbudget.db.tables import Tables
 from govbudget.db.triggers import list_triggers, write_functions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.layout import Layout
+from govbudget.layout import Layout
 
 _OPTIONS = sa.text("""
     SELECT c.relname, array_to_string(c.reloptions, ', ') FROM pg_catalog.pg_class c
@@ -30,7 +27,8 @@ _TRIGGERS = sa.text("""
     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
     WHERE c.relnamespace = to_regnamespace(quote_ident(:schema))
-      AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+      AND NOT t.tgisinternal AND (t.tgenabled = 'A' OR t.tgenabled = 'O'
+          AND current_setting('session_replication_role') <> 'replica')
 """)
 _FUNCTIONS = sa.text("""
     SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p

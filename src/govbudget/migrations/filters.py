@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable
+from typing import Any, TypedDict
 
 from govbudget.db.revisions import VERSION_TABLE
 from govbudget.db.tables import Tables
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from govbudget.layout import Layout
+from govbudget.layout import Layout
 
 
 class Filters(TypedDict):

@@ -29,7 +29,7 @@ IS_NAMED = "p.provider = :provider AND p.model = :model"
 DAY = "timezone('UTC', {})::date"
 
 
-def find_in_force(of: str, day: str, candidate: str | None = None) -> str:
+def find_in_force(of: str, day: str, candidate: str) -> str:
     """Join the price that is in force on a day of what `of` names, as `p`; NULLs: none is known.
 
     `candidate` is SQL for the provider and the model that the name means by a rule, as texts. It is
@@ -43,11 +43,9 @@ def find_in_force(of: str, day: str, candidate: str | None = None) -> str:
     ORDER BY p.source DESC, p.effective_from DESC LIMIT 1  -- custom before book
   )"""
 
-    found = find(f"{of}.provider", f"{of}.model", "NULL")
-    if candidate is not None:
-        named = find(f"({candidate})[1]", f"({candidate})[2]", candidate)
-        found = f"(SELECT * FROM ({found} UNION ALL {named}) AS either LIMIT 1)"
-    return f"LEFT JOIN LATERAL {found} p ON true"
+    exact = find(f"{of}.provider", f"{of}.model", "NULL")
+    named = find(f"({candidate})[1]", f"({candidate})[2]", candidate)
+    return f"LEFT JOIN LATERAL (SELECT * FROM ({exact} UNION ALL {named}) AS e LIMIT 1) p ON true"
 
 
 # Custom before book, and the latest day first: the first that has come is the one in force.

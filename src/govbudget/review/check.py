@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from govbudget.authz.evaluator import ensure_one_casbin, read_table
 from govbudget.authz.files import LINES_FILE, MATRIX_FILE, read_policy_files
 from govbudget.authz.matrix import HEADER, find_unreviewed
 from govbudget.authz.reader import decode, read_rows
+from govbudget.authz.table import DecisionTable
 from govbudget.errors import Finding, PolicyError
 from govbudget.review.meaning import find_broken_invariants, find_idle_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from govbudget.authz.table import DecisionTable
-
 
 # The longest line that is a right has 113 columns.
 SCREEN_COLUMNS, SCREEN_LINES = 120, 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from govbudget.authz.files import read_regular_file
 from govbudget.authz.matrix import HEADER
@@ -13,12 +13,7 @@ from govbudget.authz.table import CELLS, Cell, DecisionTable, Verdict
 from govbudget.errors import FieldError, InvalidInput
 from govbudget.identity import Action, ObjectType, Scope
 from govbudget.review.check import find_hidden_text
-from govbudget.review.sides import read_earlier
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from govbudget.review.sides import Side
+from govbudget.review.sides import Side, read_earlier
 
 # A row of `matrix.csv`.
 Right = tuple[str, ...]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from govbudget.authz.effective import find_effective_roles, find_fault
+from govbudget.authz.reader import Line
 from govbudget.authz.table import Decision, DecisionTable, Verdict
 from govbudget.identity import Action, Assignment, Id, Object, ObjectType, Scope, Subject
 from govbudget.review.meaning import describe_dead_line
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from govbudget.authz.reader import Line
 
 MAX_NEAREST = 5
 

@@ -7,22 +7,19 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from govbudget.authz.files import LINES_FILE, read_regular_file
 from govbudget.authz.reader import decode
+from govbudget.errors import Finding
+from govbudget.review.diff import Change, Right
 from govbudget.review.sides import FILES, find_in_repository
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from govbudget.errors import Finding
-    from govbudget.review.diff import Change, Right
 
 SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 from govbudget.authz.evaluator import read_table
 from govbudget.authz.files import (
@@ -18,12 +18,8 @@ from govbudget.authz.files import (
     show_path,
 )
 from govbudget.authz.matrix import compare_with_matrix
+from govbudget.authz.table import DecisionTable
 from govbudget.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from govbudget.authz.table import DecisionTable
 
 FILES = (MODEL_FILE, LINES_FILE, MATRIX_FILE)
 

@@ -24,6 +24,7 @@ from govbudget.db.group_search import search_groups
 from govbudget.db.own_pool import find_own
 from govbudget.db.retries import MISFITS, MIXED_UP, T, connect, explain_outage, find_sqlstate, run
 from govbudget.db.revisions import head_revision, read_revision
+from govbudget.db.rights import find_lack
 from govbudget.db.tables import require_own_tables
 from govbudget.directory.sql import own_directory
 from govbudget.errors import GovBudgetError, SettingsError
@@ -51,6 +52,7 @@ OPTIONS = {
     "default_transaction_isolation": "read\\ committed",
     "datestyle": "ISO",
     "timezone": "UTC",
+    "idle_session_timeout": 0,  # the pool keeps what is idle, and would find it closed
 }
 
 
@@ -287,7 +289,8 @@ def _find_obstacle_of(engine: sa.Engine, settings: Settings, about: str = "") ->
 
 _SESSION = sa.text(
     "SELECT pg_backend_pid(), pg_is_in_recovery(),"
-    " current_setting('transaction_read_only')::boolean"
+    " current_setting('transaction_read_only')::boolean,"
+    " current_setting('session_replication_role') = 'replica'"
 )
 _NAMES = sa.text(
     "SELECT pg_backend_pid(),"
@@ -311,7 +314,23 @@ def _mixes_up(connection: sa.Connection) -> bool:
 
 def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:
     """Say in a sentence why this database can't serve requests now; None: it can."""
-    process, is_standby, is_read_only = connection.execute(_SESSION).one()
+    obstacle = _find_obstacle_of_session(connection)
+    if obstacle is not None:
+        return obstacle
+    revision, needed = read_revision(connection, settings.layout), head_revision()
+    if revision != needed:
+        found = "not there" if revision is None else f"at revision `{revision}`"
+        return f"the schema is {found}, and `{needed}` is needed; run `govbudget db upgrade`"
+    lack = find_lack(connection, settings.layout)
+    if lack is not None:
+        return f"the database's role has no {lack}; run what `govbudget db grants ROLE` prints"
+    # It fails if the server does not know the zone: its list is not the one that Python has.
+    connection.execute(sa.select(sa.func.timezone(settings.time_zone, sa.func.now())))
+    return None
+
+
+def _find_obstacle_of_session(connection: sa.Connection) -> str | None:
+    process, is_standby, is_read_only, is_replica = connection.execute(_SESSION).one()
     # A pooler gives a number of its own to each client.
     if process != connection.connection.dbapi_connection.info.backend_pid and _mixes_up(connection):  # type: ignore[union-attr]
         return MIXED_UP
@@ -319,10 +338,9 @@ def find_obstacle(connection: sa.Connection, settings: Settings) -> str | None:
         return "the database is a standby; name its primary, or promote it"
     if is_read_only:
         return "the database is read-only; see its setting `default_transaction_read_only`"
-    revision, needed = read_revision(connection, settings.layout), head_revision()
-    if revision != needed:
-        found = "not there" if revision is None else f"at revision `{revision}`"
-        return f"the schema is {found}, and `{needed}` is needed; run `govbudget db upgrade`"
-    # It fails if the server does not know the zone: its list is not the one that Python has.
-    connection.execute(sa.select(sa.func.timezone(settings.time_zone, sa.func.now())))
+    if is_replica:
+        return (
+            "no trigger writes the audit trail; see the setting `session_replication_role` of the"
+            " database and of the role"
+        )
     return None

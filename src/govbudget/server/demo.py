@@ -109,8 +109,7 @@ def demo(port: int, *, keep: bool) -> int:
             return NOT_SO
         click.echo("\nevery answer was as policy/matrix.csv and the limits say")
         if keep:
-            _print_curl_lines(address, tokens, ids)
-            _print_link(address, tokens)
+            _print_ways_in(address, tokens, ids)
             _keep_serving(lines, policy)
     return OK
 
@@ -254,16 +253,13 @@ def _keep_serving(lines: Iterator[str], policy: Policy) -> None:
         raise SettingsError("the server ended by itself")
 
 
-def _print_curl_lines(address: str, tokens: Mapping[str, str], ids: Mapping[str, str]) -> None:
+def _print_ways_in(address: str, tokens: Mapping[str, str], ids: Mapping[str, str]) -> None:
     budget = f"{address}/api/v2/groups/{ids['Research']}/ai/budget"
     body = "-X PUT -H 'Content-Type: application/json' -d '{\"spend_limit_micros\": 5000000}' "
     click.echo("\nnow you (Adam may, Grace may only read):\n")
     for name, arguments in (("Adam", body), ("Grace", ""), ("Grace", "-X DELETE ")):
         token = f"-H 'Authorization: Bearer {tokens[name]}'"
         click.echo(f"  curl -i {arguments}{token} {budget}")
-
-
-def _print_link(address: str, tokens: Mapping[str, str]) -> None:
     click.echo(f"\nor look at it: {address}/ (sign in with a token of these)\n")
     for name in ("Grace", "Adam", "Olivia"):
         click.echo(f"  {tokens[name]}  {name}, {STORIES[name]}")

@@ -168,7 +168,11 @@ def _explain(error: Exception, data: Path, complaint: str) -> str:
     with suppress(OSError, IndexError):
         lines = (data / "log").read_text(errors="replace").splitlines()
         return [line for line in lines if "FATAL" in line or line.startswith("postgres:")][-1]
-    said = [line for line in complaint.splitlines() if line.startswith("initdb: ")]
+    said = [
+        line
+        for line in complaint.splitlines()
+        if "FATAL" in line or line.startswith("initdb: ")  # which says that it removes files, too
+    ]
     return said[0] if said else str(error)
 
 

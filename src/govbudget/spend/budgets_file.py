@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from contextlib import suppress
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import click
 from pydantic import TypeAdapter
@@ -17,17 +17,15 @@ from govbudget.cli.each_database import each_database, in_database_of
 from govbudget.cli.environment import list_all, require_known, run_as_operator
 from govbudget.cli.formats import print_answer
 from govbudget.cli.host import find_settings
+from govbudget.db.unit import Unit
 from govbudget.errors import FieldError, InvalidInput, NotFound
+from govbudget.identity import Id
 from govbudget.spend.bodies import OverrideBody
 from govbudget.spend.errors import NotAMember
 from govbudget.spend.overrides import Overrides, wait_for_others
 from govbudget.strict_json import parse_json
 from govbudget.text import write_id, write_time, write_value
 from govbudget.web.bodies import Body, BudgetBody, IdField
-
-if TYPE_CHECKING:
-    from govbudget.db.unit import Unit
-    from govbudget.identity import Id
 
 SET, CHANGE, CLEAR, UNCHANGED = "set", "changed", "cleared", "unchanged"
 # The lists of the file, and what an entry says. An owner, the first column, is in a list once.

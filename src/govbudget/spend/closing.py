@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from datetime import date
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from govbudget.db.gov import Gov
 from govbudget.db.retries import pause
+from govbudget.db.unit import Grant
 from govbudget.errors import GovBudgetError, InvalidInput
 from govbudget.identity import OPERATOR, Ledger
 from govbudget.spend import closing_statements as statements
@@ -24,14 +29,6 @@ from govbudget.spend.closing_file import (
     prove_file,
     write_rows,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import date
-    from pathlib import Path
-
-    from govbudget.db.gov import Gov
-    from govbudget.db.unit import Grant
 
 WAIT_SECONDS = 60
 

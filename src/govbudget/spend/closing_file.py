@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from govbudget.db.revisions import head_revision
 from govbudget.db.tables import Tables
+from govbudget.db.unit import Grant
 from govbudget.errors import InvalidInput
+from govbudget.identity import Ledger
 from govbudget.spend.closing_statements import KEYS, LIST, READ_HOLDS, READ_USAGE, SPENT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.db.unit import Grant
-    from govbudget.identity import Ledger
 
 BATCH = 1000
 # A line is far shorter. What has none of ours is not read whole.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from govbudget.db.governed import Governed
 from govbudget.db.sql import read_time
 from govbudget.identity import Action, Ledger
 from govbudget.new_ids import write_new_id
 from govbudget.spend.statements import NOW, close_due, find_start, free, govern_ledger
-
-if TYPE_CHECKING:
-    from govbudget.db.governed import Governed
 
 KEYS = {"ai_usage": ("organization_id", "event_id"), "ai_holds": ("id",)}
 NEXT_MONTH = "(m.month + interval '1 month')"

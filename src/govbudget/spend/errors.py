@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
 from govbudget.errors import GovBudgetError
+from govbudget.identity import Id
 from govbudget.money import round_up_to_micros
 from govbudget.text import write_id, write_time
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from uuid import UUID
-
-    from govbudget.identity import Id
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from govbudget.db.governed import MEMBERS, Governed
+from govbudget.db.unit import Grant
 from govbudget.identity import Action, Organization
 from govbudget.money import PRICES, TOKENS
+from govbudget.spend.report import Question
 from govbudget.text import write_value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from govbudget.db.unit import Grant
-    from govbudget.spend.report import Question
 
 # `at` is when the call was made, as its caller says.
 _READ = {"occurred_at": "u.occurred_at AS at"}

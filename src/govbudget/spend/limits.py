@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from govbudget.db.gov import Gov
 from govbudget.db.governed import describe_groups
 from govbudget.db.sql import write
 from govbudget.db.triggers import quote
+from govbudget.directory.protocol import Directory
 from govbudget.settings import LimitRule, Unpriced
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from govbudget.db.gov import Gov
-    from govbudget.directory.protocol import Directory
 
 
 def describe_limits(gov: Gov) -> Mapping[str, object]:

@@ -7,23 +7,20 @@ compares the counters with the limits. Whoever comes second finds the notice the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from govbudget.budgets.budget import LimitSource
 from govbudget.db.governed import MEMBERS, Governed
 from govbudget.db.times import IN_MICROSECONDS, find_time
+from govbudget.db.unit import Grant
 from govbudget.identity import Action, Id, Ledger, Organization
 from govbudget.money import PICOS_PER_MICRO, round_up_to_micros
 from govbudget.new_ids import write_new_id
 from govbudget.spend.limits import describe_limits
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from govbudget.db.unit import Grant
 
 CROSSED = "threshold_crossed"  # the signal
 # One value, and texts in it, as of `REFUSAL`.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from datetime import datetime
+from typing import TypeVar
 from uuid import uuid4
 
 from govbudget.budgets.statements import BEFORE, ENTRY, delete_orphans
 from govbudget.db.governed import GROUPS, MEMBERS, Governed, Ungoverned
 from govbudget.db.retries import referring
 from govbudget.db.triggers import show
+from govbudget.db.unit import Grant
 from govbudget.errors import FieldError, Forbidden, InvalidInput, NotFound
 from govbudget.identity import Action, Id, Member, Organization
 from govbudget.money import check_limit
@@ -18,12 +21,6 @@ from govbudget.spend.errors import NotAMember
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.statements import NOW
 from govbudget.spend.usage import check_reason, check_time
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from govbudget.db.unit import Grant
 
 # A grant reaches a group that is listed in it, or, where it goes everywhere, one that is not.
 REACH = "({group_id} = ANY (:exceptions)) <> :allowed_elsewhere"

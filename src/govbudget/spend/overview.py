@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from govbudget.db.governed import MEMBERS, Governed, Ungoverned
+from govbudget.db.unit import Grant, Unit
 from govbudget.identity import Action, Assignment, Group, Id, ObjectType, Organization, Scope
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.this_month import (
@@ -17,11 +18,6 @@ from govbudget.spend.this_month import (
     read_member,
     read_sum,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from govbudget.db.unit import Grant, Unit
 
 IS_THERE = "EXISTS (SELECT FROM govbudget_groups g WHERE g.organization_id = {})"
 # `every` takes one step of the index for an organization, however many groups that has.

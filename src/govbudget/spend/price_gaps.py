@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy import Row
 
 from govbudget.db.governed import Governed
+from govbudget.db.unit import Grant
 from govbudget.identity import Action, PriceBook
 from govbudget.money import FURTHER, PRICES, TOKENS, UNITS, find_price
 from govbudget.prices.names import find_candidate
 from govbudget.prices.statements import DAY, find_in_force
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
-    from govbudget.db.unit import Grant
-
 
 # What a call lacked when it was recorded, which the index `ai_usage_unpriced_idx` finds, and now.
 NAMES = (*UNITS, *FURTHER)

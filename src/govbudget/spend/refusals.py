@@ -7,22 +7,19 @@ day. The log has each refusal.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime
+from typing import Any
 
 from govbudget.db.governed import Governed
 from govbudget.db.retries import apart
+from govbudget.db.unit import Grant
 from govbudget.identity import Action, Id, Ledger, Member
 from govbudget.ids import MAX_NAME
 from govbudget.spend.errors import BudgetExceeded, UnpricedModel
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.statements import NOW, govern_ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date, datetime
-
-    from govbudget.db.unit import Grant
 
 logger = logging.getLogger("govbudget")
 

@@ -5,24 +5,21 @@ It reads rollups, never the ledger: whole months by month, unless days are asked
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from govbudget.db.governed import GROUPS, MEMBERS, Governed, describe_groups
+from govbudget.db.unit import Grant
 from govbudget.errors import SettingsError
 from govbudget.identity import Action, Id, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.usage import END, FIRST
 from govbudget.text import write_value
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from govbudget.db.unit import Grant
 
 # The months of the accepted times, in whatever time zone: from one day until before the other.
 FIRST_DAY = (FIRST - timedelta(days=1)).date().replace(day=1)

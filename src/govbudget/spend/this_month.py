@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
+from sqlalchemy import Row
+
+from govbudget.authz.authorize import ObjectT
 from govbudget.budgets.budget import LimitSource
 from govbudget.db.governed import GROUPS, MEMBERS, Governed
 from govbudget.db.sql import read_time
+from govbudget.db.unit import Grant
 from govbudget.errors import NotFound
 from govbudget.identity import Action, Group, Id, Member, ObjectType, Organization
 from govbudget.money import round_up_to_micros
 from govbudget.spend.limits import describe_limits
 from govbudget.spend.report import Sum, ask
 from govbudget.spend.statements import NOW, find_start, take
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Row
-
-    from govbudget.authz.authorize import ObjectT
-    from govbudget.db.unit import Grant
 
 NEXT_MONTH = "(starts_on + interval '1 month')"
 # The period that the time is in, and its bounds.

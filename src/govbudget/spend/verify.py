@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from govbudget.db.unit import Grant
+from govbudget.identity import Id, Ledger
 from govbudget.money import PRICES, TOKENS
 from govbudget.spend.corrections import TAKEN, WAS, WAS_UNPRICED
 from govbudget.spend.cost import write_cost
 from govbudget.spend.statements import PRICE, govern_ledger
-
-if TYPE_CHECKING:
-    from govbudget.db.unit import Grant
-    from govbudget.identity import Id, Ledger
 
 # See `WAS_UNPRICED`.
 NO_TOKENS = f"{' + '.join(TOKENS)} = 0 AND coalesce({', '.join(PRICES)}) IS NULL"

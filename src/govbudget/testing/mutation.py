@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from govbudget.authz.evaluator import build_table
 from govbudget.authz.files import PolicyFiles, read_policy_files
 from govbudget.authz.matrix import compare_with_matrix, list_cells
+from govbudget.authz.policy import Policy
 from govbudget.authz.reader import FIELDS, Effect, Line, read_policy
+from govbudget.authz.table import DecisionTable
+from govbudget.errors import Finding
 from govbudget.identity import Action, ObjectType, Scope
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from govbudget.authz.policy import Policy
-    from govbudget.authz.table import DecisionTable
-    from govbudget.errors import Finding
 
 
 @dataclass(frozen=True, slots=True)

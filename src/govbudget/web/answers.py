@@ -24,7 +24,7 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 from govbudget import identity
-from govbudget.budgets.budget import LimitSource  # noqa: TC001 - for pydantic
+from govbudget.budgets.budget import LimitSource
 from govbudget.text import write_id, write_time
 
 # `web/openapi.py` says what these are; an id is of the installation's type.

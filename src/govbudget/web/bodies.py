@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 
+from govbudget import identity
 from govbudget.ids import IdType
 from govbudget.money import MAX_LIMIT_MICROS
 from govbudget.web.answers import Id
-
-if TYPE_CHECKING:
-    from govbudget import identity
 
 
 def _accept(id_type: IdType, value: object) -> identity.Id:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from govbudget.errors import CATALOGUE
 from govbudget.ids import MAX_NAME, MAX_TEXT_ID, IdType
+from govbudget.settings import Settings
 from govbudget.web.answers import Problem
 from govbudget.web.call import ME, Route, Target, load
 from govbudget.web.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TOKEN, PARAMETERS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from govbudget.settings import Settings
 
 REF = "#/components/schemas/"
 ID = {"$ref": f"{REF}Id"}
@@ -121,6 +118,12 @@ class _Schemas(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002 - pydantic's
         """Leave the titles out: they say the names again."""
         return False
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's
+        """Keep the docstring of a plain dataclass: pydantic 2.12 leaves it out."""
+        made = super().dataclass_schema(schema)
+        made.setdefault("description", schema["cls"].__doc__)
+        return made
 
 
 def _describe(route: Route, schemas: Mapping[Any, Any]) -> dict[str, Any]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flask import request
 from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput
+from govbudget.identity import Id
 from govbudget.ids import PRINTABLE, IdType
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from govbudget.identity import Id
 
 T = TypeVar("T")
 RowT = TypeVar("RowT")

@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from flask import Response, g, request
 
+from govbudget.authz.authorize import Allowed
+from govbudget.errors import GovBudgetError
 from govbudget.web.problems import dump_json
-
-if TYPE_CHECKING:
-    from govbudget.authz.authorize import Allowed
-    from govbudget.errors import GovBudgetError
 
 logger = logging.getLogger("govbudget.request")
 
@@ -71,7 +69,7 @@ def finish_record(response: Response) -> Response:
     """Put the request id into the answer and send the line."""
     if "govbudget_record" not in g:  # the host answered before the blueprint was asked
         start_record()
-    record, started = g.govbudget_record
+    record, started = g.pop("govbudget_record")  # a test's requests may share one `g`
     response.headers["X-Request-Id"] = record["request_id"]
     milliseconds = (time.perf_counter() - started) * 1000
     write_line({**record, "status": response.status_code, "ms": round(milliseconds, 3)})

@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blinker import NamedSignal, Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from flask import Flask
-
-    from govbudget.db.unit import Report
 
 logger = logging.getLogger("govbudget")
 
@@ -52,12 +48,6 @@ call_refused = _signals.signal(
 policy_reloaded = _signals.signal(
     "govbudget.policy-reloaded", doc="The policy's files were read anew: `policy`."
 )
-
-
-def send_reports(app: Flask, reports: Iterable[Report]) -> None:
-    """Send the signals of what a unit of work has done."""
-    for report in reports:
-        send(_signals[f"govbudget.{report.signal.replace('_', '-')}"], app, **report.facts)
 
 
 def send(signal: NamedSignal, app: Flask, **facts: Any) -> None:  # noqa: ANN401 - what it reports
