@@ -441,6 +441,13 @@ def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
     assert sentence in caplog.text
 
 
+def test_a_connection_that_nothing_would_commit_is_a_500_that_says_so(engine, world, caplog):
+    host = Flask("host")
+    GovBudget(host, engine=engine.connect, identify=identify, policy=POLICY)
+    assert outcome(put_limit(Client(host), world.a1, world.owner)) == (500, "internal-error")
+    assert "gave a Connection that is in no transaction" in caplog.text
+
+
 # -- what is missing or wrong is said by name, and leaves the host as it was --
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import current_app
 from sqlalchemy import Connection, Dialect, Engine
+from werkzeug.exceptions import HTTPException
 
 from govbudget.db.databases import Databases
 from govbudget.db.own_pool import find_own
@@ -49,7 +50,7 @@ def find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
             for _, one in give:
                 _check_engine(one)
             return lambda organization: _check_engine(give(organization))
-        return lambda _: _check_engine(give())
+        return lambda _: _check_engine(_ask(give))
     if not hasattr(type(given), "engine"):
         raise SettingsError(
             "GovBudget needs `engine=`, a SQLAlchemy Engine for PostgreSQL, the `db` of "
@@ -76,20 +77,29 @@ def _find_default(db: Any) -> object:  # noqa: ANN401 - of an extension of the h
         ) from error
 
 
-def _ask(give: Callable[..., object], organization: Id | None) -> object:
+def _ask(give: Callable[..., object], *organization: Id | None) -> object:
     """Ask a function of the host's; raise TypeError for a slot, which it would take for an id."""
-    if isinstance(organization, Slot):
+    if organization and isinstance(organization[0], Slot):
         raise TypeError(
             "`engine=` is a function, which knows no slots; give `organization=` the id of the "
             "hold's organization"
         )
     try:
-        return give(organization)
-    except LookupError as error:
+        given = give(*organization)
+    except HTTPException:
+        raise
+    except (LookupError, AttributeError, RuntimeError) as error:
+        unknown = "of an organization that is not known, such as that of the site (None), and "
         raise SettingsError(
-            f"`engine=` ended in `{type(error).__name__}`; let it give an engine also of an "
-            "organization that is not known, such as that of the site (None)"
+            f"`engine=` ended in `{type(error).__name__}`; let it give an engine also "
+            f"{unknown if organization else ''}outside of a request"
         ) from error
+    if isinstance(given, Connection) and not given.in_transaction():
+        raise SettingsError(
+            "`engine=` gave a Connection that is in no transaction, so nothing would commit what is"
+            " done there; give its Engine"
+        )
+    return given
 
 
 def takes(given: object, *arguments: object) -> bool | None:

@@ -115,7 +115,7 @@ def make_tenants(engine):
         (lambda: request.engine, "ended in `RuntimeError`; let it give an engine also outside of"),
         (
             lambda _: g.engine,
-            "of an organization that is not known, such as that of the site (None), and outside",
+            "such as that of the site (None), and outside of a request",
         ),
     ],
 )

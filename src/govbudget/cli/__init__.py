@@ -125,7 +125,7 @@ def _explain(error: Exception) -> Iterator[str]:
         return
     if isinstance(error, GovBudgetError):
         reason = error.detail
-        if error.code == "invalid-id":
+        if error.code == "invalid-id" and _has_own_users():
             reason += "; `directory find` looks ids up by name"
     elif isinstance(error, click.ClickException):
         reason = error.format_message()
@@ -143,6 +143,14 @@ def _explain(error: Exception) -> Iterator[str]:
     if isinstance(error, InvalidInput):
         for item in error.errors:
             yield f"  {item.pointer or '/'}: {item.detail}"
+
+
+def _has_own_users() -> bool:
+    """Say whether users are in govbudget's tables, unless a host has them in tables of its own."""
+    from govbudget.cli.host import find_host
+
+    host = find_host()
+    return host is None or host.settings.layout.owns_directory
 
 
 def _explain_refusal(error: Exception) -> str:

@@ -146,7 +146,7 @@ def require_own_tables(layout: Layout) -> Tables:
         raise SettingsError(
             "this works on govbudget's own users and groups, whose ids are UUIDs; here "
             f"GOVBUDGET_GROUPS is `{layout.groups}` and GOVBUDGET_ID_TYPE is `{layout.id_type}`; "
-            "keep them in the host's tables, and ask about them with `flask govbudget`"
+            "keep them in the host's own tables, and look for them there"
         )
     return Tables(layout)
 
