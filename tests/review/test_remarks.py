@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from functools import cache
 from importlib.resources import files
@@ -146,14 +147,21 @@ def test_two_equal_lines_have_two_fingerprints(policy):
     assert {one.rpartition(":")[2] for one in prints} == {"1", "2"}
 
 
-@pytest.mark.parametrize("folder", ["policy", ".", "a b/ü"])
+PATHS = {
+    "policy": "policy/policy.csv",
+    ".": "policy.csv",
+    "a b/ü": "a%20b/%C3%BC/policy.csv",
+    os.fsdecode(b"\xff"): "%FF/policy.csv",
+}
+
+
+@pytest.mark.parametrize("folder", PATHS)
 def test_paths_start_at_the_top_of_the_repository(tmp_path, folder, run):
     (tmp_path / ".git").write_text("gitdir: elsewhere\n")  # as in a worktree or a submodule
     copy_policy(SHIPPED, tmp_path / folder)
     append(tmp_path / folder / "policy.csv", f"{TWICE}\n")
     log, _ = read_sarif(run("check", tmp_path / folder, "--format", "sarif").out)
-    path = {"policy": "policy/policy.csv", ".": "policy.csv", "a b/ü": "a%20b/%C3%BC/policy.csv"}
-    assert [file for _, file, _ in find_lines(log)] == [path[folder]]
+    assert [file for _, file, _ in find_lines(log)] == [PATHS[folder]]
 
 
 def test_what_a_file_says_is_neither_a_link_nor_a_placeholder(policy):
