@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from threading import BoundedSemaphore
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from tests.pages.test_pages import read_text
 from tests.support import TABLES, World, count_statements
+
+from govbudget.spend import report_view
 
 pytestmark = pytest.mark.slow
 
@@ -213,7 +216,7 @@ def test_a_name_is_text_and_nothing_else(visit, town, engine, nasty):
 
 
 def test_the_report_of_the_page_is_the_apis_and_links_to_exactly_this_as_csv(
-    visit, town, send, engine
+    visit, town, send, engine, monkeypatch
 ):
     path = f"/organizations/{town.a}/spend?from=2026-01-01&to=2099-01-01&by=user&by=model"
     with count_statements(engine) as sent:
@@ -233,6 +236,10 @@ def test_the_report_of_the_page_is_the_apis_and_links_to_exactly_this_as_csv(
     assert [row.split(",")[2] for row in rows] == ["1170000"]
     own = read_text(visit(path, town.member))
     assert "$1.17 1 0" in own
+    monkeypatch.setattr(report_view, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(report_view, "_turns", BoundedSemaphore(0))  # others write theirs
+    assert visit(csv, town.org_admin).status_code == 503
+    assert visit(path, town.org_admin).status_code == 200
     assert "Nothing was spent" in read_text(visit(path, town.joined))
     assert visit(path, town.outsider).status_code == 404
 

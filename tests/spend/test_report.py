@@ -7,6 +7,7 @@ import io
 import json
 import random
 from collections import defaultdict
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
 from uuid import uuid4
@@ -286,6 +287,23 @@ def test_csv_is_the_whole_with_exact_picos_and_no_formula(send, town):
     assert ("'=1", "'@x;'\u200b=2") in {(row["provider"], row["model"]) for row in rows}
     ledger = sum(figures[0] for _, figures in town.ledger)
     assert sum(int(row["cost_picos"]) for row in rows) == ledger
+
+
+def test_few_reports_are_written_as_csv_at_a_time_and_whoever_waits_has_no_connection(
+    send, town, monkeypatch
+):
+    """The longest take a second of the process: twenty of one tenant would stop all others."""
+    monkeypatch.setattr(report_view, "TURN_SECONDS", 0.01)
+    with ExitStack() as others:
+        for _ in range(report_view.MAX_CSVS_AT_A_TIME):
+            with make_app(town.engine).test_request_context("/?format=csv"):
+                others.enter_context(report_view.take_turn())
+        with count_statements(town.engine) as sent:
+            refused = get(send, town, expected=503, group_by="month", format="csv")
+        assert (refused.headers["Retry-After"], sent) == ("5", [])
+        assert "other reports" in refused.json["detail"]
+        get(send, town, group_by="month")
+    get(send, town, group_by="month", format="csv")
 
 
 def test_csv_of_too_many_rows_is_refused_whole(send, town, monkeypatch):

@@ -12,6 +12,7 @@ from govbudget.errors import GovBudgetError
 from govbudget.identity import Action, Id
 from govbudget.pages import people, policy, spend, views
 from govbudget.pages.render import STYLE, STYLE_PATH, Renderer
+from govbudget.spend.report_view import take_turn
 from govbudget.web import requestlog
 from govbudget.web.blueprint import answer_failure, fill_blueprint, find_caller, serve
 from govbudget.web.call import Route, Target
@@ -33,7 +34,10 @@ MINE = Route("GET", "/", Target.MEMBER, _READ, people.show_mine)  # type: ignore
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/organizations/<organization>", _GROUPS, _READ, people.show_organization),
     Route("GET", "/groups/<group>", Target.GROUP, _READ, people.show_group),
-    Route("GET", "/organizations/<organization>/spend", _GROUPS, _READ, spend.show_spend),
+    Route(
+        *("GET", "/organizations/<organization>/spend", _GROUPS, _READ, spend.show_spend),
+        turn=take_turn,
+    ),
     Route("GET", "/organizations/<organization>/audit", _GROUPS, _UPDATE, views.show_audit),
     Route("GET", "/prices", Target.PRICE_BOOK, _READ, views.show_prices),
     Route("GET", "/policy", Target.POLICY, _READ, policy.show_policy),

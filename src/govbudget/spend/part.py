@@ -5,7 +5,7 @@ from __future__ import annotations
 from govbudget.identity import Action
 from govbudget.spend import views
 from govbudget.spend.installation import Installation
-from govbudget.spend.report_view import PARAMETERS, get_organization_spend
+from govbudget.spend.report_view import PARAMETERS, get_organization_spend, take_turn
 from govbudget.web.call import Route, Target
 from govbudget.web.destination import ORGANIZATION_ID
 
@@ -80,6 +80,7 @@ ROUTES: tuple[Route, ...] = (
         *("GET", "/organizations/<organization>/ai/spend", _GROUPS, _READ),
         *(get_organization_spend, "spend.answers:SpendPage"),
         paged=True,
+        turn=take_turn,
         query=PARAMETERS,
     ),
     Route(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,7 @@ _VALUES = {
     Key.GROUP: ("r.group_id", "{}::text"),
     Key.USER: ("r.user_id", "{}::text"),
 }
+_IDS = frozenset({Key.GROUP, Key.USER})
 _SUMS = ("cost_picos", "calls", "unpriced_calls")
 FILTERS = ("provider", "model", "group_id", "user_id")
 
@@ -213,19 +215,22 @@ def ask(
         page_size=limit,
         **{name: getattr(question, name) for name in FILTERS},
     )
-    parse = grant.unit.gov.settings.id_type.parse
-    return [_read_line(question, parse, *row) for row in rows]
+    places = [(place, key) for place, key in enumerate(Key) if key in question.by]
+    parse = cache(grant.unit.gov.settings.id_type.parse)  # the same ids stand in many rows
+    return [_read_line(places, parse, *row) for row in rows]
 
 
 def _read_line(
-    question: Question, parse: Callable[[str], Id], texts: Sequence[str | None], *sums: int
+    places: Sequence[tuple[int, Key]],
+    parse: Callable[[str], Id],
+    texts: Sequence[str | None],
+    *sums: int,
 ) -> Line:
-    """Read the keys that were asked for, and the sums."""
-    found = dict(zip(Key, texts, strict=True))
-    keys: dict[Key, str | Id | None] = {key: found[key] for key in question.keys}
-    for key in keys.keys() & {Key.GROUP, Key.USER}:
-        text = found[key]
-        keys[key] = None if text is None else parse(text)
+    """Read the keys at these places of all, and the sums."""
+    keys: dict[Key, str | Id | None] = {}
+    for place, key in places:
+        text = texts[place]
+        keys[key] = parse(text) if text is not None and key in _IDS else text
     return Line(keys, Sum(*sums))
 
 
@@ -238,8 +243,14 @@ def _find_months(since: date, question: Question) -> tuple[date, date]:
 
 def describe_line(line: Line) -> dict[str, object]:
     """Give a line as a row of JSON or CSV has it; what it cost is rounded up to micros, too."""
-    keys = {str(key): write_value(value) for key, value in line.keys.items()}
-    return {**keys, "cost_micros": round_up_to_micros(line.sum.cost_picos), **line.sum._asdict()}
+    columns = [*map(str, line.keys), "cost_micros", *_SUMS]
+    return dict(zip(columns, list_cells(line), strict=True))
+
+
+def list_cells(line: Line) -> list[object]:
+    """List what stands in a line, in the order of `list_columns`."""
+    keys, picos = map(write_value, line.keys.values()), line.sum.cost_picos
+    return [*keys, round_up_to_micros(picos), *line.sum]
 
 
 def list_columns(question: Question) -> list[str]:

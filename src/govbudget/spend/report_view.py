@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import chain
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
@@ -15,6 +17,7 @@ from govbudget.spend.report import (
     Question,
     ask,
     describe_line,
+    list_cells,
     list_columns,
     read_day,
     read_keys,
@@ -23,7 +26,7 @@ from govbudget.text import write_csv
 from govbudget.web.paging import PARAMETERS as OF_PAGES, read_name, read_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from govbudget.db.unit import Grant
     from govbudget.identity import Organization
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from govbudget.web.call import AuthorizedRequest
 
 MAX_CSV_ROWS = 50_000
+# Of one process, whose time and memory they take.
+MAX_CSVS_AT_A_TIME = 2
+TURN_SECONDS = 2
 JSON, CSV = "json", "csv"
 CODE = "invalid-query"
 _DAY = {"type": "string", "format": "date"}
@@ -45,6 +51,27 @@ PARAMETERS: tuple[dict[str, Any], ...] = (
     {"name": "format", "schema": {"enum": [JSON, CSV], "default": JSON}},
 )
 NAMES = tuple(parameter["name"] for parameter in PARAMETERS)
+
+
+_turns = BoundedSemaphore(MAX_CSVS_AT_A_TIME)
+
+
+@contextmanager
+def take_turn() -> Iterator[None]:
+    """Let few requests at a time be answered with CSV; raise `unavailable` where others take long.
+
+    The longest takes a second of the process, and a connection all the while. Whoever waits here
+    has none, so that other callers find one.
+    """
+    if request.args.get("format") != CSV:
+        yield
+        return
+    if not _turns.acquire(timeout=TURN_SECONDS):
+        raise GovBudgetError("unavailable", "other reports are being written; try again later")
+    try:
+        yield
+    finally:
+        _turns.release()
 
 
 def get_organization_spend(asked: AuthorizedRequest[Organization]) -> dict[str, Any] | Response:
@@ -116,9 +143,8 @@ def answer_csv(grant: Grant[Organization], question: Question) -> Response:
     if len(lines) > MAX_CSV_ROWS:
         detail = f"the report has more than {MAX_CSV_ROWS} rows; ask for fewer days or keys"
         raise InvalidInput("the report is too long", [FieldError("format", detail)], CODE)
-    columns = list_columns(question)
-    rows: Iterable[list[Any]] = ([row[x] for x in columns] for row in map(describe_line, lines))
-    text = "".join(f"{write_csv(row)}\n" for row in chain([columns], rows))
+    rows: Iterable[Sequence[object]] = chain([list_columns(question)], map(list_cells, lines))
+    text = "".join(f"{write_csv(row)}\n" for row in rows)
     name = f"spend-{question.since}-{question.until}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text, content_type="text/csv; charset=utf-8", headers=headers)

@@ -233,12 +233,11 @@ def serve(
     try:
         gov.require_feature()
         where = destination.find() if look is None else look(caller)
-        return answer(gov.run(caller, work, organization=where, request_id=requestlog.request_id()))
+        with route.turn():
+            found = gov.run(caller, work, organization=where, request_id=record["request_id"])
+        return answer(found)
     except Exception as error:
-        _report_denial(gov, record, error)
-        if route.note_error is not None:
-            for announce in route.note_error(gov, record, error, read):
-                announce()
+        _report(gov, route, record, error, read)
         raise
 
 
@@ -295,6 +294,20 @@ def _authorize(unit: Unit, route: Route, ids: Mapping[str, Id]) -> Grant[Any]:
     grant: Grant[Any] = unit.authorize(route.action, **asked)
     requestlog.note_allowed(requestlog.find_record(), grant.allowed)
     return grant
+
+
+def _report(
+    gov: Installation,
+    route: Route,
+    record: dict[str, Any],
+    error: Exception,
+    read: Callable[[], Any],
+) -> None:
+    """Note for the log why a request failed, and send the signals about it."""
+    _report_denial(gov, record, error)
+    if route.note_error is not None:
+        for announce in route.note_error(gov, record, error, read):
+            announce()
 
 
 def _report_denial(gov: Installation, record: dict[str, Any], error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -74,6 +75,8 @@ class Route:
     - `tagged`: it has an `ETag` and heeds preconditions; `paged`: it answers in pages.
     - `query` are the parameters of its own, as OpenAPI describes them. One of the name `format`
       may ask for CSV.
+    - `turn` gives what is entered before a connection is taken, and left when it is given back: of
+      what takes long, few are done at a time.
     - `note_error` gets the installation, the record of the log, an error and what reads the body.
     """
 
@@ -91,6 +94,7 @@ class Route:
     tagged: bool = False
     paged: bool = False
     query: tuple[Mapping[str, Any], ...] = ()
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext
     note_error: Callable[[Any, dict[str, Any], Exception, Callable[[], Any]], Later] | None = None
 
 
