@@ -822,7 +822,8 @@ def test_a_change_can_not_bring_a_repository_of_its_own(diff, repository, monkey
     git("clone", "--quiet", "--bare", other, "../bare")
     shutil.copytree(repository.parent / "bare", deploy, dirs_exist_ok=True)
     monkeypatch.chdir(deploy)
-    assert git("rev-parse", "--is-bare-repository") == "true"
+    bare = ("-c", "safe.bareRepository=all", "rev-parse", "--is-bare-repository")
+    assert git(*bare) == "true"
     old = git("-C", "..", "rev-parse", "main")
     append(deploy / "rules" / "policy.csv", "p, oracle, organization, group, read, allow\n")
     result = diff("main:rules", "rules")
