@@ -95,6 +95,7 @@ def test_a_connection_that_the_application_gives_is_used_and_not_rolled_back(eng
         assert setup.connection is connection
         run_a_hosts_test(app, setup)
         assert next(ran, None) is None
+        assert not list(connection.dispatch.before_cursor_execute)  # one fixture follows at a time
         assert whole.is_active
         whole.rollback()
     assert count_rows(engine) == before

@@ -55,11 +55,14 @@ def govbudget(app: Flask) -> Iterator[Setup]:
         if connection is not found:
             connection.execution_options(isolation_level="READ COMMITTED")
             whole = connection.begin()
-        gov.find_engine = _Savepoints(connection).lend
+        savepoints = _Savepoints(connection)
+        event.listen(connection, "before_cursor_execute", savepoints.follow)
+        gov.find_engine = savepoints.lend
         try:
             yield Setup(gov, connection)
         finally:
             gov.find_engine = find_engine
+            event.remove(connection, "before_cursor_execute", savepoints.follow)
             if connection is not found:
                 is_kept = not whole.is_active
                 connection.rollback()
@@ -79,14 +82,14 @@ class _Savepoints:
         self.connection = connection
         self.open: dict[str, str] = {}  # from the outermost: whose it is, or what was done there
         self.is_lent = False
-        event.listen(connection, "before_cursor_execute", self._follow)
 
     def lend(self, _: Id | None) -> Connection:
         """Give the connection to a unit of work of govbudget's, which opens the next savepoint."""
         self.is_lent = True
         return self.connection
 
-    def _follow(self, _: Connection, cursor: Any, statement: str, *_others: object) -> None:  # noqa: ANN401 - of the driver
+    def follow(self, _: Connection, cursor: Any, statement: str, *_others: object) -> None:  # noqa: ANN401 - of the driver
+        """Note what a statement does to the savepoints, before it is sent."""
         found = SAVEPOINT.match(statement)
         if found is None:
             if OURS not in self.open.values() and not READING.match(statement):
