@@ -15,6 +15,7 @@ REQUIRED = HEADER[:-1]
 
 _CLOSED_SETS = tuple(frozenset[str](known) for known in (ObjectType, Action, Verdict, Scope))
 _ADVICE = "fix the policy, or review the row anew"
+_ADD = "fix the policy, or review this and add `{}`"
 
 
 def compare_with_matrix(table: DecisionTable, content: bytes) -> list[Finding]:
@@ -100,10 +101,11 @@ def compare_cell(
     if verdict != expected:
         listed = "says" if number else "lists nothing, which means"
         lines = ", ".join(table.cell(*cell).decision.lines)
-        why = f"by {lines}" if lines else "since no line allows it"
+        why = f"by {lines}" if lines else "since no line matches"
+        advice = _ADVICE if number else _ADD.format(",".join((*cell, verdict, scope)))
         sentence = (
             f"{', '.join(cell)}: the review {listed} `{expected}`, the policy decides "
-            f"`{verdict}`, {why}; {_ADVICE}"
+            f"`{verdict}`, {why}; {advice}"
         )
         yield Finding(MATRIX_FILE, number, "matrix-differs", sentence)
     if scopes and scopes != [scope]:
