@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from flask import Response, request
 
+from govbudget.db.unit import Grant
 from govbudget.directory.names import find_names
 from govbudget.errors import FieldError
+from govbudget.identity import Id, Organization
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
 from govbudget.spend.report import FILTERS, Key, Line, Question, ask, find_month
 from govbudget.spend.report_view import CSV, answer_csv, read_question
+from govbudget.web.call import AuthorizedRequest as Asked
 from govbudget.web.paging import refuse_query
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from govbudget.db.unit import Grant
-    from govbudget.identity import Id, Organization
-    from govbudget.web.call import AuthorizedRequest as Asked
 
 MAX_LINES = 500
 MAX_BARS = 100

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from govbudget.audit.entry import Entry
 from govbudget.directory.names import find_names
 from govbudget.errors import GovBudgetError
+from govbudget.identity import Id, Organization, PriceBook
+from govbudget.ids import IdType
 from govbudget.money import FURTHER
 from govbudget.pages.links import links_of
 from govbudget.pages.render import Page
 from govbudget.web.audit import read_entry_position
+from govbudget.web.call import AuthorizedRequest as Asked
 from govbudget.web.paging import read_name, read_page
-
-if TYPE_CHECKING:
-    from govbudget.audit.entry import Entry
-    from govbudget.identity import Id, Organization, PriceBook
-    from govbudget.ids import IdType
-    from govbudget.web.call import AuthorizedRequest as Asked
 
 # What an object of the audit trail is called in the directory, and on a page.
 _OF = {"group_id": "group", "user_id": "user"}

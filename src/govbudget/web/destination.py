@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from flask import g, request
 
 from govbudget.db.databases import Databases
 from govbudget.errors import FieldError, GovBudgetError, InvalidInput, SettingsError
+from govbudget.identity import Id
 from govbudget.ids import IdType
+from govbudget.installation import Installation
 from govbudget.new_ids import read_slot
 from govbudget.strict_json import parse_json
 from govbudget.web.call import Route, Target, load
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from govbudget.identity import Id
-    from govbudget.installation import Installation
 
 ORGANIZATION_ID = "organization_id"
 

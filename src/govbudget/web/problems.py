@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Response
+from werkzeug.exceptions import HTTPException
 
 from govbudget.db.retries import RETRY_AFTER_SECONDS
 from govbudget.errors import GovBudgetError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from werkzeug.exceptions import HTTPException
-
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 # What an error of Flask's or the host's is called, by its status.
