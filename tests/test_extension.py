@@ -498,6 +498,12 @@ def test_a_connection_that_nothing_would_commit_is_a_500_that_says_so(engine, wo
         ({}, {"GOVBUDGET_POLICY_DIR": "/nowhere"}, PolicyError, "/nowhere"),
         ({}, {"GOVBUDGET_FEATURS": ""}, SettingsError, "GOVBUDGET_FEATURS"),
         ({}, {"GOVBUDGET_ID_TYPE": "int"}, SettingsError, "GOVBUDGET_ID_TYPE"),
+        (
+            {},
+            {"GOVBUDGET_GROUPS": sa.column("id")},
+            SettingsError,
+            "a text such as `public.team.id`",
+        ),
         ({}, {"GOVBUDGET_URL_PREFIX": "x"}, SettingsError, "GOVBUDGET_URL_PREFIX"),
         ({}, {"GOVBUDGET_GROUPS": "public.t.id"}, SettingsError, "GOVBUDGET_GROUPS.*`directory=`"),
         (

@@ -121,6 +121,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         "require_matrix": _read_flag,
         "features": _read_features,
         "id_type": partial(_choose, IdType),
+        "groups": partial(_match, _TEXT, "write a text such as `public.team.id`"),
         "expose_policy_digest": _read_flag,
         "limit_rule": partial(_choose, LimitRule),
         "time_zone": _read_time_zone,
