@@ -65,12 +65,14 @@ def test_each_refusal_has_the_line_and_the_code_of_the_page(send, caplog, tmp_pa
         (line,) = [line for line in logged if answer.headers["X-Request-Id"] in line]
         found = json.loads(line) | {"period_end": shown[0]["period_end"]}
         assert {key: found[key] for key in expected} == expected
-    (tmp_path / "server.log").write_text("\n".join(logged) + "\n")
     by_id, denied, *_ = read_blocks(PAGE, "sh")
     export = f"request_id={answers[0].headers['X-Request-Id']}\n"
-    for script, count in ((export + by_id, 1), (denied, len(answers))):
-        done = run_shell(script, "postgresql://", tmp_path)
-        assert (done.returncode, len(done.stdout.splitlines())) == (0, count)
+    in_a_host = [record.getMessage() for record in caplog.records]
+    for lines in (logged, in_a_host):
+        (tmp_path / "server.log").write_text("\n".join(lines) + "\n")
+        for script, count in ((export + by_id, 1), (denied, len(answers))):
+            done = run_shell(script, "postgresql://", tmp_path)
+            assert (done.returncode, len(done.stdout.splitlines())) == (0, count)
     rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     table = {row[0].split("`")[1]: int(row[1]) for row in rows[1:]}
     for answer in answers:
