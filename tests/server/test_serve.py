@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from tests.server.forks import Forked
-from tests.server.support import TIMEOUT, environment, open_folder, serving, start_freshly
+from tests.server.support import TIMEOUT, Server, environment, open_folder, serving, start_freshly
 from tests.support import WAITING, budget_path, list_path
 
 from govbudget import Policy
@@ -900,6 +900,20 @@ def test_a_missing_gunicorn_is_one_sentence_that_names_the_extra(run, served_url
 def test_an_embedded_database_is_migrated_and_kept_across_restarts(run):
     with open_folder() as parent:
         restart(parent / "new", run)
+
+
+@pytest.mark.long
+def test_a_hang_up_while_it_starts_is_heeded_when_it_has_started():
+    """A terminal that is closed, or a reload that comes too soon: it would leave its database."""
+    with open_folder() as parent:
+        arguments = ["serve", "--port", "0", "--embedded", str(parent / "new")]
+        with Forked(arguments, environment()) as process:
+            assert "starting PostgreSQL" in process.stderr.readline()
+            process.send_signal(signal.SIGHUP)
+            server = Server(process)
+            assert_healthy(server, within=TIMEOUT)
+            assert server.stop() == 0
+        assert not (parent / "new" / "data" / "postmaster.pid").exists()
 
 
 def restart(folder, run):

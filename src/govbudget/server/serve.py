@@ -77,7 +77,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     policy = _load_policy()
     databases = _run_embedded(embedded) if embedded else nullcontext(read_urls(os.environ))
     _require_free(host, port)
-    with databases as urls:
+    with _hangups_held(), databases as urls:
 
         def load() -> Flask:
             engines = {slots: make_engine(url, connections) for slots, url in urls.items()}
@@ -93,6 +93,19 @@ def serve(  # noqa: PLR0917 - click passes them by name
         if not os.environ.get(SECRET_KEY):
             logger.info("there are no pages: set `%s` to 32 or more random characters", SECRET_KEY)
         make_server({**OPTIONS, **options}, load).run()
+
+
+@contextmanager
+def _hangups_held() -> Iterator[None]:
+    """Let SIGHUP wait until there is something to reload.
+
+    Until then it would end this process alone, and leave the database of its own running.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -164,6 +177,7 @@ def _start_arbiter(server: Any) -> None:  # noqa: ANN401 - gunicorn ships no typ
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGINT, finish)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     host, port = server.LISTENERS[0].sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _say(f"{LISTENING}http://{shown}:{port}")
