@@ -48,6 +48,8 @@ HINTS = {
         "try again, if need be with"
         " PGOPTIONS='-c statement_timeout=0 -c idle_in_transaction_session_timeout=0'",
     ),
+    # Of PostgreSQL 17 and later: one before would not start a session with it.
+    "25P04": "try again, if need be with PGOPTIONS='-c transaction_timeout=0'",
 }
 AWAY_CLASSES = frozenset({"08", "53", "57", "58"})  # connection, resources, operator, system
 
