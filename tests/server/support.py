@@ -130,11 +130,16 @@ def start_freshly(arguments, variables):
 def serving(*arguments, start=Forked, **variables):
     """Run `govbudget serve` on a free port for the length of the block."""
     process = start(["serve", "--port", "0", *map(str, arguments)], environment(**variables))
+    readers = []
     try:
-        yield Server(process)
+        server = Server(process)
+        readers += server.readers
+        yield server
     finally:
         if process.poll() is None:
             process.terminate()
         process.wait(TIMEOUT)
+        for reader in readers:  # workers of a killed one may still write
+            reader.join(TIMEOUT)
         process.stdout.close()
         process.stderr.close()
