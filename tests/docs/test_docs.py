@@ -22,6 +22,8 @@ from tests.support import ROUTES, budget_path, make_app
 
 import govbudget
 from govbudget import BudgetExceeded, IdType, Layout, Policy, PolicyError
+from govbudget.authz.reader import MAX_ROLES, Effect
+from govbudget.authz.table import CELLS
 from govbudget.cli import cli
 from govbudget.db.governed import Governed
 from govbudget.errors import CATALOGUE, GovBudgetError
@@ -212,6 +214,11 @@ def test_a_policy_command_under_flask_is_about_the_hosts_own_policy(engine, tmp_
 
 
 # -- the README's lists --
+
+
+def test_the_findings_count_the_lines_of_the_closed_domain():
+    lines = f"{MAX_ROLES * len(CELLS) * len(Effect):,} different lines"
+    assert lines in (ROOT / "docs" / "findings.md").read_text()
 
 
 def test_the_readme_stays_short():
