@@ -79,7 +79,7 @@ def show_default(value: object) -> str:
     """Write a default as one sets it."""
     if value is None:
         return "none"
-    text = ",".join(sorted(value)) if isinstance(value, frozenset) else str(value)
+    text = ",".join(map(str, sorted(value))) if isinstance(value, frozenset | tuple) else str(value)
     return f"`{text.lower() if isinstance(value, bool) else text}`"
 
 

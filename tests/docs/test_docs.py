@@ -32,7 +32,7 @@ from govbudget.migrations import upgrade
 from govbudget.money import PRICES
 from govbudget.prices.price import Price
 from govbudget.review.check import check_policy
-from govbudget.settings import COMMAND_KEYS, PREFIX, Settings
+from govbudget.settings import COMMAND_KEYS, PREFIX, Settings, read_settings
 from govbudget.web.blueprint import DOCUMENT
 from govbudget.web.call import MIB
 from govbudget.web.openapi import find_codes, write_path
@@ -214,6 +214,13 @@ def test_a_policy_command_under_flask_is_about_the_hosts_own_policy(engine, tmp_
 
 
 # -- the README's lists --
+
+
+def test_a_default_of_the_reference_is_written_as_one_sets_it():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    shown = dict(re.findall(r"^\| `(GOVBUDGET_\w+)` \| `(.*?)` \|", text, re.MULTILINE))
+    assert len(shown) > 10
+    assert read_settings(shown) == Settings()
 
 
 def test_the_findings_count_the_lines_of_the_closed_domain():
