@@ -665,6 +665,21 @@ def test_a_submodule_that_is_the_folder_itself_is_refused(diff, repository):
     refuse(diff, "main:rules", "whole", because="is in a submodule")
 
 
+def test_a_repository_that_git_can_not_read_is_not_taken_for_a_wrong_name(diff, submodule):
+    """Git refuses one of another owner so; whether a folder is in a submodule is not known then."""
+    with (submodule / ".git" / "config").open("a") as config:
+        config.write("[nonsense\n")
+    refuse(diff, "main:rules", "inner/rules", because="bad config line")
+    shutil.copy(submodule / ".git" / "config", submodule.parent / ".git" / "config")
+    refuse(diff, "main:rules", "rules", because="git can't read the repository of")
+    assert diff(SHIPPED, "rules").changes == [GAIN]
+
+
+def test_without_git_a_revision_says_so(diff, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refuse(diff, "main:rules", "rules", because="git does not run; install it")
+
+
 def test_within_a_submodule_it_is_the_repository_of_the_working_directory(
     diff, submodule, monkeypatch
 ):

@@ -136,7 +136,10 @@ def _check_folder(folder: Path) -> None:
     if top is None:
         return
     ask = ("rev-parse", "--show-superproject-working-tree")
-    if top != _find_top(Path()) and _run_git(*ask, where=folder):
+    is_another = top != _find_top(Path())
+    if is_another:
+        _require_readable(folder)
+    if is_another and _run_git(*ask, where=folder):
         raise _refuse(f"`{show_path(folder)}` is in a submodule; run the command in the submodule")
     for part in (*reversed(within.parents), within, *(within / name for name in FILES)):
         if part.name:
@@ -217,6 +220,7 @@ def _find_commit(revision: str) -> str | None:
 def _require_commit(revision: str) -> str:
     commit = _find_commit(revision)
     if commit is None:
+        _require_readable(Path())
         raise _refuse(
             f"`{revision}` is neither a folder nor a git revision in the repository of the working "
             "directory; write a folder, a revision, or REVISION:FOLDER"
@@ -237,8 +241,29 @@ def _find_parting(commit: str, other: str) -> str:
     raise _refuse(f"{commit} and `{other}` have no commit in common here; fetch their history")
 
 
+def _require_readable(folder: Path) -> None:
+    """Raise InvalidInput where git can't read the folder's repository at all, in git's words."""
+    if _find_top(folder) is None:
+        return
+    done = _call_git("rev-parse", "--git-dir", where=folder)
+    if done is None:
+        raise _refuse("git does not run; install it, or name two folders")
+    if done.returncode:
+        reason = os.fsdecode(done.stderr).partition("\n")[0].removeprefix("fatal: ")
+        raise _refuse(
+            f"git can't read the repository of `{show_path(folder.resolve())}`: {reason}; "
+            "`git status` there says what to do"
+        )
+
+
 def _run_git(*arguments: str, where: Path = Path()) -> bytes | None:
-    """Run git in the folder's repository and give what it prints; None: it fails, or is not there.
+    """Give what git prints; None: it fails, or does not run."""
+    done = _call_git(*arguments, where=where)
+    return None if done is None or done.returncode else done.stdout
+
+
+def _call_git(*arguments: str, where: Path) -> subprocess.CompletedProcess[bytes] | None:
+    """Run git in the folder's repository; None: it does not run.
 
     Raises InvalidInput for a name that several refs have: whoever may push a tag could choose.
     """
@@ -265,7 +290,7 @@ def _run_git(*arguments: str, where: Path = Path()) -> bytes | None:
             f"git knows more than one `{name}`; write which one, such as `refs/heads/main` or "
             "`refs/remotes/origin/main`"
         )
-    return None if done.returncode else done.stdout
+    return done
 
 
 def _refuse(sentence: str) -> InvalidInput:
