@@ -20,9 +20,8 @@ pytestmark = pytest.mark.slow
 FIRST = "Members who crossed a threshold of their limit this month, the highest first"
 
 
-@pytest.fixture(scope="module")
-def town(engine, send):
-    """A world where `member` spent $4.00 of $5.00, and `joined` $6.00 of a budget of all."""
+def fill(engine, send):
+    """Make the world of these tests."""
     town = World(engine)
     price = {**PRICE, "model": "crossed"}
     assert send("PUT", "/ai/prices", town.owner, json=[price]).status_code == 200
@@ -31,6 +30,18 @@ def town(engine, send):
     use(send, town, "member", 4_000_000)
     use(send, town, "joined", 6_000_000)
     return town
+
+
+@pytest.fixture(scope="module")
+def town(engine, send):
+    """A world where `member` spent $4.00 of $5.00, and `joined` $6.00 of a budget of all."""
+    return fill(engine, send)
+
+
+@pytest.fixture(scope="module")
+def other_town(engine, send):
+    """Another such world, for tests that leave it as the others could not use it."""
+    return fill(engine, send)
 
 
 def set_limit(send, town, group, micros):
@@ -93,7 +104,8 @@ def test_a_limit_that_was_raised_since_is_shown_as_it_is_now(visit, town, send):
         set_limit(send, town, town.a1, 5_000_000)
 
 
-def test_who_crossed_thresholds_of_several_limits_stands_there_once(visit, town, send):
+def test_who_crossed_thresholds_of_several_limits_stands_there_once(visit, engine, send):
+    town = fill(engine, send)
     set_limit(send, town, town.a1, 4_500_000)
     use(send, town, "member", 100_000)
     set_limit(send, town, town.a1, 4_450_000)
@@ -179,12 +191,12 @@ def test_under_the_dedicated_policy_people_see_the_same_pages(engine, town):
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-def test_a_name_is_text_and_nothing_else(visit, town, engine, nasty):
-    for table, its_id in ((TABLES.users, town.member), (TABLES.groups, town.a1)):
+def test_a_name_is_text_and_nothing_else(visit, other_town, engine, nasty):
+    for table, its_id in ((TABLES.users, other_town.member), (TABLES.groups, other_town.a1)):
         with engine.begin() as connection:
             connection.execute(sa.update(table).where(table.c.id == its_id).values(name=nasty))
     for query in ("", "?crossed=75"):
-        page = visit(f"/organizations/{town.a}{query}", town.org_admin)
+        page = visit(f"/organizations/{other_town.a}{query}", other_town.org_admin)
         text = page.get_data(as_text=True)
         assert page.status_code == 200
         assert "<script" not in text

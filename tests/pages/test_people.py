@@ -20,9 +20,8 @@ PRICE = {"provider": "acme", "model": "small", "input_price": 1_000_000, "output
 PRICE |= {"cache_read_price": None, "cache_write_price": None}
 
 
-@pytest.fixture(scope="module")
-def town(engine, send):
-    """A world in which `member` has spent $1.17 of $5.00 and holds $0.45."""
+def fill(engine, send):
+    """Make the world of these tests."""
     town = World(engine)
     assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
     limit = {"spend_limit_micros": 5_000_000}
@@ -35,6 +34,18 @@ def town(engine, send):
     held = {**call, "tokens": {"input": 450_000}}
     assert send("POST", "/ai/holds", town.gateway, json=held).status_code == 201
     return town
+
+
+@pytest.fixture(scope="module")
+def town(engine, send):
+    """A world in which `member` has spent $1.17 of $5.00 and holds $0.45."""
+    return fill(engine, send)
+
+
+@pytest.fixture(scope="module")
+def other_town(engine, send):
+    """Another such world, for tests that leave it as the others could not use it."""
+    return fill(engine, send)
 
 
 def put_override(send, town, micros):
@@ -197,15 +208,19 @@ def test_people_of_one_name_have_a_bar_each_and_what_is_cut_is_not_called_all(
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-def test_a_name_is_text_and_nothing_else(visit, town, engine, nasty):
+def test_a_name_is_text_and_nothing_else(visit, other_town, engine, nasty):
     """Markup, quotes, templates, right-to-left marks and 256 characters."""
-    tables = (TABLES.organizations, town.a), (TABLES.groups, town.a1), (TABLES.users, town.member)
+    tables = (
+        (TABLES.organizations, other_town.a),
+        (TABLES.groups, other_town.a1),
+        (TABLES.users, other_town.member),
+    )
     with engine.begin() as connection:
         for table, its_id in tables:
             rename = sa.update(table).where(table.c.id == its_id).values(name=nasty)
             connection.execute(rename)
-    for path in ("/", f"/organizations/{town.a}", f"/groups/{town.a1}"):
-        page = visit(path, town.member if path == "/" else town.org_admin)
+    for path in ("/", f"/organizations/{other_town.a}", f"/groups/{other_town.a1}"):
+        page = visit(path, other_town.member if path == "/" else other_town.org_admin)
         text = page.get_data(as_text=True)
         assert page.status_code == 200
         assert "<script" not in text

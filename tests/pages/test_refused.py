@@ -14,9 +14,8 @@ from tests.support import TABLES, World, count_statements
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def town(engine, send):
-    """A world in which calls of `member` were refused: two over $5.00, three without a price."""
+def fill(engine, send):
+    """Make the world of these tests."""
     town = World(engine)
     price = {**PRICE, "model": "refused"}
     assert send("PUT", "/ai/prices", town.owner, json=[price]).status_code == 200
@@ -28,6 +27,18 @@ def town(engine, send):
     ):
         refuse(send, town, model, tokens)
     return town
+
+
+@pytest.fixture(scope="module")
+def town(engine, send):
+    """A world in which calls of `member` were refused: two over $5.00, three without a price."""
+    return fill(engine, send)
+
+
+@pytest.fixture(scope="module")
+def other_town(engine, send):
+    """Another such world, for tests that leave it as the others could not use it."""
+    return fill(engine, send)
 
 
 def refuse(send, town, model, tokens, **more):
@@ -69,7 +80,8 @@ def test_only_ones_own_refusals_are_shown_and_only_of_the_organization_that_is_s
             connection.execute(sa.delete(members).where(here))
 
 
-def test_a_limit_of_nothing_and_an_override_are_other_words(visit, town, send):
+def test_a_limit_of_nothing_and_an_override_are_other_words(visit, engine, send):
+    town = fill(engine, send)
     put_override(send, town, 0)
     refuse(send, town, "refused", 1)
     text = read_text(visit("/", town.member))
@@ -78,12 +90,12 @@ def test_a_limit_of_nothing_and_an_override_are_other_words(visit, town, send):
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-def test_the_name_of_a_model_is_text_and_nothing_else(visit, town, engine, nasty):
+def test_the_name_of_a_model_is_text_and_nothing_else(visit, other_town, engine, nasty):
     table = TABLES.ai_refusals
-    rename = sa.update(table).where(table.c.user_id == town.member)
+    rename = sa.update(table).where(table.c.user_id == other_town.member)
     with engine.begin() as connection:
         connection.execute(rename.values(provider=nasty, model=nasty))
-    page = visit("/", town.member)
+    page = visit("/", other_town.member)
     text = page.get_data(as_text=True)
     assert page.status_code == 200
     assert "<script" not in text
