@@ -49,3 +49,19 @@ def test_they_are_what_authorize_takes():
 def test_a_domain_that_is_none_is_an_error(domain):
     with pytest.raises(ValueError, match="is not a domain"):
         make_subject("ada", ("owner", domain))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        ("owner", "site"),
+        ([("owner", "site")],),
+        (("owner", "site", "a"),),
+        (("owner", SITE),),
+        (("owner",),),
+        ("ab",),
+    ],
+)
+def test_what_is_not_a_role_and_a_domain_is_an_error_that_shows_it(held):
+    with pytest.raises(ValueError, match="is not a role and a domain; write a pair"):
+        make_subject("ada", *held)

@@ -14,10 +14,18 @@ def make_subject(subject_id: Id, *held: tuple[str, str]) -> Subject:
     """Make a subject from (role, domain) pairs.
 
     A domain is written `site`, `organization:<id>` or `group:<id>`; ids are texts then. Use
-    `Subject` and `Assignment` for ids of another type. Raises ValueError for another domain: a role
-    of the scope `user` is not held in one, since all hold it toward themselves.
+    `Subject` and `Assignment` for ids of another type. Raises ValueError for what is not such a
+    pair, and for another domain: a role of the scope `user` is not held in one, since all hold it
+    toward themselves.
     """
-    return Subject(subject_id, tuple(Assignment(role, _read_domain(d)) for role, d in held))
+    return Subject(subject_id, tuple(map(_read_assignment, held)))
+
+
+def _read_assignment(pair: tuple[str, str]) -> Assignment:
+    match pair:
+        case (str(role), str(domain)):
+            return Assignment(role, _read_domain(domain))
+    raise ValueError(f"`{pair!r}` is not a role and a domain; write a pair: ('owner', 'site')")
 
 
 def _read_domain(text: str) -> Domain:
