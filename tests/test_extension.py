@@ -441,6 +441,14 @@ def test_a_callable_that_gives_no_engine_for_postgresql_is_a_500_that_says_so(
     assert sentence in caplog.text
 
 
+def test_a_callable_that_fails_in_a_request_is_not_told_that_there_is_none(caplog):
+    host = Flask("host")
+    GovBudget(host, engine=lambda: {}["vault"], identify=uuid4, policy=POLICY)
+    assert outcome(Client(host)("GET", budget_path(uuid4()))) == (500, "internal-error")
+    assert "KeyError: 'vault'" in caplog.text
+    assert "outside of a request" not in caplog.text
+
+
 def test_a_connection_that_nothing_would_commit_is_a_500_that_says_so(engine, world, caplog):
     host = Flask("host")
     GovBudget(host, engine=engine.connect, identify=identify, policy=POLICY)

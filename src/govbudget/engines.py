@@ -7,7 +7,7 @@ import json
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flask import current_app
+from flask import current_app, has_request_context
 from sqlalchemy import Connection, Dialect, Engine
 from werkzeug.exceptions import HTTPException
 
@@ -89,10 +89,16 @@ def _ask(give: Callable[..., object], *organization: Id | None) -> object:
     except HTTPException:
         raise
     except (LookupError, AttributeError, RuntimeError) as error:
-        unknown = "of an organization that is not known, such as that of the site (None), and "
+        lacks = []
+        if organization:
+            lacks.append("of an organization that is not known, such as that of the site (None)")
+        if not has_request_context():
+            lacks.append("outside of a request")
+        if not lacks:
+            raise
         raise SettingsError(
             f"`engine=` ended in `{type(error).__name__}`; let it give an engine also "
-            f"{unknown if organization else ''}outside of a request"
+            f"{', and '.join(lacks)}"
         ) from error
     if isinstance(given, Connection) and not given.in_transaction():
         raise SettingsError(

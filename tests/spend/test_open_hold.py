@@ -385,12 +385,12 @@ def test_a_host_whose_own_code_fails_in_a_hold_gets_an_error_of_ours(meter):
         raise KeyError("the host's")
 
     gateway = meter.world.gateway
-    for broken in ({"engine": fail}, {"features": fail}):
-        arguments = {"engine": meter.world.engine, "identify": fail, **broken}
+    for broken, code in (("engine", "settings-invalid"), ("features", "internal-error")):
+        arguments = {"engine": meter.world.engine, "identify": fail, broken: fail}
         host = GovBudget().init_app(Flask(__name__), **arguments)
         with pytest.raises(GovBudgetError) as refused, host.hold(gateway, meter.call, ONE):
             pytest.fail("the block was entered")
-        assert refused.value.code == "internal-error"
+        assert refused.value.code == code
         assert isinstance(refused.value.__cause__, KeyError)
 
 
