@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import subprocess
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -65,7 +66,7 @@ def find_lines(run):
 @pytest.fixture
 def repository(tmp_path):
     """The top of a repository with a policy in it."""
-    (tmp_path / ".git").mkdir()
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     copy_policy(SHIPPED, tmp_path / "config" / "policy")
     return tmp_path
 

@@ -146,7 +146,8 @@ def require_own_tables(layout: Layout) -> Tables:
         raise SettingsError(
             "this works on govbudget's own users and groups, whose ids are UUIDs; here "
             f"GOVBUDGET_GROUPS is `{layout.groups}` and GOVBUDGET_ID_TYPE is `{layout.id_type}`; "
-            "keep them in the host's own tables, and look for them there"
+            "look them up in the host's own tables, and ask about their spend and limits with "
+            "`flask govbudget`"
         )
     return Tables(layout)
 
