@@ -54,11 +54,11 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(served_url, served_world, home):
-    """A server on a migrated database with a world in it; statements may take half a second.
+    """A server on a migrated database with a world in it; statements may take two seconds.
 
     It is a fresh Python, as a shell starts one; the other servers of this file are forked.
     """
-    url = f"{served_url}&options=-c%20statement_timeout%3D500"
+    url = f"{served_url}&options=-c%20statement_timeout%3D2s%20-c%20lock_timeout%3D9s"
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             for name in ("HOME", "XDG_RUNTIME_DIR"):
