@@ -285,10 +285,13 @@ def _empty(connection):
 
 
 def _describe(connection):
-    """Give what a database has besides rows: relations, triggers, constraints, functions."""
+    """Give what a database has besides rows: relations, triggers, constraints, functions.
+
+    A session that has just ended may still have its temporary tables.
+    """
     return connection.exec_driver_sql("""
         SELECT string_agg(what, E'\\n' ORDER BY what) FROM (
-            SELECT concat(oid::regclass, relkind) FROM pg_class
+            SELECT concat(oid::regclass, relkind) FROM pg_class WHERE relpersistence <> 't'
             UNION ALL SELECT concat(tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
             UNION ALL SELECT concat(conrelid::regclass, pg_get_constraintdef(oid))
                 FROM pg_constraint
