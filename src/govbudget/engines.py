@@ -40,7 +40,7 @@ def find_with(given: object, app: Flask) -> Callable[[Id | None], AnyEngine]:
     if isinstance(given, Engine | Connection):
         engine = _check_engine(given)
         return lambda _: engine
-    # A session is callable, too, and no engine; its module isn't loaded for this.
+    # A session is callable too, but is not an engine. Its class is not imported: that is slow.
     is_session = type(given).__module__.startswith("sqlalchemy.orm.")
     if callable(given) and not is_session:
         give = given

@@ -26,7 +26,7 @@ class Layout:
     groups: str = OWN_GROUPS
 
     def __post_init__(self) -> None:
-        """Refuse (SettingsError) what is no type of ids, or not a plain lower-case identifier."""
+        """Raise SettingsError for an unknown type of ids, or a name that can't be used."""
         if self.id_type not in [*IdType]:
             raise SettingsError(
                 f"the type of ids is `{self.id_type}`; write one of {', '.join(IdType)}"

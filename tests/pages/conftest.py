@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from tests.support import Client, World, make_app
 
@@ -21,9 +23,21 @@ def app(engine, policy):
 
 
 @pytest.fixture(scope="module")
-def town(engine):
+def fill(engine):
+    """Makes a world; a module may have one that is filled."""
+    return partial(World, engine)
+
+
+@pytest.fixture(scope="module")
+def town(fill):
     """A world for the tests of one module that leave it as it was, or don't mind."""
-    return World(engine)
+    return fill()
+
+
+@pytest.fixture(scope="module")
+def other_town(fill):
+    """Another such world, for tests that leave it as the others could not use it."""
+    return fill()
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,7 @@ from tests.pages.test_browser import (
     browser,  # noqa: F401
     every_page,
 )
-from tests.pages.test_people import (
-    PRICE,
-    put_override,
-    town as _town,  # noqa: F401
-)
+from tests.pages.test_people import PRICE, make_town, put_override
 
 from govbudget.pages.render import STYLE
 
@@ -55,9 +51,9 @@ def axe():
 
 
 @pytest.fixture(scope="module")
-def town(_town, send):  # noqa: F811
+def town(engine, send):
     """A town in which every colour is shown: who is over the limit, and calls without a price."""
-    town = _town
+    town = make_town(engine, send)
     call = {"organization_id": str(town.a), "user_id": str(town.org_admin), "provider": "acme"}
     used = {**call, "model": "unheard of", "event_id": "unpriced", "tokens": {"input": 1}}
     assert send("POST", "/ai/usage", town.gateway, json=used).status_code == 201

@@ -9,7 +9,7 @@ import pytest
 from tests.browser import Browser, read_size
 from tests.docs.support import ROOT
 from tests.pages.test_people import (
-    town,  # noqa: F401 - a world in which somebody has spent
+    fill,  # noqa: F401 - with a world in which somebody has spent
 )
 from tests.pages.test_sign_in import KEY
 from tests.support import make_app
@@ -71,7 +71,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def attention(town, send):  # noqa: F811
+def attention(town, send):
     """Let a member of the world have crossed thresholds, and have had calls refused."""
     call = {"organization_id": str(town.a), "user_id": str(town.member), "provider": "acme"}
     call |= {"tokens": {"input": 3_000_000}}
@@ -83,7 +83,7 @@ def attention(town, send):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def ask(engine, policy, town):  # noqa: F811
+def ask(engine, policy, town):
     """Serve to one person of `PAGES` at a time; give the application, the path and the address."""
     asking = {}
     shown = make_app(engine, policy=policy, pages="/ai", identify=lambda: asking["person"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from html import unescape
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 FIRST = "Members who crossed a threshold of their limit this month, the highest first"
 
 
-def fill(engine, send):
+def make_town(engine, send):
     """Make the world of these tests."""
     town = World(engine)
     price = {**PRICE, "model": "crossed"}
@@ -33,15 +34,9 @@ def fill(engine, send):
 
 
 @pytest.fixture(scope="module")
-def town(engine, send):
-    """A world where `member` spent $4.00 of $5.00, and `joined` $6.00 of a budget of all."""
-    return fill(engine, send)
-
-
-@pytest.fixture(scope="module")
-def other_town(engine, send):
-    """Another such world, for tests that leave it as the others could not use it."""
-    return fill(engine, send)
+def fill(engine, send):
+    """Makes a world where `member` spent $4.00 of $5.00, and `joined` $6.00 of a budget of all."""
+    return partial(make_town, engine, send)
 
 
 def set_limit(send, town, group, micros):
@@ -105,7 +100,7 @@ def test_a_limit_that_was_raised_since_is_shown_as_it_is_now(visit, town, send):
 
 
 def test_who_crossed_thresholds_of_several_limits_stands_there_once(visit, engine, send):
-    town = fill(engine, send)
+    town = make_town(engine, send)
     set_limit(send, town, town.a1, 4_500_000)
     use(send, town, "member", 100_000)
     set_limit(send, town, town.a1, 4_450_000)

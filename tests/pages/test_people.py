@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from html import unescape
 from threading import BoundedSemaphore
 from uuid import uuid4
@@ -20,7 +21,7 @@ PRICE = {"provider": "acme", "model": "small", "input_price": 1_000_000, "output
 PRICE |= {"cache_read_price": None, "cache_write_price": None}
 
 
-def fill(engine, send):
+def make_town(engine, send):
     """Make the world of these tests."""
     town = World(engine)
     assert send("PUT", "/ai/prices", town.owner, json=[PRICE]).status_code == 200
@@ -37,15 +38,9 @@ def fill(engine, send):
 
 
 @pytest.fixture(scope="module")
-def town(engine, send):
-    """A world in which `member` has spent $1.17 of $5.00 and holds $0.45."""
-    return fill(engine, send)
-
-
-@pytest.fixture(scope="module")
-def other_town(engine, send):
-    """Another such world, for tests that leave it as the others could not use it."""
-    return fill(engine, send)
+def fill(engine, send):
+    """Makes a world in which `member` has spent $1.17 of $5.00 and holds $0.45."""
+    return partial(make_town, engine, send)
 
 
 def put_override(send, town, micros):

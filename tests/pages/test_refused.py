@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support import TABLES, World, count_statements
 pytestmark = pytest.mark.slow
 
 
-def fill(engine, send):
+def make_town(engine, send):
     """Make the world of these tests."""
     town = World(engine)
     price = {**PRICE, "model": "refused"}
@@ -30,15 +31,9 @@ def fill(engine, send):
 
 
 @pytest.fixture(scope="module")
-def town(engine, send):
-    """A world in which calls of `member` were refused: two over $5.00, three without a price."""
-    return fill(engine, send)
-
-
-@pytest.fixture(scope="module")
-def other_town(engine, send):
-    """Another such world, for tests that leave it as the others could not use it."""
-    return fill(engine, send)
+def fill(engine, send):
+    """Makes a world in which calls of `member` were refused: two over $5.00, three unpriced."""
+    return partial(make_town, engine, send)
 
 
 def refuse(send, town, model, tokens, **more):
@@ -81,7 +76,7 @@ def test_only_ones_own_refusals_are_shown_and_only_of_the_organization_that_is_s
 
 
 def test_a_limit_of_nothing_and_an_override_are_other_words(visit, engine, send):
-    town = fill(engine, send)
+    town = make_town(engine, send)
     put_override(send, town, 0)
     refuse(send, town, "refused", 1)
     text = read_text(visit("/", town.member))

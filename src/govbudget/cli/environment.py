@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import cache, partial
+from itertools import chain, islice
 from typing import Any, cast
 
 import click
@@ -260,9 +261,11 @@ def list_all(
     grant: Grant[Organization], read: Callable[..., Sequence[T]], position: Callable[[T], object]
 ) -> Iterator[T]:
     """Give all rows of a list of the organization; raise NotSo where that is not known."""
-    if not read(grant, limit=1):
+    rows = follow(partial(read, grant), position)
+    first = list(islice(rows, 1))
+    if not first:
         require_known(grant.unit, grant.object.id)
-    return follow(partial(read, grant), position)
+    return chain(first, rows)
 
 
 def follow(

@@ -136,11 +136,11 @@ def _check_folder(folder: Path) -> None:
     if top is None:
         return
     ask = ("rev-parse", "--show-superproject-working-tree")
-    is_another = top != _find_top(Path())
-    if is_another:
+    if top != _find_top(Path()):
         _require_readable(folder)
-    if is_another and _run_git(*ask, where=folder):
-        raise _refuse(f"`{show_path(folder)}` is in a submodule; run the command in the submodule")
+        if _run_git(*ask, where=folder):
+            shown = show_path(folder)
+            raise _refuse(f"`{shown}` is in a submodule; run the command in the submodule")
     for part in (*reversed(within.parents), within, *(within / name for name in FILES)):
         if part.name:
             names = [path.name for path in (top / part.parent).iterdir()]

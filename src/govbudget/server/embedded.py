@@ -168,12 +168,10 @@ def _explain(error: Exception, data: Path, complaint: str) -> str:
     with suppress(OSError, IndexError):
         lines = (data / "log").read_text(errors="replace").splitlines()
         return [line for line in lines if "FATAL" in line or line.startswith("postgres:")][-1]
-    said = [
-        line
-        for line in complaint.splitlines()
-        if "FATAL" in line or line.startswith("initdb: ")  # which says that it removes files, too
-    ]
-    return said[0] if said else str(error)
+    # Its last lines say what it removes.
+    lines = complaint.splitlines()
+    said = (line for line in lines if "FATAL" in line or line.startswith("initdb: "))
+    return next(said, str(error))
 
 
 def _stop(data: Path, server: PostgresServer | None) -> None:
@@ -199,7 +197,7 @@ def _start_cleaner(own: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # what ends a group of processes would end this one too
     )
-    # A forked process has this end, too, and would keep it open after this process is gone.
+    # A forked process inherits this end, and would keep it open when this process has ended.
     if cleaner.stdin is not None:
         os.register_at_fork(after_in_child=cleaner.stdin.close)
     return cleaner
